@@ -1,0 +1,73 @@
+"""What is measured, and who takes part in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+COLOURS = ("async", "sync")
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One program that does the work, run as a process of its own."""
+
+    name: str
+    module: str
+    share: float = 1.0
+    """Its part of the events: a slow one gets fewer, or it would take an hour."""
+    minimum: int = 1_500
+    colours: tuple[str, ...] = COLOURS
+    reads_topic: bool = True
+    in_peer_environment: bool = False
+
+    def events(self, requested: int) -> int:
+        """How many events it gets when the suite was asked for `requested`."""
+        return min(requested, max(self.minimum, round(requested * self.share)))
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Work that several contestants do, each at its own pace."""
+
+    name: str
+    title: str
+    contestants: tuple[Contestant, ...]
+    baseline: str = "dbos"
+    """The contestant that the others' ratios are taken against."""
+    value_bytes: int = 100
+
+    def select(self, names: list[str] | None) -> tuple[Contestant, ...]:
+        """Return the contestants of these names, or all of them."""
+        known = {contestant.name for contestant in self.contestants}
+        unknown = set(names or ()) - known
+        if unknown:
+            message = (
+                f"no contestant {', '.join(sorted(unknown))} in {self.name}: "
+                f"choose from {', '.join(sorted(known))}"
+            )
+            raise ValueError(message)
+        return tuple(c for c in self.contestants if names is None or c.name in names)
+
+
+ONE_STEP = Workload(
+    name="kafka-one-step",
+    title="Kafka record to a handler with one step, values of 100 bytes, 4 partitions",
+    contestants=(
+        Contestant(
+            "dbos",
+            "benchmarks.contestants.dbos_kafka",
+            share=0.03,
+            in_peer_environment=True,
+        ),
+        Contestant("ours", "benchmarks.contestants.ours_kafka"),
+        Contestant("handwritten", "benchmarks.contestants.handwritten", share=0.2),
+        Contestant(
+            "sql_only",
+            "benchmarks.contestants.sql_only",
+            colours=("sync",),
+            reads_topic=False,
+        ),
+    ),
+)
+
+WORKLOADS = {workload.name: workload for workload in (ONE_STEP,)}

@@ -1,0 +1,19 @@
+"""Durable workflows for services that consume events: each event is processed exactly once."""
+
+from dbos_events import error as error
+from dbos_events.api.contexts import SetWorkflowID as SetWorkflowID
+from dbos_events.api.handles import WorkflowHandle as WorkflowHandle
+from dbos_events.api.handles import WorkflowHandleAsync as WorkflowHandleAsync
+from dbos_events.app import App as App
+from dbos_events.config import DBOSConfig as DBOSConfig
+from dbos_events.errors import Quarantine as Quarantine
+from dbos_events.facade import DBOS as DBOS
+from dbos_events.facade import Queue as Queue
+from dbos_events.model.event import KafkaMessage as KafkaMessage
+from dbos_events.model.event import Retry as Retry
+from dbos_events.model.workflow import StepInfo as StepInfo
+from dbos_events.model.workflow import StepOptions as StepOptions
+from dbos_events.model.workflow import StepStatus as StepStatus
+from dbos_events.model.workflow import WorkflowFilter as WorkflowFilter
+from dbos_events.model.workflow import WorkflowStatus as WorkflowStatus
+from dbos_events.model.workflow import WorkflowStatusString as WorkflowStatusString

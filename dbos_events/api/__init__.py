@@ -1,0 +1,1 @@
+"""What users call: decorators, verbs and handles, each verb one flow for both colours."""

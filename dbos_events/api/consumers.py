@@ -1,0 +1,157 @@
+"""Declaring consumers: the handler, its topics, and how its events are run."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from dbos_events.api.decorators import workflow
+from dbos_events.api.session import Session
+from dbos_events.connect import find_connector
+from dbos_events.engine.registry import Registered
+from dbos_events.errors import ConnectorError, RegistrationError
+from dbos_events.model.event import ConsumerOptions, OnFailure, OnRegression, Ordering, Retry
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ORDERINGS = ("none", "partition")
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerDeclaration:
+    """A handler and what its decorator was asked for."""
+
+    connector: str
+    function: Registered
+    options: ConsumerOptions
+
+
+class ConsumerHost(Session, Protocol):
+    """An App that consumers can be declared on."""
+
+    def add_consumer(self, declaration: ConsumerDeclaration) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerRequest:
+    """The arguments of `kafka_consumer`, as they were given."""
+
+    config: Mapping[str, Any] | None
+    topics: Sequence[str] | str
+    in_order: bool | None
+    name: str | None
+    ordering: Ordering
+    ordering_key: Callable[[Any], Any] | None
+    when: Callable[[Any], bool] | None
+    queue_name: str | None
+    batch_size: int | None
+    max_in_flight: int | None
+    retries: Retry | None
+    on_failure: OnFailure
+    on_regression: OnRegression
+    strict_key_order: bool
+
+    @property
+    def chosen_ordering(self) -> Ordering:
+        """`in_order` is the older spelling of ordering='topic'."""
+        return "topic" if self.in_order and self.ordering == "none" else self.ordering
+
+    def unsupported(self) -> list[str]:
+        """The options that this release does not have."""
+        given = {
+            "ordering_key": self.ordering_key is not None,
+            "when": self.when is not None,
+            "retries": self.retries is not None,
+            "strict_key_order": self.strict_key_order,
+            "on_regression": self.on_regression != "replay",
+        }
+        return [option for option, is_given in given.items() if is_given]
+
+
+def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F], F]:
+    """The decorator that makes a handler of what `request` asks for.
+
+    Raises:
+        RegistrationError: An option is wrong, or not there in this release.
+    """
+    for option in request.unsupported():
+        raise RegistrationError(f"kafka_consumer: {option}=... is not supported by this release.")
+    ordering = request.chosen_ordering
+    _check_ordering(ordering, request.queue_name)
+    topics = (request.topics,) if isinstance(request.topics, str) else tuple(request.topics)
+
+    def decorate(function: F) -> F:
+        decorated, entry = _workflow_of(app, function)
+        options = ConsumerOptions(
+            name=request.name or entry.name,
+            topics=topics,
+            config=dict(request.config or {}),
+            ordering=ordering,
+            queue_name=request.queue_name,
+            batch_size=500 if request.batch_size is None else request.batch_size,
+            max_in_flight=1000 if request.max_in_flight is None else request.max_in_flight,
+            on_failure=request.on_failure,
+            on_regression=request.on_regression,
+        )
+        _check(options, function)
+        app.add_consumer(ConsumerDeclaration("kafka", entry, options))
+        return decorated
+
+    return decorate
+
+
+def _workflow_of(app: ConsumerHost, function: F) -> tuple[F, Registered]:
+    """The handler as a workflow: `@DBOS.workflow()` below the consumer is allowed, and implied."""
+    if getattr(function, "__dbos_session__", None) is None:
+        decorated: F = workflow(app, function, None, 100)  # type: ignore[assignment]
+    else:
+        decorated = function
+    if getattr(decorated, "__dbos_session__", None) is not app:
+        raise RegistrationError(f"{function.__qualname__} is a workflow of another App than its consumer.")
+    entry = app.registry.workflows[decorated.__dbos_name__]  # type: ignore[attr-defined]
+    return decorated, entry
+
+
+def _check(options: ConsumerOptions, function: Callable[..., Any]) -> None:
+    if not options.topics:
+        raise RegistrationError(f"Consumer {options.name!r} names no topic: kafka_consumer(config, ['orders']).")
+    if options.batch_size < 1 or options.max_in_flight < 1:
+        raise RegistrationError(f"Consumer {options.name!r}: batch_size and max_in_flight must be at least 1.")
+    if options.on_failure not in ("quarantine", "record"):
+        raise RegistrationError(
+            f"Consumer {options.name!r}: on_failure must be 'quarantine' or 'record', not {options.on_failure!r}."
+        )
+    _check_signature(options.name, inspect.unwrap(function))
+    try:
+        connector = find_connector("kafka")
+    except ConnectorError as error:
+        raise RegistrationError(str(error)) from error
+    connector.check(options)
+
+
+def _check_ordering(ordering: str, queue_name: str | None) -> None:
+    if ordering in ("key", "topic"):
+        raise RegistrationError(
+            f"kafka_consumer: ordering={ordering!r} is not supported by this release. Use 'partition', which keeps "
+            "the order of each key too, or 'none'."
+        )
+    if ordering not in ORDERINGS:
+        raise RegistrationError(f"kafka_consumer: ordering must be one of {ORDERINGS}, not {ordering!r}.")
+    if queue_name is not None and ordering != "none":
+        raise RegistrationError(
+            f"kafka_consumer: a queue runs its workflows in any order, so queue_name goes with ordering='none', not {ordering!r}."
+        )
+
+
+def _check_signature(name: str, function: Callable[..., Any]) -> None:
+    while isinstance(function, functools.partial):
+        function = function.func
+    try:
+        inspect.signature(function).bind(object())
+    except TypeError as error:
+        raise RegistrationError(
+            f"Consumer {name!r}: its handler must take one argument, the message ({error})."
+        ) from error

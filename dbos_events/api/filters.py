@@ -1,0 +1,75 @@
+"""The keyword filters of `list_workflows` as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from dbos_events.errors import DBOSException
+from dbos_events.model.workflow import WorkflowFilter
+
+Texts = str | Sequence[str] | None
+
+
+def workflow_filter(  # noqa: PLR0913 - one argument per filter, as callers know them
+    *,
+    workflow_ids: Texts = None,
+    workflow_id_prefix: Texts = None,
+    status: Texts = None,
+    name: Texts = None,
+    application_name: Texts = None,
+    app_version: Texts = None,
+    queue_name: Texts = None,
+    executor_id: Texts = None,
+    parent_workflow_id: Texts = None,
+    start_time: str | None = None,
+    end_time: str | None = None,
+    completed_after: str | None = None,
+    completed_before: str | None = None,
+    queues_only: bool = False,
+    has_parent: bool | None = None,
+    limit: int | None = None,
+    offset: int | None = None,
+    sort_desc: bool = False,
+    load_input: bool = True,
+    load_output: bool = True,
+) -> WorkflowFilter:
+    """A filter from the arguments of `list_workflows`: texts may be one or several, times are ISO 8601."""
+    return WorkflowFilter(
+        workflow_ids=_texts(workflow_ids),
+        id_prefix=_texts(workflow_id_prefix),
+        statuses=_texts(status),
+        names=_texts(name),
+        applications=_texts(application_name),
+        versions=_texts(app_version),
+        queues=_texts(queue_name),
+        executors=_texts(executor_id),
+        parents=_texts(parent_workflow_id),
+        created_from=_milliseconds(start_time),
+        created_until=_milliseconds(end_time),
+        completed_from=_milliseconds(completed_after),
+        completed_until=_milliseconds(completed_before),
+        on_a_queue=queues_only,
+        has_parent=has_parent,
+        limit=limit,
+        offset=offset,
+        descending=sort_desc,
+        with_input=load_input,
+        with_output=load_output,
+    )
+
+
+def _texts(value: Texts) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    return (str(value),) if isinstance(value, str) else tuple(str(one) for one in value)
+
+
+def _milliseconds(text: str | None) -> int | None:
+    """ISO 8601 to milliseconds since 1970; a time without a zone is local, as it is written."""
+    if text is None:
+        return None
+    try:
+        return round(datetime.fromisoformat(text).timestamp() * 1000)
+    except ValueError as error:
+        raise DBOSException(f"{text!r} is no time in ISO 8601, such as 2026-11-22T10:00:00+00:00.") from error

@@ -1,0 +1,79 @@
+"""Verbs that ask or change by id: a recorded operation within a workflow, a plain query elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+from dbos_events.api.session import Session
+from dbos_events.control import Control
+from dbos_events.engine.context import workflow_scope
+from dbos_events.engine.core import Core
+from dbos_events.engine.effects import Flow, Query
+from dbos_events.engine.operations.query import recorded_query
+from dbos_events.errors import DBOSNonExistentWorkflowError
+from dbos_events.model.workflow import StepInfo, WorkflowFilter, WorkflowStatus
+
+R = TypeVar("R")
+
+
+def asked(core: Core, name: str, work: Callable[[], R]) -> Flow[R]:
+    """Do `work`; from within a workflow it is recorded under `name`, and a replay gets it again."""
+    scope = workflow_scope()
+    if scope is None:
+        return _query(core, work)
+    return cast("Flow[R]", recorded_query(core, scope.run, scope.run.locate(scope), name, work))
+
+
+def _query(core: Core, work: Callable[[], R]) -> Flow[R]:
+    return cast("R", (yield Query(core, work)))
+
+
+def control_of(core: Core) -> Control:
+    return Control(core.storage, core.codecs)
+
+
+def find_flow(session: Session, workflow_id: str) -> Flow[WorkflowStatus | None]:
+    core = session.core
+    return asked(core, "DBOS.getStatus", lambda: control_of(core).get(workflow_id))
+
+
+def status_flow(session: Session, workflow_id: str) -> Flow[WorkflowStatus]:
+    found = yield from find_flow(session, workflow_id)
+    if found is None:
+        raise DBOSNonExistentWorkflowError(workflow_id)
+    return found
+
+
+def list_flow(session: Session, criteria: WorkflowFilter) -> Flow[list[WorkflowStatus]]:
+    core = session.core
+    return asked(core, "DBOS.listWorkflows", lambda: control_of(core).list(criteria))
+
+
+def steps_flow(session: Session, workflow_id: str) -> Flow[list[StepInfo]]:
+    core = session.core
+    return asked(core, "DBOS.listWorkflowSteps", lambda: control_of(core).steps(workflow_id))
+
+
+def cancel_flow(session: Session, workflow_ids: list[str]) -> Flow[None]:
+    core = session.core
+
+    def work() -> None:
+        changed = control_of(core).cancel(workflow_ids)
+        for workflow_id in changed:
+            run = core.runner.active.get(workflow_id)
+            if run is not None and run.proposed is None:
+                run.stop(run.cancellation())
+            core.signal(f"workflow:{workflow_id}")
+
+    return asked(core, "DBOS.cancelWorkflow", work)
+
+
+def resume_flow(session: Session, workflow_ids: list[str]) -> Flow[None]:
+    core = session.core
+
+    def work() -> None:
+        control_of(core).resume(workflow_ids)
+        core.signal("queues")
+
+    return asked(core, "DBOS.resumeWorkflow", work)

@@ -1,0 +1,49 @@
+"""What the verbs need of an App."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+from typing import Protocol
+
+from dbos_events.engine.core import Core
+from dbos_events.engine.registry import Registry
+
+
+class Session(Protocol):
+    """An App as the layer below it sees it."""
+
+    registry: Registry
+
+    @property
+    def core(self) -> Core:
+        """The launched engine.
+
+        Raises:
+            DBOSException: The App is not launched.
+        """
+        ...
+
+
+NEXT_WORKFLOW_ID: ContextVar[list[str] | None] = ContextVar("dbos_events_next_workflow_id", default=None)
+
+
+def refuse_on_loop(name: str) -> None:
+    """Raise when a blocking verb is called where it would block a running event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError(
+        f"DBOS.{name} blocks and was called on a running event loop. Use `await DBOS.{name}_async(...)` there."
+    )
+
+
+def on_loop() -> bool:
+    """Whether the calling thread runs an event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+

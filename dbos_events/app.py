@@ -1,0 +1,280 @@
+"""App: the composition root. It chooses the database, builds the engine and its services, and ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dbos_events.api.consumers import ConsumerDeclaration, ConsumerRequest, declare_consumer
+from dbos_events.api.decorators import step, workflow
+from dbos_events.api.queues import Queue
+from dbos_events.api.verbs import Verbs
+from dbos_events.clock import Clock, SystemClock
+from dbos_events.config import DBOSConfig, resolve
+from dbos_events.engine.registry import Registry
+from dbos_events.errors import DBOSException, DBOSInitializationError
+from dbos_events.model.event import OnFailure, OnRegression, Ordering, Retry
+from dbos_events.model.queue import QueueLimits, QueueRateLimit
+from dbos_events.model.workflow import StepOptions
+from dbos_events.telemetry.log import logger
+
+if TYPE_CHECKING:
+    from dbos_events.engine.core import Core
+    from dbos_events.launched import Health, Launched
+    from dbos_events.settings import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class App(Verbs):
+    """One application: its workflows, and, once launched, the engine that runs them.
+
+    `DBOS` is a facade over a default App; more Apps may live in one process. Use it as
+    `with App(config) as app:`, or call `launch` and `destroy`.
+    """
+
+    def __init__(self, config: DBOSConfig | Mapping[str, Any] | None = None, *, clock: Clock | None = None) -> None:
+        self.config: dict[str, Any] = dict(config or {})
+        self.registry = Registry()
+        self.consumers: list[ConsumerDeclaration] = []
+        self._clock = clock or SystemClock()
+        self._launched: Launched | None = None
+        self._lock = threading.RLock()
+
+    # -- decorators ---------------------------------------------------------------------------
+
+    def workflow(
+        self, *, name: str | None = None, max_recovery_attempts: int | None = 100
+    ) -> Callable[[F], F]:
+        """Make a function a durable workflow: it goes on after a crash where its history ends.
+
+        Args:
+            name: What its rows carry; the qualified name by default. Keep it when you rename the function.
+            max_recovery_attempts: Crashes of the process after which the workflow is given up; None: never.
+        """
+
+        def decorate(function: F) -> F:
+            return workflow(self, function, name, max_recovery_attempts)  # type: ignore[return-value]
+
+        return decorate
+
+    def step(
+        self,
+        *,
+        name: str | None = None,
+        retries_allowed: bool = False,
+        interval_seconds: float = 1.0,
+        max_attempts: int = 3,
+        backoff_rate: float = 2.0,
+        should_retry: Callable[[BaseException], Any] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Callable[[F], F]:
+        """Make a function a step: within a workflow its outcome is recorded once and replayed after a crash.
+
+        The function runs at least once: a crash between its effect and the record repeats it. Hand
+        `DBOS.idempotency_key` to whatever must not happen twice.
+        """
+        options = StepOptions(
+            name, retries_allowed, interval_seconds, max_attempts, backoff_rate, should_retry, timeout_seconds
+        )
+
+        def decorate(function: F) -> F:
+            return step(self, function, options)  # type: ignore[return-value]
+
+        return decorate
+
+    def queue(
+        self,
+        name: str,
+        concurrency: int | None = None,
+        limiter: QueueRateLimit | None = None,
+        *,
+        worker_concurrency: int | None = None,
+    ) -> Queue:
+        """Declare a durable queue of this App."""
+        return Queue(name, concurrency, limiter, worker_concurrency=worker_concurrency, app=self)
+
+    def kafka_consumer(  # noqa: PLR0913 - the options of one declaration
+        self,
+        config: Mapping[str, Any] | None = None,
+        topics: Sequence[str] | str = (),
+        in_order: bool | None = None,
+        *,
+        name: str | None = None,
+        ordering: Ordering = "none",
+        ordering_key: Callable[[Any], Any] | None = None,
+        when: Callable[[Any], bool] | None = None,
+        queue_name: str | None = None,
+        batch_size: int | None = None,
+        max_in_flight: int | None = None,
+        retries: Retry | None = None,
+        on_failure: OnFailure = "quarantine",
+        on_regression: OnRegression = "replay",
+        strict_key_order: bool = False,
+    ) -> Callable[[F], F]:
+        """Run the function as a durable workflow for each record of the topics, exactly once.
+
+        A record is taken in together with its partition's next offset in one transaction, so it starts
+        one workflow whatever crashes, is redelivered or reassigned. Steps within are at-least-once.
+
+        Args:
+            config: Settings of the Kafka client, over those of the environment and the settings file.
+            topics: One topic or several.
+            in_order: Older spelling of `ordering="topic"`.
+            name: The consumer's name in the database and the command line; the handler's by default.
+            ordering: "none": events run at once; "partition": one after the other, by offset.
+            queue_name: Enqueue the workflows instead; any process that serves the queue runs them.
+            batch_size: Records per transaction at most (500).
+            max_in_flight: Events that run here at once (1000); more stay in Kafka.
+            on_failure: "quarantine": a failed event is put aside and, with order, holds those behind it;
+                "record": it ends as ERROR and the next one runs.
+            ordering_key: Not in this release, as are `when`, `retries`, `on_regression="halt"`,
+                `strict_key_order` and the orderings "key" and "topic": they raise RegistrationError.
+
+        Raises:
+            RegistrationError: An option is wrong, or the kafka extra is not installed.
+        """
+        return declare_consumer(
+            self,
+            ConsumerRequest(
+                config,
+                topics,
+                in_order,
+                name,
+                ordering,
+                ordering_key,
+                when,
+                queue_name,
+                batch_size,
+                max_in_flight,
+                retries,
+                on_failure,
+                on_regression,
+                strict_key_order,
+            ),
+        )
+
+    def configure(self, config: DBOSConfig | Mapping[str, Any]) -> None:
+        """Set the configuration; it counts from the next launch on.
+
+        Raises:
+            DBOSInitializationError: The App is launched already.
+        """
+        if self._launched is not None:
+            raise DBOSInitializationError("DBOS is launched already. Call DBOS.destroy() before configuring it anew.")
+        self.config = dict(config)
+
+    def add_queue(self, name: str, limits: QueueLimits) -> None:
+        """Note a queue; when launched already, it is served from now on."""
+        self.registry.add_queue(name, limits)
+        if self._launched is not None:
+            self._launched.queue_added(name, limits)
+
+    def add_consumer(self, declaration: ConsumerDeclaration) -> None:
+        """Note a consumer; it must be declared before launch."""
+        if self._launched is not None:
+            raise DBOSInitializationError(
+                f"Consumer {declaration.options.name!r} was declared after launch. Import its module before DBOS.launch()."
+            )
+        self.consumers.append(declaration)
+
+    # -- life ---------------------------------------------------------------------------------
+
+    @property
+    def is_launched(self) -> bool:
+        return self._launched is not None
+
+    @property
+    def launched(self) -> Launched:
+        """The running parts.
+
+        Raises:
+            DBOSException: The App is not launched.
+        """
+        if self._launched is None:
+            raise DBOSException("DBOS is not launched. Call DBOS.launch() (or app.launch()) first.")
+        return self._launched
+
+    @property
+    def core(self) -> Core:
+        return self.launched.core
+
+    def launch(self) -> None:
+        """Connect, migrate or verify the schema, and start to run workflows and consumers.
+
+        Called on a running event loop, async workflows run on that loop; else on one of our own.
+
+        Raises:
+            ConfigurationError: A setting is not usable.
+            MigrationRequired: The schema does not fit and may not be migrated.
+            StorageUnavailable: The database does not answer.
+        """
+        from dbos_events.launched import Launched  # brings SQLAlchemy with it
+
+        with self._lock:
+            if self._launched is not None:
+                return
+            settings = resolve(self.config)
+            self._launched = Launched(self.registry, self.consumers, settings, self._clock, _running_loop())
+            try:
+                self._launched.start()
+            except BaseException:
+                self._launched.stop(0.0)
+                self._launched = None
+                raise
+        logger.debug("Launched %s.", settings.name)
+
+    async def launch_async(self) -> None:
+        """As `launch`, on the running loop."""
+        self.launch()
+
+    def destroy(
+        self, *, workflow_completion_timeout_sec: float = 0, destroy_registry: bool = False
+    ) -> None:
+        """Stop: sources first, then workflows (which go on elsewhere, or at the next launch), then the rest."""
+        with self._lock:
+            launched, self._launched = self._launched, None
+            if launched is not None:
+                launched.stop(workflow_completion_timeout_sec)
+            if destroy_registry:
+                self.registry = Registry()
+                self.consumers = []
+
+    async def destroy_async(self, *, workflow_completion_timeout_sec: float = 0) -> None:
+        """As `destroy`, without blocking the loop that workflows run on."""
+        await asyncio.to_thread(self.destroy, workflow_completion_timeout_sec=workflow_completion_timeout_sec)
+
+    def health(self) -> Health:
+        """Whether the process works, and whether it is ready."""
+        return self.launched.health()
+
+    def __enter__(self) -> App:
+        self.launch()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.destroy()
+
+    async def __aenter__(self) -> App:
+        await self.launch_async()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.destroy_async()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _application: Any = None) -> AsyncIterator[None]:
+        """For ASGI frameworks: `FastAPI(lifespan=app.lifespan)`."""
+        async with self:
+            yield
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -1,0 +1,48 @@
+"""What an App is configured with: the keys, and where each value comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from dbos_events.settings import Settings
+
+DEFAULT_SCHEMA = "dbos_events"
+
+
+class DBOSConfig(TypedDict, total=False):
+    """Keys of `DBOS(config=...)`. The first group is that of DBOS Transact; see docs/settings.md.
+
+    A key that is left out comes from the environment, then from the settings file, then from its
+    default.
+    """
+
+    name: str
+    system_database_url: str | None
+    dbos_system_schema: str
+    sys_db_pool_size: int
+    run_migrations: bool
+    application_version: str
+    executor_id: str
+    serializer: Any
+    max_executor_threads: int
+    log_level: str
+    use_listen_notify: bool
+
+    lease_seconds: float
+    park_after_seconds: float
+    shutdown_timeout_seconds: float
+    max_in_flight: int
+    kafka: Mapping[str, Any]
+
+
+def resolve(config: DBOSConfig | Mapping[str, Any] | None) -> Settings:
+    """The settings of an App: arguments first, then the environment, then the file, then defaults.
+
+    Raises:
+        ConfigurationError: A value is missing, malformed, or would break a promise.
+    """
+    from dbos_events.settings import read_settings  # takes 0.2 s to import, so not before launch
+
+    return read_settings(dict(config or {}))

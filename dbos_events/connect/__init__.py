@@ -1,0 +1,11 @@
+"""What the author of a connector reads and implements."""
+
+from dbos_events.connect.connector import Connector as Connector
+from dbos_events.connect.plugins import find_connector as find_connector
+from dbos_events.connect.source import Intake as Intake
+from dbos_events.connect.source import PartitionReport as PartitionReport
+from dbos_events.connect.source import Position as Position
+from dbos_events.connect.source import Record as Record
+from dbos_events.connect.source import Source as Source
+from dbos_events.connect.source import SourceHealth as SourceHealth
+from dbos_events.connect.source import TakenIn as TakenIn

@@ -1,0 +1,30 @@
+"""Find installed connectors. The core never imports one by name."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+
+from dbos_events.connect.connector import Connector
+from dbos_events.errors import ConnectorError
+
+GROUP = "dbos_events.connectors"
+
+
+def find_connector(name: str) -> Connector:
+    """The connector of that name.
+
+    Raises:
+        ConnectorError: It is not installed, or what it needs is missing; says which extra to install.
+    """
+    for entry in entry_points(group=GROUP, name=name):
+        try:
+            loaded = entry.load()
+        except ImportError as error:
+            raise ConnectorError(
+                f"The {name} connector needs a package that is not installed ({error}). "
+                f"Install it with: pip install 'dbos-events[{name}]'"
+            ) from error
+        if not isinstance(loaded, Connector):
+            raise ConnectorError(f"The entry point {entry.value} is not a Connector but {type(loaded).__name__}.")
+        return loaded
+    raise ConnectorError(f"There is no connector called {name!r}. Install it: pip install 'dbos-events[{name}]'")

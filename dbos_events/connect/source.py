@@ -1,0 +1,161 @@
+"""The contract between a source of events and the core.
+
+A **source** receives records, in order within each partition, from where the core tells it to
+start. The core's **intake** makes them durable and starts their workflows. The source
+acknowledges to the outside (commits an offset) only what `take_in` has returned for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from dbos_events.model.event import ConsumerOptions
+
+
+class Record(NamedTuple):
+    """One record as it was received; bytes are kept as they are."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]] | None
+    timestamp_type: int
+    timestamp: int
+    leader_epoch: int | None
+    latency: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where reading of a partition begins, and why there."""
+
+    partition: int
+    next_offset: int
+    leader_epoch: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakenIn:
+    """What became of a batch: durable up to `next_offsets`.
+
+    `stale` partitions belong to another process by now: drop what is buffered of them, and prove
+    by a synchronous commit that they are still yours before assigning them again. `halted`
+    partitions must not be read on; the reason was logged and shows in the status.
+    """
+
+    next_offsets: Mapping[int, int]
+    stale: frozenset[int] = frozenset()
+    halted: Mapping[int, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionReport:
+    """What `kafka status` shows of a partition beyond its watermark."""
+
+    partition: int
+    end_offset: int | None
+    state: str
+    detail: str | None = None
+
+
+class Intake(Protocol):
+    """The core's side for one consumer.
+
+    All methods may block for as long as the database is down: call them from a thread that does
+    not poll. They raise `ExecutorFenced` when this process lost its lease (it gets a new one;
+    assign again) and `DBOSException` when the App stops.
+    """
+
+    @property
+    def options(self) -> ConsumerOptions: ...
+
+    @property
+    def session(self) -> int:
+        """Changes when this process had to register anew: assign all partitions again."""
+        ...
+
+    def open(self, group: str, topics: Sequence[str], settings: Mapping[str, str]) -> None:
+        """Register the consumer.
+
+        Raises:
+            RegistrationError: Its group changed, or another consumer reads the topic in the same group.
+        """
+        ...
+
+    def identify(self, cluster_id: str, topic: str, topic_id: str) -> int:
+        """The number of this life of the topic (its incarnation)."""
+        ...
+
+    def known_partitions(self, incarnation: int) -> frozenset[int]:
+        """The partitions that have a watermark already."""
+        ...
+
+    def begin(self, incarnation: int, positions: Mapping[int, tuple[int, str]]) -> None:
+        """Write first positions (offset, reason), before the first fetch; existing ones stay."""
+        ...
+
+    def assign(self, incarnation: int, topic: str, partitions: Collection[int]) -> list[Position]:
+        """Become holder of these partitions; reading starts at the returned positions."""
+        ...
+
+    def revoke(self, incarnation: int, partitions: Collection[int]) -> None:
+        """Give partitions up: what has not started is released, what runs goes on."""
+        ...
+
+    def lose(self, incarnation: int, partitions: Collection[int]) -> None:
+        """Forget partitions that another member may have already; writes nothing."""
+        ...
+
+    def room(self, incarnation: int, partition: int) -> int:
+        """How many more records of the partition may be taken in now; never blocks."""
+        ...
+
+    def wait_for_room(self, seconds: float) -> None:
+        """Wait until a place may have become free, at most `seconds`."""
+        ...
+
+    def take_in(self, incarnation: int, records: Sequence[Record]) -> TakenIn:
+        """Make records durable and start their workflows, exactly once each.
+
+        Records below a partition's position are ignored; a jump is noted as a gap.
+        """
+        ...
+
+    def report(self, incarnation: int, reports: Sequence[PartitionReport]) -> None:
+        """Store what the status shows."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SourceHealth:
+    """`live` is false when the source's own threads have stopped working; a server that is down
+    does not make it so. `ready` says whether it has started reading; `detail` what it waits for."""
+
+    live: bool
+    ready: bool
+    detail: str
+
+
+class Source(Protocol):
+    """An instance that receives for one consumer."""
+
+    @property
+    def name(self) -> str: ...
+
+    def start(self) -> None:
+        """Begin to receive, in threads of its own; never raises because a server is down."""
+        ...
+
+    def pause(self) -> None:
+        """Receive no more, keep the membership; what was taken in goes on."""
+        ...
+
+    def stop(self, seconds: float) -> None:
+        """Finish the intake under way, acknowledge it, leave; at most `seconds`."""
+        ...
+
+    def health(self) -> SourceHealth: ...

@@ -1,0 +1,3 @@
+"""Listing and changing workflows, written once for DBOS, the client and the command line."""
+
+from dbos_events.control.workflows import Control as Control

@@ -1,0 +1,112 @@
+"""List, get, cancel, resume."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dbos_events.errors import DBOSException, DBOSNonExistentWorkflowError, SerializationError
+from dbos_events.model.workflow import StepInfo, WorkflowFilter, WorkflowStatus
+from dbos_events.serialization import Codecs
+from dbos_events.storage.protocol import Storage
+
+
+class Control:
+    """What an operator may ask of, and do to, workflows; needs no registered functions."""
+
+    def __init__(self, storage: Storage, codecs: Codecs) -> None:
+        self._storage = storage
+        self._codecs = codecs
+
+    def list(self, criteria: WorkflowFilter) -> list[WorkflowStatus]:
+        """Workflows that fit. What cannot be decoded is shown as its stored text, never an error."""
+        return [self._status(row) for row in self._storage.list_workflows(criteria)]
+
+    def get(self, workflow_id: str) -> WorkflowStatus | None:
+        """One workflow, or None when there is none with that id."""
+        found = self.list(WorkflowFilter(workflow_ids=(workflow_id,)))
+        return found[0] if found else None
+
+    def steps(self, workflow_id: str) -> list[StepInfo]:
+        """The checkpoints of a workflow, by number."""
+        return [
+            StepInfo(
+                function_id=entry.step,
+                function_name=entry.name,
+                output=self._value(entry.codec, entry.output),
+                error=self._error(entry.codec, entry.error),
+                child_workflow_id=entry.child_id,
+                started_at_epoch_ms=entry.started_at,
+                completed_at_epoch_ms=entry.completed_at,
+            )
+            for entry in self._storage.list_steps(workflow_id)
+        ]
+
+    def cancel(self, workflow_ids: Sequence[str]) -> list[str]:
+        """Cancel what has not ended; gives the ids that changed. Idempotent.
+
+        A running workflow learns it at its next durable operation, on another process within a
+        heartbeat.
+        """
+        return self._storage.cancel(self._existing(workflow_ids))
+
+    def resume(self, workflow_ids: Sequence[str]) -> list[str]:
+        """Let cancelled, crashed-out or unfinished workflows go on; finished ones stay as they are."""
+        return self._storage.resume(self._existing(workflow_ids))
+
+    def _existing(self, workflow_ids: Sequence[str]) -> list[str]:
+        criteria = WorkflowFilter(workflow_ids=tuple(workflow_ids), with_input=False, with_output=False)
+        known = {str(row["id"]) for row in self._storage.list_workflows(criteria)} if workflow_ids else set()
+        for workflow_id in workflow_ids:
+            if workflow_id not in known:
+                raise DBOSNonExistentWorkflowError(workflow_id)
+        return list(workflow_ids)
+
+    def _status(self, row: Mapping[str, Any]) -> WorkflowStatus:
+        error = self._error(row.get("result_codec"), row.get("error"))
+        return WorkflowStatus(
+            workflow_id=row["id"],
+            status=row["status"],
+            name=row["name"],
+            class_name=row["class_name"],
+            config_name=row["config_name"],
+            input=self._value(row.get("input_codec"), row.get("input")),
+            output=self._value(row.get("result_codec"), row.get("output")),
+            error=error,
+            created_at=row["created_at"],
+            updated_at=row["updated_at"],
+            started_at=row["started_at"],
+            completed_at=row["completed_at"],
+            dequeued_at=row["started_at"] if row["queue"] else None,
+            queue_name=row["queue"],
+            priority=row["priority"],
+            deduplication_id=row["deduplication_id"],
+            queue_partition_key=row["queue_partition_key"],
+            executor_id=row["executor_label"],
+            app_version=row["version"],
+            application_name=row["application"],
+            workflow_timeout_ms=row["timeout_ms"],
+            workflow_deadline_epoch_ms=row["deadline"],
+            delay_until_epoch_ms=row["delay_until"],
+            parent_workflow_id=row["parent_id"],
+            forked_from=row["forked_from"],
+            recovery_attempts=row["crashes"],
+            generation=row["generation"],
+            wake_at=row["wake_at"],
+        )
+
+    def _value(self, codec: str | None, text: str | None) -> Any:
+        if text is None:
+            return None
+        try:
+            return self._codecs.get(codec or "json").decode(text)
+        except SerializationError:
+            return text
+
+    def _error(self, codec: str | None, text: str | None) -> BaseException | None:
+        if text is None:
+            return None
+        try:
+            return self._codecs.get(codec or "json").decode_error(text)
+        except SerializationError as error:
+            return DBOSException(f"The stored error cannot be read: {error}")

@@ -1,0 +1,1 @@
+"""Runs workflows: registry, context, effects, operations, replay, committer, runner."""

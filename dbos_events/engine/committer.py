@@ -1,0 +1,192 @@
+"""Group commit: the checkpoints and outcomes of many workflows in one transaction.
+
+It commits at once when idle and batches only what arrives while a commit is in flight, so a
+lone workflow pays no delay. The answers come back per workflow (see docs/architecture.md).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from dbos_events.errors import BadWrite, ExecutorFenced, StorageError, StorageUnavailable
+from dbos_events.storage.writes import Fenced, Refused, Result, Write
+from dbos_events.telemetry.log import logger
+
+if TYPE_CHECKING:
+    from dbos_events.engine.run import Run
+    from dbos_events.engine.waking import Waker
+
+MAX_BATCH = 1000
+MAX_PAUSE = 2.0
+
+
+class Ticket:
+    """A write on its way; `result` is set once, when its fate is known."""
+
+    __slots__ = ("final", "result", "run", "waker", "write")
+
+    def __init__(self, write: Write, run: Run | None, waker: Waker | None, *, final: bool) -> None:
+        self.write = write
+        self.run = run
+        self.waker = waker
+        self.final = final
+        self.result: Result | None = None
+
+    def doom(self) -> Result | None:
+        """The answer without asking: what a run hands over after a refused write is refused too."""
+        verdict = self.run.verdict if self.run is not None and not self.final else None
+        if verdict is None:
+            return None
+        return Refused(verdict) if isinstance(verdict, Exception) else Fenced(None)
+
+    def settle(self, result: Result) -> None:
+        self.result = result
+        if self.run is not None:
+            self.run.settled(self.write, result)
+        if self.waker is not None:
+            self.waker.wake()
+
+
+class Committer:
+    """One thread, one transaction per batch.
+
+    Args:
+        write_batch: Writes a batch under this executor's fence and answers in order. It raises
+            `StorageUnavailable` (the whole batch is tried again), `BadWrite` (something in it is
+            refused) or `ExecutorFenced`.
+        on_fenced: Called once when the executor turns out to be dead.
+    """
+
+    def __init__(
+        self, write_batch: Callable[[Sequence[Write]], Sequence[Result]], on_fenced: Callable[[], object]
+    ) -> None:
+        self._write_batch = write_batch
+        self._on_fenced = on_fenced
+        self._lock = threading.Lock()
+        self._arrived = threading.Condition(self._lock)
+        self._queue: list[Ticket] = []
+        self._busy = False
+        self._stopped = False
+        self._interrupt = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.batches = 0
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._work, name="dbos-committer", daemon=True)
+        self._thread.start()
+
+    def submit(
+        self, write: Write, run: Run | None = None, waker: Waker | None = None, *, final: bool = False
+    ) -> Ticket:
+        """Queue `write`; never blocks. Its run, then `waker`, learn the result on the committer's thread.
+
+        `final` lets the write that records a run's failure pass after one of its writes was refused.
+        """
+        ticket = Ticket(write, run, waker, final=final)
+        if run is not None:
+            run.handing()
+        with self._lock:
+            stopped = self._stopped
+            if not stopped:
+                self._queue.append(ticket)
+                if not self._busy:
+                    self._arrived.notify()
+        if stopped:
+            ticket.settle(Fenced(None))
+        return ticket
+
+    def stop(self, seconds: float) -> bool:
+        """Write what is queued and end; False when the time ran out, with the rest left to recovery."""
+        with self._lock:
+            self._stopped = True
+            self._arrived.notify()
+        if self._thread is None:
+            return True
+        self._thread.join(seconds)
+        if not self._thread.is_alive():
+            return True
+        self._interrupt.set()
+        self._thread.join(MAX_PAUSE)
+        return False
+
+    def _work(self) -> None:
+        while (tickets := self._next_batch()) is not None:
+            self._commit(tickets)
+            with self._lock:
+                self._busy = False
+
+    def _next_batch(self) -> list[Ticket] | None:
+        with self._lock:
+            while not self._queue:
+                if self._stopped:
+                    return None
+                self._arrived.wait()
+            tickets, self._queue = self._queue[:MAX_BATCH], self._queue[MAX_BATCH:]
+            self._busy = True
+            return tickets
+
+    def _commit(self, tickets: list[Ticket]) -> None:
+        doomed = [(ticket, answer) for ticket in tickets if (answer := ticket.doom()) is not None]
+        if doomed:
+            tickets = [ticket for ticket in tickets if ticket.doom() is None]
+            for ticket, answer in doomed:
+                ticket.settle(answer)
+        if tickets:
+            self._commit_sound(tickets)
+
+    def _commit_sound(self, tickets: list[Ticket]) -> None:
+        try:
+            results = self._write([ticket.write for ticket in tickets])
+        except BadWrite as error:
+            self._isolate(tickets, error)
+            return
+        except (ExecutorFenced, _Interrupted):
+            self._on_fenced()
+            results = [Fenced(None)] * len(tickets)
+        except Exception as error:  # a defect must not leave its workflows waiting for ever
+            logger.exception("The committer met an unexpected error; the workflows of this batch fail.")
+            results = [Refused(error)] * len(tickets)
+        self.batches += 1
+        for ticket, result in zip(tickets, results, strict=True):
+            ticket.settle(result)
+
+    def _isolate(self, tickets: list[Ticket], error: BadWrite) -> None:
+        """Find what the database refused by halving, so that it fails alone."""
+        groups = _by_workflow(tickets)
+        if len(groups) == 1:
+            for ticket in tickets:
+                ticket.settle(Refused(error))
+            return
+        middle = len(groups) // 2
+        for half in (groups[:middle], groups[middle:]):
+            self._commit([ticket for group in half for ticket in group])
+
+    def _write(self, writes: list[Write]) -> Sequence[Result]:
+        """Write, and again with back-off for as long as the database does not answer."""
+        pause = 0.02
+        while True:
+            try:
+                return self._write_batch(writes)
+            except StorageUnavailable as error:
+                if pause > MAX_PAUSE / 2:
+                    logger.warning("The database does not answer; checkpoints wait: %s", error)
+            if self._interrupt.wait(pause):
+                raise _Interrupted
+            pause = min(pause * 2, MAX_PAUSE)
+
+
+class _Interrupted(StorageError):
+    """The process stops while the database does not answer."""
+
+    def __init__(self) -> None:
+        super().__init__("Stopped while the database did not answer.")
+
+
+def _by_workflow(tickets: list[Ticket]) -> list[list[Ticket]]:
+    groups: dict[str, list[Ticket]] = {}
+    for number, ticket in enumerate(tickets):
+        key = ticket.write.workflow_id or f"\0{number}"
+        groups.setdefault(key, []).append(ticket)
+    return list(groups.values())

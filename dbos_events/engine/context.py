@@ -1,0 +1,48 @@
+"""Where the running code stands: which run, which branch of it, inside which step."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dbos_events.engine.run import Run
+    from dbos_events.model.workflow import StepStatus
+
+
+class Scope:
+    """One branch of a run, or a step in it.
+
+    A branch is the workflow function itself or one asyncio task that it started. Calls are
+    named by branch and by order within the branch, so that the name of a call does not
+    depend on which of two concurrent branches was faster (see docs/replay.md).
+    """
+
+    __slots__ = ("calls", "path", "run", "spawned", "step", "step_call")
+
+    def __init__(self, run: Run, path: str = "", step: StepStatus | None = None, step_call: str = "") -> None:
+        self.run = run
+        self.path = path
+        self.calls = 0
+        self.spawned = 0
+        self.step = step
+        self.step_call = step_call
+
+    def next_call(self) -> str:
+        """Name the next durable call of this branch: `3`, or `2.1` for the second task's first."""
+        self.calls += 1
+        return f"{self.path}{self.calls}"
+
+    def branch(self) -> Scope:
+        """The scope of one more task that this branch starts."""
+        self.spawned += 1
+        return Scope(self.run, f"{self.path}{self.spawned}.")
+
+
+CURRENT: ContextVar[Scope | None] = ContextVar("dbos_events_scope", default=None)
+
+
+def workflow_scope() -> Scope | None:
+    """The scope when called from workflow code; None inside a step and outside of workflows."""
+    scope = CURRENT.get()
+    return scope if scope is not None and scope.step is None else None

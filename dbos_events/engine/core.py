@@ -1,0 +1,143 @@
+"""What the engine's parts share: one object per launched App."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dbos_events.clock import Clock
+from dbos_events.engine.committer import Committer
+from dbos_events.engine.pool import Pool
+from dbos_events.engine.registry import Registered, Registry
+from dbos_events.engine.run import Ending, Run
+from dbos_events.engine.runner import Runner
+from dbos_events.engine.tasks import install_task_factory
+from dbos_events.engine.waking import Hub, LoopInbox
+from dbos_events.errors import (
+    DBOSAwaitedWorkflowCancelledError,
+    DBOSAwaitedWorkflowMaxRecoveryAttemptsExceeded,
+    DBOSException,
+    StorageUnavailable,
+)
+from dbos_events.model.workflow import CANCELLED, FINISHED, MAX_RECOVERY_ATTEMPTS_EXCEEDED
+from dbos_events.telemetry.log import Recurring
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dbos_events.serialization import Codecs
+    from dbos_events.storage.protocol import Storage
+    from dbos_events.storage.writes import Result, Write
+
+R = TypeVar("R")
+
+
+class Core:
+    """The engine of one App in this process.
+
+    Args:
+        executor: This process start's number in the database.
+        park_after: Seconds after which a wait gives its place up for a row.
+    """
+
+    def __init__(
+        self,
+        *,
+        storage: Storage,
+        registry: Registry,
+        codecs: Codecs,
+        clock: Clock,
+        application: str,
+        version: str,
+        executor: int,
+        threads: int,
+        park_after: float,
+        on_fenced: Callable[[], object],
+    ) -> None:
+        self.storage = storage
+        self.registry = registry
+        self.codecs = codecs
+        self.clock = clock
+        self.application = application
+        self.version = version
+        self.executor = executor
+        self.park_after = park_after
+        self.hub = Hub()
+        self.pool = Pool(threads, self.hub)
+        self.readers = ThreadPoolExecutor(4, thread_name_prefix="dbos-reader")
+        self.runner = Runner(self)
+        self.committer = Committer(self._write_batch, on_fenced)
+        self.stopped = threading.Event()
+        self._write_ids = itertools.count(1)
+        self._inboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopInbox] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._outage = Recurring()
+        self.loop_inbox: LoopInbox
+        self.announce: Callable[[str], object] = lambda channel: None
+
+    def use_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run async workflows on `loop`."""
+        install_task_factory(loop)
+        self.loop_inbox = self._inboxes.setdefault(loop, LoopInbox(loop))
+
+    def inbox(self) -> LoopInbox:
+        """The inbox of the running loop."""
+        loop = asyncio.get_running_loop()
+        inbox = self._inboxes.get(loop)
+        if inbox is None:
+            inbox = self._inboxes.setdefault(loop, LoopInbox(loop))
+        return inbox
+
+    def next_write_id(self) -> int:
+        """A number that this executor never uses twice."""
+        return next(self._write_ids)
+
+    def new_run(
+        self, workflow_id: str, function: Registered, args: tuple[Any, ...], kwargs: dict[str, Any], **more: Any
+    ) -> Run:
+        """The first run of a workflow that this process has just inserted."""
+        return Run(self, workflow_id, function, args, kwargs, **more)
+
+    def ask(self, work: Callable[[], R]) -> R:
+        """Give what `work` gives; again with back-off while the database does not answer."""
+        pause = 0.02
+        while True:
+            try:
+                return work()
+            except StorageUnavailable as error:
+                self._outage.say("The database does not answer; what needs it waits: %s", error)
+            if self.stopped.wait(pause):
+                self.refuse_when_stopped()
+            pause = min(pause * 2, 2.0)
+
+    def signal(self, channel: str) -> None:
+        """Wake who waits on `channel`, here and in other processes."""
+        self.hub.signal(channel)
+        self.announce(channel)
+
+    def refuse_when_stopped(self) -> None:
+        if self.stopped.is_set():
+            raise DBOSException("DBOS is shutting down; workflows go on when a process of the application runs.")
+
+    def stored_ending(self, workflow_id: str) -> Ending | None:
+        """How a workflow has ended by the database; None while it has not."""
+        stored = self.storage.read_ending(workflow_id)
+        if stored is None or stored.status not in FINISHED:
+            return None
+        if stored.status == CANCELLED:
+            return Ending("ended", error=DBOSAwaitedWorkflowCancelledError(workflow_id))
+        if stored.status == MAX_RECOVERY_ATTEMPTS_EXCEEDED:
+            return Ending("ended", error=DBOSAwaitedWorkflowMaxRecoveryAttemptsExceeded(workflow_id))
+        codec = self.codecs.get(stored.codec or "json")
+        if stored.error is not None:
+            return Ending("ended", error=codec.decode_error(stored.error))
+        return Ending("ended", value=None if stored.output is None else codec.decode(stored.output))
+
+    def _write_batch(self, writes: Sequence[Write]) -> Sequence[Result]:
+        return self.storage.write_batch(self.executor, writes)

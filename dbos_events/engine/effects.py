@@ -1,0 +1,321 @@
+"""What a durable operation may ask for. Each effect is performed on a thread or on a loop.
+
+An operation is a generator that yields effects; the drivers send back each effect's value.
+This is the only place, beside the drivers, where the two colours differ.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from dbos_events.engine.context import CURRENT, Scope
+from dbos_events.engine.pool import STARVED
+from dbos_events.engine.run import Unwind
+from dbos_events.engine.tasks import DurableWait
+from dbos_events.engine.waking import LoopWaker, ThreadWaker
+from dbos_events.errors import DBOSStepTimeoutError
+
+if TYPE_CHECKING:
+    from dbos_events.engine.core import Core
+    from dbos_events.engine.run import Run
+    from dbos_events.storage.writes import Park, Result, Write
+
+R = TypeVar("R")
+
+TASK_CANCELLED = asyncio.CancelledError
+"""What a task sees that is cancelled; operations name it without importing asyncio."""
+
+
+class Effect(Protocol):
+    """Something to be done outside of the operation."""
+
+    def block(self) -> Any:
+        """Perform it on the calling thread."""
+        ...
+
+    async def suspend(self) -> Any:
+        """Perform it without blocking the running loop."""
+        ...
+
+
+Flow = Generator[Effect, Any, R]
+
+
+class Call:
+    """Run user code within `scope`."""
+
+    __slots__ = ("args", "function", "kwargs", "name", "scope", "timeout")
+
+    def __init__(
+        self,
+        scope: Scope,
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        timeout: float | None = None,
+        name: str = "",
+    ) -> None:
+        self.scope = scope
+        self.function = function
+        self.args = args
+        self.kwargs = kwargs
+        self.timeout = timeout
+        self.name = name
+
+    def block(self) -> Any:
+        token = CURRENT.set(self.scope)
+        try:
+            return self.function(*self.args, **self.kwargs)
+        finally:
+            CURRENT.reset(token)
+
+    async def suspend(self) -> Any:
+        token = CURRENT.set(self.scope)
+        try:
+            value = self.function(*self.args, **self.kwargs)
+            if not inspect.isawaitable(value):
+                return value
+            if self.timeout is None:
+                return await value
+            return await self._bounded(value, self.timeout)
+        finally:
+            CURRENT.reset(token)
+
+    async def _bounded(self, awaitable: Any, seconds: float) -> Any:
+        bound = asyncio.timeout(seconds)
+        try:
+            async with bound:
+                return await awaitable
+        except TimeoutError:
+            if bound.expired():
+                raise DBOSStepTimeoutError(self.name, seconds) from None
+            raise
+
+
+class Settled:
+    """Wait until all that the run handed over is durable; raises what became of it otherwise."""
+
+    __slots__ = ("run",)
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def block(self) -> None:
+        while not self.run.is_settled():
+            waker = ThreadWaker()
+            if self.run.wake_when_settled(waker):
+                waker.wait()
+
+    async def suspend(self) -> None:
+        while not self.run.is_settled():
+            waker = LoopWaker(self.run.core.inbox())
+            if self.run.wake_when_settled(waker):
+                await waker.wait()
+
+
+class Recorded:
+    """Hand a write to the committer and go on when it is durable; gives its result."""
+
+    __slots__ = ("core", "run", "write")
+
+    def __init__(self, core: Core, write: Write, run: Run | None = None) -> None:
+        self.core = core
+        self.write = write
+        self.run = run
+
+    def block(self) -> Result:
+        waker = ThreadWaker()
+        ticket = self.core.committer.submit(self.write, self.run, waker)
+        while ticket.result is None:
+            waker.wait()
+        return ticket.result
+
+    async def suspend(self) -> Result:
+        waker = LoopWaker(self.core.inbox())
+        ticket = self.core.committer.submit(self.write, self.run, waker)
+        await _shielded(waker)
+        assert ticket.result is not None  # noqa: S101
+        return ticket.result
+
+
+async def _shielded(waker: LoopWaker) -> None:
+    """Wait to the end even when the task is cancelled: the write is under way already."""
+    try:
+        await waker.wait()
+    except asyncio.CancelledError:
+        await waker.wait()
+        raise
+
+
+class Query:
+    """Ask the database; repeated with back-off while it does not answer."""
+
+    __slots__ = ("core", "work")
+
+    def __init__(self, core: Core, work: Callable[[], Any]) -> None:
+        self.core = core
+        self.work = work
+
+    def block(self) -> Any:
+        return self.core.ask(self.work)
+
+    async def suspend(self) -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.core.readers, self.core.ask, self.work)
+
+
+class Pause:
+    """Let time pass that nobody records (between two attempts of a step)."""
+
+    __slots__ = ("core", "run", "seconds")
+
+    def __init__(self, core: Core, run: Run, seconds: float) -> None:
+        self.core = core
+        self.run = run
+        self.seconds = seconds
+
+    def block(self) -> None:
+        waker = ThreadWaker()
+        channel = f"run:{self.run.id}"
+        self.core.hub.subscribe(channel, waker)
+        try:
+            waker.wait(self.seconds)
+        finally:
+            self.core.hub.unsubscribe(channel, waker)
+
+    async def suspend(self) -> None:
+        await asyncio.sleep(self.seconds)
+
+
+class Wait:
+    """Wait until something is found or a time has come; gives what was found, or None.
+
+    `peek` looks in memory, `look` in the database; both are asked after subscribing to `channel`,
+    so that no wake-up is lost. A wait that may be long lets the run be parked as `park`.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        run: Run | None,
+        *,
+        park: Park,
+        until: int | None = None,
+        channel: str = "",
+        peek: Callable[[], Any] = lambda: None,
+        look: Callable[[], Any] | None = None,
+        look_first: bool = True,
+        poll: float = 1.0,
+    ) -> None:
+        self.core = core
+        self.run = run
+        self.park = park
+        self.until = until
+        self.peek = peek
+        self.look = look
+        self.poll = poll
+        self._look_next = look_first
+        self._since = core.clock.monotonic()
+        channels = [channel, "clock" if core.clock.manual else "", f"run:{run.id}" if run else ""]
+        self._channels = [name for name in channels if name]
+
+    def block(self) -> Any:
+        while True:
+            waker = ThreadWaker()
+            with self._subscribed(waker, STARVED):
+                found = self._found(self._look_blocking)
+                if found is not None or self._is_over():
+                    return found
+                if self.run is not None and self._may_park(starved=self.core.pool.starved):
+                    self.run.park = self.park
+                    self.run.unwinding = True
+                    raise Unwind
+                self._look_next = not waker.wait(self._seconds()) or self._look_next
+
+    async def suspend(self) -> Any:
+        while True:
+            waker = LoopWaker(self.core.inbox())
+            with self._subscribed(waker):
+                found = self._found(None)
+                if found is None and self.look is not None and self._look_next:
+                    found = await Query(self.core, self.look).suspend()
+                if found is not None or self._is_over():
+                    return found
+                with self._parkable(waker):
+                    self._look_next = not await waker.wait(self._seconds()) or self.run is None
+
+    @contextmanager
+    def _subscribed(self, waker: ThreadWaker | LoopWaker, *more: str) -> Iterator[None]:
+        channels = [*self._channels, *more]
+        for channel in channels:
+            self.core.hub.subscribe(channel, waker)
+        try:
+            yield
+        finally:
+            for channel in channels:
+                self.core.hub.unsubscribe(channel, waker)
+
+    @contextmanager
+    def _parkable(self, waker: LoopWaker) -> Iterator[None]:
+        tree = self.run.tasks if self.run is not None else None
+        task = asyncio.current_task()
+        if tree is None or task is None or not self._may_park(starved=False):
+            yield
+            return
+        tree.waits[task] = DurableWait(waker.future, self.park)
+        tree.consider_parking()
+        try:
+            yield
+        finally:
+            tree.waits.pop(task, None)
+
+    def _look_blocking(self) -> Any:
+        return self.core.ask(self.look) if self.look is not None and self._look_next else None
+
+    def _found(self, look: Callable[[], Any] | None) -> Any:
+        if self.run is not None:
+            self.run.enter()
+        self.core.refuse_when_stopped()
+        found = self.peek()
+        return look() if found is None and look is not None else found
+
+    def _is_over(self) -> bool:
+        return self.until is not None and self.core.clock.now_ms() >= self.until
+
+    def _may_park(self, *, starved: bool) -> bool:
+        patience = self.core.park_after
+        if self.until is not None:
+            return starved or self.until - self.core.clock.now_ms() > patience * 1000
+        return starved or self.core.clock.monotonic() - self._since >= patience
+
+    def _seconds(self) -> float | None:
+        """How long to wait before looking again; None: until woken."""
+        bounds: list[float] = []
+        if self.until is not None and not self.core.clock.manual:
+            bounds.append((self.until - self.core.clock.now_ms()) / 1000)
+        if self.look is not None:
+            bounds.append(self.poll)
+        if self.until is None and self.run is not None:
+            bounds.append(max(0.001, self.core.park_after - (self.core.clock.monotonic() - self._since)))
+        return min(bounds, default=None)
+
+
+class Reap:
+    """End what the workflow function left running: cancel it, then wait for it, bounded."""
+
+    __slots__ = ("run", "seconds")
+
+    def __init__(self, run: Run, seconds: float = 5.0) -> None:
+        self.run = run
+        self.seconds = seconds
+
+    def block(self) -> None:
+        return
+
+    async def suspend(self) -> None:
+        if self.run.tasks is not None:
+            await self.run.tasks.close(self.seconds)

@@ -1,0 +1,37 @@
+"""Ask the database, or change another workflow, from within a workflow: recorded like a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from dbos_events.engine.effects import Flow, Query
+from dbos_events.engine.operations.common import deliver, replayed
+
+if TYPE_CHECKING:
+    from dbos_events.engine.core import Core
+    from dbos_events.engine.run import Place, Run
+
+
+def recorded_query(core: Core, run: Run, place: Place, name: str, work: Callable[[], Any]) -> Flow[Any]:
+    """Do `work` (which may repeat after a crash) and record what it gave under `name`."""
+    run.open_calls += 1
+    try:
+        entry = yield from replayed(run, place, name, None)
+        if entry is not None:
+            return deliver(run, entry)
+        started_at = core.clock.now_ms()
+        value = yield Query(core, work)
+        codec = core.codecs.default
+        write = run.checkpoint(
+            place,
+            name,
+            codec=codec.name,
+            output=None if value is None else codec.encode(value),
+            started_at=started_at,
+            completed_at=core.clock.now_ms(),
+        )
+        run.hand_over(write)
+        return value
+    finally:
+        run.open_calls -= 1

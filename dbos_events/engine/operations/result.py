@@ -1,0 +1,80 @@
+"""Wait for another workflow's result from within a workflow, or from outside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dbos_events.engine.effects import Flow, Wait
+from dbos_events.engine.operations.common import deliver, replayed
+from dbos_events.engine.run import Ending
+from dbos_events.storage.writes import Park
+
+if TYPE_CHECKING:
+    from dbos_events.engine.core import Core
+    from dbos_events.engine.run import Place, Run
+
+NAME = "DBOS.getResult"
+
+
+def ending_of(
+    core: Core, workflow_id: str, awaited: Run | None, run: Run | None, poll: float
+) -> Flow[Ending]:
+    """Wait until the workflow has ended, wherever it runs; gives its ending."""
+
+    def peek() -> Ending | None:
+        ending = awaited.ending if awaited is not None else None
+        return ending if ending is not None and ending.kind == "ended" else None
+
+    def look() -> Ending | None:
+        return core.stored_ending(workflow_id)
+
+    local = awaited is not None and awaited.ending is None
+    ending: Ending = yield Wait(
+        core,
+        run,
+        channel=f"workflow:{workflow_id}",
+        peek=peek,
+        look=look,
+        look_first=not local,
+        poll=poll,
+        park=Park(None, awaited_id=workflow_id),
+    )
+    return ending
+
+
+def result_of(core: Core, workflow_id: str, awaited: Run | None, poll: float) -> Flow[Any]:
+    """The result of a workflow for a caller outside of workflows: its value, or its error raised."""
+    ending = yield from ending_of(core, workflow_id, awaited, None, poll)
+    if ending.error is not None:
+        raise ending.error
+    return ending.value
+
+
+def child_result(
+    core: Core, run: Run, place: Place, workflow_id: str, awaited: Run | None, poll: float
+) -> Flow[Any]:
+    """The result of a workflow for another workflow; recorded, so a replay gets it again."""
+    run.open_calls += 1
+    try:
+        entry = yield from replayed(run, place, NAME, None)
+        if entry is not None:
+            return deliver(run, entry)
+        started_at = core.clock.now_ms()
+        ending = yield from ending_of(core, workflow_id, awaited, run, poll)
+        codec = core.codecs.default
+        write = run.checkpoint(
+            place,
+            NAME,
+            codec=codec.name,
+            output=None if ending.value is None else codec.encode(ending.value),
+            error=None if ending.error is None else codec.encode_error(ending.error),
+            child_id=workflow_id,
+            started_at=started_at,
+            completed_at=core.clock.now_ms(),
+        )
+        run.hand_over(write)
+    finally:
+        run.open_calls -= 1
+    if ending.error is not None:
+        raise ending.error
+    return ending.value

@@ -1,0 +1,121 @@
+"""Start or enqueue a workflow: from outside, or as a child in one write with its checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dbos_events.engine.effects import Flow, Recorded
+from dbos_events.engine.operations.common import replayed
+from dbos_events.errors import DBOSConflictingWorkflowError
+from dbos_events.model.workflow import PENDING
+from dbos_events.serialization import fingerprint
+from dbos_events.storage.writes import Existing, Fenced, NewWorkflow, Refused, Result, Write
+
+if TYPE_CHECKING:
+    from dbos_events.engine.core import Core
+    from dbos_events.engine.registry import Registered
+    from dbos_events.engine.run import Place, Run
+
+
+@dataclass(slots=True)
+class Start:
+    """A workflow to start: on a queue, or here when `queue` is None."""
+
+    function: Registered
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    workflow_id: str
+    queue: str | None = None
+    priority: int = 0
+
+
+@dataclass(slots=True)
+class Started:
+    """`run` is set when the new workflow runs in this process and was not there before."""
+
+    workflow_id: str
+    run: Run | None = None
+
+
+def start(core: Core, request: Start) -> Flow[Started]:
+    """Start a workflow from outside of any; durable when it returns, at most one per id."""
+    new = _new(core, request, parent=None)
+    result = yield Recorded(core, Write(start=new))
+    return _started(core, request, result, parent=None)
+
+
+def start_child(core: Core, run: Run, place: Place, request: Start) -> Flow[Started]:
+    """Start a workflow from within another; one write with the parent's checkpoint."""
+    run.open_calls += 1
+    try:
+        arguments = fingerprint(request.args, request.kwargs)
+        entry = yield from replayed(run, place, request.function.name, arguments)
+        if entry is not None:
+            return Started(entry.child_id or request.workflow_id)
+        now = core.clock.now_ms()
+        write = run.checkpoint(
+            place,
+            request.function.name,
+            arguments=arguments,
+            child_id=request.workflow_id,
+            started_at=now,
+            completed_at=now,
+        )
+        write.start = _new(core, request, parent=run)
+        result = yield Recorded(core, write, run)
+        return _started(core, request, result, parent=run)
+    finally:
+        run.open_calls -= 1
+
+
+def _new(core: Core, request: Start, parent: Run | None) -> NewWorkflow:
+    codec = core.codecs.default
+    return NewWorkflow(
+        id=request.workflow_id,
+        name=request.function.name,
+        application=core.application,
+        start_id=core.next_write_id(),
+        status=PENDING if request.queue is None else "ENQUEUED",
+        version=core.version,
+        codec=codec.name,
+        input=codec.encode({"args": request.args, "kwargs": request.kwargs}),
+        class_name=request.function.class_name,
+        queue=request.queue,
+        priority=request.priority,
+        parent_id=parent.id if parent else None,
+        root_id=(parent.root_id or parent.id) if parent else None,
+    )
+
+
+def _started(core: Core, request: Start, result: Result, parent: Run | None) -> Started:
+    if isinstance(result, Refused):
+        raise result.error
+    if isinstance(result, Fenced):
+        if parent is not None:
+            parent.is_settled()  # raises what stopped the parent
+        core.refuse_when_stopped()
+    if isinstance(result, Existing):
+        _same_function(request, result)
+        return Started(result.workflow_id)
+    if request.queue is not None:
+        core.signal(f"queue:{request.queue}")
+        return Started(request.workflow_id)
+    run = core.new_run(
+        request.workflow_id,
+        request.function,
+        request.args,
+        request.kwargs,
+        parent_id=parent.id if parent else None,
+        root_id=(parent.root_id or parent.id) if parent else None,
+    )
+    return Started(request.workflow_id, run)
+
+
+def _same_function(request: Start, existing: Existing) -> None:
+    if existing.name != request.function.name:
+        raise DBOSConflictingWorkflowError(
+            request.workflow_id,
+            f"The workflow id {request.workflow_id!r} belongs to a workflow of {existing.name!r}, so it cannot "
+            f"be used for {request.function.name!r}. Use another id.",
+        )

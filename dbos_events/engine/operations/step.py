@@ -1,0 +1,116 @@
+"""Run user code as a step: call it, retry it, checkpoint what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dbos_events.engine.context import Scope
+from dbos_events.engine.effects import TASK_CANCELLED, Call, Flow, Pause
+from dbos_events.engine.operations.common import deliver, replayed
+from dbos_events.engine.replay import CANCELLED_CALL
+from dbos_events.errors import DBOSMaxStepRetriesExceeded
+from dbos_events.model.workflow import StepOptions, StepStatus
+from dbos_events.serialization import fingerprint
+
+if TYPE_CHECKING:
+    from dbos_events.engine.run import Place, Run
+    from dbos_events.storage.writes import Write
+
+
+class StepCall:
+    """One call of a step at its place in the run."""
+
+    __slots__ = ("args", "function", "kwargs", "name", "options", "place", "run")
+
+    def __init__(
+        self,
+        run: Run,
+        place: Place,
+        name: str,
+        options: StepOptions,
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> None:
+        self.run = run
+        self.place = place
+        self.name = name
+        self.options = options
+        self.function = function
+        self.args = args
+        self.kwargs = kwargs
+
+    def flow(self) -> Flow[Any]:
+        """Give the recorded outcome, or call the function and record what it did.
+
+        The checkpoint is handed over, not waited for: the run's next operation waits. The
+        function is called at least once; its recorded outcome is one.
+        """
+        self.run.open_calls += 1
+        try:
+            arguments = fingerprint(self.args, self.kwargs)
+            entry = yield from replayed(self.run, self.place, self.name, arguments)
+            if entry is not None:
+                return deliver(self.run, entry)
+            return (yield from self._call(arguments))
+        finally:
+            self.run.open_calls -= 1
+
+    def _call(self, arguments: str) -> Flow[Any]:
+        started_at = self.run.core.clock.now_ms()
+        try:
+            output = yield from self._attempts()
+            codec = self.run.core.codecs.default
+            text = None if output is None else codec.encode(output)
+        except TASK_CANCELLED:
+            self._record(arguments, started_at, codec=CANCELLED_CALL)
+            raise
+        except Exception as error:
+            codec = self.run.core.codecs.default
+            self._record(arguments, started_at, codec=codec.name, error=codec.encode_error(error))
+            raise
+        self._record(arguments, started_at, codec=codec.name, output=text)
+        return output
+
+    def _attempts(self) -> Flow[Any]:
+        status = StepStatus(self.place.number, 0, self.options.attempts)
+        scope = Scope(self.run, step=status, step_call=self.place.call)
+        errors: list[BaseException] = []
+        while True:
+            try:
+                return (
+                    yield Call(
+                        scope, self.function, self.args, self.kwargs, self.options.timeout_seconds, self.name
+                    )
+                )
+            except Exception as error:
+                errors.append(error)
+                if not (yield from self._tries_again(scope, errors)):
+                    raise
+            if len(errors) >= self.options.attempts:
+                raise DBOSMaxStepRetriesExceeded(self.name, self.options.attempts, errors)
+            yield Pause(self.run.core, self.run, self.options.delay_after(len(errors)))
+            self.run.enter()
+            status.current_attempt = len(errors)
+
+    def _tries_again(self, scope: Scope, errors: list[BaseException]) -> Flow[bool]:
+        if not self.options.retries_allowed:
+            return False
+        if self.options.should_retry is None:
+            return True
+        return bool((yield Call(scope, self.options.should_retry, (errors[-1],), {})))
+
+    def _record(self, arguments: str, started_at: int, **outcome: Any) -> None:
+        run = self.run
+        if run.unwinding or run.verdict is not None:
+            return
+        write: Write = run.checkpoint(
+            self.place,
+            self.name,
+            arguments=arguments,
+            started_at=started_at,
+            completed_at=run.core.clock.now_ms(),
+            **outcome,
+        )
+        run.hand_over(write)

@@ -1,0 +1,193 @@
+"""Replay: what a workflow's history holds, and handing it out in the recorded order.
+
+A call is found by its name within the run (branch and position), so concurrent branches
+cannot swap results. Values are handed out in the order in which the calls completed in the
+first run, each only after the run has gone quiet, so a race has the same winner again. The
+experiments behind both choices stand in docs/replay.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from dbos_events.errors import DBOSUnexpectedStepError
+from dbos_events.storage.writes import Checkpoint
+
+if TYPE_CHECKING:
+    from dbos_events.engine.run import Run
+
+CANCELLED_CALL = "cancelled"
+"""Stored in `codec` for a call that was cancelled before it had a result."""
+
+QUIET_TURNS = 10
+"""Loop turns without a durable call after which the run counts as quiet: a result passes
+through a task, a gather and its awaiter in four."""
+
+STALL_SECONDS = 1.0
+"""How long a recorded result waits for an earlier one whose caller does not come."""
+
+
+class History:
+    """The checkpoints of one workflow, as its latest run may use them."""
+
+    def __init__(self, checkpoints: Iterable[Checkpoint], version: str | None = None) -> None:
+        self.steps = sorted(checkpoints, key=lambda entry: entry.step)
+        self.by_call = {entry.call: entry for entry in self.steps}
+        self.numbers = frozenset(entry.step for entry in self.steps)
+        self.last_order = max((entry.order for entry in self.steps), default=0)
+        self.version = version
+        self.turns = Turns(entry.order for entry in self.steps if entry.codec != CANCELLED_CALL)
+
+    def find(self, run: Run, call: str, name: str, arguments: str | None) -> Checkpoint | None:
+        """The recorded outcome of this call, or None when it has none.
+
+        Raises:
+            DBOSUnexpectedStepError: The history holds another step, or other arguments, at this
+                place; the message shows both histories.
+        """
+        entry = self.by_call.get(call)
+        if entry is None:
+            return None
+        same_arguments = arguments is None or entry.arguments is None or entry.arguments == arguments
+        if entry.name != name or not same_arguments:
+            raise self._mismatch(run, entry, name, same_name=entry.name == name)
+        return entry
+
+    def _mismatch(self, run: Run, entry: Checkpoint, name: str, *, same_name: bool) -> DBOSUnexpectedStepError:
+        asked = f"{name} with other arguments" if same_name else name
+        recorded = "\n".join(f"  {step.call}: {step.name}" for step in self.steps)
+        replayed = "\n".join(
+            f"  {step.call}: {step.name}" for step in sorted(self.steps, key=lambda s: s.order)
+            if step.order < entry.order
+        )  # fmt: skip
+        other = self.version is not None and self.version != run.core.version
+        cause = (
+            f"The history was written by application version {self.version}, this process runs "
+            f"{run.core.version}: keep a process of the old version until its workflows have ended, or start this one anew."
+            if other
+            else "A workflow must make the same calls with the same arguments each time it runs: put "
+            "whatever may differ (time, random numbers, requests) into a step."
+        )
+        return DBOSUnexpectedStepError(
+            run.id,
+            f"Workflow {run.id} ({run.function.name}) is not deterministic: call {entry.call} was "
+            f"{entry.name!r} and is now {asked!r}.\nRecorded history:\n{recorded}\n"
+            f"This run:\n{replayed}\n  {entry.call}: {asked}\n{cause}",
+            version_mismatch=other,
+        )
+
+
+class Turns:
+    """Whose turn it is when several branches of a run are replayed at once.
+
+    A run with one branch takes every result at once. Belongs to one event loop.
+    """
+
+    def __init__(self, orders: Iterable[int]) -> None:
+        self._remaining = set(orders)
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._fresh: list[asyncio.Future[None]] = []
+        self._quiet_for = 0
+        self._ticking = False
+        self._stall: asyncio.TimerHandle | None = None
+
+    def pass_by(self, order: int) -> None:
+        """Note that this result was handed out without waiting."""
+        self._remaining.discard(order)
+
+    async def recorded(self, order: int) -> None:
+        """Return when it is this recorded call's turn to complete."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting[order] = future
+        try:
+            await self._queue(future)
+        finally:
+            self._waiting.pop(order, None)
+            self._remaining.discard(order)
+
+    async def fresh(self) -> None:
+        """Return when all recorded results that can be handed out have been."""
+        if not self._remaining:
+            return
+        future = asyncio.get_running_loop().create_future()
+        self._fresh.append(future)
+        try:
+            await self._queue(future)
+        finally:
+            if future in self._fresh:
+                self._fresh.remove(future)
+
+    async def _queue(self, future: asyncio.Future[None]) -> None:
+        self._quiet_for = 0
+        if not self._ticking:
+            self._ticking = True
+            future.get_loop().call_soon(self._tick, future.get_loop())
+        await future
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._quiet_for += 1
+        if self._quiet_for < QUIET_TURNS:
+            loop.call_soon(self._tick, loop)
+            return
+        self._quiet_for = 0
+        if self._release_next():
+            loop.call_soon(self._tick, loop)
+            return
+        self._ticking = False
+        if self._waiting and self._stall is None:
+            self._stall = loop.call_later(STALL_SECONDS, self._release_stalled)
+
+    def _release_next(self) -> bool:
+        following = min(self._remaining, default=None)
+        if following is not None and following in self._waiting:
+            self._remaining.discard(following)
+            _resolve(self._waiting[following])
+            return True
+        if self._fresh:
+            _resolve(self._fresh.pop(0))
+            return True
+        return False
+
+    def _release_stalled(self) -> None:
+        self._stall = None
+        if self._waiting:
+            order = min(self._waiting)
+            self._remaining.discard(order)
+            _resolve(self._waiting[order])
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class Recall:
+    """Effect: wait for the turn of a recorded call (`entry`), or of a fresh one (None)."""
+
+    __slots__ = ("entry", "run")
+
+    def __init__(self, run: Run, entry: Checkpoint | None) -> None:
+        self.run = run
+        self.entry = entry
+
+    def block(self) -> Any:
+        if self.entry is not None:
+            self._turns.pass_by(self.entry.order)
+
+    async def suspend(self) -> Any:
+        if self.entry is not None and self.entry.codec == CANCELLED_CALL:
+            await asyncio.get_running_loop().create_future()  # until it is cancelled again
+        alone = self.run.tasks is None or self.run.tasks.alone
+        if alone:
+            self.block()
+        elif self.entry is not None:
+            await self._turns.recorded(self.entry.order)
+        else:
+            await self._turns.fresh()
+
+    @property
+    def _turns(self) -> Turns:
+        assert self.run.history is not None  # noqa: S101
+        return self.run.history.turns

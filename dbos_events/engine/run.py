@@ -1,0 +1,250 @@
+"""One execution of one workflow in this process."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from dbos_events.engine.context import Scope
+from dbos_events.errors import (
+    DBOSException,
+    DBOSWorkflowCancelledError,
+    DBOSWorkflowConflictIDError,
+)
+from dbos_events.model.workflow import CANCELLED
+from dbos_events.storage.writes import Checkpoint, Fenced, Park, Refused, Result, Write
+
+if TYPE_CHECKING:
+    from dbos_events.engine.core import Core
+    from dbos_events.engine.registry import Registered
+    from dbos_events.engine.replay import History
+    from dbos_events.engine.tasks import TaskTree
+    from dbos_events.engine.waking import Waker
+
+
+class Unwind(BaseException):
+    """Leaves a workflow function whose run is being parked; nothing it does after that counts."""
+
+
+class Place(NamedTuple):
+    """Where a durable call stands in its run: by name for replay, by number for people."""
+
+    call: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventOrigin:
+    """The event that a workflow was started by."""
+
+    consumer: int
+    quarantines: bool
+    holds_lane: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run left this process: `ended` with a value or an error, `parked`, or `lost`."""
+
+    kind: str
+    value: Any = None
+    error: BaseException | None = None
+
+
+PARKED = Ending("parked")
+LOST = Ending("lost")
+
+
+class Host(Protocol):
+    """Whoever gave a run its place (a consumer, a queue) and wants it back."""
+
+    def left(self, run: Run) -> None:
+        """The run has left this process; called on the committer's thread, so it must be quick."""
+        ...
+
+
+class Run:
+    """The state of one execution: its token, its numbering, and what it handed to the committer.
+
+    Fields that the committer's thread touches are guarded by `_lock`; all others belong to
+    the thread that drives the run.
+    """
+
+    __slots__ = (
+        "_durable", "_handed", "_lock", "_number", "_wakers", "args", "core", "crashes", "ending",
+        "function", "generation", "history", "host", "id", "kwargs", "listeners", "main", "open_calls",
+        "order", "origin", "parent_id", "park", "proposed", "queue", "root_id", "take", "tasks", "thread",
+        "unwinding", "verdict", "version",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        core: Core,
+        workflow_id: str,
+        function: Registered,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        take: int = 1,
+        generation: int = 0,
+        crashes: int = 0,
+        history: History | None = None,
+        origin: EventOrigin | None = None,
+        queue: str | None = None,
+        parent_id: str | None = None,
+        root_id: str | None = None,
+        version: str | None = None,
+    ) -> None:
+        self.core = core
+        self.id = workflow_id
+        self.function = function
+        self.args = args
+        self.kwargs = kwargs
+        self.take = take
+        self.generation = generation
+        self.crashes = crashes
+        self.history = history
+        self.origin = origin
+        self.queue = queue
+        self.parent_id = parent_id
+        self.root_id = root_id
+        self.version = version
+        self.main = Scope(self)
+        self.thread = 0
+        self.tasks: TaskTree | None = None
+        self.order = history.last_order if history else 0
+        self.open_calls = 0
+        self.unwinding = False
+        self.park: Park | None = None
+        self.verdict: BaseException | None = None
+        self.proposed: Ending | None = None
+        self.ending: Ending | None = None
+        self.host: Host | None = None
+        self.listeners: list[Waker] = []
+        self._number = 0
+        self._handed = 0
+        self._durable = 0
+        self._wakers: list[Waker] = []
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id} of {self.function.name}, take {self.take}>"
+
+    # -- at each durable operation ------------------------------------------------------------
+
+    def enter(self) -> None:
+        """Refuse the operation when this run may not go on, or not from this thread."""
+        if self.unwinding:
+            raise Unwind
+        if self.verdict is not None:
+            raise self.verdict
+        if self.thread != threading.get_ident():
+            raise DBOSException(
+                f"Workflow {self.id}: a durable operation was called from a thread that the engine did not "
+                "start, so its place in the history is unknown. Call it from the workflow function, or "
+                "from a task that the workflow started."
+            )
+
+    def locate(self, scope: Scope) -> Place:
+        """Name and number the next durable call of `scope`; done at the call, before anything waits.
+
+        Raises what stopped the run, if something did.
+        """
+        self.enter()
+        call = scope.next_call()
+        entry = self.history.by_call.get(call) if self.history is not None else None
+        return Place(call, entry.step if entry is not None else self.take_number())
+
+    def take_number(self) -> int:
+        """The next step number that no recorded step has."""
+        self._number += 1
+        if self.history is not None:
+            while self._number in self.history.numbers:
+                self._number += 1
+        return self._number
+
+    def checkpoint(self, place: Place, name: str, **fields: Any) -> Write:
+        """A write that records one completed call of this run."""
+        self.order += 1
+        write_id = self.core.next_write_id()
+        entry = Checkpoint(place.number, place.call, name, self.order, write_id=write_id, **fields)
+        resets, self.crashes = self.crashes > 0, 0
+        return Write(self.id, self.take, self.generation, checkpoint=entry, reset_crashes=resets)
+
+    def hand_over(self, write: Write) -> None:
+        """Give `write` to the committer and go on; the run's next operation waits for it."""
+        self.core.committer.submit(write, self)
+
+    # -- what was handed over, and what became of it ------------------------------------------
+
+    def handing(self) -> None:
+        """Count one more write on its way (called by the committer's `submit`)."""
+        with self._lock:
+            self._handed += 1
+
+    def settled(self, write: Write, result: Result) -> None:
+        """Note a write's fate; called on the committer's thread, in the order of handing over."""
+        with self._lock:
+            self._durable += 1
+            if self.verdict is None:
+                self.verdict = self._verdict_on(result)
+            wakers: list[Waker] = []
+            if self._durable == self._handed and self._wakers:
+                wakers, self._wakers = self._wakers, []
+        for waker in wakers:
+            waker.wake()
+        if write.outcome is not None or write.park is not None:
+            self.core.runner.closed(self, write, result)
+
+    def is_settled(self) -> bool:
+        """Whether nothing is on its way. Raises what stopped the run, if something did."""
+        if self.verdict is not None:
+            raise self.verdict
+        return self._durable == self._handed
+
+    def wake_when_settled(self, waker: Waker) -> bool:
+        """Have `waker` woken once all is durable; False when it is already."""
+        with self._lock:
+            if self._durable == self._handed:
+                return False
+            self._wakers.append(waker)
+            return True
+
+    def _verdict_on(self, result: Result) -> BaseException | None:
+        if isinstance(result, Refused):
+            return result.error
+        if isinstance(result, Fenced):
+            return self.cancellation() if result.status == CANCELLED else DBOSWorkflowConflictIDError(self.id)
+        return None
+
+    def cancellation(self) -> DBOSWorkflowCancelledError:
+        return DBOSWorkflowCancelledError(f"Workflow {self.id} was cancelled.")
+
+    def stop(self, verdict: BaseException) -> None:
+        """Make the run's next operation raise `verdict`; wakes it where it waits."""
+        with self._lock:
+            if self.verdict is None:
+                self.verdict = verdict
+            wakers, self._wakers = self._wakers, []
+        for waker in wakers:
+            waker.wake()
+        self.core.hub.signal(f"run:{self.id}")
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def when_ended(self, waker: Waker) -> bool:
+        """Have `waker` woken when the run has left this process; False when it has already."""
+        with self._lock:
+            if self.ending is not None:
+                return False
+            self.listeners.append(waker)
+            return True
+
+    def end(self, ending: Ending) -> None:
+        """Tell all who wait for this run how it left the process."""
+        with self._lock:
+            self.ending = ending
+            listeners, self.listeners = self.listeners, []
+        for waker in listeners:
+            waker.wake()

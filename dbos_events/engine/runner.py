@@ -1,0 +1,182 @@
+"""Starts runs on threads and loops, sees them to their end, and accounts for who is here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dbos_events.engine.context import CURRENT
+from dbos_events.engine.drivers import drive, drive_async
+from dbos_events.engine.effects import TASK_CANCELLED, Call, Flow, Reap
+from dbos_events.engine.run import LOST, PARKED, Ending, Run, Unwind
+from dbos_events.engine.tasks import TaskTree
+from dbos_events.errors import (
+    DBOSException,
+    DBOSWorkflowCancelledError,
+    DBOSWorkflowConflictIDError,
+    Quarantine,
+)
+from dbos_events.model.workflow import ERROR, SUCCESS
+from dbos_events.storage.writes import Fenced, Outcome, Park, QuarantineNote, Refused, Result, Write
+from dbos_events.telemetry.log import logger
+
+if TYPE_CHECKING:
+    from dbos_events.engine.core import Core
+
+
+class Runner:
+    """The runs of this process."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._context = contextvars.Context()
+        self.active: dict[str, Run] = {}
+
+    # -- starting -----------------------------------------------------------------------------
+
+    def submit(self, runs: Sequence[Run]) -> None:
+        """Start `runs` in the background: sync ones on the pool, async ones on the loop."""
+        for run in runs:
+            self.active[run.id] = run
+        blocking = [run for run in runs if not run.function.is_async]
+        if blocking:
+            self._core.pool.submit([functools.partial(self.run_here, run) for run in blocking])
+        if len(blocking) < len(runs):
+            suspending = [run for run in runs if run.function.is_async]
+            self._core.loop_inbox.post(functools.partial(self._start_tasks, suspending))
+
+    def run_here(self, run: Run) -> None:
+        """Run a sync workflow on the calling thread; returns when its outcome is handed over."""
+        self.active[run.id] = run
+        run.thread = threading.get_ident()
+        token = CURRENT.set(None)
+        try:
+            drive(execute(run))
+        finally:
+            CURRENT.reset(token)
+
+    def _start_tasks(self, runs: Sequence[Run]) -> None:
+        loop = self._core.loop_inbox.loop
+        thread = threading.get_ident()
+        for run in runs:
+            run.thread = thread
+            context = self._context.copy()
+            task = asyncio.Task(_run_task(run), loop=loop, context=context)
+            run.tasks = TaskTree(run, task)
+
+    # -- ending -------------------------------------------------------------------------------
+
+    def closed(self, run: Run, write: Write, result: Result) -> None:
+        """The outcome, or the parking, of `run` has met its fate; called on the committer's thread."""
+        if isinstance(result, Refused) and write.park is None:
+            self._record_refusal(run, result.error)
+            return
+        if isinstance(result, (Fenced, Refused)):
+            self.leave(run, Ending("lost", error=run.verdict))
+            return
+        self.leave(run, run.proposed or LOST)
+
+    def leave(self, run: Run, ending: Ending) -> None:
+        """Forget `run` and tell all who wait for it."""
+        if self.active.get(run.id) is run:
+            del self.active[run.id]
+        run.end(ending)
+        if run.host is not None:
+            run.host.left(run)
+        self._core.hub.signal(f"workflow:{run.id}")
+
+    def _record_refusal(self, run: Run, error: Exception) -> None:
+        """The database refused what the run wrote: the workflow fails with that error."""
+        if run.proposed is not None and run.proposed.error is error:  # even the error cannot be written
+            logger.error("Workflow %s: its failure cannot be recorded: %s", run.id, error)
+            self.leave(run, Ending("lost", error=error))
+            return
+        run.proposed = Ending("ended", error=error)
+        self._core.committer.submit(failure(run, DBOSException(str(error))), run, final=True)
+
+    # -- stopping -----------------------------------------------------------------------------
+
+    def stop_all(self, error: BaseException | None = None) -> None:
+        """Make every run stop at its next operation; recovery goes on with them elsewhere."""
+        for run in tuple(self.active.values()):
+            run.stop(error or DBOSWorkflowConflictIDError(run.id))
+
+
+async def _run_task(run: Run) -> None:
+    await drive_async(execute(run))
+
+
+def execute(run: Run) -> Flow[None]:
+    """Run the workflow function and hand over how it ended."""
+    write = yield from _closing_write(run)
+    if write is None:
+        run.core.runner.leave(run, LOST if run.verdict is None else Ending("lost", error=run.verdict))
+    else:
+        run.core.committer.submit(write, run, final=run.verdict is not None)
+
+
+def _closing_write(run: Run) -> Flow[Write | None]:
+    """The write that ends this run, or None when it may not write any more."""
+    CURRENT.set(run.main)
+    error: Exception | None = None
+    output = None
+    try:
+        output = yield Call(run.main, run.function.function, run.args, run.kwargs)
+    except (Unwind, DBOSWorkflowConflictIDError, DBOSWorkflowCancelledError) as unwound:
+        if run.verdict is None and not run.unwinding and isinstance(unwound, DBOSWorkflowCancelledError):
+            error = DBOSException(str(unwound))
+    except TASK_CANCELLED:
+        if not run.unwinding and run.verdict is None:
+            raise  # the loop is being closed: recovery takes the workflow up
+    except Exception as raised:
+        error = raised
+    if run.tasks is not None and not run.tasks.alone:
+        yield Reap(run)
+    if isinstance(run.verdict, (DBOSWorkflowConflictIDError, DBOSWorkflowCancelledError)):
+        return None
+    if run.unwinding:
+        run.proposed = PARKED
+        park = run.park or Park(run.core.clock.now_ms())
+        park.queue = run.queue
+        return Write(run.id, run.take, run.generation, park=park)
+    if isinstance(run.verdict, Exception):
+        error = run.verdict
+    return failure(run, error) if error is not None else _success(run, output)
+
+
+def _success(run: Run, output: object) -> Write:
+    codec = run.core.codecs.default
+    try:
+        text = None if output is None else codec.encode(output)
+    except Exception as error:
+        return failure(run, error)
+    run.proposed = Ending("ended", value=output)
+    outcome = Outcome(SUCCESS, None if text is None else codec.name, text, parent_id=run.parent_id)
+    return Write(run.id, run.take, run.generation, outcome=outcome)
+
+
+def failure(run: Run, error: Exception) -> Write:
+    """The write that ends `run` with `error`; an event's workflow is quarantined where its consumer says so."""
+    codec = run.core.codecs.default
+    text = codec.encode_error(error)
+    if run.proposed is None or run.proposed.error is None:
+        run.proposed = Ending("ended", error=error)
+    note = None
+    if run.origin is not None and run.origin.quarantines:
+        note = QuarantineNote(run.origin.consumer, _reason(error), text, run.generation + 1)
+    outcome = Outcome(
+        ERROR, codec.name, None, text, parent_id=run.parent_id, quarantine=note, frees_lane=note is None
+    )
+    return Write(run.id, run.take, run.generation, outcome=outcome)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Quarantine):
+        return error.reason
+    if getattr(error, "version_mismatch", False):
+        return "version-mismatch"
+    return "handler-failed"

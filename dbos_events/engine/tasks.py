@@ -1,0 +1,134 @@
+"""The asyncio tasks of a run: who belongs to it, and whether all of them wait.
+
+The task factory gives each task that workflow code starts a branch of its own, and makes the
+run know it; tasks that a step starts are the step's own business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Coroutine, Generator
+from typing import TYPE_CHECKING, Any
+
+from dbos_events.engine.context import CURRENT
+from dbos_events.engine.run import Unwind
+
+if TYPE_CHECKING:
+    from dbos_events.engine.run import Run
+    from dbos_events.storage.writes import Park
+
+
+class DurableWait:
+    """One durable wait of a task that may be given up for a row in the database."""
+
+    __slots__ = ("future", "park")
+
+    def __init__(self, future: asyncio.Future[bool], park: Park) -> None:
+        self.future = future
+        self.park = park
+
+
+class TaskTree:
+    """The tasks of one run on its loop."""
+
+    __slots__ = ("_considering", "_run", "main", "others", "waits")
+
+    def __init__(self, run: Run, main: asyncio.Task[Any]) -> None:
+        self._run = run
+        self._considering = False
+        self.main = main
+        self.others: set[asyncio.Task[Any]] = set()
+        self.waits: dict[asyncio.Task[Any], DurableWait] = {}
+
+    @property
+    def alone(self) -> bool:
+        """Whether the workflow function itself is the only task."""
+        return not self.others
+
+    def add(self, task: asyncio.Task[Any]) -> None:
+        self.others.add(task)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self.others.discard(task)
+        if self.waits:
+            self.consider_parking()
+
+    def consider_parking(self) -> None:
+        """Look again, once the loop has run what is ready, whether the run can be parked."""
+        if not self._considering:
+            self._considering = True
+            self.main.get_loop().call_soon(self._park_if_all_wait)
+
+    def _park_if_all_wait(self) -> None:
+        self._considering = False
+        run = self._run
+        if run.unwinding or not self.waits or run.open_calls > len(self.waits):
+            return
+        if all(self._waits(task) for task in (self.main, *self.others)):
+            run.park = earliest([wait.park for wait in self.waits.values()])
+            run.unwinding = True
+            for wait in tuple(self.waits.values()):
+                if not wait.future.done():
+                    wait.future.set_exception(Unwind())
+
+    def _waits(self, task: asyncio.Task[Any]) -> bool:
+        """Whether `task` can only go on when a durable wait of this run ends.
+
+        What a task waits for is told by `_fut_waiter`. Where that is neither a task of the run
+        nor a gather of them, something else may wake it, and the run stays in memory.
+        """
+        if task.done() or task in self.waits:
+            return True
+        waited = getattr(task, "_fut_waiter", None)
+        children = getattr(waited, "_children", [waited])
+        return bool(children) and all(child is self.main or child in self.others or child.done() for child in children if child is not None) and waited is not None
+
+    async def close(self, seconds: float) -> None:
+        """Cancel what still runs and wait for it, at most `seconds`."""
+        left = [task for task in self.others if not task.done()]
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=seconds)
+
+
+def earliest(parks: list[Park]) -> Park:
+    """One wait that ends no later than any of `parks`."""
+    times = [park.wake_at for park in parks if park.wake_at is not None]
+    first = parks[0]
+    first.wake_at = min(times, default=None)
+    if len(parks) > 1:
+        first.awaited_id = None
+    return first
+
+
+def install_task_factory(loop: asyncio.AbstractEventLoop) -> None:
+    """Make `loop` tell a run about the tasks that its code starts; an existing factory is kept."""
+    previous = loop.get_task_factory()
+    if getattr(previous, "knows_runs", False):
+        return
+
+    def factory(
+        loop: asyncio.AbstractEventLoop,
+        coro: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
+        *,
+        context: contextvars.Context | None = None,
+        **options: Any,
+    ) -> asyncio.Future[Any]:
+        scope = CURRENT.get() if context is None else context.get(CURRENT)
+        tree = scope.run.tasks if scope is not None and scope.step is None else None
+        if scope is not None and tree is not None:
+            context = (context or contextvars.copy_context()).copy()
+            context.run(CURRENT.set, scope.branch())
+        if previous is None:
+            task: asyncio.Future[Any] = asyncio.Task(coro, loop=loop, context=context, **options)  # type: ignore[arg-type]
+        else:
+            task = previous(loop, coro, context=context, **options)  # type: ignore[arg-type,call-arg]
+        if tree is not None and isinstance(task, asyncio.Task):
+            tree.add(task)
+        return task
+
+    factory.knows_runs = True  # type: ignore[attr-defined]
+    loop.set_task_factory(factory)  # type: ignore[arg-type]

@@ -1,0 +1,130 @@
+"""Wake-ups of threads and tasks from other threads, with one loop signal per burst."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Waker(Protocol):
+    """Something that waits; `wake` may be called from any thread, and more than once."""
+
+    def wake(self) -> None: ...
+
+
+class ThreadWaker:
+    """One wait of a thread; a bare lock costs a fifth of `threading.Event`."""
+
+    __slots__ = ("_gate",)
+
+    def __init__(self) -> None:
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def wake(self) -> None:
+        if self._gate.locked():
+            try:
+                self._gate.release()
+            except RuntimeError:  # woken twice at the same moment
+                return
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Return True when woken, False when the time ran out."""
+        return self._gate.acquire(timeout=-1 if seconds is None else max(0.0, seconds))
+
+
+class LoopInbox:
+    """Callbacks for one event loop; however many arrive at once, the loop is woken once."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._pending: deque[Callable[[], object]] = deque()
+        self._lock = threading.Lock()
+        self._awake = False
+
+    def post(self, callback: Callable[[], object]) -> None:
+        """Have `callback` run on the loop; dropped when the loop is closed."""
+        with self._lock:
+            self._pending.append(callback)
+            if self._awake:
+                return
+            self._awake = True
+        try:
+            self.loop.call_soon_threadsafe(self._drain)
+        except RuntimeError:  # the loop is closed: nobody is left to wake
+            self._pending.clear()
+
+    def _drain(self) -> None:
+        with self._lock:
+            callbacks, self._pending = self._pending, deque()
+            self._awake = False
+        for callback in callbacks:
+            callback()
+
+
+class LoopWaker:
+    """One wait of a task."""
+
+    __slots__ = ("_inbox", "future")
+
+    def __init__(self, inbox: LoopInbox) -> None:
+        self._inbox = inbox
+        self.future: asyncio.Future[bool] = inbox.loop.create_future()
+
+    def wake(self) -> None:
+        self._inbox.post(self._wake)
+
+    def _wake(self) -> None:
+        self._settle(woken=True)
+
+    def _settle(self, *, woken: bool) -> None:
+        if not self.future.done():
+            self.future.set_result(woken)
+
+    async def wait(self, seconds: float | None = None) -> bool:
+        """Return True when woken, False when the time ran out."""
+        if seconds is None:
+            return await self.future
+        timer = self._inbox.loop.call_later(max(0.0, seconds), lambda: self._settle(woken=False))
+        try:
+            return await self.future
+        finally:
+            timer.cancel()
+
+
+class Hub:
+    """Wake-ups by channel name for whoever waits in this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[str, list[Waker]] = {}
+
+    def subscribe(self, channel: str, waker: Waker) -> None:
+        """Wake `waker` at every signal of `channel`; subscribe first, then check, then wait."""
+        with self._lock:
+            self._waiting.setdefault(channel, []).append(waker)
+
+    def unsubscribe(self, channel: str, waker: Waker) -> None:
+        with self._lock:
+            waiting = self._waiting.get(channel, [])
+            if waker in waiting:
+                waiting.remove(waker)
+            if not waiting:
+                self._waiting.pop(channel, None)
+
+    def signal(self, channel: str) -> None:
+        """Wake all who wait on `channel`; costs one look-up when nobody does."""
+        if channel not in self._waiting:
+            return
+        with self._lock:
+            waiting = tuple(self._waiting.get(channel, ()))
+        for waker in waiting:
+            waker.wake()
+
+    def signal_all(self) -> None:
+        """Wake everybody (at shutdown)."""
+        for channel in tuple(self._waiting):
+            self.signal(channel)

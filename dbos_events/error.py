@@ -1,0 +1,3 @@
+"""The errors under the module name that programs written for DBOS Transact import."""
+
+from dbos_events.errors import *  # noqa: F403

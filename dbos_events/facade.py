@@ -1,0 +1,133 @@
+"""`DBOS`: the surface that programs use, over one default App."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from dbos_events.api.queues import Queue as AppQueue
+from dbos_events.app import App
+from dbos_events.config import DBOSConfig
+from dbos_events.engine.context import CURRENT
+from dbos_events.model.queue import QueueRateLimit
+from dbos_events.model.workflow import StepStatus
+from dbos_events.telemetry.log import logger
+
+_DEFAULT = App()
+
+
+class _Context(type):
+    """The properties of `DBOS` that tell where the running code stands."""
+
+    @property
+    def workflow_id(cls) -> str | None:
+        """The id of the running workflow; None outside of workflows."""
+        scope = CURRENT.get()
+        return None if scope is None else scope.run.id
+
+    @property
+    def step_id(cls) -> int | None:
+        """The number of the running step; None outside of steps."""
+        scope = CURRENT.get()
+        return scope.step.step_id if scope is not None and scope.step is not None else None
+
+    @property
+    def step_status(cls) -> StepStatus | None:
+        """The attempt that the running step is in; None outside of steps."""
+        scope = CURRENT.get()
+        return None if scope is None else scope.step
+
+    @property
+    def idempotency_key(cls) -> str | None:
+        """`workflow:step`, the same in every attempt at this step: hand it to whoever must not do it twice."""
+        scope = CURRENT.get()
+        return f"{scope.run.id}:{scope.step_call}" if scope is not None and scope.step is not None else None
+
+    @property
+    def logger(cls) -> logging.Logger:
+        """The package's logger."""
+        return logger
+
+    @property
+    def executor_id(cls) -> str:
+        """The label of this process."""
+        return _DEFAULT.launched.label
+
+    @property
+    def application_version(cls) -> str:
+        """The version of the running code."""
+        return _DEFAULT.core.version
+
+
+class DBOS(metaclass=_Context):
+    """The default App: `DBOS(config=...)`, decorators, `DBOS.launch()`.
+
+    Decorators may run before the configuration is given; everything else needs `launch`. A second
+    `DBOS(config=...)` before launch replaces the configuration.
+    """
+
+    def __init__(self, *, config: DBOSConfig | Mapping[str, Any] | None = None) -> None:
+        if config is not None:
+            _DEFAULT.configure(config)
+
+    workflow = _DEFAULT.workflow
+    step = _DEFAULT.step
+    kafka_consumer = _DEFAULT.kafka_consumer
+
+    launch = _DEFAULT.launch
+    launch_async = _DEFAULT.launch_async
+    destroy = _DEFAULT.destroy
+    destroy_async = _DEFAULT.destroy_async
+    health = _DEFAULT.health
+    lifespan = _DEFAULT.lifespan
+
+    start_workflow = _DEFAULT.start_workflow
+    start_workflow_async = _DEFAULT.start_workflow_async
+    run_step = _DEFAULT.run_step
+    run_step_async = _DEFAULT.run_step_async
+    sleep = _DEFAULT.sleep
+    sleep_async = _DEFAULT.sleep_async
+    get_result = _DEFAULT.get_result
+    get_result_async = _DEFAULT.get_result_async
+
+    retrieve_workflow = _DEFAULT.retrieve_workflow
+    retrieve_workflow_async = _DEFAULT.retrieve_workflow_async
+    get_workflow_status = _DEFAULT.get_workflow_status
+    get_workflow_status_async = _DEFAULT.get_workflow_status_async
+    list_workflows = _DEFAULT.list_workflows
+    list_workflows_async = _DEFAULT.list_workflows_async
+    list_queued_workflows = _DEFAULT.list_queued_workflows
+    list_queued_workflows_async = _DEFAULT.list_queued_workflows_async
+    list_workflow_steps = _DEFAULT.list_workflow_steps
+    list_workflow_steps_async = _DEFAULT.list_workflow_steps_async
+
+    cancel_workflow = _DEFAULT.cancel_workflow
+    cancel_workflow_async = _DEFAULT.cancel_workflow_async
+    cancel_workflows = _DEFAULT.cancel_workflows
+    cancel_workflows_async = _DEFAULT.cancel_workflows_async
+    resume_workflow = _DEFAULT.resume_workflow
+    resume_workflow_async = _DEFAULT.resume_workflow_async
+    resume_workflows = _DEFAULT.resume_workflows
+
+
+class Queue(AppQueue):
+    """A durable queue; see `dbos_events.api.queues.Queue`. It belongs to the default App unless `app` is given."""
+
+    def __init__(
+        self,
+        name: str,
+        concurrency: int | None = None,
+        limiter: QueueRateLimit | None = None,
+        *,
+        worker_concurrency: int | None = None,
+        app: App | None = None,
+    ) -> None:
+        super().__init__(
+            name, concurrency, limiter, worker_concurrency=worker_concurrency, app=_DEFAULT if app is None else app
+        )
+
+
+def default_app() -> App:
+    """The App that `DBOS` is the facade of."""
+    return _DEFAULT

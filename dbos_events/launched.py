@@ -1,0 +1,261 @@
+"""The running parts of an App: built at launch, ended by destroy."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dbos_events.api.consumers import ConsumerDeclaration
+from dbos_events.clock import Clock
+from dbos_events.connect import Source, find_connector
+from dbos_events.engine.core import Core
+from dbos_events.engine.registry import Registry
+from dbos_events.model.queue import QueueLimits
+from dbos_events.runtime.identity import this_process
+from dbos_events.runtime.intake.consumer import ConsumerIntake
+from dbos_events.runtime.intake.lanes import LaneService
+from dbos_events.runtime.lease import LeaseService
+from dbos_events.runtime.loops import BackgroundLoop
+from dbos_events.runtime.notifier import NotifierService
+from dbos_events.runtime.queues import QueueService
+from dbos_events.runtime.recovery import RecoveryService
+from dbos_events.runtime.service import Service
+from dbos_events.runtime.taken import Taken
+from dbos_events.runtime.timers import TimerService
+from dbos_events.serialization import Codecs
+from dbos_events.settings import Settings
+from dbos_events.storage.migrate import migrate, verify
+from dbos_events.storage.opening import open_storage
+from dbos_events.storage.rows import NewExecutor
+from dbos_events.telemetry.log import logger
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """`live` is false only when the process itself is stuck; `ready` when it should get work.
+
+    `problems` says what is wrong, one line each.
+    """
+
+    live: bool
+    ready: bool
+    problems: tuple[str, ...]
+
+
+class Launched:
+    """Everything that runs, in the order in which it is started; stopped in reverse."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        consumers: Sequence[ConsumerDeclaration],
+        settings: Settings,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop | None,
+    ) -> None:
+        self.settings = settings
+        self.label = settings.executor_id or socket.gethostname()
+        self._registry = registry
+        self._declarations = consumers
+        self._loop = loop
+        self._own_loop: BackgroundLoop | None = None
+        self._registering = threading.Lock()
+        self._draining = False
+        self.storage = open_storage(
+            settings.database_url,
+            schema=settings.dbos_system_schema,
+            clock=clock,
+            pool_size=settings.sys_db_pool_size,
+        )
+        self.core = Core(
+            storage=self.storage,
+            registry=registry,
+            codecs=_codecs(settings),
+            clock=clock,
+            application=settings.name,
+            version=settings.application_version or registry.version(),
+            executor=0,
+            threads=settings.max_executor_threads,
+            park_after=settings.park_after_seconds,
+            on_fenced=self._fenced,
+        )
+        self.taken = Taken(self.core)
+        self.lease = LeaseService(self.core, settings.lease_seconds, self._fenced)
+        self.recovery = RecoveryService(self.core, self.taken, settings.lease_seconds)
+        self.timers = TimerService(self.core, self.taken)
+        self.queues = QueueService(self.core, self.taken, settings.max_in_flight)
+        self.lanes = LaneService(self.core, self.taken)
+        self.notifier = NotifierService(self.core, enabled=settings.use_listen_notify)
+        self.services: tuple[Service, ...] = (
+            self.lease,
+            self.recovery,
+            self.timers,
+            self.queues,
+            self.lanes,
+            self.notifier,
+        )
+        self.intakes: list[ConsumerIntake] = []
+        self.sources: list[Source] = []
+
+    # -- starting -----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Connect, prepare the schema, take a lease, and begin."""
+        if self.settings.run_migrations:
+            migrate(self.storage)
+        else:
+            verify(self.storage)
+        self._register()
+        self.storage.save_queues(self.settings.name, self._registry.queues)
+        self._start_engine()
+        for service in self.services:
+            service.start()
+        self._start_sources()
+
+    def _start_engine(self) -> None:
+        if self._loop is None:
+            self._own_loop = BackgroundLoop()
+            self._loop = self._own_loop.start()
+        self.core.use_loop(self._loop)
+        self.core.committer.start()
+        self.core.hub.subscribe("queues", _Waking(self.queues))
+        self.core.hub.subscribe("lanes", _Waking(self.lanes))
+        self.core.hub.subscribe("timers", _Waking(self.timers))
+        for name in self._registry.queues:
+            self.core.hub.subscribe(f"queue:{name}", _Waking(self.queues))
+
+    def _start_sources(self) -> None:
+        for declaration in self._declarations:
+            connector = find_connector(declaration.connector)
+            intake = ConsumerIntake(
+                self.core, self.taken, declaration.function, declaration.options, self.lanes
+            )
+            self.intakes.append(intake)
+            self.sources.append(connector.open_source(intake, self.settings.kafka))
+        for source in self.sources:
+            source.start()
+
+    def queue_added(self, name: str, limits: QueueLimits) -> None:
+        """Serve a queue that was declared after launch."""
+        self.storage.save_queues(self.settings.name, {name: limits})
+        self.core.hub.subscribe(f"queue:{name}", _Waking(self.queues))
+
+    def _register(self) -> None:
+        process = this_process()
+        self.core.executor = self.storage.register_executor(
+            NewExecutor(
+                application=self.settings.name,
+                label=self.label,
+                explicit=self.settings.executor_id is not None,
+                version=self.core.version,
+                boot_id=process.boot_id,
+                pid_namespace=process.pid_namespace,
+                pid=process.pid,
+                process_started=process.started,
+                lease_ms=round(self.settings.lease_seconds * 1000),
+            )
+        )
+
+    def _fenced(self) -> None:
+        """This executor was declared dead: drop what runs, and go on under a new identity."""
+        if self._draining:
+            return
+        with self._registering:
+            if self.storage.renew_lease(self.core.executor, round(self.settings.lease_seconds * 1000)):
+                return  # another thread has registered anew already
+            logger.error(
+                "Executor %s was declared dead while this process was silent. Its runs are dropped here and "
+                "go on elsewhere; this process goes on as a new executor.",
+                self.core.executor,
+            )
+            self.core.runner.stop_all()
+            self._register()
+
+    # -- stopping -----------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Take nothing more in; what runs goes on."""
+        self._draining = True
+        for source in self.sources:
+            source.pause()
+
+    def stop(self, wait_for_workflows: float) -> None:
+        """End gracefully within the shutdown timeout; what has not finished goes on elsewhere."""
+        self.drain()
+        deadline = time.monotonic() + self.settings.shutdown_timeout_seconds
+        self._await_runs(min(deadline, time.monotonic() + wait_for_workflows))
+        for source in self.sources:
+            source.stop(max(0.5, deadline - time.monotonic()))
+        for service in self.services:
+            if service is not self.lease:
+                service.stop(2.0)
+        self.core.stopped.set()
+        self.core.runner.stop_all()
+        self.core.hub.signal_all()
+        flushed = self.core.committer.stop(max(0.5, deadline - time.monotonic()))
+        self.lease.stop(2.0)
+        self._release(flushed=flushed)
+        self.core.pool.stop()
+        self.core.readers.shutdown(wait=False, cancel_futures=True)
+        if self._own_loop is not None:
+            self._own_loop.stop()
+        self.storage.close()
+
+    def _await_runs(self, deadline: float) -> None:
+        """Wait until nothing runs here, or the time is over."""
+        for run in tuple(self.core.runner.active.values()):
+            event = _Event()
+            if run.when_ended(event) and not event.wait(deadline - time.monotonic()):
+                return
+
+    def _release(self, *, flushed: bool) -> None:
+        if not self.core.executor or not flushed:
+            return
+        try:
+            self.storage.release_executor(self.core.executor)
+        except Exception as error:
+            logger.warning("The executor could not be released, others will find it by its lease: %s", error)
+
+    # -- health -------------------------------------------------------------------------------
+
+    def health(self) -> Health:
+        """What the probes answer."""
+        stuck = [f"the {service.name} service has ended" for service in self.services if not service.running]
+        waiting = []
+        for source in self.sources:
+            health = source.health()
+            if not health.live:
+                stuck.append(f"{source.name}: {health.detail}")
+            elif not health.ready:
+                waiting.append(f"{source.name}: {health.detail}")
+        if not self.lease.is_fresh:
+            waiting.append("the lease is not renewed: the database does not answer")
+        if self._draining:
+            waiting.append("draining")
+        return Health(not stuck, not stuck and not waiting, tuple(stuck + waiting))
+
+
+class _Waking:
+    """A hub subscriber that wakes a service."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def wake(self) -> None:
+        self._service.wake()
+
+
+class _Event(threading.Event):
+    """A waker that a thread waits on."""
+
+    def wake(self) -> None:
+        self.set()
+
+
+def _codecs(settings: Settings) -> Codecs:
+    return Codecs(default=settings.serializer)
+

@@ -1,0 +1,73 @@
+"""Events as handlers see them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, Literal
+
+from typing_extensions import TypeVar
+
+V = TypeVar("V", default="bytes | str | None")
+
+Ordering = Literal["none", "partition", "topic", "key"]
+OnFailure = Literal["quarantine", "record"]
+OnRegression = Literal["replay", "halt"]
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaMessage(Generic[V]):
+    """One Kafka record, field for field what confluent-kafka delivers.
+
+    `timestamp` is `(type, milliseconds)` as in confluent-kafka, type 0 when the record
+    has none. `value` is None for a tombstone, which is not the same as `b""`.
+    """
+
+    headers: list[tuple[str, bytes | None]] | None
+    key: bytes | str | None
+    latency: float | None
+    leader_epoch: int | None
+    offset: int | None
+    partition: int | None
+    timestamp: tuple[int, int]
+    topic: str | None
+    value: V
+
+    def __repr__(self) -> str:
+        size = len(self.value) if isinstance(self.value, (bytes, str)) else 0
+        return f"KafkaMessage({self.topic}/{self.partition}/{self.offset}, key={self.key!r}, {size} bytes)"
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often, and with what pauses, a failed handler is run again.
+
+    Args:
+        max_attempts: Attempts in all, the first one counted.
+        interval_seconds: Pause before the second attempt.
+        backoff_rate: Factor from each pause to the next.
+        max_interval_seconds: The longest pause.
+        jitter: Share of a pause that is drawn by chance, 0 to 1.
+        retry_on: Error classes worth another attempt; all of `Exception` by default.
+    """
+
+    max_attempts: int = 1
+    interval_seconds: float = 1.0
+    backoff_rate: float = 2.0
+    max_interval_seconds: float = 3600.0
+    jitter: float = 0.1
+    retry_on: tuple[type[BaseException], ...] = (Exception,)
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerOptions:
+    """What `DBOS.kafka_consumer` was asked for, checked, without the handler itself."""
+
+    name: str
+    topics: tuple[str, ...]
+    config: dict[str, Any]
+    ordering: Ordering = "none"
+    queue_name: str | None = None
+    batch_size: int = 500
+    max_in_flight: int = 1000
+    on_failure: OnFailure = "quarantine"
+    on_regression: OnRegression = "replay"

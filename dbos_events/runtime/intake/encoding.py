@@ -1,0 +1,44 @@
+"""How an event is named and stored."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from dbos_events.connect.source import Record
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+def id_prefix(group: str, topic: str, incarnation: int, partition: int) -> str:
+    """What the ids of a partition's events begin with; the offset follows.
+
+    The parts are separated by `/`, which percent-encoding keeps out of them, so two different
+    events can never share an id.
+    """
+    return f"kafka/{quote(group, safe='')}/{quote(topic, safe='')}/{incarnation}/{partition}/"
+
+
+def fingerprint_of(record: Record) -> int:
+    """63 bits that differ, very likely, between two records under the same offset."""
+    checksum = zlib.crc32(record.key or b"", 1 if record.key is None else 0)
+    checksum = zlib.crc32(record.value or b"", checksum ^ (0x5A5A5A5A if record.value is None else 0))
+    return (checksum << 31) ^ (record.timestamp & 0x7FFFFFFF)
+
+
+def encode_headers(headers: Headers | None) -> str | None:
+    """JSON of [name, base64 or null] pairs; None where the record has no headers."""
+    if not headers:
+        return None
+    pairs = [[name, None if value is None else base64.b64encode(value).decode()] for name, value in headers]
+    return json.dumps(pairs)
+
+
+def decode_headers(text: str | None) -> list[tuple[str, bytes | None]] | None:
+    """What `encode_headers` stored."""
+    if text is None:
+        return None
+    return [(name, None if value is None else base64.b64decode(value)) for name, value in json.loads(text)]

@@ -1,0 +1,54 @@
+"""The heartbeat: keeps this executor's lease, and learns what it may not run any more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from dbos_events.engine.core import Core
+from dbos_events.errors import DBOSWorkflowConflictIDError
+from dbos_events.model.workflow import CANCELLED
+from dbos_events.runtime.service import Service
+
+
+class LeaseService(Service):
+    """Renews the lease four times within its length.
+
+    When the database says that the executor is dead, `on_fenced` is called: all runs are dropped
+    and the process registers anew. A process that cannot renew its lease in time stops its runs
+    by itself, before anybody else may take them.
+    """
+
+    name = "lease"
+
+    def __init__(self, core: Core, lease_seconds: float, on_fenced: Callable[[], object]) -> None:
+        super().__init__(interval=lease_seconds / 4)
+        self._core = core
+        self._lease_seconds = lease_seconds
+        self._on_fenced = on_fenced
+        self.renewed_at = time.monotonic()
+
+    @property
+    def is_fresh(self) -> bool:
+        return time.monotonic() - self.renewed_at < self._lease_seconds
+
+    def tick(self) -> float | None:
+        executor = self._core.executor
+        began = time.monotonic()
+        if not self._core.storage.renew_lease(executor, round(self._lease_seconds * 1000)):
+            self._on_fenced()
+            return None
+        self.renewed_at = began
+        self._stop_what_was_taken(executor)
+        return None
+
+    def _stop_what_was_taken(self, executor: int) -> None:
+        """Tell runs that were cancelled, or taken away, by another process."""
+        active = tuple(self._core.runner.active)
+        for start in range(0, len(active), 1000):
+            stopped = self._core.storage.stopped_among(executor, active[start : start + 1000])
+            for workflow_id, status in stopped.items():
+                run = self._core.runner.active.get(workflow_id)
+                if run is None or run.proposed is not None:
+                    continue
+                run.stop(run.cancellation() if status == CANCELLED else DBOSWorkflowConflictIDError(run.id))

@@ -1,0 +1,56 @@
+"""Wakes other processes: signals of this one, gathered for some milliseconds, in one NOTIFY.
+
+NOTIFY takes a lock that all committing transactions of the database share, so it never rides on
+a write's own transaction. Who misses it finds the work by polling.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from dbos_events.engine.core import Core
+from dbos_events.runtime.service import Service
+
+GATHER_SECONDS = 0.005
+
+
+class NotifierService(Service):
+    """Sends what `announce` collected, and hands what others sent to the hub."""
+
+    name = "notifier"
+
+    def __init__(self, core: Core, *, enabled: bool) -> None:
+        super().__init__(interval=60.0)
+        self._core = core
+        self._enabled = enabled
+        self._lock = threading.Lock()
+        self._channels: set[str] = set()
+        self._end_listening: Callable[[], None] | None = None
+
+    def start(self) -> None:
+        if self._enabled:
+            self._end_listening = self._core.storage.listen(self._core.hub.signal)
+        self._core.announce = self.announce
+        super().start()
+
+    def stop(self, seconds: float = 5.0) -> None:
+        super().stop(seconds)
+        if self._end_listening is not None:
+            self._end_listening()
+
+    def announce(self, channel: str) -> None:
+        """Tell the other processes that something changed on `channel`."""
+        if self._end_listening is None:
+            return
+        with self._lock:
+            self._channels.add(channel)
+        self.wake()
+
+    def tick(self) -> float | None:
+        threading.Event().wait(GATHER_SECONDS)
+        with self._lock:
+            channels, self._channels = self._channels, set()
+        if channels:
+            self._core.storage.notify(sorted(channels))
+        return None

@@ -1,0 +1,82 @@
+"""Finds crashed processes of the application and takes their work up, all the time."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from dbos_events.engine.core import Core
+from dbos_events.runtime.identity import ProcessIdentity, still_exists, this_process
+from dbos_events.runtime.service import Service
+from dbos_events.runtime.taken import Taken
+from dbos_events.storage.rows import ExecutorRow
+from dbos_events.telemetry.log import logger
+
+BATCH = 200
+
+
+@dataclass(slots=True)
+class _Watched:
+    """When a heartbeat was last seen to move, on this process's own monotonic clock."""
+
+    heartbeat: int
+    since: float
+
+
+class RecoveryService(Service):
+    """Declares executors dead and adopts what they ran.
+
+    Dead means that the lease is over by the database's clock *and* that the heartbeat has not moved
+    for one whole lease on our own clock: after an outage or a suspended laptop nobody is declared
+    dead by the first process that is back. A process of this very host that does not exist any more
+    is dead at once.
+    """
+
+    name = "recovery"
+
+    def __init__(self, core: Core, taken: Taken, lease_seconds: float) -> None:
+        super().__init__(interval=min(1.0, lease_seconds / 4))
+        self._core = core
+        self._taken = taken
+        self._lease_seconds = lease_seconds
+        self._here = this_process()
+        self._watched: dict[int, _Watched] = {}
+
+    def tick(self) -> float | None:
+        rows = self._core.storage.list_executors(self._core.application)
+        for row in rows:
+            if row.alive and row.id != self._core.executor:
+                self._judge(row)
+        others = {row.id for row in rows}
+        self._watched = {id_: watched for id_, watched in self._watched.items() if id_ in others}
+        return 0.05 if self._adopt() else None
+
+    def _judge(self, row: ExecutorRow) -> None:
+        reason = self._cause_of_death(row)
+        if reason is not None and self._core.storage.declare_dead(row.id, row.heartbeat, reason):
+            logger.warning("Executor %s (%s) is dead: %s. Its work is taken up.", row.id, row.label, reason)
+
+    def _cause_of_death(self, row: ExecutorRow) -> str | None:
+        identity = ProcessIdentity(row.boot_id, row.pid_namespace, row.pid, row.process_started)
+        if still_exists(identity, self._here) is False:
+            return "its process does not exist any more"
+        now = time.monotonic()
+        watched = self._watched.get(row.id)
+        if watched is None or watched.heartbeat != row.heartbeat:
+            self._watched[row.id] = _Watched(row.heartbeat, now)
+            return None
+        if row.lease_over and now - watched.since >= self._lease_seconds:
+            return f"no heartbeat for {now - watched.since:.0f} s"
+        return None
+
+    def _adopt(self) -> bool:
+        """Take up to one batch of dead executors' work; True when there may be more."""
+        core = self._core
+        if core.storage.free_lanes_of_dead(core.application):
+            core.hub.signal("lanes")
+        limits = {entry.name: entry.max_recovery_attempts for entry in core.registry.workflows.values()}
+        rows = core.storage.adopt_from_dead(core.executor, core.application, core.version, limits, BATCH)
+        if rows:
+            logger.info("Took up %d workflows of dead executors.", len(rows))
+            self._taken.start(rows)
+        return len(rows) == BATCH

@@ -1,0 +1,75 @@
+"""A duty that is done again and again on a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from dbos_events.errors import DBOSException, ExecutorFenced, StorageUnavailable
+from dbos_events.telemetry.log import Recurring, logger
+
+
+class Service:
+    """Calls `tick` at least every `interval` seconds, sooner when woken.
+
+    A tick that fails does not end the service: an unreachable database is said once and waited
+    for, a defect is logged, and the next tick tries again.
+    """
+
+    name = "service"
+
+    def __init__(self, interval: float) -> None:
+        self.interval = interval
+        self.last_tick = time.monotonic()
+        self._wake = threading.Event()
+        self._stopped = False
+        self._outage = Recurring()
+        self._thread: threading.Thread | None = None
+
+    def tick(self) -> float | None:
+        """Do the duty once; gives the seconds until the next time, None for `interval`."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._work, name=f"dbos-{self.name}", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Tick soon; may be called from any thread."""
+        self._wake.set()
+
+    def stop(self, seconds: float = 5.0) -> None:
+        self._stopped = True
+        self._wake.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(seconds)
+
+    @property
+    def running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def _work(self) -> None:
+        while not self._stopped:
+            self._wake.clear()
+            pause = self._tick_safely()
+            if not self._stopped:
+                self._wake.wait(self.interval if pause is None else pause)
+
+    def _tick_safely(self) -> float | None:
+        try:
+            pause = self.tick()
+        except StorageUnavailable as error:
+            self._outage.say("The %s service waits for the database: %s", self.name, error)
+            return max(1.0, self.interval)
+        except ExecutorFenced:
+            return self.interval  # the lease service sees to it
+        except DBOSException as error:
+            if not self._stopped:
+                self._outage.say("The %s service failed and tries again: %s", self.name, error)
+            return max(1.0, self.interval)
+        except Exception:
+            logger.exception("The %s service met an unexpected error and tries again.", self.name)
+            return max(1.0, self.interval)
+        self.last_tick = time.monotonic()
+        self._outage.over("The %s service is back at work.", self.name)
+        return pause

@@ -1,0 +1,95 @@
+"""From a workflow that was taken to a run that goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from dbos_events.engine.core import Core
+from dbos_events.engine.replay import History
+from dbos_events.engine.run import EventOrigin, Host, Run
+from dbos_events.errors import DBOSException, SerializationError
+from dbos_events.model.event import KafkaMessage
+from dbos_events.runtime.intake.encoding import decode_headers
+from dbos_events.storage.rows import StoredEvent, TakenWorkflow
+
+
+class Taken:
+    """Builds runs of taken workflows. `quarantines` tells of each consumer whether it quarantines."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self.quarantines: dict[int, bool] = {}
+
+    def runs(self, rows: Sequence[TakenWorkflow], host: Host | None = None) -> list[Run]:
+        """One run per workflow, with its history; checkpoints are read once, here."""
+        if not rows:
+            return []
+        core = self._core
+        begun = [row.id for row in rows if row.take > 1]
+        histories = core.ask(lambda: core.storage.read_checkpoints(begun)) if begun else {}
+        event_ids = [row.id for row in rows if row.consumer is not None]
+        events = core.ask(lambda: core.storage.read_events(event_ids)) if event_ids else {}
+        runs = []
+        for row in rows:
+            run = self._run(row, History(histories.get(row.id, ()), row.version), events.get(row.id))
+            run.host = host
+            runs.append(run)
+        return runs
+
+    def start(self, rows: Sequence[TakenWorkflow], host: Host | None = None) -> None:
+        self._core.runner.submit(self.runs(rows, host))
+
+    def _run(self, row: TakenWorkflow, history: History, event: StoredEvent | None) -> Run:
+        function = self._core.registry.workflows[row.name]
+        args, kwargs, verdict = self._input(row, event)
+        origin = None
+        if row.consumer is not None:
+            quarantines = self.quarantines.get(row.consumer, True)
+            origin = EventOrigin(row.consumer, quarantines, holds_lane=row.lane is not None)
+        run = Run(
+            self._core,
+            row.id,
+            function,
+            args,
+            kwargs,
+            take=row.take,
+            generation=row.generation,
+            crashes=row.crashes,
+            history=history if history.steps else None,
+            origin=origin,
+            queue=row.queue,
+            parent_id=row.parent_id,
+            root_id=row.root_id,
+            version=row.version,
+        )
+        run.verdict = verdict
+        return run
+
+    def _input(
+        self, row: TakenWorkflow, event: StoredEvent | None
+    ) -> tuple[tuple[Any, ...], dict[str, Any], DBOSException | None]:
+        if event is not None:
+            return (message_of(event),), {}, None
+        try:
+            stored: Any = self._core.codecs.get(row.codec or "json").decode(row.input or "null")
+            return tuple(stored["args"]), dict(stored["kwargs"]), None
+        except (DBOSException, KeyError, TypeError, json.JSONDecodeError) as error:
+            reason = SerializationError(f"The stored input of workflow {row.id} cannot be read: {error}")
+            return (), {}, reason
+
+
+def message_of(event: StoredEvent) -> KafkaMessage[bytes | None]:
+    """The record as the handler saw it first."""
+    return KafkaMessage(
+        headers=decode_headers(event.headers),
+        key=event.key,
+        latency=event.latency,
+        leader_epoch=event.leader_epoch,
+        offset=event.offset,
+        partition=event.partition,
+        timestamp=(event.timestamp_type, event.timestamp),
+        topic=event.topic,
+        value=event.value,
+    )

@@ -1,0 +1,88 @@
+"""Errors of steps and workflows to stored text and back."""
+
+from __future__ import annotations
+
+from dbos_events.errors import RecordedError, SerializationError
+from dbos_events.serialization.exceptions import error_tree, message_of
+from dbos_events.serialization.json_codec import decode, read_raw
+from dbos_events.serialization.nodes import TAG, Tree
+from dbos_events.serialization.plain import write_json
+from dbos_events.serialization.refused import type_name
+from dbos_events.serialization.trees import to_tree
+
+TRACEBACK_LIMIT = 20_000
+_HEAD = 4_000
+
+
+def encode_error(error: BaseException) -> str:
+    """Return the stored form of an error, with its traceback as text for people.
+
+    Never fails: what cannot be stored of the error is replaced by its text or left out.
+    """
+    return write_json(error_node(error))
+
+
+def error_node(error: BaseException) -> dict[str, Tree]:
+    """Return the tree of an error with its traceback."""
+    try:
+        node = error_tree(error, to_tree)
+        write_json(node)
+    except Exception:  # noqa: BLE001  # whatever a class does in there, its error must be recorded
+        node = {TAG: "error", "n": ascii(type_name(type(error)))[1:-1], "m": ascii(message_of(error))[1:-1]}
+    node["tb"] = _traceback_text(error)
+    return node
+
+
+def decode_error(text: str) -> BaseException:
+    """Return the error that `encode_error` was given: its own class, arguments, attributes, notes and cause.
+
+    Where its class cannot be imported or rebuilt here, the answer is a RecordedError with its name
+    and message. Raises SerializationError for a text that is no stored error.
+    """
+    try:
+        error = decode(text)
+    except SerializationError:
+        # A part of it may be of a class that is gone; name and message are plain text.
+        summary = _summary(read_raw(text))
+        if summary is None:
+            raise
+        return RecordedError(summary[0], summary[1])
+    if not isinstance(error, BaseException):
+        raise SerializationError(f"The stored error is no error but of type {type(error).__name__}.")
+    return error
+
+
+def error_summary(text: str) -> tuple[str, str, str]:
+    """Return type name, message and traceback of a stored error, without importing or building anything.
+
+    Never fails: a text that is no stored error is returned as the message.
+    """
+    try:
+        summary = _summary(read_raw(text))
+    except SerializationError:
+        summary = None
+    return summary or ("", str(text), "")
+
+
+def _summary(node: object) -> tuple[str, str, str] | None:
+    if not isinstance(node, dict) or node.get(TAG) != "error":
+        return None
+    name, message, traceback = node.get("n"), node.get("m"), node.get("tb", "")
+    if not (isinstance(name, str) and isinstance(message, str) and isinstance(traceback, str)):
+        return None
+    return name, message, traceback
+
+
+def _traceback_text(error: BaseException) -> str:
+    import traceback  # costs 5 ms, and most processes record no error
+
+    try:
+        text = "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001  # it runs code of the user's class
+        return ""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    if len(text) <= TRACEBACK_LIMIT:
+        return text
+    left_out = "\n... {} characters left out ...\n"
+    tail = TRACEBACK_LIMIT - _HEAD - len(left_out) - 10
+    return text[:_HEAD] + left_out.format(len(text) - _HEAD - tail) + text[-tail:]

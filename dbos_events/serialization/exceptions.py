@@ -1,0 +1,167 @@
+"""Exceptions as values: their own class, arguments, attributes, notes and cause."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from dbos_events.errors import RecordedError, SerializationError
+from dbos_events.serialization.class_names import compiled_base, find_class, name_of
+from dbos_events.serialization.nodes import MAX_DEPTH, TAG, Child, Node, Tree, dict_in, list_in, text_in
+from dbos_events.serialization.plain import is_plain_text
+from dbos_events.serialization.records import instance_state, set_attribute
+from dbos_events.serialization.refused import Refused, type_name
+
+_TEXT_LIMIT = 1_000
+
+# An error is often an argument, an attribute and the cause of the next one at once, or part of a
+# circle: each level multiplies the work, so that only a few are followed.
+_LEVEL = MAX_DEPTH // 5
+
+
+def error_tree(error: BaseException, child: Child, depth: int = 0) -> dict[str, Tree]:
+    """Return the tree of an exception.
+
+    An error must always be recordable: an argument that cannot be stored becomes its text, an
+    attribute that cannot be stored is left out.
+    """
+    node: dict[str, Tree] = {TAG: "error", "n": _safe(type_name(type(error))), "m": _safe(message_of(error))}
+    try:
+        node["t"] = name_of(type(error))
+    except Refused:
+        return node
+    depth += _LEVEL
+    args, state = _pieces(error)
+    node["args"] = [_lenient(argument, child, depth) for argument in args]
+    node["state"] = _lenient_state(state, child, depth)
+    _add_call(node, error, child, depth)
+    if error.__cause__ is not None and depth <= MAX_DEPTH:
+        node["cause"] = error_tree(error.__cause__, child, depth)
+    return node
+
+
+def error_from(node: Node) -> BaseException:
+    """Return the exception of a node: of its own class, else a RecordedError with name and message."""
+    error: BaseException
+    try:
+        error = _rebuilt(node)
+        str(error)
+    except Exception:  # noqa: BLE001  # whatever a class does in there, the answer is the stand-in
+        error = RecordedError(text_in(node, "n"), text_in(node, "m"))
+    cause = node.get("cause")
+    if isinstance(cause, BaseException):
+        error.__cause__ = cause
+    return error
+
+
+def message_of(error: BaseException) -> str:
+    """Return `str(error)`, or a remark where its class cannot make one."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  # it runs code of the user's class
+        return f"<{type(error).__name__}.__str__ failed>"
+
+
+def _pieces(error: BaseException) -> tuple[tuple[object, ...], dict[str, object]]:
+    """Return the arguments and attributes from which the compiled-in base restores the exception."""
+    state = dict(instance_state(error))
+    if _reduce_is_custom(type(error)):
+        return error.args, state
+    reduced: Any = error.__reduce__()
+    # OSError keeps the file name, and ImportError the module, outside `args` and `__dict__`.
+    return reduced[1], {**state, **(reduced[2] if len(reduced) > 2 and reduced[2] else {})}
+
+
+def _add_call(node: dict[str, Tree], error: BaseException, child: Child, depth: int) -> None:
+    """Add the class's own way to be rebuilt, where it defines one and its pieces can be stored."""
+    cls = type(error)
+    if not _reduce_is_custom(cls):
+        return
+    try:
+        reduced: Any = error.__reduce_ex__(4)
+        factory, args = reduced[:2]
+        state = reduced[2] if len(reduced) > 2 else None
+        if factory == _factory(cls) and (state is None or isinstance(state, dict)):
+            node["call"] = {
+                "args": [child(argument, depth) for argument in args],
+                "state": {str(name): child(item, depth) for name, item in (state or {}).items()},
+            }
+    except Exception:  # noqa: BLE001  # it runs code of the user's class; the arguments must do then
+        return
+
+
+def _reduce_is_custom(cls: type[BaseException]) -> bool:
+    for base in cls.__mro__:
+        if base is object:
+            return False
+        if "__reduce__" in vars(base) or "__reduce_ex__" in vars(base):
+            return base.__module__ != "builtins"
+    return False
+
+
+def _factory(cls: type) -> object:
+    """Return the one callable that may rebuild an exception: its class, save for one without constructor."""
+    factory: Any = cls
+    special = getattr(sys.modules.get("pydantic_core"), "ValidationError", None)
+    return factory.from_exception_data if cls is special else factory
+
+
+def _rebuilt(node: Node) -> BaseException:
+    cls = find_class(text_in(node, "t"))
+    if not issubclass(cls, BaseException):
+        raise SerializationError(f"The stored class {type_name(cls)} is not an exception.")
+    state = dict_in(node, "state")
+    error = _called(cls, dict_in(node, "call")) if "call" in node else None
+    if error is None:
+        # Neither `__new__` nor `__init__` of the user's class runs: they may want other arguments
+        # than those that ended in `args`, and would set anew what `state` holds.
+        base: Any = compiled_base(cls)
+        args = list_in(node, "args")
+        error = base.__new__(cls, *args)
+        base.__init__(error, *args)
+    if type(error) is not cls:
+        raise SerializationError(f"The stored {type_name(cls)} could not be rebuilt.")
+    for name, value in state.items():
+        if name not in instance_state(error):
+            set_attribute(error, name, value)
+    return error
+
+
+def _called(cls: type[BaseException], call: Node) -> BaseException | None:
+    factory: Any = _factory(cls)
+    try:
+        error: BaseException = factory(*list_in(call, "args"))
+        for name, value in dict_in(call, "state").items():
+            set_attribute(error, name, value)
+    except Exception:  # noqa: BLE001  # it runs code of the user's class
+        return None
+    return error
+
+
+def _lenient(value: object, child: Child, depth: int) -> Tree:
+    try:
+        return child(value, depth)
+    except Refused:
+        return _safe(_text_of(value))
+
+
+def _lenient_state(state: dict[str, object], child: Child, depth: int) -> Tree:
+    tree: dict[str, Tree] = {}
+    for name, value in state.items():
+        try:
+            tree[str(name)] = child(value, depth)
+        except Refused:
+            continue
+    tree.pop(TAG, None)
+    return tree
+
+
+def _text_of(value: object) -> str:
+    try:
+        return str(value)[:_TEXT_LIMIT]
+    except Exception:  # noqa: BLE001  # it runs code of the user's class
+        return f"<{type(value).__name__}>"
+
+
+def _safe(text: str) -> str:
+    return text if is_plain_text(text) else text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,120 @@
+"""The settings of one App, read and checked by pydantic-settings. Imported at launch only."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from dbos_events.config import DEFAULT_SCHEMA
+from dbos_events.errors import ConfigurationError
+
+FILE_VARIABLE = "DBOS_EVENTS_SETTINGS"
+DEFAULT_FILE = "dbos-events.toml"
+
+_OTHER_NAMES = {
+    "DBOS_SYSTEM_DATABASE_URL": "system_database_url",
+    "DBOS__VMID": "executor_id",
+    "DBOS__APPVERSION": "application_version",
+    "DBOS_APP_NAME": "name",
+}
+"""Variables that programs for DBOS Transact are deployed with."""
+
+_WITHOUT_EFFECT = frozenset({
+    "admin_port", "run_admin_server", "conductor_key", "conductor_url", "conductor_executor_metadata",
+    "conductor_metadata_only_mode", "transact_enterprise_key", "auto_upgrade", "auto_upgrade_interval_sec",
+    "auto_upgrade_grace_sec", "sharding", "enable_patching", "sys_db_polling_concurrency", "db_engine_kwargs",
+    "sys_db_idle_transaction_timeout_sec", "system_database_engine", "notification_listener_polling_interval_sec",
+    "notification_coalesce_sec", "observability_query_timeout_sec", "scheduler_polling_interval_sec",
+    "kafka_queue_polling_interval_sec", "console_log_level", "otlp_log_level", "enable_otlp",
+    "otlp_traces_endpoints", "otlp_logs_endpoints", "otlp_attributes", "otel_attribute_format",
+    "application_database_url", "database_url",
+})  # fmt: skip
+
+
+class Settings(BaseSettings):
+    """Every setting, with its default. Variables are `DBOS_EVENTS_` and the name in capitals."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="DBOS_EVENTS_", env_nested_delimiter="__", extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+    name: str = Field("dbos-events", description="The application: processes of one name share their work.")
+    system_database_url: str | None = Field(
+        None, description="postgresql://... or sqlite:///file; by default a SQLite file called after the application."
+    )
+    dbos_system_schema: str = Field(DEFAULT_SCHEMA, description="PostgreSQL schema of the tables.")
+    sys_db_pool_size: int = Field(20, ge=4, description="Connections at most.")
+    run_migrations: bool = Field(True, description="Migrate at launch; False only checks the schema.")
+    application_version: str | None = Field(None, description="By default a hash of the workflows' source.")
+    executor_id: str | None = Field(
+        None, description="Label of this process. Set it only where each process has its own."
+    )
+    serializer: Literal["json", "pickle"] | Any = Field("json", description="How values are stored.")
+    max_executor_threads: int = Field(64, ge=1, description="Threads for sync workflows.")
+    log_level: str = Field("INFO", description="Level of `dbos-events run`.")
+    use_listen_notify: bool = Field(True, description="Wake other processes by NOTIFY (PostgreSQL).")
+    lease_seconds: float = Field(10.0, ge=1.0, description="Silence after which a process may be declared dead.")
+    park_after_seconds: float = Field(2.0, ge=0.0, description="Waits longer than this leave memory.")
+    shutdown_timeout_seconds: float = Field(20.0, ge=0.0, description="Bound of a graceful stop.")
+    max_in_flight: int = Field(1000, ge=1, description="Workflows of queues that run here at once.")
+    kafka: dict[str, Any] = Field(
+        default_factory=dict, description="Client settings for all consumers, dots or underscores."
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,255}", name):
+            raise ValueError("use letters, digits, _, . and -, beginning with a letter or digit")
+        return name
+
+    @property
+    def database_url(self) -> str:
+        """The URL to connect to; keep it out of logs."""
+        return self.system_database_url or f"sqlite:///{self.name.replace('-', '_')}.sqlite"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = Path(os.environ.get(FILE_VARIABLE, DEFAULT_FILE))
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
+
+
+def read_settings(config: dict[str, Any]) -> Settings:
+    """Settings from arguments, environment and file.
+
+    Raises:
+        ConfigurationError: Names each wrong key, what it was set to excepted.
+    """
+    named = os.environ.get(FILE_VARIABLE)
+    if named and not Path(named).is_file():
+        raise ConfigurationError(f"{FILE_VARIABLE} names {named}, which is not a file.")
+    given = {key: value for key, value in config.items() if value is not None}
+    for key in sorted(_WITHOUT_EFFECT & given.keys()):
+        warnings.warn(f"The config key {key!r} has no effect in dbos_events.", stacklevel=4)
+        del given[key]
+    for variable, key in _OTHER_NAMES.items():
+        if key not in given and os.environ.get(variable) and not os.environ.get(f"DBOS_EVENTS_{key.upper()}"):
+            given[key] = os.environ[variable]
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise ConfigurationError(f"The configuration is not usable. {problems}") from None

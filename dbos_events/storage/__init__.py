@@ -1,0 +1,1 @@
+"""Everything that touches a database: one protocol, PostgreSQL and SQLite behind it."""

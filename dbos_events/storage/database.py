@@ -1,0 +1,147 @@
+"""Transactions on one database: connections, named statements, and what its errors mean."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from dbos_events.clock import Clock
+from dbos_events.errors import BadWrite, StorageError, StorageUnavailable
+from dbos_events.storage.statements import Dialect, Statement, load
+from dbos_events.telemetry.log import redact
+
+R = TypeVar("R")
+Row = sa.Row[Any]
+
+# https://www.postgresql.org/docs/current/errcodes-appendix.html: connection, resources, shutdown,
+# I/O, serialization, lock not available, read-only (a server that is being failed over).
+_TRANSIENT_CLASSES = ("08", "53", "57P", "58", "40")
+_TRANSIENT_CODES = ("55P03", "25006")
+_VALUE_CLASSES = ("22", "23", "42804", "54")
+_SQLITE_TRANSIENT = ("locked", "busy", "disk I/O", "full", "unable to open", "readonly", "interrupted")
+
+
+class Tx:
+    """One open transaction."""
+
+    __slots__ = ("_connection", "_database")
+
+    def __init__(self, database: Database, connection: sa.Connection) -> None:
+        self._database = database
+        self._connection = connection
+
+    @property
+    def connection(self) -> sa.Connection:
+        return self._connection
+
+    def run(self, name: str, /, **parameters: Any) -> Sequence[Row]:
+        """Execute a named statement; gives its rows, none when it returns nothing."""
+        statement = self._database.statements[name]
+        return self._execute(statement, parameters)
+
+    def one(self, name: str, /, **parameters: Any) -> Row | None:
+        """The first row of a named statement."""
+        rows = self.run(name, **parameters)
+        return rows[0] if rows else None
+
+    def batch(self, name: str, rows: Sequence[tuple[Any, ...]], /, **parameters: Any) -> Sequence[Row]:
+        """Execute a statement with `{rows:...}` for all `rows` in one round trip."""
+        statement = self._database.statements[name]
+        if not rows:
+            return ()
+        if statement.row_by_row:
+            many = [dict(zip(statement.columns, row, strict=True)) | parameters for row in rows]
+            self._connection.execute(self._database.text(statement), many)
+            return ()
+        if self._database.dialect.is_postgres:
+            columns = zip(*rows, strict=True)
+            arrays = {column: list(values) for column, values in zip(statement.columns, columns, strict=True)}
+            return self._execute(statement, {**arrays, **parameters})
+        return self._execute(statement, {"rows": json.dumps(rows), **parameters})
+
+    def _execute(self, statement: Statement, parameters: dict[str, Any]) -> Sequence[Row]:
+        database = self._database
+        if not database.dialect.is_postgres:
+            for name in statement.lists:
+                parameters[name] = json.dumps(list(parameters[name]))
+        if ":clock_now" in statement.sql:
+            parameters["clock_now"] = database.clock.now_ms()
+        result = self._connection.execute(database.text(statement), parameters)
+        return result.fetchall() if result.returns_rows else ()
+
+
+class Database:
+    """A pool of connections to one database with our schema in it."""
+
+    def __init__(
+        self, engine: sa.Engine, dialect: Dialect, schema: str, quoted_schema: str, clock: Clock
+    ) -> None:
+        self.engine = engine
+        self.dialect = dialect
+        self.schema = schema
+        self.clock = clock
+        self.statements: Mapping[str, Statement] = load(dialect, quoted_schema, manual_clock=clock.manual)
+        self._texts = {name: sa.text(statement.sql) for name, statement in self.statements.items()}
+        # SQLite lets one connection write; queueing here is fairer than its busy handler.
+        self._writer = threading.Lock() if not dialect.is_postgres else None
+
+    def text(self, statement: Statement) -> sa.TextClause:
+        return self._texts[statement.name]
+
+    def transact(self, work: Callable[[Tx], R]) -> R:
+        """Run `work` in one transaction: all of it, or nothing when it raises.
+
+        Raises:
+            StorageUnavailable: No answer, or one that asks to try again. Whether a commit took
+                effect is then unknown.
+            BadWrite: The database refuses a value.
+            StorageError: Any other answer.
+        """
+        try:
+            if self._writer is None:
+                return self._transact(work)
+            with self._writer:
+                return self._transact(work)
+        except exc.SQLAlchemyError as error:
+            raise self._translate(error) from error
+
+    def _transact(self, work: Callable[[Tx], R]) -> R:
+        with self.engine.begin() as connection:
+            return work(Tx(self, connection))
+
+    def _translate(self, error: exc.SQLAlchemyError) -> StorageError:
+        cause = getattr(error, "orig", None) or error
+        text = redact(f"{type(cause).__name__}: {cause}").strip()
+        if isinstance(error, exc.TimeoutError):
+            return StorageUnavailable(
+                f"No free connection within the pool's time limit ({text}). Raise sys_db_pool_size."
+            )
+        if not isinstance(error, exc.DBAPIError):
+            return BadWrite(text) if isinstance(error, exc.StatementError) else StorageError(text)
+        if self._is_transient(error, cause):
+            return StorageUnavailable(text)
+        return BadWrite(text) if self._is_about_a_value(error, cause) else StorageError(text)
+
+    def _is_transient(self, error: exc.DBAPIError, cause: BaseException) -> bool:
+        if error.connection_invalidated:
+            return True
+        code = getattr(cause, "sqlstate", None)
+        if code is not None:
+            return code.startswith(_TRANSIENT_CLASSES) or code in _TRANSIENT_CODES
+        if not isinstance(error, exc.OperationalError):
+            return False
+        return self.dialect.is_postgres or any(word in str(cause) for word in _SQLITE_TRANSIENT)
+
+    def _is_about_a_value(self, error: exc.DBAPIError, cause: BaseException) -> bool:
+        code = getattr(cause, "sqlstate", None)
+        if code is not None:
+            return str(code).startswith(_VALUE_CLASSES)
+        return isinstance(error, (exc.DataError, exc.IntegrityError, exc.InterfaceError, exc.ProgrammingError))
+
+    def close(self) -> None:
+        self.engine.dispose()

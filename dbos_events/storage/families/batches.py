@@ -1,0 +1,229 @@
+"""The committer's batches: checkpoints, starts, outcomes and parks under the fence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dbos_events.storage.database import Database, Row, Tx
+from dbos_events.storage.families.executors import fence
+from dbos_events.storage.writes import (
+    WRITTEN,
+    Checkpoint,
+    Existing,
+    Fenced,
+    NewWorkflow,
+    Outcome,
+    Park,
+    Result,
+    Write,
+)
+
+UNRELATED_POLL_MS = 5000
+"""How often a parked workflow looks for the end of one that is not its child."""
+
+
+class BatchTable:
+    """Writes batches. Each kind of write is one statement, however many workflows it serves."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def write_batch(self, executor: int, writes: Sequence[Write]) -> list[Result]:
+        return self._database.transact(lambda tx: _Batch(tx, executor, writes).write())
+
+
+class _Batch:
+    """One batch in its transaction. `_fenced` holds the writes that their token did not cover."""
+
+    def __init__(self, tx: Tx, executor: int, writes: Sequence[Write]) -> None:
+        self._tx = tx
+        self._executor = executor
+        self._writes = writes
+        self._results: list[Result] = [WRITTEN] * len(writes)
+        self._refused: set[str] = set()
+
+    def write(self) -> list[Result]:
+        fence(self._tx, self._executor)
+        self._write_checkpoints()
+        self._write_starts()
+        self._write_outcomes()
+        self._write_parks()
+        resets = [write.workflow_id for write in self._writes if write.reset_crashes]
+        if resets:
+            self._tx.run("reset_crashes", ids=resets, executor=self._executor)
+        return self._results
+
+    # -- checkpoints --------------------------------------------------------------------------
+
+    def _write_checkpoints(self) -> None:
+        entries = [
+            (number, write, write.checkpoint)
+            for number, write in enumerate(self._writes)
+            if write.checkpoint is not None
+        ]
+        if not entries:
+            return
+        rows = [_checkpoint_row(write, entry) for _, write, entry in entries]
+        written = {
+            (row.workflow_id, row.step)
+            for row in self._tx.batch("insert_checkpoints", rows, executor=self._executor)
+        }
+        missing = [
+            (number, write, entry)
+            for number, write, entry in entries
+            if (write.workflow_id, entry.step) not in written
+        ]
+        if missing:
+            self._judge_checkpoints(missing)
+
+    def _judge_checkpoints(self, missing: list[tuple[int, Write, Checkpoint]]) -> None:
+        """What was not inserted is either there by our own hand already, or not ours to write."""
+        keys = [(write.workflow_id, write.generation, entry.step) for _, write, entry in missing]
+        ours = {
+            (row.workflow_id, row.step): row.write_id
+            for row in self._tx.batch("read_written_checkpoints", keys, executor=self._executor)
+        }
+        lost = [
+            (number, write)
+            for number, write, entry in missing
+            if ours.get((write.workflow_id, entry.step)) != entry.write_id
+        ]
+        self._refuse(lost)
+
+    def _refuse(self, lost: list[tuple[int, Write]]) -> None:
+        if not lost:
+            return
+        tokens = self._tokens([write.workflow_id for _, write in lost])
+        for number, write in lost:
+            token = tokens.get(write.workflow_id)
+            self._results[number] = Fenced(token.status if token is not None else None)
+            self._refused.add(write.workflow_id)
+
+    def _tokens(self, ids: Sequence[str]) -> dict[str, Row]:
+        return {row.id: row for row in self._tx.run("read_tokens", ids=ids)}
+
+    # -- starts -------------------------------------------------------------------------------
+
+    def _write_starts(self) -> None:
+        starts = [
+            (number, write.start)
+            for number, write in enumerate(self._writes)
+            if write.start is not None and (not write.workflow_id or write.workflow_id not in self._refused)
+        ]
+        if not starts:
+            return
+        rows = [_start_row(start) for _, start in starts]
+        inserted = {row.id for row in self._tx.batch("insert_starts", rows, executor=self._executor)}
+        payloads = {start.id: (start.id, start.codec, start.input) for _, start in starts if start.id in inserted}
+        self._tx.batch("insert_payloads", list(payloads.values()))
+        self._judge_starts(starts, inserted)
+
+    def _judge_starts(self, starts: list[tuple[int, NewWorkflow]], inserted: set[str]) -> None:
+        first: dict[str, int] = {}
+        for number, start in starts:
+            first.setdefault(start.id, number)
+        others = [
+            (number, start)
+            for number, start in starts
+            if start.id not in inserted or first[start.id] != number
+        ]
+        if not others:
+            return
+        tokens = self._tokens([start.id for _, start in others])
+        for number, start in others:
+            token = tokens[start.id]
+            if token.owner == self._executor and token.start_id == start.start_id:
+                continue  # inserted by us; the answer to that commit was lost
+            self._results[number] = Existing(start.id, token.name, token.status, token.queue, token.class_name)
+
+    # -- outcomes -----------------------------------------------------------------------------
+
+    def _write_outcomes(self) -> None:
+        outcomes = [
+            (number, write, write.outcome)
+            for number, write in enumerate(self._writes)
+            if write.outcome is not None and write.workflow_id not in self._refused
+        ]
+        for number, write in enumerate(self._writes):
+            if write.outcome is not None and write.workflow_id in self._refused:
+                self._results[number] = Fenced(None)
+        if not outcomes:
+            return
+        rows = [
+            (write.workflow_id, write.take, outcome.status, outcome.frees_lane) for _, write, outcome in outcomes
+        ]
+        ended = {row.id for row in self._tx.batch("update_outcomes", rows, executor=self._executor)}
+        missing = [(number, write, outcome) for number, write, outcome in outcomes if write.workflow_id not in ended]
+        if missing:
+            self._judge_outcomes(missing)
+        self._write_results([(write, outcome) for _, write, outcome in outcomes if write.workflow_id in ended])
+
+    def _judge_outcomes(self, missing: list[tuple[int, Write, Outcome]]) -> None:
+        tokens = self._tokens([write.workflow_id for _, write, _ in missing])
+        for number, write, outcome in missing:
+            token = tokens.get(write.workflow_id)
+            mine = token is not None and token.owner == self._executor and token.take == write.take
+            if token is None or not mine or token.status != outcome.status:
+                self._results[number] = Fenced(token.status if token is not None else None)
+
+    def _write_results(self, ended: list[tuple[Write, Outcome]]) -> None:
+        values = [
+            (write.workflow_id, outcome.codec, outcome.output, outcome.error)
+            for write, outcome in ended
+            if outcome.output is not None or outcome.error is not None
+        ]
+        self._tx.batch("insert_results", values)
+        notes = [
+            (write.workflow_id, note.consumer, note.reason, note.error, note.attempts)
+            for write, outcome in ended
+            if (note := outcome.quarantine) is not None
+        ]
+        self._tx.batch("insert_quarantine", notes)
+        children = [(outcome.parent_id, write.workflow_id) for write, outcome in ended if outcome.parent_id]
+        self._tx.batch("wake_parents", children)
+
+    # -- parks --------------------------------------------------------------------------------
+
+    def _write_parks(self) -> None:
+        parks = [
+            (number, write, write.park)
+            for number, write in enumerate(self._writes)
+            if write.park is not None and write.workflow_id not in self._refused
+        ]
+        if not parks:
+            return
+        awaited = [park.awaited_id for _, _, park in parks if park.awaited_id is not None]
+        locked = {row.id: row for row in self._tx.run("lock_awaited", ids=awaited)} if awaited else {}
+        now = self._tx.run("now")[0].now
+        rows = [_park_row(write, park, locked, now) for _, write, park in parks]
+        parked = {row.id for row in self._tx.batch("update_parks", rows, executor=self._executor)}
+        self._refuse([(number, write) for number, write, _ in parks if write.workflow_id not in parked])
+
+
+def _checkpoint_row(write: Write, entry: Checkpoint) -> tuple[object, ...]:
+    return (
+        write.workflow_id, write.take, write.generation, entry.step, entry.call, entry.name, entry.order,
+        entry.arguments, entry.codec, entry.output, entry.error, entry.child_id, entry.started_at,
+        entry.completed_at, entry.write_id,
+    )  # fmt: skip
+
+
+def _start_row(start: NewWorkflow) -> tuple[object, ...]:
+    return (
+        start.id, start.application, start.name, start.status, start.start_id, start.version,
+        start.class_name, start.queue, start.priority, start.parent_id, start.root_id,
+    )  # fmt: skip
+
+
+def _park_row(write: Write, park: Park, locked: dict[str, Row], now: int) -> tuple[object, ...]:
+    """When to wake: at its time, at once if what it waits for has ended, or by a slow poll."""
+    wake_at, awaited_id = park.wake_at, park.awaited_id
+    if awaited_id is not None:
+        row = locked.get(awaited_id)
+        if row is None or row.status not in ("PENDING", "ENQUEUED", "DELAYED"):
+            return (write.workflow_id, write.take, now, None)
+        if row.parent_id != write.workflow_id:
+            wake_at = min(wake_at or now + UNRELATED_POLL_MS, now + UNRELATED_POLL_MS)
+    elif wake_at is None:
+        wake_at = now + UNRELATED_POLL_MS
+    return (write.workflow_id, write.take, wake_at, awaited_id)

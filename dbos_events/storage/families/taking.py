@@ -1,0 +1,121 @@
+"""Taking ownership: adoption from the dead, wake-ups, claims from queues."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from dbos_events.model.queue import QueueLimits
+from dbos_events.storage.database import Database, Tx
+from dbos_events.storage.families.executors import fence
+from dbos_events.storage.rows import TakenWorkflow
+
+
+class TakingTable:
+    """All that makes this executor the owner of workflows that it did not start."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def adopt_from_dead(
+        self, executor: int, application: str, version: str, limits: Mapping[str, int | None], count: int
+    ) -> list[TakenWorkflow]:
+        def work(tx: Tx) -> list[TakenWorkflow]:
+            fence(tx, executor)
+            rows = tx.run(
+                "adopt_from_dead",
+                executor=executor,
+                application=application,
+                version=version,
+                names=sorted(limits),
+                count=count,
+            )
+            taken = read_taken(tx, [row.id for row in rows])
+            crashed = {row.id for row in taken if _crashed_too_often(row, limits)}
+            end_crashed(tx, sorted(crashed))
+            return [row for row in taken if row.id not in crashed]
+
+        return self._database.transact(work)
+
+    def free_lanes_of_dead(self, application: str) -> int:
+        return len(self._database.transact(lambda tx: tx.run("free_lanes_of_dead", application=application)))
+
+    def take_due(
+        self, executor: int, application: str, names: Sequence[str], count: int
+    ) -> list[TakenWorkflow]:
+        def work(tx: Tx) -> list[TakenWorkflow]:
+            fence(tx, executor)
+            tx.run("requeue_due", application=application)
+            tx.run("ready_due_lanes", application=application)
+            rows = tx.run("take_due", executor=executor, application=application, names=names, count=count)
+            return read_taken(tx, [row.id for row in rows])
+
+        return self._database.transact(work)
+
+    def next_wake(self, application: str) -> int | None:
+        row = self._database.transact(lambda tx: tx.one("next_wake", application=application))
+        return None if row is None or row.milliseconds is None else int(row.milliseconds)
+
+    def claim(
+        self, executor: int, application: str, queue: str, limits: QueueLimits, names: Sequence[str], count: int
+    ) -> list[TakenWorkflow]:
+        def work(tx: Tx) -> list[TakenWorkflow]:
+            fence(tx, executor)
+            room = min(count, _shared_room(tx, application, queue, limits)) if limits.shared else count
+            if room <= 0:
+                return []
+            rows = tx.run(
+                "claim", executor=executor, application=application, queue=queue, names=names, count=room
+            )
+            if limits.limiter is not None:
+                tx.batch("insert_start_times", [(application, queue)] * len(rows))
+            return read_taken(tx, [row.id for row in rows])
+
+        return self._database.transact(work)
+
+    def claim_resumed(
+        self, executor: int, application: str, names: Sequence[str], count: int
+    ) -> list[TakenWorkflow]:
+        def work(tx: Tx) -> list[TakenWorkflow]:
+            fence(tx, executor)
+            rows = tx.run(
+                "claim_resumed", executor=executor, application=application, names=names, count=count
+            )
+            return read_taken(tx, [row.id for row in rows])
+
+        return self._database.transact(work)
+
+
+def _shared_room(tx: Tx, application: str, queue: str, limits: QueueLimits) -> int:
+    """How many more may start now over all processes; the queue's row is held until the claim is committed."""
+    tx.run("lock_queue", application=application, queue=queue)
+    rooms = []
+    if limits.concurrency is not None:
+        running = tx.run("count_running", application=application, queue=queue)[0].running
+        rooms.append(limits.concurrency - running)
+    if limits.limiter is not None:
+        period_ms = round(limits.limiter["period"] * 1000)
+        tx.run("forget_starts", application=application, queue=queue, period_ms=period_ms)
+        starts = tx.run("count_starts", application=application, queue=queue, period_ms=period_ms)[0].starts
+        rooms.append(limits.limiter["limit"] - starts)
+    return min(rooms)
+
+
+def read_taken(tx: Tx, ids: Sequence[str]) -> list[TakenWorkflow]:
+    """What is needed to run these workflows, in the order in which they should start."""
+    if not ids:
+        return []
+    return [TakenWorkflow(*row) for row in tx.run("read_taken", ids=ids)]
+
+
+def end_crashed(tx: Tx, ids: Sequence[str]) -> None:
+    """End workflows whose process crashed too often; events among them are put aside."""
+    if not ids:
+        return
+    tx.run("end_crashed", ids=ids)
+    tx.run("quarantine_ended", ids=ids, reason="max-recovery-attempts-exceeded")
+    tx.run("wake_awaiting", ids=ids)
+
+
+def _crashed_too_often(row: TakenWorkflow, limits: Mapping[str, int | None]) -> bool:
+    limit = limits.get(row.name)
+    return limit is not None and row.crashes > limit

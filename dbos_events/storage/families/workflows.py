@@ -1,0 +1,101 @@
+"""Reading and changing workflows by id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dbos_events.model.queue import QueueLimits
+from dbos_events.model.workflow import WorkflowFilter
+from dbos_events.storage.database import Database, Row, Tx
+from dbos_events.storage.listing import listing
+from dbos_events.storage.rows import StoredEnding
+from dbos_events.storage.writes import Checkpoint
+
+
+class WorkflowTable:
+    """What verbs, handles and the command line ask of the workflows."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def now_ms(self) -> int:
+        return int(self._database.transact(lambda tx: tx.run("now"))[0].now)
+
+    def read_checkpoints(self, workflow_ids: Sequence[str]) -> dict[str, list[Checkpoint]]:
+        found: dict[str, list[Checkpoint]] = {workflow_id: [] for workflow_id in workflow_ids}
+        for row in self._database.transact(lambda tx: tx.run("read_checkpoints", ids=workflow_ids)):
+            found[row.workflow_id].append(_checkpoint(row))
+        return found
+
+    def list_steps(self, workflow_id: str) -> list[Checkpoint]:
+        return self.read_checkpoints([workflow_id])[workflow_id]
+
+    def read_ending(self, workflow_id: str) -> StoredEnding | None:
+        row = self._database.transact(lambda tx: tx.one("read_ending", workflow_id=workflow_id))
+        return None if row is None else StoredEnding(*row)
+
+    def stopped_among(self, executor: int, workflow_ids: Sequence[str]) -> dict[str, str]:
+        rows = self._database.transact(lambda tx: tx.run("stopped_among", ids=workflow_ids, executor=executor))
+        return {row.id: row.status for row in rows}
+
+    def cancel(self, workflow_ids: Sequence[str]) -> list[str]:
+        def work(tx: Tx) -> list[str]:
+            changed = [row.id for row in tx.run("cancel", ids=workflow_ids)]
+            if changed:
+                tx.run("quarantine_ended", ids=changed, reason="cancelled")
+                tx.run("wake_awaiting", ids=changed)
+            return changed
+
+        return self._database.transact(work)
+
+    def resume(self, workflow_ids: Sequence[str]) -> list[str]:
+        def work(tx: Tx) -> list[str]:
+            tx.run("lock_owners", ids=workflow_ids)
+            changed = [row.id for row in tx.run("resume", ids=workflow_ids)]
+            if changed:
+                tx.run("release_quarantine", ids=changed, released_as="resumed")
+            return changed
+
+        return self._database.transact(work)
+
+    def list_workflows(self, criteria: WorkflowFilter) -> list[Mapping[str, Any]]:
+        query = listing(criteria, self._database.schema or None)
+
+        def work(tx: Tx) -> list[Mapping[str, Any]]:
+            return [dict(row) for row in tx.connection.execute(query).mappings()]
+
+        return self._database.transact(work)
+
+    def save_queues(self, application: str, queues: Mapping[str, QueueLimits]) -> None:
+        def work(tx: Tx) -> None:
+            for name in sorted(queues):
+                limits = queues[name]
+                tx.run(
+                    "save_queue",
+                    application=application,
+                    name=name,
+                    concurrency=limits.concurrency,
+                    worker_concurrency=limits.worker_concurrency,
+                    limiter_limit=limits.limiter["limit"] if limits.limiter else None,
+                    limiter_period=limits.limiter["period"] if limits.limiter else None,
+                )
+
+        self._database.transact(work)
+
+
+def _checkpoint(row: Row) -> Checkpoint:
+    return Checkpoint(
+        step=row.step,
+        call=row.call,
+        name=row.name,
+        order=row.completion_order,
+        arguments=row.arguments,
+        codec=row.codec,
+        output=row.output,
+        error=row.error,
+        child_id=row.child_id,
+        started_at=row.started_at,
+        completed_at=row.completed_at,
+        write_id=row.write_id,
+    )

@@ -1,0 +1,153 @@
+"""Bring the schema to this code's revision, or check that it fits.
+
+Several processes may start at once on an empty database: the first takes the lock and migrates,
+the others wait for it and find the work done. A newer schema is accepted when it says that this
+code's revision can still work with it (`min_compatible_revision`), so that processes of two
+releases may run side by side during an upgrade or a rollback.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from dbos_events.errors import ConfigurationError, MigrationRequired, StorageUnavailable
+from dbos_events.storage.sqldatabase import SqlStorage
+
+REVISION = "0001"
+"""The newest revision that this code knows."""
+
+LOCK_WAIT_SECONDS = 120
+_LOCK_KEY = 0x6462_6F73_6576_6E74
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaState:
+    """What the database holds: no revision when it has none of our tables."""
+
+    revision: str | None
+    min_compatible_revision: str | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether this code may work with it as it is."""
+        if self.revision is None:
+            return False
+        if self.revision == REVISION:
+            return True
+        return self.revision > REVISION and (self.min_compatible_revision or self.revision) <= REVISION
+
+
+def scripts_folder() -> Path:
+    """The Alembic folder: inside the installed package, or beside it in a checkout."""
+    installed = Path(str(files("dbos_events"))) / "_migrations"
+    checkout = Path(str(files("dbos_events"))).parent / "migrations"
+    for folder in (installed, checkout):
+        if (folder / "env.py").is_file():
+            return folder
+    raise ConfigurationError(f"The migrations are missing: neither {installed} nor {checkout} exists. Reinstall.")
+
+
+def read_state(storage: SqlStorage) -> SchemaState:
+    """The schema's revision; does not change anything."""
+    schema = storage.database.schema or None
+    try:
+        with storage.database.engine.connect() as connection:
+            return _state(connection, schema)
+    except exc.OperationalError as error:
+        raise StorageUnavailable(f"The database cannot be reached: {error.orig}") from error
+
+
+def verify(storage: SqlStorage) -> SchemaState:
+    """Raise unless this code fits the schema.
+
+    Raises:
+        MigrationRequired: It is missing, too old, or too new for this code.
+    """
+    state = read_state(storage)
+    if not state.fits:
+        raise MigrationRequired(_explain(state))
+    return state
+
+
+def migrate(storage: SqlStorage) -> SchemaState:
+    """Bring the schema to `REVISION`; nothing is done when it fits already.
+
+    Raises:
+        MigrationRequired: The schema is too new for this code.
+        StorageUnavailable: Another process held the migration lock for too long.
+    """
+    state = read_state(storage)
+    if state.fits:
+        return state
+    if state.revision is not None and state.revision > REVISION:
+        raise MigrationRequired(_explain(state))
+    try:
+        with storage.database.engine.begin() as connection:
+            _migrate(connection, storage.database.schema or None)
+    except exc.OperationalError as error:
+        raise StorageUnavailable(
+            f"The schema could not be migrated, another process may hold the migration lock: {error.orig}"
+        ) from error
+    return verify(storage)
+
+
+def _migrate(connection: sa.Connection, schema: str | None) -> None:
+    if schema is not None:
+        _check_name(schema)
+        connection.execute(sa.text(f"SET LOCAL lock_timeout = '{LOCK_WAIT_SECONDS}s'"))
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+        if not sa.inspect(connection).has_schema(schema):
+            connection.execute(sa.schema.CreateSchema(schema))
+    if _state(connection, schema).fits:
+        return
+
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(scripts_folder()).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    config.attributes["schema"] = schema
+    command.upgrade(config, REVISION)
+
+
+def _state(connection: sa.Connection, schema: str | None) -> SchemaState:
+    tables = set(sa.inspect(connection).get_table_names(schema=schema))
+    if "schema_version" not in tables:
+        return SchemaState(None, None)
+    version = sa.table("schema_version", sa.column("version_num"), schema=schema)
+    revision = connection.execute(sa.select(version.c.version_num)).scalar()
+    compatible = None
+    if "schema_facts" in tables:
+        facts = sa.table("schema_facts", sa.column("name"), sa.column("value"), schema=schema)
+        query = sa.select(facts.c.value).where(facts.c.name == "min_compatible_revision")
+        compatible = connection.execute(query).scalar()
+    return SchemaState(revision, compatible)
+
+
+def _check_name(schema: str) -> None:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_$-]{0,62}", schema):
+        raise ConfigurationError(
+            f"dbos_system_schema {schema!r} is not a usable name: letters, digits, _ and -, at most 63."
+        )
+
+
+def _explain(state: SchemaState) -> str:
+    if state.revision is None:
+        return "The database has no schema of dbos_events yet. Run `dbos-events migrate`, or launch with run_migrations=True."
+    if state.revision < REVISION:
+        return (
+            f"The database is at schema revision {state.revision}, this code needs {REVISION}. Run "
+            "`dbos-events migrate`, or launch with run_migrations=True."
+        )
+    return (
+        f"The database is at schema revision {state.revision}, which needs code of at least revision "
+        f"{state.min_compatible_revision or state.revision}; this code knows {REVISION}. Install a newer release."
+    )

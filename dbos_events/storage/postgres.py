@@ -1,0 +1,108 @@
+"""PostgreSQL: connections, and wake-ups between processes by LISTEN and NOTIFY."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
+
+import sqlalchemy as sa
+
+from dbos_events.clock import Clock
+from dbos_events.errors import ConfigurationError
+from dbos_events.storage.database import Database
+from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.statements import POSTGRES
+from dbos_events.telemetry.log import Recurring
+
+# A server or a network that falls silent is noticed in half a minute, not in two hours.
+_CONNECT = {
+    "connect_timeout": 10,
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+    # Prepared statements break behind poolers that hand each transaction another connection.
+    "prepare_threshold": None,
+    "application_name": "dbos_events",
+}
+
+
+class PostgresStorage(SqlStorage):
+    """Our schema in a PostgreSQL database."""
+
+    def __init__(self, url: sa.URL, schema: str, clock: Clock, pool_size: int) -> None:
+        engine = sa.create_engine(
+            url.set(drivername="postgresql+psycopg"),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_use_lifo=True,
+            connect_args={**_CONNECT, **{key: value for key, value in url.query.items() if key in _CONNECT}},
+        )
+        quoted = engine.dialect.identifier_preparer.quote_identifier(schema)
+        super().__init__(Database(engine, POSTGRES, schema, quoted, clock))
+        self._channel = f"dbos_events:{schema}"
+
+    def listen(self, on_signal: Callable[[str], object]) -> Callable[[], None]:
+        """Listen on a connection of its own, reconnecting for ever; what is missed, polls find."""
+        listener = _Listener(self.database.engine, self._channel, on_signal)
+        return listener.stop
+
+    def notify(self, channels: Sequence[str]) -> None:
+        statement = sa.text("SELECT pg_notify(:channel, payload) FROM unnest(CAST(:payloads AS text[])) AS payload")
+
+        self.database.transact(
+            lambda tx: tx.connection.execute(statement, {"channel": self._channel, "payloads": list(channels)})
+        )
+
+
+class _Listener:
+    """A thread that waits for notifications."""
+
+    def __init__(self, engine: sa.Engine, channel: str, on_signal: Callable[[str], object]) -> None:
+        self._engine = engine
+        self._channel = channel
+        self._on_signal = on_signal
+        self._stopped = threading.Event()
+        self._outage = Recurring()
+        self._thread = threading.Thread(target=self._work, name="dbos-listener", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join(2.0)
+
+    def _work(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._listen()
+            except Exception as error:
+                self._outage.say("Listening for wake-ups failed; polling goes on: %s", error)
+            self._stopped.wait(1.0)
+
+    def _listen(self) -> None:
+        import psycopg
+        from psycopg import sql
+
+        url = self._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
+            connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
+            self._outage.over("Listening for wake-ups again.")
+            while not self._stopped.is_set():
+                for notice in connection.notifies(timeout=0.5):
+                    with contextlib.suppress(Exception):
+                        self._on_signal(notice.payload)
+
+
+def open_postgres(url: sa.URL, schema: str, clock: Clock, pool_size: int) -> PostgresStorage:
+    """A storage on PostgreSQL; nothing is connected yet.
+
+    Raises:
+        ConfigurationError: The URL names no database.
+    """
+    if not url.database:
+        raise ConfigurationError(
+            "The system database URL names no database: use postgresql://user:password@host:port/database."
+        )
+    return PostgresStorage(url, schema, clock, pool_size)

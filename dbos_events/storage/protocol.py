@@ -1,0 +1,234 @@
+"""What the engine and the services ask of a database.
+
+Every method is one transaction. Each raises `StorageUnavailable` when the server does not answer
+or asked to try again (the caller repeats), and `StorageError` for all else. What becomes of a
+transaction whose commit answer was lost is said where it matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from dbos_events.model.queue import QueueLimits
+from dbos_events.model.workflow import WorkflowFilter
+from dbos_events.storage.rows import (
+    ExecutorRow,
+    IntakeBatch,
+    IntakeResult,
+    LaneEntry,
+    NewExecutor,
+    PartitionState,
+    Position,
+    StoredEnding,
+    StoredEvent,
+    TakenWorkflow,
+)
+from dbos_events.storage.writes import Checkpoint, Result, Write
+
+
+class Executors(Protocol):
+    """Process starts and their leases (protocol 1)."""
+
+    def register_executor(self, new: NewExecutor) -> int:
+        """Insert an executor with a fresh lease; gives its number."""
+        ...
+
+    def renew_lease(self, executor: int, lease_ms: int) -> bool:
+        """Count one heartbeat and prolong the lease; False when the executor is dead."""
+        ...
+
+    def list_executors(self, application: str) -> list[ExecutorRow]:
+        """The executors that are alive, and the dead ones that still own workflows."""
+        ...
+
+    def declare_dead(self, executor: int, heartbeat: int, reason: str) -> bool:
+        """End an executor, final, unless it has beaten since `heartbeat`; True when it is dead now.
+
+        Waits for the batches that the executor has under way, so that nothing it wrote can
+        become visible later.
+        """
+        ...
+
+    def release_executor(self, executor: int) -> None:
+        """End this process's own executor gracefully: what it owns is free at once."""
+        ...
+
+
+class Workflows(Protocol):
+    """Running, finding and changing workflows (protocol 2 to 5)."""
+
+    def write_batch(self, executor: int, writes: Sequence[Write]) -> list[Result]:
+        """Write checkpoints, starts, outcomes and parks in one transaction, fenced; answers in order.
+
+        Safe to repeat after a lost commit answer: what is there already under the same token
+        counts as written. Raises `ExecutorFenced` when the executor is dead, `BadWrite` when the
+        database refuses a value (then nothing of the batch was written).
+        """
+        ...
+
+    def adopt_from_dead(
+        self, executor: int, application: str, version: str, limits: Mapping[str, int | None], count: int
+    ) -> list[TakenWorkflow]:
+        """Take unordered running workflows of dead executors; the named functions only.
+
+        A started one of another version is taken only when no live process has that version.
+        Those that crashed more often than `limits` allows are ended and not given back.
+        """
+        ...
+
+    def free_lanes_of_dead(self, application: str) -> int:
+        """Clear the owner of ordered events whose executor is dead; their lane's holder runs them."""
+        ...
+
+    def take_due(self, executor: int, application: str, names: Sequence[str], count: int) -> list[TakenWorkflow]:
+        """Take parked workflows whose time has come; those of a queue go back to it instead."""
+        ...
+
+    def claim(
+        self, executor: int, application: str, queue: str, limits: QueueLimits, names: Sequence[str], count: int
+    ) -> list[TakenWorkflow]:
+        """Take at most `count` waiting workflows of a queue, by priority, then age, within its limits."""
+        ...
+
+    def claim_resumed(
+        self, executor: int, application: str, names: Sequence[str], count: int
+    ) -> list[TakenWorkflow]:
+        """Take workflows that wait for any process: resumed ones, and woken ones without a queue."""
+        ...
+
+    def next_wake(self, application: str) -> int | None:
+        """Milliseconds until the next parked workflow is due; None when none is parked with a time."""
+        ...
+
+    def read_checkpoints(self, workflow_ids: Sequence[str]) -> dict[str, list[Checkpoint]]:
+        """The checkpoints that the current generation of each workflow may use."""
+        ...
+
+    def read_ending(self, workflow_id: str) -> StoredEnding | None:
+        """How a workflow stands; None when there is none."""
+        ...
+
+    def stopped_among(self, executor: int, workflow_ids: Sequence[str]) -> dict[str, str]:
+        """Those of the workflows that this executor may not run any more, with their status."""
+        ...
+
+    def cancel(self, workflow_ids: Sequence[str]) -> list[str]:
+        """Cancel what has not ended; gives the ids that were changed."""
+        ...
+
+    def resume(self, workflow_ids: Sequence[str]) -> list[str]:
+        """Put cancelled, crashed-out and unfinished workflows back to run; gives the ids that were changed.
+
+        What a live process runs under its token is taken from it.
+        """
+        ...
+
+    def list_workflows(self, criteria: WorkflowFilter) -> list[Mapping[str, Any]]:
+        """Rows that fit, as mappings of the stored columns."""
+        ...
+
+    def list_steps(self, workflow_id: str) -> list[Checkpoint]:
+        """All checkpoints of a workflow's current generation, by number."""
+        ...
+
+    def save_queues(self, application: str, queues: Mapping[str, QueueLimits]) -> None:
+        """Store the declared queues, for others to see and as the row on which shared limits are locked."""
+        ...
+
+
+class Events(Protocol):
+    """Consumers, watermarks and intake (protocol 7 to 11)."""
+
+    def save_consumer(
+        self, application: str, name: str, handler: str, group: str, topics: Sequence[str], settings: str
+    ) -> int:
+        """Register a consumer; gives its number. Raises `RegistrationError` when its group changed
+        or another consumer of the application reads one of the topics in the same group."""
+        ...
+
+    def save_incarnation(self, cluster_id: str, topic: str, topic_id: str) -> int:
+        """The number of this life of a topic, new if need be."""
+        ...
+
+    def known_partitions(self, consumer: int, incarnation: int) -> frozenset[int]:
+        """The partitions of the incarnation that have a watermark."""
+        ...
+
+    def create_watermarks(
+        self, consumer: int, incarnation: int, positions: Mapping[int, tuple[int, str]]
+    ) -> None:
+        """Write first positions (offset, reason); what is there already stays."""
+        ...
+
+    def assign(
+        self, executor: int, consumer: int, incarnation: int, partitions: Sequence[int]
+    ) -> list[Position]:
+        """Become holder of the partitions under a new epoch each."""
+        ...
+
+    def intake(self, batch: IntakeBatch) -> IntakeResult:
+        """Move watermarks and insert the events' workflows in one transaction (promise P1).
+
+        Safe to repeat after a lost commit answer. Raises `ExecutorFenced` when the executor is dead.
+        """
+        ...
+
+    def lane_entries(
+        self, consumer: int, incarnation: int, partition: int, before: int, count: int
+    ) -> list[LaneEntry]:
+        """The first entries of a partition's lane below offset `before` that still hold it."""
+        ...
+
+    def take_lane_entry(
+        self, executor: int, workflow_id: str, max_crashes: int | None
+    ) -> TakenWorkflow | None:
+        """Take an ordered event that nobody owns; None when somebody does, or it has ended.
+
+        One that crashed more often than `max_crashes` is ended and put aside instead.
+        """
+        ...
+
+    def release_unstarted(self, executor: int, workflow_ids: Sequence[str]) -> None:
+        """Give ordered events back that were never started here."""
+        ...
+
+    def read_events(self, workflow_ids: Sequence[str]) -> dict[str, StoredEvent]:
+        """The stored events of these workflows."""
+        ...
+
+    def report_partitions(
+        self, executor: int, consumer: int, reports: Sequence[tuple[int, int, int | None, str, str | None]]
+    ) -> None:
+        """Store (incarnation, partition, end offset, state, detail) for `kafka status`."""
+        ...
+
+    def list_partitions(self, application: str | None) -> list[PartitionState]:
+        """Every partition that a consumer has a watermark for."""
+        ...
+
+
+class Storage(Executors, Workflows, Events, Protocol):
+    """A database with our schema in it."""
+
+    @property
+    def name(self) -> str:
+        """`postgres` or `sqlite`."""
+        ...
+
+    def now_ms(self) -> int:
+        """The database's clock."""
+        ...
+
+    def listen(self, on_signal: Callable[[str], object]) -> Callable[[], None] | None:
+        """Have `on_signal` called with a channel when another process notified it; gives a function
+        that ends it, or None where the database cannot (then polls are enough)."""
+        ...
+
+    def notify(self, channels: Sequence[str]) -> None:
+        """Wake those who listen in other processes; never on the path of a write."""
+        ...
+
+    def close(self) -> None:
+        """Close all connections."""
+        ...

@@ -1,0 +1,106 @@
+-- name: insert_checkpoints
+-- The CASE keeps the planner from guessing that the token selects almost nothing, which made it scan
+-- all rows of the owner for each batch on a table without fresh statistics (docs/storage.md).
+INSERT INTO {schema}.checkpoints
+    (workflow_id, generation, step, call, name, completion_order, arguments, codec, output, error,
+     child_id, started_at, completed_at, writer, write_id)
+SELECT u.workflow_id, u.generation, u.step, u.call, u.name, u.completion_order, u.arguments, u.codec,
+       u.output, u.error, u.child_id, u.started_at, u.completed_at, :executor, u.write_id
+FROM {rows: workflow_id text, take int, generation int, step int, call text, name text,
+      completion_order int, arguments text, codec text, output text, error text, child_id text,
+      started_at bigint, completed_at bigint, write_id bigint}
+JOIN {schema}.workflows AS w
+  ON w.id = u.workflow_id
+ AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' THEN true ELSE false END
+WHERE true
+ON CONFLICT DO NOTHING
+RETURNING workflow_id, step;
+
+-- name: read_written_checkpoints
+-- Who wrote what stands in our way: we ourselves, when the answer to a commit was lost.
+SELECT c.workflow_id, c.step, c.write_id
+FROM {rows: workflow_id text, generation int, step int}
+JOIN {schema}.checkpoints AS c
+  ON c.workflow_id = u.workflow_id AND c.generation = u.generation AND c.step = u.step
+WHERE c.writer = :executor;
+
+-- name: read_tokens
+SELECT id, status, owner, take, start_id, name, queue, class_name
+FROM {schema}.workflows
+WHERE id IN ({list:ids});
+
+-- name: update_outcomes
+UPDATE {schema}.workflows AS w
+SET status = u.status, completed_at = {now}, updated_at = {now},
+    lane_open = CASE WHEN u.frees_lane THEN NULL ELSE w.lane_open END
+FROM {rows: workflow_id text, take int, status text, frees_lane bool}
+WHERE w.id = u.workflow_id
+  AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' THEN true ELSE false END
+RETURNING id;
+
+-- name: insert_results
+INSERT INTO {schema}.results (workflow_id, codec, output, error)
+SELECT u.workflow_id, u.codec, u.output, u.error
+FROM {rows: workflow_id text, codec text, output text, error text}
+WHERE true
+ON CONFLICT (workflow_id) DO UPDATE
+SET codec = excluded.codec, output = excluded.output, error = excluded.error;
+
+-- name: insert_quarantine
+INSERT INTO {schema}.quarantine (workflow_id, consumer, reason, error, attempts, quarantined_at)
+SELECT u.workflow_id, u.consumer, u.reason, u.error, u.attempts, {now}
+FROM {rows: workflow_id text, consumer int, reason text, error text, attempts int}
+WHERE true
+ON CONFLICT (workflow_id) DO UPDATE
+SET reason = excluded.reason, error = excluded.error, attempts = excluded.attempts,
+    quarantined_at = excluded.quarantined_at, released_at = NULL, released_as = NULL;
+
+-- name: wake_parents
+-- A parent that is parked on its child goes on when the child has ended.
+UPDATE {schema}.workflows AS w
+SET wake_at = {now}, awaited_id = NULL
+FROM {rows: parent_id text, workflow_id text}
+WHERE w.id = u.parent_id AND w.awaited_id = u.workflow_id AND w.status = 'PENDING'
+RETURNING id;
+
+-- name: insert_starts
+INSERT INTO {schema}.workflows
+    (id, application, name, status, owner, take, start_id, version, class_name, queue, priority,
+     parent_id, root_id, created_at, updated_at, started_at)
+SELECT u.workflow_id, u.application, u.name, u.status,
+       CASE WHEN u.status = 'PENDING' THEN CAST(:executor AS bigint) END,
+       CASE WHEN u.status = 'PENDING' THEN 1 ELSE 0 END,
+       u.start_id, u.version, u.class_name, u.queue, u.priority, u.parent_id, u.root_id, {now}, {now},
+       CASE WHEN u.status = 'PENDING' THEN {now} END
+FROM {rows: workflow_id text, application text, name text, status text, start_id bigint, version text,
+      class_name text, queue text, priority int, parent_id text, root_id text}
+WHERE true
+ON CONFLICT (id) DO NOTHING
+RETURNING id;
+
+-- name: insert_payloads
+INSERT INTO {schema}.payloads (workflow_id, codec, input)
+SELECT u.workflow_id, u.codec, u.input
+FROM {rows: workflow_id text, codec text, input text}
+WHERE true
+ON CONFLICT (workflow_id) DO NOTHING;
+
+-- name: lock_awaited
+-- Held until the parking is committed, so the awaited workflow cannot end unseen in between.
+SELECT id, status, parent_id FROM {schema}.workflows WHERE id IN ({list:ids}) ORDER BY id {for_share};
+
+-- name: update_parks
+UPDATE {schema}.workflows AS w
+SET owner = NULL, wake_at = u.wake_at, awaited_id = u.awaited_id, updated_at = {now}
+FROM {rows: workflow_id text, take int, wake_at bigint, awaited_id text}
+WHERE w.id = u.workflow_id
+  AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' THEN true ELSE false END
+RETURNING id;
+
+-- name: reset_crashes
+-- Progress was made: the crashes before it do not count any more.
+UPDATE {schema}.workflows SET crashes = 0
+WHERE id IN ({list:ids}) AND owner = :executor AND crashes > 0;
+
+-- name: now
+SELECT {now} AS now;

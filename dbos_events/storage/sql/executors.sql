@@ -1,0 +1,39 @@
+-- name: insert_executor
+-- One process start; its lease runs from now.
+INSERT INTO {schema}.executors
+    (application, label, explicit, version, boot_id, pid_namespace, pid, process_started, alive,
+     heartbeat, lease_until, started_at)
+VALUES
+    (:application, :label, :explicit, :version, :boot_id, :pid_namespace, :pid, :process_started, true,
+     0, {now} + :lease_ms, {now})
+RETURNING id;
+
+-- name: renew_lease
+-- No row: this executor is dead, and that is final.
+UPDATE {schema}.executors
+SET heartbeat = heartbeat + 1, lease_until = {now} + :lease_ms
+WHERE id = :executor AND alive
+RETURNING id;
+
+-- name: fence
+-- First statement of every batch, intake and claim. A key share does not block the heartbeat, but
+-- whoever takes this executor's work locks the row for update, and so waits for the batch to end.
+SELECT id FROM {schema}.executors WHERE id = :executor AND alive {for_key_share};
+
+-- name: list_executors
+-- The living, and the dead who still own running workflows.
+SELECT e.id, e.application, e.label, e.explicit, e.version, e.boot_id, e.pid_namespace, e.pid,
+       e.process_started, e.alive, e.heartbeat, e.lease_until < {now} AS lease_over
+FROM {schema}.executors AS e
+WHERE e.application = :application
+  AND (e.alive OR EXISTS (
+        SELECT 1 FROM {schema}.workflows AS w WHERE w.owner = e.id AND w.status = 'PENDING'))
+ORDER BY e.id;
+
+-- name: lock_executor
+SELECT alive, heartbeat FROM {schema}.executors WHERE id = :executor {for_update};
+
+-- name: end_executor
+UPDATE {schema}.executors
+SET alive = false, ended_at = {now}, end_reason = :reason
+WHERE id = :executor AND alive;

@@ -1,0 +1,162 @@
+-- name: adopt_from_dead
+-- Running workflows of dead executors. A started one of another version is left to a live process of
+-- that version, if there is one. Events of an ordered lane are left to the lane's holder.
+WITH candidates AS (
+    SELECT w.id AS workflow_id
+    FROM {schema}.workflows AS w
+    JOIN {schema}.executors AS e ON e.id = w.owner
+    WHERE w.status = 'PENDING' AND NOT e.alive AND w.application = :application
+      AND w.name IN ({list:names}) AND w.lane_open IS NOT TRUE
+      AND (w.version = :version OR w.version IS NULL
+           OR NOT EXISTS (SELECT 1 FROM {schema}.executors AS other
+                          WHERE other.alive AND other.application = w.application
+                            AND other.version = w.version)
+           OR NOT EXISTS (SELECT 1 FROM {schema}.checkpoints AS c
+                          WHERE c.workflow_id = w.id AND c.generation = w.generation))
+    ORDER BY w.created_at, w.id
+    LIMIT :count
+    {skip_locked_w}
+)
+UPDATE {schema}.workflows AS w
+SET owner = :executor, take = w.take + 1, crashes = w.crashes + 1, updated_at = {now}
+FROM candidates AS c
+WHERE w.id = c.workflow_id
+RETURNING id;
+
+-- name: free_lanes_of_dead
+-- Only the head of a lane can have been running, so only it counts a crash.
+WITH dead AS (
+    SELECT w.id AS workflow_id, w.position = (
+        SELECT min(first.position) FROM {schema}.workflows AS first
+        WHERE first.consumer = w.consumer AND first.incarnation = w.incarnation
+          AND first.partition = w.partition AND first.lane = w.lane AND first.lane_open) AS is_head
+    FROM {schema}.workflows AS w
+    JOIN {schema}.executors AS e ON e.id = w.owner
+    WHERE w.status = 'PENDING' AND NOT e.alive AND w.application = :application AND w.lane_open
+)
+UPDATE {schema}.workflows AS w
+SET owner = NULL, crashes = w.crashes + CASE WHEN d.is_head THEN 1 ELSE 0 END, updated_at = {now}
+FROM dead AS d
+WHERE w.id = d.workflow_id
+RETURNING id;
+
+-- name: take_due
+-- Parked workflows without a queue whose time has come.
+WITH candidates AS (
+    SELECT w.id AS workflow_id
+    FROM {schema}.workflows AS w
+    WHERE w.wake_at <= {now} AND w.status = 'PENDING' AND w.application = :application
+      AND w.queue IS NULL AND w.lane_open IS NOT TRUE AND w.name IN ({list:names})
+    ORDER BY w.wake_at
+    LIMIT :count
+    {skip_locked_w}
+)
+UPDATE {schema}.workflows AS w
+SET owner = :executor, take = w.take + 1, wake_at = NULL, awaited_id = NULL, updated_at = {now}
+FROM candidates AS c
+WHERE w.id = c.workflow_id
+RETURNING id;
+
+-- name: requeue_due
+-- Parked workflows of a queue take their slot again through the queue.
+UPDATE {schema}.workflows AS w
+SET status = 'ENQUEUED', owner = NULL, wake_at = NULL, awaited_id = NULL, updated_at = {now}
+WHERE w.wake_at <= {now} AND w.status = 'PENDING' AND w.application = :application
+  AND w.queue IS NOT NULL AND w.lane_open IS NOT TRUE
+RETURNING queue;
+
+-- name: ready_due_lanes
+-- Parked events of an ordered lane become ready; only the lane's holder runs them.
+UPDATE {schema}.workflows AS w
+SET wake_at = NULL, awaited_id = NULL, updated_at = {now}
+WHERE w.wake_at <= {now} AND w.status = 'PENDING' AND w.application = :application AND w.lane_open
+RETURNING consumer;
+
+-- name: next_wake
+SELECT min(w.wake_at) - {now} AS milliseconds
+FROM {schema}.workflows AS w
+WHERE w.wake_at IS NOT NULL AND w.application = :application;
+
+-- name: lock_queue
+SELECT name FROM {schema}.queues WHERE application = :application AND name = :queue {for_update};
+
+-- name: count_running
+SELECT count(*) AS running
+FROM {schema}.workflows AS w
+WHERE w.queue = :queue AND w.application = :application AND w.status = 'PENDING' AND w.owner IS NOT NULL;
+
+-- name: forget_starts
+DELETE FROM {schema}.queue_starts
+WHERE application = :application AND queue = :queue AND started_at <= {now} - :period_ms;
+
+-- name: count_starts
+SELECT count(*) AS starts
+FROM {schema}.queue_starts
+WHERE application = :application AND queue = :queue AND started_at > {now} - :period_ms;
+
+-- name: insert_start_times
+INSERT INTO {schema}.queue_starts (application, queue, started_at)
+SELECT u.application, u.queue, {now}
+FROM {rows: application text, queue text};
+
+-- name: claim
+WITH candidates AS (
+    SELECT w.id AS workflow_id
+    FROM {schema}.workflows AS w
+    WHERE w.status = 'ENQUEUED' AND w.queue = :queue AND w.application = :application
+      AND w.name IN ({list:names}) AND w.lane_open IS NOT TRUE
+    ORDER BY w.priority, w.created_at, w.start_id
+    LIMIT :count
+    {skip_locked_w}
+)
+UPDATE {schema}.workflows AS w
+SET status = 'PENDING', owner = :executor, take = w.take + 1, updated_at = {now},
+    started_at = COALESCE(w.started_at, {now})
+FROM candidates AS c
+WHERE w.id = c.workflow_id
+RETURNING id;
+
+-- name: claim_resumed
+WITH candidates AS (
+    SELECT w.id AS workflow_id
+    FROM {schema}.workflows AS w
+    WHERE w.status = 'ENQUEUED' AND w.queue IS NULL AND w.application = :application
+      AND w.name IN ({list:names}) AND w.lane_open IS NOT TRUE
+    ORDER BY w.priority, w.created_at, w.start_id
+    LIMIT :count
+    {skip_locked_w}
+)
+UPDATE {schema}.workflows AS w
+SET status = 'PENDING', owner = :executor, take = w.take + 1, updated_at = {now},
+    started_at = COALESCE(w.started_at, {now})
+FROM candidates AS c
+WHERE w.id = c.workflow_id
+RETURNING id;
+
+-- name: read_taken
+-- What was just taken, in the order in which it should be started.
+SELECT w.id, w.name, w.take, w.generation, w.crashes, w.version, p.codec, p.input, w.queue, w.parent_id,
+       w.root_id, w.consumer, w.partition, w.position, w.lane
+FROM {schema}.workflows AS w
+LEFT JOIN {schema}.payloads AS p ON p.workflow_id = w.id
+WHERE w.id IN ({list:ids})
+ORDER BY w.priority, w.created_at, w.start_id;
+
+-- name: end_crashed
+UPDATE {schema}.workflows
+SET status = 'MAX_RECOVERY_ATTEMPTS_EXCEEDED', completed_at = {now}, updated_at = {now}
+WHERE id IN ({list:ids});
+
+-- name: quarantine_ended
+-- An event whose workflow was cancelled, or crashed too often, is put aside and holds its lane.
+INSERT INTO {schema}.quarantine (workflow_id, consumer, reason, attempts, quarantined_at)
+SELECT w.id, w.consumer, :reason, w.generation + 1, {now}
+FROM {schema}.workflows AS w
+WHERE w.id IN ({list:ids}) AND w.consumer IS NOT NULL
+ON CONFLICT (workflow_id) DO UPDATE
+SET reason = excluded.reason, quarantined_at = excluded.quarantined_at, released_at = NULL, released_as = NULL;
+
+-- name: wake_awaiting
+-- Whoever is parked on one of these goes on.
+UPDATE {schema}.workflows SET wake_at = {now}, awaited_id = NULL
+WHERE awaited_id IN ({list:ids}) AND awaited_id IS NOT NULL;

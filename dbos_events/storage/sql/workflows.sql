@@ -1,0 +1,54 @@
+-- name: read_checkpoints
+SELECT c.workflow_id, c.step, c.call, c.name, c.completion_order, c.arguments, c.codec, c.output, c.error,
+       c.child_id, c.started_at, c.completed_at, c.write_id
+FROM {schema}.checkpoints AS c
+JOIN {schema}.workflows AS w ON w.id = c.workflow_id AND w.generation = c.generation
+WHERE c.workflow_id IN ({list:ids})
+ORDER BY c.workflow_id, c.step;
+
+-- name: read_ending
+SELECT w.status, r.codec, r.output, r.error
+FROM {schema}.workflows AS w
+LEFT JOIN {schema}.results AS r ON r.workflow_id = w.id
+WHERE w.id = :workflow_id;
+
+-- name: stopped_among
+SELECT id, status
+FROM {schema}.workflows
+WHERE id IN ({list:ids}) AND (status <> 'PENDING' OR owner IS NULL OR owner <> :executor);
+
+-- name: cancel
+UPDATE {schema}.workflows
+SET status = 'CANCELLED', completed_at = {now}, updated_at = {now}, wake_at = NULL, awaited_id = NULL
+WHERE id IN ({list:ids}) AND status IN ('PENDING', 'ENQUEUED', 'DELAYED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')
+RETURNING id;
+
+-- name: lock_owners
+-- Batches of these executors that are under way end before their work is taken.
+SELECT e.id
+FROM {schema}.executors AS e
+WHERE e.id IN (SELECT w.owner FROM {schema}.workflows AS w WHERE w.id IN ({list:ids}) AND w.status = 'PENDING')
+ORDER BY e.id
+{for_update};
+
+-- name: resume
+UPDATE {schema}.workflows
+SET status = CASE WHEN lane_open IS TRUE THEN 'PENDING' ELSE 'ENQUEUED' END,
+    queue = NULL, owner = NULL, take = take + 1, crashes = 0, completed_at = NULL, wake_at = NULL,
+    awaited_id = NULL, delay_until = NULL, deadline = NULL, updated_at = {now}
+WHERE id IN ({list:ids})
+  AND status IN ('PENDING', 'ENQUEUED', 'DELAYED', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')
+RETURNING id;
+
+-- name: release_quarantine
+UPDATE {schema}.quarantine SET released_at = {now}, released_as = :released_as
+WHERE workflow_id IN ({list:ids}) AND released_at IS NULL;
+
+-- name: save_queue
+INSERT INTO {schema}.queues
+    (application, name, concurrency, worker_concurrency, limiter_limit, limiter_period, updated_at)
+VALUES (:application, :name, :concurrency, :worker_concurrency, :limiter_limit, :limiter_period, {now})
+ON CONFLICT (application, name) DO UPDATE
+SET concurrency = excluded.concurrency, worker_concurrency = excluded.worker_concurrency,
+    limiter_limit = excluded.limiter_limit, limiter_period = excluded.limiter_period,
+    updated_at = excluded.updated_at;

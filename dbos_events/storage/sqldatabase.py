@@ -1,0 +1,25 @@
+"""The storage protocol on SQL: the families put together over one database."""
+
+from __future__ import annotations
+
+from dbos_events.storage.database import Database
+from dbos_events.storage.families.batches import BatchTable
+from dbos_events.storage.families.events import EventTable
+from dbos_events.storage.families.executors import ExecutorTable
+from dbos_events.storage.families.taking import TakingTable
+from dbos_events.storage.families.workflows import WorkflowTable
+
+
+class SqlStorage(ExecutorTable, BatchTable, TakingTable, WorkflowTable, EventTable):
+    """Everything that is the same on PostgreSQL and SQLite."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.database = database
+
+    @property
+    def name(self) -> str:
+        return self.database.dialect.name
+
+    def close(self) -> None:
+        self.database.close()

@@ -1,0 +1,56 @@
+"""SQLite: one file, write-ahead log, one writer at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from dbos_events.clock import Clock
+from dbos_events.errors import ConfigurationError
+from dbos_events.storage.database import Database
+from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.statements import SQLITE
+
+
+class SqliteStorage(SqlStorage):
+    """Our schema in a SQLite file; made for one machine, several processes may share the file."""
+
+    def __init__(self, url: sa.URL, clock: Clock) -> None:
+        engine = sa.create_engine(url, connect_args={"timeout": 30.0, "check_same_thread": False})
+        event.listen(engine, "connect", _prepare)
+        event.listen(engine, "begin", _begin)
+        super().__init__(Database(engine, SQLITE, "", "main", clock))
+
+    def listen(self, on_signal: Callable[[str], object]) -> None:
+        """SQLite cannot notify; polls are enough."""
+
+    def notify(self, channels: Sequence[str]) -> None:
+        """Nobody listens."""
+
+
+def _prepare(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver must not begin transactions of its own
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    # A transaction that reads first and writes later fails at once when another wrote in between,
+    # whatever the timeout; so each takes the write lock at its start.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def open_sqlite(url: sa.URL, clock: Clock) -> SqliteStorage:
+    """A storage in a SQLite file; the file is made when it is missing.
+
+    Raises:
+        ConfigurationError: The URL names no file: each connection would see its own empty database.
+    """
+    if url.database in (None, "", ":memory:"):
+        raise ConfigurationError(
+            "SQLite in memory cannot be shared by the threads of a process. Name a file: sqlite:///app.sqlite."
+        )
+    return SqliteStorage(url, clock)

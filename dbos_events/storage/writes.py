@@ -1,0 +1,135 @@
+"""What the committer asks the storage to write, and the answers.
+
+A `Write` belongs to one workflow and is fenced by its owner token (executor, take). Writes
+of many workflows go out in one transaction; each gets an answer of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """A step's stored outcome. `call` names the call within the run, `order` when it completed."""
+
+    step: int
+    call: str
+    name: str
+    order: int
+    arguments: str | None = None
+    codec: str | None = None
+    output: str | None = None
+    error: str | None = None
+    child_id: str | None = None
+    started_at: int | None = None
+    completed_at: int | None = None
+    write_id: int = 0
+
+
+@dataclass(slots=True)
+class NewWorkflow:
+    """A workflow to insert: PENDING and owned by the writing executor, or ENQUEUED on `queue`.
+
+    `start_id` tells an insert whose commit answer was lost from somebody else's.
+    """
+
+    id: str
+    name: str
+    application: str
+    start_id: int
+    status: str
+    version: str | None
+    codec: str | None = None
+    input: str | None = None
+    class_name: str | None = None
+    config_name: str | None = None
+    queue: str | None = None
+    priority: int = 0
+    deduplication_id: str | None = None
+    queue_partition_key: str | None = None
+    parent_id: str | None = None
+    root_id: str | None = None
+    timeout_ms: int | None = None
+    deadline: int | None = None
+
+
+@dataclass(slots=True)
+class QuarantineNote:
+    """Why an event's workflow is put aside."""
+
+    consumer: int
+    reason: str
+    error: str | None
+    attempts: int
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a workflow ended here."""
+
+    status: str
+    codec: str | None = None
+    output: str | None = None
+    error: str | None = None
+    parent_id: str | None = None
+    quarantine: QuarantineNote | None = None
+    frees_lane: bool = True
+
+
+@dataclass(slots=True)
+class Park:
+    """Give the workflow up until `wake_at` or until the workflow `awaited_id` has ended."""
+
+    wake_at: int | None
+    awaited_id: str | None = None
+    queue: str | None = None
+
+
+@dataclass(slots=True)
+class Write:
+    """One fenced change of one workflow; `take` 0 means that no running workflow stands behind it."""
+
+    workflow_id: str = ""
+    take: int = 0
+    generation: int = 0
+    checkpoint: Checkpoint | None = None
+    start: NewWorkflow | None = None
+    outcome: Outcome | None = None
+    park: Park | None = None
+    reset_crashes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """It is durable, by this transaction or by one whose answer was lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """Nothing was written: the workflow is not running under this token any more."""
+
+    status: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """The workflow to start was there already; nothing was changed by the start."""
+
+    workflow_id: str
+    name: str
+    status: str
+    queue: str | None
+    class_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The database does not take this value; the workflow fails with the error."""
+
+    error: Exception
+
+
+Result: TypeAlias = Written | Fenced | Existing | Refused
+WRITTEN = Written()

@@ -1,0 +1,56 @@
+"""The package's logger. It never configures the root logger; only `dbos-events run` does."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+
+logger = logging.getLogger("dbos_events")
+logger.addHandler(logging.NullHandler())
+
+_SECRET = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://[^:/@\s]*):[^@\s]*@", re.IGNORECASE)
+
+
+def redact(text: str) -> str:
+    """Replace the passwords of connection strings in `text`."""
+    return _SECRET.sub(r"\g<scheme>:***@", text)
+
+
+class Recurring:
+    """Logs what keeps happening once at first, then at growing intervals, with a count.
+
+    A dead server must not fill the log, nor fall silent.
+    """
+
+    def __init__(self, first_pause: float = 10.0, longest_pause: float = 300.0) -> None:
+        self._lock = threading.Lock()
+        self._first = first_pause
+        self._longest = longest_pause
+        self._pause = first_pause
+        self._next = 0.0
+        self._unsaid = 0
+        self.active = False
+
+    def say(self, message: str, *details: object) -> None:
+        """Log a warning now, or count it."""
+        with self._lock:
+            now = time.monotonic()
+            self.active = True
+            if now < self._next:
+                self._unsaid += 1
+                return
+            unsaid, self._unsaid = self._unsaid, 0
+            self._next = now + self._pause
+            self._pause = min(self._pause * 2, self._longest)
+        more = f" ({unsaid} more like it since)" if unsaid else ""
+        logger.warning(message + more, *(redact(str(detail)) for detail in details))
+
+    def over(self, message: str, *details: object) -> None:
+        """Log once that it is over, when it was said before."""
+        with self._lock:
+            was, self.active = self.active, False
+            self._pause, self._next, self._unsaid = self._first, 0.0, 0
+        if was:
+            logger.info(message, *details)
