@@ -48,8 +48,8 @@ format: $(DEV_STAMP) ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 
 .PHONY: bench
-bench: servers ## Run the benchmarks on servers of their own; ARGS= are passed on
-	$(PY) -m tests.servers run --durable $(PY) -m benchmarks $(ARGS)
+bench: servers ## Run the benchmarks on servers of their own, or yours: KAFKA=host:port DATABASE=url
+	$(PY) -m benchmarks $(if $(KAFKA),--kafka '$(KAFKA)') $(if $(DATABASE),--postgres '$(DATABASE)') $(ARGS)
 
 .PHONY: clean
 clean: ## Remove what the other targets made here

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from benchmarks.machine import Machine
     from benchmarks.runs import Plan, Run
 
-HEADER = ("contestant", "events", "rounds", "events/s", "spread", "cpu µs/event", "x")
+HEADER = ("contestant", "events", "rounds", "events/s", "spread", "cpu µs/event", "x", "of limit")
 
 
 @dataclass(frozen=True)
@@ -32,31 +32,37 @@ class Line:
     """Of the contestant's process alone, per event."""
     ratio: float | None
     """Against the baseline in the same colour."""
+    of_limit: float | None
+    """Which part of the limit it reaches."""
 
 
 def summarise(plan: Plan, runs: Sequence[Run]) -> list[Line]:
     """Return a line for every entry that has a run which counts."""
+    limit = _rate(_valid(runs, plan.workload.limit))
     lines = []
     for entry in plan.entries():
         valid = _valid(runs, entry.contestant.name, entry.colour)
-        if not valid:
-            continue
-        rates = [run.events_per_second for run in valid]
-        baseline = _rate(_valid(runs, plan.workload.baseline, entry.colour))
-        lines.append(
-            Line(
-                contestant=entry.contestant.name,
-                colour=entry.colour,
-                events=valid[0].events,
-                rounds=len(valid),
-                events_per_second=median(rates),
-                slowest=min(rates),
-                fastest=max(rates),
-                cpu_microseconds=median(run.cpu_seconds / run.events * 1e6 for run in valid),
-                ratio=median(rates) / baseline if baseline else None,
-            )
-        )
+        if valid:
+            baseline = _rate(_valid(runs, plan.workload.baseline, entry.colour))
+            lines.append(_line(valid, baseline, limit))
     return lines
+
+
+def _line(valid: Sequence[Run], baseline: float | None, limit: float | None) -> Line:
+    rates = [run.events_per_second for run in valid]
+    rate = median(rates)
+    return Line(
+        contestant=valid[0].contestant,
+        colour=valid[0].colour,
+        events=valid[0].events,
+        rounds=len(valid),
+        events_per_second=rate,
+        slowest=min(rates),
+        fastest=max(rates),
+        cpu_microseconds=median(run.cpu_seconds / run.events * 1e6 for run in valid),
+        ratio=rate / baseline if baseline else None,
+        of_limit=rate / limit if limit else None,
+    )
 
 
 def render(plan: Plan, lines: Sequence[Line], runs: Sequence[Run]) -> str:
@@ -68,7 +74,8 @@ def render(plan: Plan, lines: Sequence[Line], runs: Sequence[Run]) -> str:
         cells = [row[0].ljust(widths[0])]
         cells += [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)]
         text.append("  ".join(cells))
-    text += ["", f"x: times {plan.workload.baseline} with the same kind of handler"]
+    baseline, limit = plan.workload.baseline, plan.workload.limit
+    text += ["", f"x: times {baseline} with the same kind of handler; of limit: of what {limit} reaches"]
     text += [
         f"VOID: {run.contestant} {run.colour}, round {run.round + 1}: {run.void}" for run in runs if run.void
     ]
@@ -85,8 +92,10 @@ def write_json(path: Path, machine: Machine, lines: Sequence[Line], runs: Sequen
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def _valid(runs: Sequence[Run], contestant: str, colour: str) -> list[Run]:
-    return [run for run in runs if (run.contestant, run.colour) == (contestant, colour) and not run.void]
+def _valid(runs: Sequence[Run], contestant: str, colour: str | None = None) -> list[Run]:
+    return [
+        run for run in runs if run.contestant == contestant and colour in {None, run.colour} and not run.void
+    ]
 
 
 def _rate(runs: Sequence[Run]) -> float | None:
@@ -102,4 +111,5 @@ def _cells(line: Line) -> tuple[str, ...]:
         f"{line.slowest:,.0f}-{line.fastest:,.0f}",
         f"{line.cpu_microseconds:,.0f}",
         f"{line.ratio:,.1f}" if line.ratio else "-",
+        f"{line.of_limit:.0%}" if line.of_limit else "-",
     )

@@ -34,6 +34,8 @@ class Workload:
     contestants: tuple[Contestant, ...]
     baseline: str = "dbos"
     """The contestant that the others' ratios are taken against."""
+    limit: str = "sql_only"
+    """The contestant that shows what could be reached at all."""
     value_bytes: int = 100
 
     def select(self, names: list[str] | None) -> tuple[Contestant, ...]:

@@ -14,7 +14,7 @@ from benchmarks.contestants.common import (
 )
 from dbos_events import DBOS, DBOSConfig, KafkaMessage
 
-DURABLE = "SELECT count(*) FROM dbos.workflows WHERE status = 'SUCCESS'"
+DURABLE = "SELECT count(*) FROM dbos_events.workflows WHERE status = 'SUCCESS'"
 
 
 def main() -> None:

@@ -74,6 +74,11 @@ class Intake(Protocol):
     def options(self) -> ConsumerOptions: ...
 
     @property
+    def default_group(self) -> str:
+        """A group id for a consumer that was given none; it depends on names alone, not on topics."""
+        ...
+
+    @property
     def session(self) -> int:
         """Changes when this process had to register anew: assign all partitions again."""
         ...

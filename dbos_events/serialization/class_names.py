@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from types import ModuleType
+from typing import TypeVar, cast
 
 from dbos_events.errors import SerializationError
 from dbos_events.serialization.refused import Refused
+
+_R = TypeVar("_R")
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: the class was made at run time, not compiled in
 
@@ -18,7 +22,12 @@ _ADVICE = {
 }
 
 
-@lru_cache(maxsize=1_000)
+def per_class(function: Callable[[type], _R]) -> Callable[[type], _R]:
+    """Remember what a function answered for the classes that it was last asked about."""
+    return cast("Callable[[type], _R]", lru_cache(maxsize=1_000)(function))
+
+
+@per_class
 def name_of(cls: type) -> str:
     """Return the stored name of a class; the name is known to lead back to that very class.
 

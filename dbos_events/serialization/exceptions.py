@@ -26,17 +26,17 @@ def error_tree(error: BaseException, child: Child, depth: int = 0) -> dict[str, 
     attribute that cannot be stored is left out.
     """
     node: dict[str, Tree] = {TAG: "error", "n": _safe(type_name(type(error))), "m": _safe(message_of(error))}
+    depth += _LEVEL
+    if error.__cause__ is not None and depth <= MAX_DEPTH:
+        node["cause"] = error_tree(error.__cause__, child, depth)
     try:
         node["t"] = name_of(type(error))
     except Refused:
         return node
-    depth += _LEVEL
     args, state = _pieces(error)
     node["args"] = [_lenient(argument, child, depth) for argument in args]
     node["state"] = _lenient_state(state, child, depth)
     _add_call(node, error, child, depth)
-    if error.__cause__ is not None and depth <= MAX_DEPTH:
-        node["cause"] = error_tree(error.__cause__, child, depth)
     return node
 
 

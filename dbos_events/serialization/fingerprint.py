@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 from dbos_events.serialization import models, records
+from dbos_events.serialization.class_names import per_class
 from dbos_events.serialization.nodes import MAX_DEPTH
 from dbos_events.serialization.plain import is_plain, write_sorted_json
 from dbos_events.serialization.trees import to_tree
@@ -89,7 +89,7 @@ class _Contents:
         return parts if type(value) in _SEQUENCES else sorted(parts)
 
 
-@lru_cache(maxsize=1_000)
+@per_class
 def _items_of(kind: type) -> _ItemsOf | None:
     """Return what reads a mapping's items, or a record's fields by name; None for all other classes."""
     if kind in _MAPPINGS:

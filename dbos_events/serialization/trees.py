@@ -6,11 +6,11 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta, timezone
 from enum import Enum
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 from dbos_events.errors import SerializationError
 from dbos_events.serialization import builtin_values, models, records
+from dbos_events.serialization.class_names import per_class
 from dbos_events.serialization.exceptions import error_from, error_tree
 from dbos_events.serialization.nodes import MAX_DEPTH, TAG, Node, Tree, list_in, pairs_in, text_in, whole_in
 from dbos_events.serialization.plain import is_plain_text
@@ -60,7 +60,7 @@ def from_node(node: dict[str, Any]) -> object:
         ) from error
 
 
-@lru_cache(maxsize=1_000)
+@per_class
 def _encoder_of(kind: type) -> _Encoder:
     for fits, encoder in _KINDS:
         if fits(kind):

@@ -66,9 +66,9 @@ class Tx:
 
     def _execute(self, statement: Statement, parameters: dict[str, Any]) -> Sequence[Row]:
         database = self._database
-        if not database.dialect.is_postgres:
-            for name in statement.lists:
-                parameters[name] = json.dumps(list(parameters[name]))
+        for name in statement.lists:
+            values = list(parameters[name])
+            parameters[name] = values if database.dialect.is_postgres else json.dumps(values)
         if ":clock_now" in statement.sql:
             parameters["clock_now"] = database.clock.now_ms()
         result = self._connection.execute(database.text(statement), parameters)

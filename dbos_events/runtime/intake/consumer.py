@@ -41,6 +41,10 @@ class ConsumerIntake:
     # -- the consumer and its positions -------------------------------------------------------
 
     @property
+    def default_group(self) -> str:
+        return f"{self._core.application}.{self.options.name}"
+
+    @property
     def session(self) -> int:
         return self._core.executor
 

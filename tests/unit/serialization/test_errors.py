@@ -215,12 +215,16 @@ def test_a_local_class_comes_back_as_a_recorded_error() -> None:
     class Local(Exception):
         pass
 
-    found = recorded(Local("text"))
+    error = Local("text")
+    error.__cause__ = KeyError("k")
+
+    found = recorded(error)
 
     assert type(found) is RecordedError
     assert isinstance(found, DBOSException)
     assert found.type_name.endswith("<locals>.Local")
     assert found.recorded_message == "text"
+    assert type(found.__cause__) is KeyError
 
 
 def test_an_error_without_words_is_recorded_all_the_same() -> None:

@@ -1,0 +1,245 @@
+"""The poll thread: keeps the membership in the group, and moves records into the buffers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from dbos_events.connect import Intake, SourceHealth
+from dbos_events.telemetry.log import logger
+from dbos_events_kafka.buffers import Buffers, Place
+from dbos_events_kafka.records import record_of
+from dbos_events_kafka.settings import ConsumerSettings
+from dbos_events_kafka.state import SourceState
+from dbos_events_kafka.taker import Commands, Taker
+
+POLL_SECONDS = 0.1
+COMMIT_SECONDS = 1.0
+BLOCKED_SECONDS = 1.0
+"""A partition is paused when it has had no space for that long: pausing throws away what the
+client has fetched ahead, so short jams are waited out."""
+REVOKE_SECONDS = 5.0
+
+
+class KafkaSource:
+    """Reads the topics of one consumer, from where the database says."""
+
+    def __init__(self, intake: Intake, settings: ConsumerSettings) -> None:
+        options = intake.options
+        self.name = options.name
+        self._options = options
+        self._settings = settings
+        self._state = SourceState(options.name)
+        self._buffers = Buffers(max(options.batch_size * 2, 100))
+        self._commands = Commands()
+        self._taker = Taker(intake, settings, self._buffers, self._commands, self._state)
+        self._stopping = threading.Event()
+        self._pausing = False
+        self._paused: set[Place] = set()
+        self._full_since: dict[Place, float] = {}
+        self._commit_at = 0.0
+        self._consumer: Consumer
+        self._thread = threading.Thread(target=self._work, name="dbos-kafka-poll", daemon=True)
+
+    # -- the contract -------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def pause(self) -> None:
+        self._pausing = True
+
+    def stop(self, seconds: float) -> None:
+        self._stopping.set()
+        self._thread.join(seconds)
+
+    def health(self) -> SourceHealth:
+        live = self._thread.is_alive() and self._taker.alive and self._state.is_polling
+        detail = self._state.detail if live else "its threads have stopped"
+        return SourceHealth(live, self._state.joined and not detail, detail or "reading")
+
+    # -- the thread ---------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        self._consumer = self._connect()
+        self._taker.start()
+        try:
+            while not self._stopping.is_set():
+                try:
+                    self._turn()
+                except KafkaException as error:
+                    self._state.error(error.args[0])
+                    self._stopping.wait(1.0)
+                except Exception:
+                    logger.exception("%s: polling met an unexpected error and goes on.", self.name)
+                    self._stopping.wait(1.0)
+        finally:
+            self._leave()
+
+    def _connect(self) -> Consumer:
+        client: dict[str, Any] = {"error_cb": self._state.error, **self._settings.client}
+        consumer = Consumer(client, logger=logger)
+        consumer.subscribe(
+            list(self._options.topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+        return consumer
+
+    def _turn(self) -> None:
+        self._state.polled()
+        self._seek()
+        self._pause_and_resume()
+        self._commit()
+        self._prove()
+        if self._buffers.wait_for_space(0.2) or self._paused:
+            self._poll()
+
+    def _poll(self) -> None:
+        """One blocking poll for the first record, then whatever is there already."""
+        first = self._consumer.poll(POLL_SECONDS)
+        if first is None:
+            return
+        rest = self._consumer.consume(self._options.batch_size - 1, 0) if self._options.batch_size > 1 else []
+        messages = [first, *rest]
+        records = [
+            (Place(message.topic() or "", message.partition() or 0), record_of(message))
+            for message in messages
+            if message.error() is None
+        ]
+        if records:
+            self._state.well()
+            self._buffers.add(records)
+        if len(records) < len(messages):
+            self._handle_errors(messages)
+
+    def _handle_errors(self, messages: list[Message]) -> None:
+        astray = []
+        for message in messages:
+            error = message.error()
+            if error is None or error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+                continue
+            if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
+                astray.append(Place(message.topic() or "", message.partition() or 0))
+            self._state.error(error)
+            if error.fatal():
+                logger.error("%s: the Kafka client has failed for good: %s. Restart the process.", self.name, error)
+        if astray:
+            self._taker.out_of_range(astray)
+
+    # -- positions and pauses -----------------------------------------------------------------
+
+    def _seek(self) -> None:
+        """Begin to read what the intake thread has positioned; all positioning goes through here."""
+        for place, (offset, leader_epoch) in self._commands.take_positions().items():
+            target = TopicPartition(place.topic, place.partition, offset, leader_epoch=-1 if leader_epoch is None else leader_epoch)
+            try:
+                self._buffers.drop([place])
+                self._consumer.seek(target)
+            except KafkaException as error:  # not fetched yet: the assignment is still being served
+                self._state.say("seek of %s[%d] is repeated: %s", place.topic, place.partition, error)
+                self._commands.position({place: (offset, leader_epoch)})
+                continue
+            self._buffers.open(place)
+            if not self._pausing:
+                self._consumer.resume([TopicPartition(*place)])
+            self._paused.discard(place)
+
+    def _pause_and_resume(self) -> None:
+        now = time.monotonic()
+        for place, size in self._buffers.sizes().items():
+            if size < self._buffers.limit and not self._pausing:
+                self._full_since.pop(place, None)
+            else:
+                self._full_since.setdefault(place, now)
+            jammed = self._pausing or now - self._full_since.get(place, now) >= BLOCKED_SECONDS
+            if jammed and place not in self._paused:
+                self._consumer.pause([TopicPartition(*place)])
+                self._paused.add(place)
+            elif place in self._paused and not self._pausing and size <= self._buffers.limit // 2:
+                self._consumer.resume([TopicPartition(*place)])
+                self._paused.discard(place)
+
+    # -- commits ------------------------------------------------------------------------------
+
+    def _commit(self, *, final: bool = False) -> None:
+        """Tell Kafka what the database has; a hint, for lag tools and for the next registration."""
+        now = time.monotonic()
+        if not final and now < self._commit_at:
+            return
+        self._commit_at = now + COMMIT_SECONDS
+        self._note_ends()
+        offsets = [TopicPartition(*place, offset) for place, offset in self._commands.take_durable().items()]
+        if not offsets:
+            return
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=not final)
+        except KafkaException as error:
+            logger.debug("%s: offsets were not committed to Kafka, the database has them: %s", self.name, error)
+
+    def _note_ends(self) -> None:
+        """Keep the ends of the partitions, as the last fetch told them, for the status."""
+        for place in self._buffers.opened():
+            _, high = self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True)
+            if high >= 0:
+                self._commands.ends[place] = high
+
+    def _prove(self) -> None:
+        """Whether partitions that the database gave to another process are still ours by the group.
+
+        The coordinator checks the generation before it commits anything. Without that proof, a
+        zombie that was just resumed would take the partition away from its true owner.
+        """
+        for place in self._commands.take_doubtful():
+            offset = self._consumer.position([TopicPartition(*place)])[0].offset
+            try:
+                self._consumer.commit(offsets=[TopicPartition(*place, max(0, offset))], asynchronous=False)
+            except KafkaException as error:
+                self._state.say("%s[%d] is another member's now: %s", place.topic, place.partition, error)
+            else:
+                self._taker.proved([place])
+
+    # -- rebalances (called within poll) ------------------------------------------------------
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        places = [Place(one.topic, one.partition) for one in partitions]
+        self._state.say("assigned %s", _show(places))
+        targets = [TopicPartition(*place, 0) for place in places]
+        if self._settings.cooperative:
+            consumer.incremental_assign(targets)
+        else:
+            consumer.assign(targets)
+        if targets:
+            consumer.pause(targets)
+        self._state.joined = True
+        self._state.well()
+        self._taker.assigned(places)
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        places = [Place(one.topic, one.partition) for one in partitions]
+        self._state.say("revoked %s", _show(places))
+        self._buffers.drop(places)
+        self._taker.revoked(places, REVOKE_SECONDS)
+        self._commit(final=True)
+        self._paused.difference_update(places)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        places = [Place(one.topic, one.partition) for one in partitions]
+        self._state.say("lost %s", _show(places))
+        self._buffers.drop(places)
+        self._taker.lost(places)
+        self._paused.difference_update(places)
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def _leave(self) -> None:
+        try:
+            self._consumer.close()  # revokes, commits and leaves the group
+        except Exception as error:
+            logger.warning("%s: leaving the group failed: %s", self.name, error)
+        self._taker.stop(REVOKE_SECONDS)
+
+
+def _show(places: list[Place]) -> str:
+    return ", ".join(f"{place.topic}[{place.partition}]" for place in sorted(places)) or "nothing"

@@ -1,0 +1,313 @@
+"""The intake thread: everything slow, so that the poll thread never waits for the database.
+
+It positions partitions that were assigned, makes polled records durable, and releases what was
+revoked. What it decides reaches the poll thread as commands.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+
+from confluent_kafka import KafkaException
+
+from dbos_events.connect import Intake, PartitionReport, TakenIn
+from dbos_events.errors import DBOSException, ExecutorFenced
+from dbos_events.telemetry.log import logger
+from dbos_events_kafka.buffers import Buffers, Place
+from dbos_events_kafka.settings import ConsumerSettings
+from dbos_events_kafka.state import SourceState
+from dbos_events_kafka.topics import Topics
+
+REPORT_SECONDS = 1.0
+RETRY_SECONDS = 1.0
+
+Positions = Mapping[Place, tuple[int, int | None]]
+
+
+class Commands:
+    """What the intake thread wants the poll thread to do with the client."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._positions: dict[Place, tuple[int, int | None]] = {}
+        self._durable: dict[Place, int] = {}
+        self._doubtful: set[Place] = set()
+        self.ends: dict[Place, int] = {}
+
+    def prove(self, places: Collection[Place]) -> None:
+        """Ask the coordinator, by a synchronous commit, whether these partitions are still ours."""
+        with self._lock:
+            self._doubtful.update(places)
+
+    def take_doubtful(self) -> set[Place]:
+        with self._lock:
+            doubtful, self._doubtful = self._doubtful, set()
+        return doubtful
+
+    def position(self, positions: Positions) -> None:
+        """Seek to these offsets and begin to read."""
+        with self._lock:
+            self._positions.update(positions)
+
+    def take_positions(self) -> dict[Place, tuple[int, int | None]]:
+        with self._lock:
+            positions, self._positions = self._positions, {}
+        return positions
+
+    def durable(self, offsets: Mapping[Place, int]) -> None:
+        """These offsets are in the database and may be committed to Kafka."""
+        with self._lock:
+            self._durable.update(offsets)
+
+    def take_durable(self) -> dict[Place, int]:
+        with self._lock:
+            offsets, self._durable = self._durable, {}
+        return offsets
+
+    def forget(self, places: Collection[Place]) -> None:
+        with self._lock:
+            for place in places:
+                self._positions.pop(place, None)
+
+
+class Taker:
+    """Runs jobs in order; between jobs it takes in what is buffered."""
+
+    def __init__(
+        self, intake: Intake, settings: ConsumerSettings, buffers: Buffers, commands: Commands, state: SourceState
+    ) -> None:
+        self._intake = intake
+        self._settings = settings
+        self._buffers = buffers
+        self._commands = commands
+        self._state = state
+        self._topics = Topics(intake, settings)
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._unpositioned: set[Place] = set()
+        self._assigned: set[Place] = set()
+        self._halted: dict[Place, str] = {}
+        self._session = 0
+        self._opened = False
+        self._stopped = False
+        self._retry_at = 0.0
+        self._report_at = 0.0
+        self._thread = threading.Thread(target=self._work, name="dbos-kafka-intake", daemon=True)
+
+    # -- called by the poll thread ------------------------------------------------------------
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def assigned(self, places: Collection[Place]) -> None:
+        """Position these partitions as soon as the database answers."""
+        self._post(lambda: self._assign(places))
+
+    def revoked(self, places: Collection[Place], seconds: float) -> None:
+        """Give these partitions up; waits for the intake under way, at most `seconds`."""
+        done = threading.Event()
+
+        def job() -> None:
+            try:
+                self._forget(places, self._intake.revoke)
+            finally:
+                done.set()
+
+        self._post(job)
+        done.wait(seconds)
+
+    def lost(self, places: Collection[Place]) -> None:
+        """These partitions may be another member's already."""
+        self._post(lambda: self._forget(places, self._intake.lose))
+
+    def stop(self, seconds: float) -> None:
+        with self._buffers.changed:
+            self._stopped = True
+            self._buffers.changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(seconds)
+
+    def _post(self, job: Callable[[], None]) -> None:
+        with self._buffers.changed:
+            self._jobs.append(job)
+            self._buffers.changed.notify_all()
+
+    # -- the thread ---------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while not self._stopped or self._jobs:
+            try:
+                self._turn()
+            except ExecutorFenced:
+                self._pause(0.2)  # this process registers anew; then `session` has changed
+            except KafkaException as error:
+                self._state.error(error.args[0])
+                self._pause(RETRY_SECONDS)
+            except DBOSException as error:
+                if not self._stopped:
+                    self._state.trouble(f"intake failed and is tried again: {error}")
+                self._pause(RETRY_SECONDS)
+            except Exception:
+                logger.exception("%s: intake met an unexpected error and tries again.", self._intake.options.name)
+                self._pause(RETRY_SECONDS)
+
+    def _turn(self) -> None:
+        if not self._opened:
+            self._intake.open(self._settings.group, self._intake.options.topics, self._settings.masked())
+            self._session = self._intake.session
+            self._opened = True
+        self._run_jobs()
+        if self._session != self._intake.session:
+            self._assign_again(self._assigned)
+            self._session = self._intake.session
+        if self._unpositioned and time.monotonic() >= self._retry_at:
+            self._position()
+        if not self._take_in():
+            self._report()
+            self._idle()
+
+    def _run_jobs(self) -> None:
+        while self._jobs:
+            self._jobs.popleft()()
+
+    def _idle(self) -> None:
+        """Wait for records, room or a job."""
+        with self._buffers.changed:
+            if self._jobs or self._stopped:
+                return
+            if not self._buffers.waiting:
+                self._buffers.changed.wait(0.2 if self._unpositioned else REPORT_SECONDS)
+                return
+        self._intake.wait_for_room(0.05)
+
+    def _pause(self, seconds: float) -> None:
+        with self._buffers.changed:
+            if not self._stopped:
+                self._buffers.changed.wait(seconds)
+
+    # -- positions ----------------------------------------------------------------------------
+
+    def _assign(self, places: Collection[Place]) -> None:
+        self._assigned |= set(places)
+        self._unpositioned |= set(places)
+        self._retry_at = 0.0
+
+    def _assign_again(self, places: Collection[Place]) -> None:
+        """Drop what is buffered of these partitions and position them anew."""
+        again = set(places)
+        self._buffers.drop(again)
+        self._commands.forget(again)
+        self._unpositioned |= again
+
+    def _forget(self, places: Collection[Place], give_up: Callable[[int, Collection[int]], None]) -> None:
+        self._commands.forget(places)
+        self._buffers.drop(places)
+        for topic, partitions in _by_topic(places).items():
+            positioned = [number for number in partitions if Place(topic, number) not in self._unpositioned]
+            for number in partitions:
+                self._assigned.discard(Place(topic, number))
+                self._unpositioned.discard(Place(topic, number))
+                self._halted.pop(Place(topic, number), None)
+            if positioned:
+                give_up(self._topics.known_incarnation(topic), positioned)
+
+    def _position(self) -> None:
+        """Become holder of what was assigned, and tell the poll thread where to read on."""
+        self._retry_at = time.monotonic() + RETRY_SECONDS
+        for topic, partitions in _by_topic(self._unpositioned).items():
+            self._topics.ensure_positions(topic, partitions)
+            found = self._intake.assign(self._topics.incarnation(topic), topic, partitions)
+            bounds = self._topics.bounds(topic, partitions)
+            positions = {}
+            for position in found:
+                place = Place(topic, position.partition)
+                offset = self._within_log(place, position.next_offset, bounds[position.partition])
+                if offset is not None:
+                    positions[place] = (offset, position.leader_epoch)
+                self._unpositioned.discard(place)
+            self._commands.position(positions)
+            if positions:
+                self._state.say(
+                    "reading %s", ", ".join(f"{p.topic}[{p.partition}] from {o}" for p, (o, _) in positions.items())
+                )
+
+    def _within_log(self, place: Place, offset: int, bounds: tuple[int, int]) -> int | None:
+        """Where to read: at the watermark, or where the log begins when it has overtaken us."""
+        low, high = bounds
+        if offset < low:
+            logger.error(
+                "%s: %s[%d]: the offsets %d to %d were deleted by retention before they were read. The gap is "
+                "recorded; reading goes on at %d.",
+                self._intake.options.name, place.topic, place.partition, offset, low - 1, low,
+            )  # fmt: skip
+            return low
+        if offset > high:
+            self._halt(place, f"the watermark {offset} lies beyond the end of the log {high}: the topic was truncated")
+            return None
+        return offset
+
+    def _halt(self, place: Place, reason: str) -> None:
+        self._halted[place] = reason
+        self._buffers.drop([place])
+        self._state.trouble(f"{place.topic}[{place.partition}] is halted: {reason}")
+
+    def out_of_range(self, places: Collection[Place]) -> None:
+        """The client could not read on where it stood; look at the log and position anew."""
+        self._post(lambda: self._assign_again(set(places) & self._assigned))
+
+    # -- intake -------------------------------------------------------------------------------
+
+    def _take_in(self) -> bool:
+        """Take one batch in; False when there is none, or no room for it."""
+        taken = self._buffers.take(self._room, self._intake.options.batch_size)
+        for topic, records in taken.items():
+            incarnation = self._topics.known_incarnation(topic)
+            result = self._intake.take_in(incarnation, records)
+            self._commands.durable(
+                {Place(topic, partition): offset for partition, offset in result.next_offsets.items()}
+            )
+            self._follow_up(topic, result)
+        return bool(taken)
+
+    def _room(self, place: Place) -> int:
+        return self._intake.room(self._topics.known_incarnation(place.topic), place.partition)
+
+    def _follow_up(self, topic: str, result: TakenIn) -> None:
+        for partition, reason in (result.halted or {}).items():
+            self._halt(Place(topic, partition), reason)
+        stale = {Place(topic, partition) for partition in result.stale}
+        if stale:
+            self._buffers.drop(stale)
+            self._commands.prove(stale & self._assigned)
+
+    def proved(self, places: Collection[Place]) -> None:
+        """The coordinator has confirmed that these partitions are ours after all."""
+        self._post(lambda: self._assign_again(set(places) & self._assigned))
+
+    def _report(self) -> None:
+        if time.monotonic() < self._report_at or not self._assigned:
+            return
+        self._report_at = time.monotonic() + REPORT_SECONDS
+        for topic, partitions in _by_topic(self._assigned - self._unpositioned).items():
+            reports = [self._report_of(Place(topic, number)) for number in partitions]
+            self._intake.report(self._topics.known_incarnation(topic), reports)
+
+    def _report_of(self, place: Place) -> PartitionReport:
+        end = self._commands.ends.get(place)
+        reason = self._halted.get(place)
+        if reason is not None:
+            return PartitionReport(place.partition, end, "halted", reason)
+        return PartitionReport(place.partition, end, "reading", self._state.detail or None)
+
+
+def _by_topic(places: Collection[Place]) -> dict[str, list[int]]:
+    topics: dict[str, list[int]] = {}
+    for place in sorted(places):
+        topics.setdefault(place.topic, []).append(place.partition)
+    return topics

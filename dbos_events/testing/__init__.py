@@ -1,0 +1,1 @@
+"""Tests of workflows and consumers without a server, without a broker, and without waiting."""
