@@ -1,9 +1,9 @@
-"""Where time comes from: the system's clock, or a test's."""
+"""Where time comes from: the system's clock, or a test's (`dbos_events.testing.ManualClock`)."""
 
 from __future__ import annotations
 
-import threading
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -24,8 +24,11 @@ class Clock(Protocol):
         """Seconds that never go back."""
         ...
 
-    def wait(self, event: threading.Event, seconds: float) -> bool:
-        """Wait until `event` is set (True) or the time has passed on this clock (False)."""
+    def alarm(self, at_ms: int, ring: Callable[[], object]) -> Callable[[], None]:
+        """Have `ring` called when a test moves the time to `at_ms`; gives what takes that back.
+
+        Without effect on a real clock: who waits on that has a timer of its own.
+        """
         ...
 
 
@@ -40,5 +43,9 @@ class SystemClock:
     def monotonic(self) -> float:
         return time.monotonic()
 
-    def wait(self, event: threading.Event, seconds: float) -> bool:
-        return event.wait(seconds)
+    def alarm(self, at_ms: int, ring: Callable[[], object]) -> Callable[[], None]:
+        return _nothing
+
+
+def _nothing() -> None:
+    return

@@ -80,6 +80,8 @@ class Core:
         self._outage = Recurring()
         self.loop_inbox: LoopInbox
         self.announce: Callable[[str], object] = lambda channel: None
+        self.stepper: Callable[[Sequence[str]], object] | None = None
+        """Set by the testing kit: does what is due next, for a caller who waits on these channels."""
 
     def use_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run async workflows on `loop`."""
@@ -97,6 +99,10 @@ class Core:
     def next_write_id(self) -> int:
         """A number that this executor never uses twice."""
         return next(self._write_ids)
+
+    def next_start_id(self) -> int:
+        """A number that no start of any process has; those of one process grow."""
+        return (self.executor << 40) | self.next_write_id()
 
     def new_run(
         self, workflow_id: str, function: Registered, args: tuple[Any, ...], kwargs: dict[str, Any], **more: Any

@@ -168,34 +168,90 @@ class Query:
         return await loop.run_in_executor(self.core.readers, self.core.ask, self.work)
 
 
-class Pause:
-    """Let time pass that nobody records (between two attempts of a step)."""
+class _Rest:
+    """What all waits share: they are woken by signals, by a timer, or by a test that moves the time."""
 
-    __slots__ = ("core", "run", "seconds")
-
-    def __init__(self, core: Core, run: Run, seconds: float) -> None:
+    def __init__(self, core: Core, run: Run | None, channel: str = "") -> None:
         self.core = core
         self.run = run
-        self.seconds = seconds
+        channels = [channel, f"run:{run.id}" if run else ""]
+        self._channels = [name for name in channels if name]
+
+    @contextmanager
+    def _subscribed(self, waker: ThreadWaker | LoopWaker, until: int | None, *more: str) -> Iterator[None]:
+        channels = [*self._channels, *more]
+        for channel in channels:
+            self.core.hub.subscribe(channel, waker)
+        forget = self.core.clock.alarm(until, waker.wake) if until is not None else None
+        try:
+            yield
+        finally:
+            for channel in channels:
+                self.core.hub.unsubscribe(channel, waker)
+            if forget is not None:
+                forget()
+
+    def _rest(self, waker: ThreadWaker, seconds: float | None) -> bool:
+        if self.run is None:
+            return waker.wait(seconds)
+        self.run.resting = waker
+        try:
+            return waker.wait(seconds)
+        finally:
+            self.run.resting = None
+
+    @contextmanager
+    def _in_tree(self, waker: LoopWaker, park: Park | None) -> Iterator[None]:
+        """Let the run know that this task waits, and whether a row may do that in its stead."""
+        tree = self.run.tasks if self.run is not None else None
+        task = asyncio.current_task()
+        if tree is None or task is None:
+            yield
+            return
+        tree.waits[task] = DurableWait(waker, park)
+        if park is not None:
+            tree.consider_parking()
+        try:
+            yield
+        finally:
+            tree.waits.pop(task, None)
+
+
+class Pause(_Rest):
+    """Let time pass that nobody records (between two attempts of a step); ends early when the run is stopped."""
+
+    def __init__(self, core: Core, run: Run, seconds: float) -> None:
+        super().__init__(core, run)
+        self._until = core.clock.now_ms() + round(seconds * 1000)
 
     def block(self) -> None:
-        waker = ThreadWaker()
-        channel = f"run:{self.run.id}"
-        self.core.hub.subscribe(channel, waker)
-        try:
-            waker.wait(self.seconds)
-        finally:
-            self.core.hub.unsubscribe(channel, waker)
+        while (seconds := self._left()) > 0:
+            waker = ThreadWaker()
+            with self._subscribed(waker, self._until):
+                if self._left() > 0:
+                    self._rest(waker, None if self.core.clock.manual else seconds)
 
     async def suspend(self) -> None:
-        await asyncio.sleep(self.seconds)
+        while (seconds := self._left()) > 0:
+            waker = LoopWaker(self.core.inbox())
+            with self._subscribed(waker, self._until), self._in_tree(waker, None):
+                if self._left() > 0:
+                    await waker.wait(None if self.core.clock.manual else seconds)
+
+    def _left(self) -> float:
+        assert self.run is not None  # noqa: S101
+        self.run.enter()
+        self.core.refuse_when_stopped()
+        return (self._until - self.core.clock.now_ms()) / 1000
 
 
-class Wait:
+class Wait(_Rest):
     """Wait until something is found or a time has come; gives what was found, or None.
 
     `peek` looks in memory, `look` in the database; both are asked after subscribing to `channel`,
-    so that no wake-up is lost. A wait that may be long lets the run be parked as `park`.
+    so that no wake-up is lost. `is_here` says that memory is enough: what is waited for runs in
+    this process, so the database is asked only now and then. A wait that may be long lets the run
+    be parked as `park`.
     """
 
     def __init__(
@@ -208,83 +264,72 @@ class Wait:
         channel: str = "",
         peek: Callable[[], Any] = lambda: None,
         look: Callable[[], Any] | None = None,
-        look_first: bool = True,
+        is_here: Callable[[], bool] = lambda: False,
         poll: float = 1.0,
     ) -> None:
-        self.core = core
-        self.run = run
+        super().__init__(core, run, channel)
         self.park = park
         self.until = until
         self.peek = peek
         self.look = look
+        self.is_here = is_here
         self.poll = poll
-        self._look_next = look_first
+        self._timed_out = False
+        self._patient_until = core.clock.now_ms() + round(core.park_after * 1000)
         self._since = core.clock.monotonic()
-        channels = [channel, "clock" if core.clock.manual else "", f"run:{run.id}" if run else ""]
-        self._channels = [name for name in channels if name]
 
     def block(self) -> Any:
         while True:
             waker = ThreadWaker()
-            with self._subscribed(waker, STARVED):
-                found = self._found(self._look_blocking)
+            with self._subscribed(waker, self._alarm_at(), STARVED):
+                found = self._found()
+                if found is None and self._looks():
+                    found = self.core.ask(self.look)
                 if found is not None or self._is_over():
                     return found
                 if self.run is not None and self._may_park(starved=self.core.pool.starved):
                     self.run.park = self.park
                     self.run.unwinding = True
                     raise Unwind
-                self._look_next = not waker.wait(self._seconds()) or self._look_next
+                if not self._moved_time():
+                    self._timed_out = not self._rest(waker, self._seconds())
 
     async def suspend(self) -> Any:
         while True:
             waker = LoopWaker(self.core.inbox())
-            with self._subscribed(waker):
-                found = self._found(None)
-                if found is None and self.look is not None and self._look_next:
+            with self._subscribed(waker, self._alarm_at()):
+                found = self._found()
+                if found is None and self._looks():
                     found = await Query(self.core, self.look).suspend()
                 if found is not None or self._is_over():
                     return found
-                with self._parkable(waker):
-                    self._look_next = not await waker.wait(self._seconds()) or self.run is None
+                if self._is_driven() and await asyncio.to_thread(self._moved_time):
+                    continue
+                park = self.park if self._may_park(starved=False) else None
+                with self._in_tree(waker, park):
+                    self._timed_out = not await waker.wait(self._seconds())
 
-    @contextmanager
-    def _subscribed(self, waker: ThreadWaker | LoopWaker, *more: str) -> Iterator[None]:
-        channels = [*self._channels, *more]
-        for channel in channels:
-            self.core.hub.subscribe(channel, waker)
-        try:
-            yield
-        finally:
-            for channel in channels:
-                self.core.hub.unsubscribe(channel, waker)
+    def _looks(self) -> bool:
+        return self.look is not None and (self._timed_out or not self.is_here())
 
-    @contextmanager
-    def _parkable(self, waker: LoopWaker) -> Iterator[None]:
-        tree = self.run.tasks if self.run is not None else None
-        task = asyncio.current_task()
-        if tree is None or task is None or not self._may_park(starved=False):
-            yield
-            return
-        tree.waits[task] = DurableWait(waker.future, self.park)
-        tree.consider_parking()
-        try:
-            yield
-        finally:
-            tree.waits.pop(task, None)
-
-    def _look_blocking(self) -> Any:
-        return self.core.ask(self.look) if self.look is not None and self._look_next else None
-
-    def _found(self, look: Callable[[], Any] | None) -> Any:
+    def _found(self) -> Any:
         if self.run is not None:
             self.run.enter()
         self.core.refuse_when_stopped()
-        found = self.peek()
-        return look() if found is None and look is not None else found
+        return self.peek()
 
     def _is_over(self) -> bool:
         return self.until is not None and self.core.clock.now_ms() >= self.until
+
+    def _is_driven(self) -> bool:
+        """Whether a test waits here, and nobody but itself moves things on."""
+        return self.run is None and self.core.stepper is not None
+
+    def _moved_time(self) -> bool:
+        if self.run is not None or self.core.stepper is None:
+            return False
+        self.core.stepper(self._channels)
+        return True
 
     def _may_park(self, *, starved: bool) -> bool:
         patience = self.core.park_after
@@ -292,15 +337,22 @@ class Wait:
             return starved or self.until - self.core.clock.now_ms() > patience * 1000
         return starved or self.core.clock.monotonic() - self._since >= patience
 
+    def _alarm_at(self) -> int | None:
+        """When a test's clock should wake this."""
+        return self._patient_until if self.until is None and self.run is not None else self.until
+
     def _seconds(self) -> float | None:
         """How long to wait before looking again; None: until woken."""
+        if self.core.clock.manual:
+            return None
         bounds: list[float] = []
-        if self.until is not None and not self.core.clock.manual:
+        if self.until is not None:
             bounds.append((self.until - self.core.clock.now_ms()) / 1000)
         if self.look is not None:
             bounds.append(self.poll)
         if self.until is None and self.run is not None:
-            bounds.append(max(0.001, self.core.park_after - (self.core.clock.monotonic() - self._since)))
+            patience = self.core.park_after - (self.core.clock.monotonic() - self._since)
+            bounds.append(max(0.001, patience))
         return min(bounds, default=None)
 
 

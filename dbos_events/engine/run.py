@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dbos_events.engine.registry import Registered
     from dbos_events.engine.replay import History
     from dbos_events.engine.tasks import TaskTree
-    from dbos_events.engine.waking import Waker
+    from dbos_events.engine.waking import ThreadWaker, Waker
 
 
 class Unwind(BaseException):
@@ -74,8 +74,8 @@ class Run:
     __slots__ = (
         "_durable", "_handed", "_lock", "_number", "_wakers", "args", "core", "crashes", "ending",
         "function", "generation", "history", "host", "id", "kwargs", "listeners", "main", "open_calls",
-        "order", "origin", "parent_id", "park", "proposed", "queue", "root_id", "take", "tasks", "thread",
-        "unwinding", "verdict", "version",
+        "order", "origin", "parent_id", "park", "proposed", "queue", "resting", "root_id", "take", "tasks",
+        "thread", "unwinding", "verdict", "version",
     )  # fmt: skip
 
     def __init__(
@@ -122,6 +122,7 @@ class Run:
         self.ending: Ending | None = None
         self.host: Host | None = None
         self.listeners: list[Waker] = []
+        self.resting: ThreadWaker | None = None
         self._number = 0
         self._handed = 0
         self._durable = 0

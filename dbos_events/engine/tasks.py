@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.context import CURRENT
 from dbos_events.engine.run import Unwind
+from dbos_events.storage.writes import Park
 
 if TYPE_CHECKING:
     from dbos_events.engine.run import Run
-    from dbos_events.storage.writes import Park
+    from dbos_events.engine.waking import LoopWaker
 
 
 class DurableWait:
-    """One durable wait of a task that may be given up for a row in the database."""
+    """One durable wait of a task; `park` where it may be given up for a row in the database."""
 
-    __slots__ = ("future", "park")
+    __slots__ = ("park", "waker")
 
-    def __init__(self, future: asyncio.Future[bool], park: Park) -> None:
-        self.future = future
+    def __init__(self, waker: LoopWaker, park: Park | None) -> None:
+        self.waker = waker
         self.park = park
 
 
@@ -64,14 +65,26 @@ class TaskTree:
     def _park_if_all_wait(self) -> None:
         self._considering = False
         run = self._run
-        if run.unwinding or not self.waits or run.open_calls > len(self.waits):
+        parks = [wait.park for wait in self.waits.values() if wait.park is not None]
+        if run.unwinding or len(parks) < len(self.waits) or not self.all_wait():
             return
-        if all(self._waits(task) for task in (self.main, *self.others)):
-            run.park = earliest([wait.park for wait in self.waits.values()])
-            run.unwinding = True
-            for wait in tuple(self.waits.values()):
-                if not wait.future.done():
-                    wait.future.set_exception(Unwind())
+        run.park = earliest(parks)
+        run.unwinding = True
+        for wait in tuple(self.waits.values()):
+            if not wait.waker.future.done():
+                wait.waker.future.set_exception(Unwind())
+
+    def is_resting(self) -> bool:
+        """Whether only the passing of time can move the run on; asked on its loop."""
+        waits = self.waits.values()
+        kept = any(wait.park is None for wait in waits)
+        return kept and self.all_wait() and not any(wait.waker.woken for wait in waits)
+
+    def all_wait(self) -> bool:
+        """Whether the run can only go on when a durable wait of it ends; asked on its loop."""
+        if not self.waits or self._run.open_calls > len(self.waits):
+            return False
+        return all(self._waits(task) for task in (self.main, *self.others))
 
     def _waits(self, task: asyncio.Task[Any]) -> bool:
         """Whether `task` can only go on when a durable wait of this run ends.
@@ -82,8 +95,10 @@ class TaskTree:
         if task.done() or task in self.waits:
             return True
         waited = getattr(task, "_fut_waiter", None)
-        children = getattr(waited, "_children", [waited])
-        return bool(children) and all(child is self.main or child in self.others or child.done() for child in children if child is not None) and waited is not None
+        if waited is None:
+            return False
+        children = getattr(waited, "_children", None) or [waited]
+        return all(child is self.main or child in self.others or child.done() for child in children)
 
     async def close(self, seconds: float) -> None:
         """Cancel what still runs and wait for it, at most `seconds`."""
@@ -97,11 +112,8 @@ class TaskTree:
 def earliest(parks: list[Park]) -> Park:
     """One wait that ends no later than any of `parks`."""
     times = [park.wake_at for park in parks if park.wake_at is not None]
-    first = parks[0]
-    first.wake_at = min(times, default=None)
-    if len(parks) > 1:
-        first.awaited_id = None
-    return first
+    awaited = [park.awaited_id for park in parks if park.awaited_id is not None]
+    return Park(min(times, default=None), awaited[0] if awaited else None, polls=len(awaited) > 1)
 
 
 def install_task_factory(loop: asyncio.AbstractEventLoop) -> None:

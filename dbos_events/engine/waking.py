@@ -24,6 +24,10 @@ class ThreadWaker:
         self._gate = threading.Lock()
         self._gate.acquire()
 
+    @property
+    def woken(self) -> bool:
+        return not self._gate.locked()
+
     def wake(self) -> None:
         if self._gate.locked():
             try:
@@ -68,13 +72,15 @@ class LoopInbox:
 class LoopWaker:
     """One wait of a task."""
 
-    __slots__ = ("_inbox", "future")
+    __slots__ = ("_inbox", "future", "woken")
 
     def __init__(self, inbox: LoopInbox) -> None:
         self._inbox = inbox
+        self.woken = False
         self.future: asyncio.Future[bool] = inbox.loop.create_future()
 
     def wake(self) -> None:
+        self.woken = True
         self._inbox.post(self._wake)
 
     def _wake(self) -> None:

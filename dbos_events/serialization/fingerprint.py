@@ -19,6 +19,7 @@ except ImportError:
     from hashlib import blake2b
 
 _SCALARS = frozenset({type(None), bool, int, float, str})
+_SCALARS_AND_BYTES = _SCALARS | {bytes}
 _SEQUENCES = frozenset({list, tuple, deque})
 _SETS = frozenset({set, frozenset})
 _MAPPINGS = frozenset({dict, OrderedDict, defaultdict, Counter})
@@ -44,10 +45,16 @@ def fingerprint(args: Sequence[object], kwargs: Mapping[str, object], *, bound: 
     return blake2b(content, digest_size=8).hexdigest()
 
 
+def _digest(value: bytes) -> bytes:
+    return blake2b(value, digest_size=16).digest()
+
+
 def _call_content(args: Sequence[object], kwargs: Mapping[str, object]) -> bytes:
     if _SCALARS.issuperset(map(type, args)) and _SCALARS.issuperset(map(type, kwargs.values())):
         # ascii() and not repr(): which letters repr() escapes depends on the Python version.
         return ascii((*args, sorted(kwargs.items())) if kwargs else (*args,)).encode()
+    if not kwargs and _SCALARS_AND_BYTES.issuperset(map(type, args)):
+        return ascii([("bytes", _digest(item)) if type(item) is bytes else item for item in args]).encode()
     positional, named = list(args), dict(kwargs)
     if is_plain(positional) and is_plain(named):
         return write_sorted_json([positional, named]).encode()

@@ -50,41 +50,67 @@ class Tx:
         return rows[0] if rows else None
 
     def batch(self, name: str, rows: Sequence[tuple[Any, ...]], /, **parameters: Any) -> Sequence[Row]:
-        """Execute a statement with `{rows:...}` for all `rows` in one round trip."""
-        statement = self._database.statements[name]
+        """Execute a statement with `{rows:...}` for all `rows` in one round trip; gives what it returns."""
         if not rows:
             return ()
-        if statement.row_by_row:
-            many = [dict(zip(statement.columns, row, strict=True)) | parameters for row in rows]
-            self._connection.execute(self._database.text(statement), many)
-            return ()
-        if self._database.dialect.is_postgres:
-            columns = zip(*rows, strict=True)
-            arrays = {column: list(values) for column, values in zip(statement.columns, columns, strict=True)}
-            return self._execute(statement, {**arrays, **parameters})
-        return self._execute(statement, {"rows": json.dumps(rows), **parameters})
+        statement = self._database.statements[name]
+        return self._execute(statement, {**self._rows(statement, rows), **parameters})
+
+    def change(self, name: str, rows: Sequence[tuple[Any, ...]], /, **parameters: Any) -> int:
+        """As `batch`, for a statement that returns nothing; gives how many rows it changed.
+
+        Counting costs nothing where fetching the changed ids of a batch takes a tenth of its time.
+        """
+        if not rows:
+            return 0
+        statement = self._database.statements[name]
+        if not statement.row_by_row:
+            return self._send(statement, {**self._rows(statement, rows), **parameters}).rowcount
+        names = [name for name, _ in statement.columns]
+        many = [dict(zip(names, row, strict=True)) | parameters for row in rows]
+        return self._connection.execute(self._database.text(statement), many).rowcount
+
+    def _rows(self, statement: Statement, rows: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
+        arrays = self._database.arrays
+        if not arrays:
+            return {"rows": json.dumps(rows)}
+        columns = zip(statement.columns, zip(*rows, strict=True), strict=True)
+        return {name: arrays[kind](values) for (name, kind), values in columns}
 
     def _execute(self, statement: Statement, parameters: dict[str, Any]) -> Sequence[Row]:
+        result = self._send(statement, parameters)
+        return result.fetchall() if result.returns_rows else ()
+
+    def _send(self, statement: Statement, parameters: dict[str, Any]) -> sa.CursorResult[Any]:
         database = self._database
-        for name in statement.lists:
+        for name, kind in statement.lists:
             values = list(parameters[name])
-            parameters[name] = values if database.dialect.is_postgres else json.dumps(values)
+            parameters[name] = database.arrays[kind](values) if database.arrays else json.dumps(values)
         if ":clock_now" in statement.sql:
             parameters["clock_now"] = database.clock.now_ms()
-        result = self._connection.execute(database.text(statement), parameters)
-        return result.fetchall() if result.returns_rows else ()
+        return self._connection.execute(database.text(statement), parameters)
 
 
 class Database:
-    """A pool of connections to one database with our schema in it."""
+    """A pool of connections to one database with our schema in it.
+
+    `arrays` gives, by type, what a list parameter is wrapped in; empty where lists go as JSON.
+    """
 
     def __init__(
-        self, engine: sa.Engine, dialect: Dialect, schema: str, quoted_schema: str, clock: Clock
+        self,
+        engine: sa.Engine,
+        dialect: Dialect,
+        schema: str,
+        quoted_schema: str,
+        clock: Clock,
+        arrays: Mapping[str, Callable[[Sequence[Any]], object]] | None = None,
     ) -> None:
         self.engine = engine
         self.dialect = dialect
         self.schema = schema
         self.clock = clock
+        self.arrays = arrays or {}
         self.statements: Mapping[str, Statement] = load(dialect, quoted_schema, manual_clock=clock.manual)
         self._texts = {name: sa.text(statement.sql) for name, statement in self.statements.items()}
         # SQLite lets one connection write; queueing here is fairer than its busy handler.

@@ -7,9 +7,11 @@ import threading
 from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
+from sqlalchemy import event
 
 from dbos_events.clock import Clock
 from dbos_events.errors import ConfigurationError
+from dbos_events.storage import arrays
 from dbos_events.storage.database import Database
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.statements import POSTGRES
@@ -41,7 +43,8 @@ class PostgresStorage(SqlStorage):
             connect_args={**_CONNECT, **{key: value for key, value in url.query.items() if key in _CONNECT}},
         )
         quoted = engine.dialect.identifier_preparer.quote_identifier(schema)
-        super().__init__(Database(engine, POSTGRES, schema, quoted, clock))
+        event.listen(engine, "connect", lambda connection, _record: arrays.register(connection))
+        super().__init__(Database(engine, POSTGRES, schema, quoted, clock, arrays.BY_KIND))
         self._channel = f"dbos_events:{schema}"
 
     def listen(self, on_signal: Callable[[str], object]) -> Callable[[], None]:

@@ -167,6 +167,7 @@ class LaneEntry:
 class PartitionState:
     """One partition of one consumer for `kafka status`."""
 
+    application: str
     consumer: str
     group: str
     topic: str

@@ -28,12 +28,13 @@ _LIST = re.compile(r"\{(?P<kind>list|numbers):(?P<name>\w+)\}")
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement, ready to be executed; `columns` are those of its `{rows:...}`, if it has them."""
+    """One statement, ready to be executed. `columns` are those of its `{rows:...}` with their types,
+    `lists` its list parameters with theirs."""
 
     name: str
     sql: str
-    columns: tuple[str, ...] = ()
-    lists: tuple[str, ...] = ()
+    columns: tuple[tuple[str, str], ...] = ()
+    lists: tuple[tuple[str, str], ...] = ()
     row_by_row: bool = False
 
 
@@ -85,18 +86,23 @@ def _fit(name: str, body: str, dialect: Dialect, plain: Mapping[str, str]) -> St
     # A colon inside a comment would be taken for a parameter.
     sql = _COMMENT.sub("", body)
     rows = _ROWS.search(sql)
-    columns = [tuple(part.split()) for part in rows["columns"].split(",")] if rows else []
+    columns = [_column(part) for part in rows["columns"].split(",")] if rows else []
     row_by_row = not dialect.is_postgres and any(kind == "bytea" for _, kind in columns)
     if rows:
         sql = sql.replace(rows[0], _rows(columns, dialect, row_by_row=row_by_row))
-    lists = tuple(match["name"] for match in _LIST.finditer(sql))
+    lists = tuple((match["name"], "text" if match["kind"] == "list" else "int") for match in _LIST.finditer(sql))
     sql = _LIST.sub(lambda match: _list(match["kind"], match["name"], dialect), sql)
     for placeholder, text in plain.items():
         sql = sql.replace("{" + placeholder + "}", text)
-    return Statement(name, sql.strip(), tuple(column for column, _ in columns), lists, row_by_row)
+    return Statement(name, sql.strip(), tuple(columns), lists, row_by_row)
 
 
-def _rows(columns: list[tuple[str, ...]], dialect: Dialect, *, row_by_row: bool) -> str:
+def _column(text: str) -> tuple[str, str]:
+    name, kind = text.split()
+    return name, kind
+
+
+def _rows(columns: list[tuple[str, str]], dialect: Dialect, *, row_by_row: bool) -> str:
     names = ", ".join(column for column, _ in columns)
     if dialect.is_postgres:
         arrays = ", ".join(f"(SELECT CAST(:{column} AS {kind}[]))" for column, kind in columns)

@@ -80,11 +80,15 @@ class Outcome:
 
 @dataclass(slots=True)
 class Park:
-    """Give the workflow up until `wake_at` or until the workflow `awaited_id` has ended."""
+    """Give the workflow up until `wake_at` or until the workflow `awaited_id` has ended.
+
+    `polls` says that it waits for more workflows than the one, so it has to look now and then.
+    """
 
     wake_at: int | None
     awaited_id: str | None = None
     queue: str | None = None
+    polls: bool = False
 
 
 @dataclass(slots=True)

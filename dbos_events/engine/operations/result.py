@@ -28,14 +28,13 @@ def ending_of(
     def look() -> Ending | None:
         return core.stored_ending(workflow_id)
 
-    local = awaited is not None and awaited.ending is None
     ending: Ending = yield Wait(
         core,
         run,
         channel=f"workflow:{workflow_id}",
         peek=peek,
         look=look,
-        look_first=not local,
+        is_here=lambda: awaited is not None and awaited.ending is None,
         poll=poll,
         park=Park(None, awaited_id=workflow_id),
     )

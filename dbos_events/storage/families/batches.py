@@ -64,28 +64,19 @@ class _Batch:
         if not entries:
             return
         rows = [_checkpoint_row(write, entry) for _, write, entry in entries]
-        written = {
-            (row.workflow_id, row.step)
-            for row in self._tx.batch("insert_checkpoints", rows, executor=self._executor)
-        }
-        missing = [
-            (number, write, entry)
-            for number, write, entry in entries
-            if (write.workflow_id, entry.step) not in written
-        ]
-        if missing:
-            self._judge_checkpoints(missing)
+        if self._tx.change("insert_checkpoints", rows, executor=self._executor) < len(rows):
+            self._judge_checkpoints(entries)
 
-    def _judge_checkpoints(self, missing: list[tuple[int, Write, Checkpoint]]) -> None:
+    def _judge_checkpoints(self, entries: list[tuple[int, Write, Checkpoint]]) -> None:
         """What was not inserted is either there by our own hand already, or not ours to write."""
-        keys = [(write.workflow_id, write.generation, entry.step) for _, write, entry in missing]
+        keys = [(write.workflow_id, write.generation, entry.step) for _, write, entry in entries]
         ours = {
             (row.workflow_id, row.step): row.write_id
             for row in self._tx.batch("read_written_checkpoints", keys, executor=self._executor)
         }
         lost = [
             (number, write)
-            for number, write, entry in missing
+            for number, write, entry in entries
             if ours.get((write.workflow_id, entry.step)) != entry.write_id
         ]
         self._refuse(lost)
@@ -113,28 +104,24 @@ class _Batch:
         if not starts:
             return
         rows = [_start_row(start) for _, start in starts]
-        inserted = {row.id for row in self._tx.batch("insert_starts", rows, executor=self._executor)}
-        payloads = {start.id: (start.id, start.codec, start.input) for _, start in starts if start.id in inserted}
-        self._tx.batch("insert_payloads", list(payloads.values()))
-        self._judge_starts(starts, inserted)
+        if self._tx.change("insert_starts", rows, executor=self._executor) < len(rows):
+            starts = self._judge_starts(starts)
+        payloads = [(start.id, start.codec, start.input) for _, start in starts]
+        self._tx.change("insert_payloads", payloads)
 
-    def _judge_starts(self, starts: list[tuple[int, NewWorkflow]], inserted: set[str]) -> None:
-        first: dict[str, int] = {}
+    def _judge_starts(self, starts: list[tuple[int, NewWorkflow]]) -> list[tuple[int, NewWorkflow]]:
+        """The starts that are ours: inserted now, or by a commit whose answer was lost."""
+        tokens = self._tokens([start.id for _, start in starts])
+        ours = []
         for number, start in starts:
-            first.setdefault(start.id, number)
-        others = [
-            (number, start)
-            for number, start in starts
-            if start.id not in inserted or first[start.id] != number
-        ]
-        if not others:
-            return
-        tokens = self._tokens([start.id for _, start in others])
-        for number, start in others:
             token = tokens[start.id]
-            if token.owner == self._executor and token.start_id == start.start_id:
-                continue  # inserted by us; the answer to that commit was lost
-            self._results[number] = Existing(start.id, token.name, token.status, token.queue, token.class_name)
+            if token.start_id == start.start_id:
+                ours.append((number, start))
+            else:
+                self._results[number] = Existing(
+                    start.id, token.name, token.status, token.queue, token.class_name
+                )
+        return ours
 
     # -- outcomes -----------------------------------------------------------------------------
 
@@ -152,19 +139,23 @@ class _Batch:
         rows = [
             (write.workflow_id, write.take, outcome.status, outcome.frees_lane) for _, write, outcome in outcomes
         ]
-        ended = {row.id for row in self._tx.batch("update_outcomes", rows, executor=self._executor)}
-        missing = [(number, write, outcome) for number, write, outcome in outcomes if write.workflow_id not in ended]
-        if missing:
-            self._judge_outcomes(missing)
-        self._write_results([(write, outcome) for _, write, outcome in outcomes if write.workflow_id in ended])
+        ended = outcomes
+        if self._tx.change("update_outcomes", rows, executor=self._executor) < len(rows):
+            ended = self._judge_outcomes(outcomes)
+        self._write_results([(write, outcome) for _, write, outcome in ended])
 
-    def _judge_outcomes(self, missing: list[tuple[int, Write, Outcome]]) -> None:
-        tokens = self._tokens([write.workflow_id for _, write, _ in missing])
-        for number, write, outcome in missing:
+    def _judge_outcomes(self, outcomes: list[tuple[int, Write, Outcome]]) -> list[tuple[int, Write, Outcome]]:
+        """The outcomes that are ours: written now, or by a commit whose answer was lost."""
+        tokens = self._tokens([write.workflow_id for _, write, _ in outcomes])
+        ours = []
+        for number, write, outcome in outcomes:
             token = tokens.get(write.workflow_id)
-            mine = token is not None and token.owner == self._executor and token.take == write.take
-            if token is None or not mine or token.status != outcome.status:
-                self._results[number] = Fenced(token.status if token is not None else None)
+            mine = token is not None and (token.owner, token.take) == (self._executor, write.take)
+            if token is not None and mine and token.status == outcome.status:
+                ours.append((number, write, outcome))
+            else:
+                self._results[number] = Fenced(None if token is None else token.status)
+        return ours
 
     def _write_results(self, ended: list[tuple[Write, Outcome]]) -> None:
         values = [
@@ -172,15 +163,15 @@ class _Batch:
             for write, outcome in ended
             if outcome.output is not None or outcome.error is not None
         ]
-        self._tx.batch("insert_results", values)
+        self._tx.change("insert_results", values)
         notes = [
             (write.workflow_id, note.consumer, note.reason, note.error, note.attempts)
             for write, outcome in ended
             if (note := outcome.quarantine) is not None
         ]
-        self._tx.batch("insert_quarantine", notes)
+        self._tx.change("insert_quarantine", notes)
         children = [(outcome.parent_id, write.workflow_id) for write, outcome in ended if outcome.parent_id]
-        self._tx.batch("wake_parents", children)
+        self._tx.change("wake_parents", children)
 
     # -- parks --------------------------------------------------------------------------------
 
@@ -196,8 +187,15 @@ class _Batch:
         locked = {row.id: row for row in self._tx.run("lock_awaited", ids=awaited)} if awaited else {}
         now = self._tx.run("now")[0].now
         rows = [_park_row(write, park, locked, now) for _, write, park in parks]
-        parked = {row.id for row in self._tx.batch("update_parks", rows, executor=self._executor)}
-        self._refuse([(number, write) for number, write, _ in parks if write.workflow_id not in parked])
+        if self._tx.change("update_parks", rows, executor=self._executor) < len(rows):
+            tokens = self._tokens([write.workflow_id for _, write, _ in parks])
+            self._refuse([(number, write) for number, write, _ in parks if not _is_parked(tokens, write)])
+
+
+def _is_parked(tokens: dict[str, Row], write: Write) -> bool:
+    """Parked by this very run: nobody has taken the workflow since."""
+    token = tokens.get(write.workflow_id)
+    return token is not None and token.owner is None and token.take == write.take and token.status == "PENDING"
 
 
 def _checkpoint_row(write: Write, entry: Checkpoint) -> tuple[object, ...]:
@@ -222,7 +220,7 @@ def _park_row(write: Write, park: Park, locked: dict[str, Row], now: int) -> tup
         row = locked.get(awaited_id)
         if row is None or row.status not in ("PENDING", "ENQUEUED", "DELAYED"):
             return (write.workflow_id, write.take, now, None)
-        if row.parent_id != write.workflow_id:
+        if park.polls or row.parent_id != write.workflow_id:
             wake_at = min(wake_at or now + UNRELATED_POLL_MS, now + UNRELATED_POLL_MS)
     elif wake_at is None:
         wake_at = now + UNRELATED_POLL_MS

@@ -72,7 +72,7 @@ class EventTable:
     ) -> None:
         rows = [(partition, *positions[partition]) for partition in sorted(positions)]
         self._database.transact(
-            lambda tx: tx.batch("insert_watermarks", rows, consumer=consumer, incarnation=incarnation)
+            lambda tx: tx.change("insert_watermarks", rows, consumer=consumer, incarnation=incarnation)
         )
 
     def assign(
@@ -94,13 +94,14 @@ class EventTable:
         self, executor: int, consumer: int, reports: Sequence[tuple[int, int, int | None, str, str | None]]
     ) -> None:
         self._database.transact(
-            lambda tx: tx.batch("report_partitions", reports, consumer=consumer, executor=executor)
+            lambda tx: tx.change("report_partitions", reports, consumer=consumer, executor=executor)
         )
 
     def list_partitions(self, application: str | None) -> list[PartitionState]:
         rows = self._database.transact(lambda tx: tx.run("list_partitions", application=application))
         return [
             PartitionState(
+                application=row.application,
                 consumer=row.consumer,
                 group=row.group_id,
                 topic=row.topic,
@@ -187,14 +188,16 @@ def _intake(tx: Tx, batch: IntakeBatch) -> IntakeResult:
         return IntakeResult(stale=frozenset(stale))
     place = {"consumer": batch.consumer, "incarnation": batch.incarnation}
     moves = [(partition, batch.moves[partition][2], batch.moves[partition][3]) for partition in sorted(moved)]
-    tx.batch("move_watermarks", moves, **place)
-    tx.batch("insert_gaps", [gap for gap in batch.gaps if gap[0] in moved], **place)
+    tx.change("move_watermarks", moves, **place)
+    tx.change("insert_gaps", [gap for gap in batch.gaps if gap[0] in moved], **place)
     events = [event for event in batch.events if event.partition in moved]
-    inserted = _insert_workflows(tx, batch, events)
-    fresh = events if len(inserted) == len(events) else [event for event in events if event.workflow_id in inserted]
-    tx.batch("insert_events", [_event_row(event) for event in fresh])
-    duplicates, conflicts = _compare_fingerprints(tx, events, inserted)
-    return IntakeResult(frozenset(stale), duplicates, conflicts)
+    known: dict[str, int] = {}
+    if _insert_workflows(tx, batch, events) < len(events):
+        known = {row.workflow_id: row.fingerprint for row in _read_fingerprints(tx, events)}
+    fresh = [event for event in events if event.workflow_id not in known] if known else events
+    tx.change("insert_events", [_event_row(event) for event in fresh])
+    conflicts = [id_ for event in events if known.get(id_ := event.workflow_id, event.fingerprint) != event.fingerprint]
+    return IntakeResult(frozenset(stale), frozenset(known), frozenset(conflicts))
 
 
 def _compare_watermarks(tx: Tx, batch: IntakeBatch) -> tuple[set[int], set[int]]:
@@ -218,11 +221,11 @@ def _compare_watermarks(tx: Tx, batch: IntakeBatch) -> tuple[set[int], set[int]]
     return stale, repeated
 
 
-def _insert_workflows(tx: Tx, batch: IntakeBatch, events: Sequence[NewEvent]) -> set[str]:
+def _insert_workflows(tx: Tx, batch: IntakeBatch, events: Sequence[NewEvent]) -> int:
     rows = [
         (event.workflow_id, event.partition, event.offset, batch.lanes.get(event.partition)) for event in events
     ]
-    inserted = tx.batch(
+    return tx.change(
         "insert_event_workflows",
         rows,
         application=batch.application,
@@ -233,19 +236,11 @@ def _insert_workflows(tx: Tx, batch: IntakeBatch, events: Sequence[NewEvent]) ->
         consumer=batch.consumer,
         incarnation=batch.incarnation,
     )
-    return {row.id for row in inserted}
 
 
-def _compare_fingerprints(
-    tx: Tx, events: Sequence[NewEvent], inserted: set[str]
-) -> tuple[frozenset[str], frozenset[str]]:
-    """Events that were there before: the same records again, or other records under the same offsets."""
-    known = {event.workflow_id: event.fingerprint for event in events if event.workflow_id not in inserted}
-    if not known:
-        return frozenset(), frozenset()
-    stored = {row.workflow_id: row.fingerprint for row in tx.run("read_fingerprints", ids=sorted(known))}
-    conflicts = frozenset(id_ for id_, fingerprint in known.items() if stored.get(id_, fingerprint) != fingerprint)
-    return frozenset(known), conflicts
+def _read_fingerprints(tx: Tx, events: Sequence[NewEvent]) -> Sequence[Row]:
+    """Events that were there before this transaction; its own are inserted after this look."""
+    return tx.run("read_fingerprints", ids=[event.workflow_id for event in events])
 
 
 def _event_row(event: NewEvent) -> tuple[object, ...]:

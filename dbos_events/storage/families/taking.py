@@ -67,7 +67,7 @@ class TakingTable:
                 "claim", executor=executor, application=application, queue=queue, names=names, count=room
             )
             if limits.limiter is not None:
-                tx.batch("insert_start_times", [(application, queue)] * len(rows))
+                tx.change("insert_start_times", [(application, queue)] * len(rows))
             return read_taken(tx, [row.id for row in rows])
 
         return self._database.transact(work)

@@ -13,8 +13,7 @@ JOIN {schema}.workflows AS w
   ON w.id = u.workflow_id
  AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' THEN true ELSE false END
 WHERE true
-ON CONFLICT DO NOTHING
-RETURNING workflow_id, step;
+ON CONFLICT DO NOTHING;
 
 -- name: read_written_checkpoints
 -- Who wrote what stands in our way: we ourselves, when the answer to a commit was lost.
@@ -35,8 +34,7 @@ SET status = u.status, completed_at = {now}, updated_at = {now},
     lane_open = CASE WHEN u.frees_lane THEN NULL ELSE w.lane_open END
 FROM {rows: workflow_id text, take int, status text, frees_lane bool}
 WHERE w.id = u.workflow_id
-  AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' THEN true ELSE false END
-RETURNING id;
+  AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' THEN true ELSE false END;
 
 -- name: insert_results
 INSERT INTO {schema}.results (workflow_id, codec, output, error)
@@ -60,8 +58,7 @@ SET reason = excluded.reason, error = excluded.error, attempts = excluded.attemp
 UPDATE {schema}.workflows AS w
 SET wake_at = {now}, awaited_id = NULL
 FROM {rows: parent_id text, workflow_id text}
-WHERE w.id = u.parent_id AND w.awaited_id = u.workflow_id AND w.status = 'PENDING'
-RETURNING id;
+WHERE w.id = u.parent_id AND w.awaited_id = u.workflow_id AND w.status = 'PENDING';
 
 -- name: insert_starts
 INSERT INTO {schema}.workflows
@@ -75,8 +72,7 @@ SELECT u.workflow_id, u.application, u.name, u.status,
 FROM {rows: workflow_id text, application text, name text, status text, start_id bigint, version text,
       class_name text, queue text, priority int, parent_id text, root_id text}
 WHERE true
-ON CONFLICT (id) DO NOTHING
-RETURNING id;
+ON CONFLICT (id) DO NOTHING;
 
 -- name: insert_payloads
 INSERT INTO {schema}.payloads (workflow_id, codec, input)
@@ -94,8 +90,7 @@ UPDATE {schema}.workflows AS w
 SET owner = NULL, wake_at = u.wake_at, awaited_id = u.awaited_id, updated_at = {now}
 FROM {rows: workflow_id text, take int, wake_at bigint, awaited_id text}
 WHERE w.id = u.workflow_id
-  AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' THEN true ELSE false END
-RETURNING id;
+  AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' THEN true ELSE false END;
 
 -- name: reset_crashes
 -- Progress was made: the crashes before it do not count any more.

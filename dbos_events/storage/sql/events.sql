@@ -66,8 +66,7 @@ SELECT u.workflow_id, :application, :name,
        :consumer, :incarnation, u.partition, u.position, u.lane, CASE WHEN u.lane IS NOT NULL THEN true END
 FROM {rows: workflow_id text, partition int, position bigint, lane text}
 WHERE true
-ON CONFLICT (id) DO NOTHING
-RETURNING id;
+ON CONFLICT (id) DO NOTHING;
 
 -- name: insert_events
 INSERT INTO {schema}.events
@@ -117,7 +116,7 @@ WHERE m.consumer = :consumer AND m.incarnation = u.incarnation AND m.partition =
   AND m.holder = :executor;
 
 -- name: list_partitions
-SELECT c.name AS consumer, c.group_id, i.topic, m.incarnation, m.partition, m.next_offset, m.end_offset,
+SELECT c.application, c.name AS consumer, c.group_id, i.topic, m.incarnation, m.partition, m.next_offset, m.end_offset,
        e.label AS holder, COALESCE(e.alive, false) AS holder_alive, m.state, m.detail,
        (SELECT count(*) FROM {schema}.workflows AS w
         WHERE w.consumer = m.consumer AND w.incarnation = m.incarnation AND w.partition = m.partition

@@ -1,0 +1,120 @@
+"""`dbos-events kafka`: what the database says about the consumers of topics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dbos_events.cli.database import fitting
+from dbos_events.cli.options import Application, AsJson, Database, Schema, examples, settings_of
+from dbos_events.cli.output import show_json, show_table
+
+if TYPE_CHECKING:
+    from dbos_events.storage.rows import PartitionState
+
+group = typer.Typer(help="Consumers of Kafka topics.", no_args_is_help=True, rich_markup_mode=None)
+
+TITLES = (
+    "CONSUMER", "GROUP", "TOPIC", "PARTITION", "STATE", "HOLDER", "WATERMARK", "END", "LAG", "IN FLIGHT", "HELD",
+    "QUARANTINED", "DETAIL",
+)  # fmt: skip
+
+
+@group.callback()
+def _kafka() -> None:
+    """Keep `status` a command of the group, though it is the only one."""
+
+
+@group.command(
+    "status",
+    epilog=examples(
+        "dbos-events kafka status",
+        "dbos-events kafka status --json | jq '[.[].lag] | add'",
+    ),
+)
+def status(
+    all_applications: Annotated[
+        bool, typer.Option("--all-applications", help="Those of every application in the database.")
+    ] = False,
+    application: Application = None,
+    database: Database = None,
+    schema: Schema = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how far each consumer is in each partition.
+
+    It asks the database alone; neither the service nor the broker need to run. WATERMARK is the next
+    offset to take in, END what the broker had when the holder last asked, LAG the difference. IN FLIGHT
+    events run, HELD ones wait for their turn, QUARANTINED ones were put aside after they failed.
+
+    Keys of --json, one object for each partition: application, consumer, group, topic, incarnation (number
+    of this life of the topic), partition, holder (label of the process, or null), holder_alive, watermark,
+    end_offset, lag, in_flight, held, quarantined, state, detail. What is not known is null.
+    """
+    settings = settings_of(database, schema, application)
+    with fitting(settings) as storage:
+        rows = storage.list_partitions(None if all_applications else settings.name)
+        others = [] if rows else storage.list_partitions(None)
+    rows.sort(key=lambda row: (row.application, row.consumer, row.topic, row.incarnation, row.partition))
+    if as_json:
+        show_json([fields(row) for row in rows])
+    elif rows:
+        _show(rows, all_applications=all_applications)
+    else:
+        print(_nothing(settings.name, sorted({row.application for row in others})))
+
+
+def fields(row: PartitionState) -> dict[str, Any]:
+    """One partition as `--json` prints it."""
+    return {
+        "application": row.application,
+        "consumer": row.consumer,
+        "group": row.group,
+        "topic": row.topic,
+        "incarnation": row.incarnation,
+        "partition": row.partition,
+        "holder": row.holder,
+        "holder_alive": row.holder_alive,
+        "watermark": row.next_offset,
+        "end_offset": row.end_offset,
+        "lag": _lag(row),
+        "in_flight": row.in_flight,
+        "held": row.held,
+        "quarantined": row.quarantined,
+        "state": row.state,
+        "detail": row.detail,
+    }
+
+
+def _lag(row: PartitionState) -> int | None:
+    """The end is asked for now and then, so the watermark may be past it."""
+    return None if row.end_offset is None else max(0, row.end_offset - row.next_offset)
+
+
+def _show(rows: list[PartitionState], *, all_applications: bool) -> None:
+    cells = [
+        [
+            row.consumer, row.group, row.topic, row.partition, row.state, _holder(row), row.next_offset, row.end_offset,
+            _lag(row), row.in_flight, row.held, row.quarantined, row.detail,
+        ]
+        for row in rows
+    ]  # fmt: skip
+    if all_applications:
+        cells = [[row.application, *line] for row, line in zip(rows, cells, strict=True)]
+    show_table(("APPLICATION", *TITLES) if all_applications else TITLES, cells)
+
+
+def _holder(row: PartitionState) -> str | None:
+    if row.holder is None or row.holder_alive:
+        return row.holder
+    return f"{row.holder} (not alive)"
+
+
+def _nothing(application: str, others: list[str]) -> str:
+    text = f"No consumer of the application {application!r} has read from a topic yet."
+    if others:
+        text += (
+            f" The database has consumers of {', '.join(others)}: use --application or --all-applications."
+        )
+    return text

@@ -1,0 +1,85 @@
+"""The commands put together, and what they have in common."""
+
+from __future__ import annotations
+
+import platform
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from dbos_events.cli import kafka, migrate, run, workflow
+from dbos_events.cli.options import DEBUG, AsJson, examples
+from dbos_events.cli.output import fail, show_json
+from dbos_events.errors import DBOSException
+
+
+class Root(TyperGroup):
+    """Turns an error of ours into one line on standard error and exit code 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DBOSException as error:
+            if ctx.meta.get(DEBUG):
+                raise
+            fail(error.message)
+
+
+app = typer.Typer(
+    cls=Root,
+    help="Durable workflows and exactly-once event consumers on PostgreSQL or SQLite.",
+    epilog=examples(
+        "dbos-events run consumers.py --health-port 8080",
+        "dbos-events kafka status",
+        "dbos-events workflow list --status ERROR --since 2h",
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def installed_version() -> str:
+    """The release that is installed."""
+    from importlib.metadata import version
+
+    return version("dbos-events")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"dbos-events {installed_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    ctx: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False,
+) -> None:
+    ctx.meta[DEBUG] = debug
+
+
+@app.command("version")
+def _version(as_json: AsJson = False) -> None:
+    """Print the version of the package and of Python.
+
+    Keys of --json: version, python.
+    """
+    if as_json:
+        show_json({"version": installed_version(), "python": platform.python_version()})
+    else:
+        print(f"dbos-events {installed_version()} (Python {platform.python_version()})")
+
+
+run.add_to(app)
+app.add_typer(kafka.group, name="kafka")
+app.add_typer(workflow.group, name="workflow")
+migrate.add_to(app)

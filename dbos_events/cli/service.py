@@ -1,0 +1,259 @@
+"""The life of `dbos-events run`: import, launch and wait for the database, run, drain."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from dbos_events.cli.logs import set_level
+from dbos_events.cli.output import one_line
+from dbos_events.cli.probes import Answer, HealthServer
+from dbos_events.cli.target import load_app
+from dbos_events.config import resolve
+from dbos_events.errors import DBOSInitializationError, StorageUnavailable
+from dbos_events.telemetry.log import Recurring, redact
+
+if TYPE_CHECKING:
+    from dbos_events.app import App
+    from dbos_events.engine.run import Run
+
+log = logging.getLogger("dbos_events.cli")
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 5.0
+LAUNCH_STOP_SECONDS = 5.0
+"""How long a launch that is under way may take to notice that it is not wanted any more."""
+EXIT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceOptions:
+    """What the command line asks for; `settings` win over those of the program."""
+
+    target: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    log_level: str | None = None
+    health_host: str = "0.0.0.0"  # noqa: S104 - probes come from outside of the container
+    health_port: int | None = None
+    fail_fast: bool = False
+
+
+class _StopRequested(BaseException):
+    """A signal came while nothing was launched yet."""
+
+
+class ConsumerService:
+    """One run of the service, on the main thread; signals and the end of the launch come as happenings."""
+
+    def __init__(self, options: ServiceOptions) -> None:
+        self._options = options
+        self._app: App | None = None
+        self._importing = True
+        self._draining = False
+        self._problem = "importing the program"
+        # A SimpleQueue may be written to from a signal handler, unlike an Event.
+        self._happenings: SimpleQueue[signal.Signals | BaseException | None] = SimpleQueue()
+        self._unwanted = threading.Event()
+        self._signalled = False
+
+    def run(self) -> None:
+        """Run until a signal comes, then stop gracefully; a second signal ends the process at once.
+
+        Raises:
+            DBOSException: The service cannot start; the message is for the user.
+        """
+        before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        probes = self._open_probes()
+        try:
+            self._run()
+        except _StopRequested:
+            log.info("Stopped before anything was launched.")
+        finally:
+            if probes is not None:
+                probes.stop()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _run(self) -> None:
+        app = self._load()
+        requested = self._launch(app)
+        if requested is None:
+            _announce(app)
+            requested = self._next_signal()
+        self._stop(app, requested)
+
+    # -- signals ------------------------------------------------------------------------------
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self._signalled:
+            os.write(2, b"dbos-events: stopped at once by a second signal\n")
+            os._exit(128 + number)
+        self._signalled = True
+        if self._importing:
+            raise _StopRequested
+        self._happenings.put(signal.Signals(number))
+
+    def _next_signal(self) -> signal.Signals:
+        while True:
+            happening = self._happenings.get()
+            if isinstance(happening, signal.Signals):
+                return happening
+
+    # -- starting -----------------------------------------------------------------------------
+
+    def _open_probes(self) -> HealthServer | None:
+        if self._options.health_port is None:
+            return None
+        host = self._options.health_host
+        server = HealthServer(host, self._options.health_port, self.answer)
+        server.start()
+        log.info(
+            "Health probes: http://%s:%d/livez and /readyz.", host, server.port, extra={"port": server.port}
+        )
+        return server
+
+    def _load(self) -> App:
+        app = load_app(self._options.target)
+        self._importing = False
+        if not app.is_launched:
+            app.configure({**app.config, **self._options.settings})
+        elif self._options.settings:
+            raise DBOSInitializationError(
+                f"{self._options.target} launches DBOS itself, so options that change its settings come too late. "
+                "Leave DBOS.launch() to `dbos-events run`."
+            )
+        level = self._options.log_level or resolve(app.config).log_level
+        set_level(level)
+        return app
+
+    def _launch(self, app: App) -> signal.Signals | None:
+        """Launch, on a thread of its own so that a signal is heard meanwhile; gives the signal that came."""
+        self._problem = "launching"
+        thread = threading.Thread(
+            target=self._launch_when_possible, args=(app,), name="dbos-launch", daemon=True
+        )
+        thread.start()
+        happening = self._happenings.get()
+        if isinstance(happening, signal.Signals):
+            self._unwanted.set()
+            thread.join(LAUNCH_STOP_SECONDS)
+            return happening
+        if happening is not None:
+            raise happening
+        self._app = app
+        return None
+
+    def _launch_when_possible(self, app: App) -> None:
+        """Try until the database is there; whatever else goes wrong ends the service."""
+        outage = Recurring()
+        pause = FIRST_PAUSE
+        outcome: BaseException | None = None
+        while not self._unwanted.is_set():
+            try:
+                app.launch()
+                break
+            except StorageUnavailable as error:
+                if self._options.fail_fast:
+                    outcome = error
+                    break
+                self._problem = f"waiting for the database: {one_line(error.message)}"
+                outage.say(
+                    "The database does not answer; the launch is tried until it does. %s",
+                    one_line(error.message),
+                )
+            except BaseException as error:  # noqa: BLE001 - raised again by the main thread
+                outcome = error
+                break
+            self._unwanted.wait(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+        if outcome is None:
+            outage.over("The database answers.")
+        self._happenings.put(outcome)
+
+    # -- health -------------------------------------------------------------------------------
+
+    def answer(self) -> Answer:
+        """What the probes say; a process that waits for its database is live, and not ready."""
+        if self._draining:
+            return Answer(True, False, ("draining",))
+        if self._app is None:
+            return Answer(True, False, (self._problem,))
+        health = self._app.health()
+        return Answer(health.live, health.ready, health.problems)
+
+    # -- stopping -----------------------------------------------------------------------------
+
+    def _stop(self, app: App, requested: signal.Signals) -> None:
+        self._draining = True
+        if not app.is_launched:
+            log.info("Stopped by %s before anything was launched.", requested.name)
+            return
+        seconds = app.launched.settings.shutdown_timeout_seconds
+        running = list(app.core.runner.active.values())
+        log.info(
+            "%s: draining for at most %g s, %d workflows run; a second signal stops at once.",
+            requested.name,
+            seconds,
+            len(running),
+            extra={"signal": requested.name, "running": len(running)},
+        )
+        app.destroy(workflow_completion_timeout_sec=seconds)
+        left = sum(map(_goes_on_elsewhere, running))
+        log.info(
+            "Drained and stopped%s.",
+            f"; {left} workflows had not finished and go on in another process, or at the next start"
+            if left
+            else "",
+            extra={"unfinished": left},
+        )
+        _exit_in_time()
+
+
+def _announce(app: App) -> None:
+    """Say what was launched, and what it does."""
+    launched = app.launched
+    settings, core = launched.settings, launched.core
+    log.info(
+        "Launched %s, version %s, as executor %d (%s) on %s.",
+        settings.name,
+        core.version,
+        core.executor,
+        launched.label,
+        redact(settings.database_url),
+        extra={
+            "application": settings.name,
+            "version": core.version,
+            "executor": core.executor,
+            "label": launched.label,
+            "consumers": [declaration.options.name for declaration in app.consumers],
+            "queues": sorted(app.registry.queues),
+        },
+    )
+    for declaration in app.consumers:
+        options = declaration.options
+        log.info(
+            "Consumer %s reads %s, ordering %s.",
+            options.name,
+            ", ".join(options.topics),
+            options.ordering,
+            extra={"consumer": options.name, "topics": list(options.topics), "ordering": options.ordering},
+        )
+
+
+def _goes_on_elsewhere(run: Run) -> bool:
+    return run.ending is None or run.ending.kind == "lost"
+
+
+def _exit_in_time() -> None:
+    """All that matters is durable: a thread of the program that does not end must not hold the process."""
+    timer = threading.Timer(EXIT_SECONDS, os._exit, args=(0,))
+    timer.daemon = True
+    timer.start()

@@ -1,0 +1,317 @@
+"""`dbos-events workflow`: look at workflows, stop them, let them go on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dbos_events.cli.database import fitting
+from dbos_events.cli.moments import milliseconds
+from dbos_events.cli.options import Application, AsJson, Database, Schema, examples, settings_of
+from dbos_events.cli.output import duration, moment, show_fields, show_json, show_table
+from dbos_events.errors import DBOSNonExistentWorkflowError, StorageUnavailable
+from dbos_events.model.workflow import StepInfo, WorkflowFilter, WorkflowStatus, WorkflowStatusString
+
+if TYPE_CHECKING:
+    from dbos_events.control import Control
+    from dbos_events.storage.protocol import Storage
+
+group = typer.Typer(help="Workflows in the database.", no_args_is_help=True, rich_markup_mode=None)
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="The workflow's id.")]
+Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of workflows.")]
+
+
+class Sort(str, Enum):
+    """By creation."""
+
+    newest = "newest"
+    oldest = "oldest"
+
+
+@contextmanager
+def _opened(database: str | None, schema: str | None) -> Iterator[tuple[Storage, Control]]:
+    settings = settings_of(database, schema)
+    from dbos_events.control import Control
+    from dbos_events.serialization import Codecs
+
+    with fitting(settings) as storage:
+        yield storage, Control(storage, Codecs(default=settings.serializer))
+
+
+# ------------------------------------------------------------------ list
+
+
+@group.command(
+    "list",
+    epilog=examples(
+        "dbos-events workflow list --status PENDING --status ENQUEUED --sort oldest",
+        "dbos-events workflow list --name on_order --since 15m",
+        "dbos-events workflow list --since 2026-11-22T10:00:00Z --until 2026-11-22T11:00:00Z --json",
+    ),
+)
+def list_workflows(  # noqa: PLR0913 - one argument per option
+    status: Annotated[
+        list[WorkflowStatusString] | None,
+        typer.Option("--status", help="In this state; may be repeated.", case_sensitive=False),
+    ] = None,
+    name: Annotated[
+        list[str] | None, typer.Option("--name", help="Of this function; may be repeated.")
+    ] = None,
+    queue: Annotated[
+        list[str] | None, typer.Option("--queue", help="Of this queue; may be repeated.")
+    ] = None,
+    prefix: Annotated[
+        list[str] | None, typer.Option("--prefix", help="Whose id begins so; may be repeated.")
+    ] = None,
+    parent: Annotated[
+        str | None, typer.Option("--parent", metavar="ID", help="Started by this workflow.")
+    ] = None,
+    executor: Annotated[
+        str | None, typer.Option("--executor", help="Run by the process of this label.")
+    ] = None,
+    version: Annotated[
+        str | None, typer.Option("--app-version", help="Begun by this version of the code.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Created at or after: ISO 8601, or an age such as 15m, 2h, 3d."),
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Created at or before.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="So many at most.")] = 50,
+    offset: Annotated[int, typer.Option(min=0, help="Leave out the first ones.")] = 0,
+    sort: Annotated[Sort, typer.Option(help="Which come first.")] = Sort.newest,
+    application: Annotated[
+        str | None,
+        typer.Option("--application", metavar="NAME", help="Of this application; of all by default."),
+    ] = None,
+    database: Database = None,
+    schema: Schema = None,
+    as_json: AsJson = False,
+) -> None:
+    """List workflows.
+
+    Those that fit all filters given; of a filter that is repeated, one must fit. Inputs and outputs
+    are left out: see `workflow get`.
+
+    Keys of --json, one object for each workflow: those of `dbos_events.WorkflowStatus`, where times are
+    milliseconds since 1970 (UTC).
+    """
+    with _opened(database, schema) as (storage, control):
+        now = storage.now_ms()
+        found = control.list(
+            WorkflowFilter(
+                statuses=tuple(one.value for one in status or ()),
+                names=tuple(name or ()),
+                queues=tuple(queue or ()),
+                id_prefix=tuple(prefix or ()),
+                parents=(parent,) if parent else (),
+                executors=(executor,) if executor else (),
+                versions=(version,) if version else (),
+                applications=(application,) if application else (),
+                created_from=milliseconds(since, now),
+                created_until=milliseconds(until, now),
+                limit=limit + 1,
+                offset=offset,
+                descending=sort is Sort.newest,
+                with_input=False,
+                with_output=False,
+            )
+        )
+    if as_json:
+        show_json([_fields(one) for one in found[:limit]])
+    else:
+        _show_list(found[:limit], more=len(found) > limit)
+
+
+def _show_list(found: list[WorkflowStatus], *, more: bool) -> None:
+    if not found:
+        print("No workflow fits.")
+        return
+    show_table(
+        ("ID", "STATUS", "NAME", "QUEUE", "CREATED", "TOOK", "EXECUTOR"),
+        [
+            (
+                one.workflow_id,
+                one.status,
+                one.name,
+                one.queue_name,
+                moment(one.created_at),
+                duration(one.created_at, one.completed_at),
+                one.executor_id,
+            )
+            for one in found
+        ],
+    )
+    if more:
+        typer.echo(f"There are more than these {len(found)}: use --limit, --offset or a filter.", err=True)
+
+
+def _fields(one: WorkflowStatus) -> dict[str, Any]:
+    return {field.name: getattr(one, field.name) for field in dataclasses.fields(one)}
+
+
+# ------------------------------------------------------------------ get, steps
+
+
+@group.command("get", epilog=examples("dbos-events workflow get 5f0c... --json | jq .error"))
+def get(workflow_id: Id, database: Database = None, schema: Schema = None, as_json: AsJson = False) -> None:
+    """Show one workflow with its input, its result, and the event that started it.
+
+    Exits with 1 when there is none with that id.
+
+    Keys of --json: those of `dbos_events.WorkflowStatus`, and event (topic, partition, offset, key, value,
+    timestamp), null for a workflow that no event started. Bytes that are no text are {"base64": ...}, errors
+    {"type": ..., "message": ...}.
+    """
+    with _opened(database, schema) as (storage, control):
+        found = control.get(workflow_id)
+        if found is None:
+            raise DBOSNonExistentWorkflowError(workflow_id)
+        event = _event(storage, workflow_id)
+    if as_json:
+        show_json({**_fields(found), "event": event})
+    else:
+        show_fields(_readable(found, event))
+
+
+def _event(storage: Storage, workflow_id: str) -> dict[str, Any] | None:
+    stored = storage.read_events([workflow_id]).get(workflow_id)
+    if stored is None:
+        return None
+    names = ("topic", "partition", "offset", "key", "value", "timestamp")
+    return {name: getattr(stored, name) for name in names}
+
+
+def _readable(one: WorkflowStatus, event: dict[str, Any] | None) -> dict[str, object]:
+    """What is known of a workflow; times to read, and nothing that says nothing."""
+    times = {
+        "created": one.created_at,
+        "started": one.started_at,
+        "completed": one.completed_at,
+        "updated": one.updated_at,
+        "wakes at": one.wake_at,
+        "delayed until": one.delay_until_epoch_ms,
+        "deadline": one.workflow_deadline_epoch_ms,
+    }
+    fields: dict[str, object] = {
+        "id": one.workflow_id,
+        "status": one.status,
+        "name": one.name,
+        "application": one.application_name,
+        "version": one.app_version,
+        "executor": one.executor_id,
+        "queue": one.queue_name,
+        "priority": one.priority or None,
+        "deduplication id": one.deduplication_id,
+        "parent": one.parent_workflow_id,
+        "crashes": one.recovery_attempts or None,
+        "generation": one.generation or None,
+        **{name: moment(time) for name, time in times.items()},
+        "event": event,
+        "input": one.input,
+        "output": one.output,
+        "error": one.error,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+@group.command("steps", epilog=examples("dbos-events workflow steps 5f0c..."))
+def steps(workflow_id: Id, database: Database = None, schema: Schema = None, as_json: AsJson = False) -> None:
+    """Show the checkpoints of a workflow: the steps that have completed.
+
+    Exits with 1 when there is no workflow with that id.
+
+    Keys of --json, one object for each step: those of `dbos_events.StepInfo`.
+    """
+    with _opened(database, schema) as (_, control):
+        if control.get(workflow_id) is None:
+            raise DBOSNonExistentWorkflowError(workflow_id)
+        found = control.steps(workflow_id)
+    if as_json:
+        show_json(found)
+    elif found:
+        _show_steps(found)
+    else:
+        print("No step has completed yet.")
+
+
+def _show_steps(found: list[StepInfo]) -> None:
+    show_table(
+        ("STEP", "NAME", "STARTED", "TOOK", "OUTPUT", "ERROR", "CHILD"),
+        [
+            (
+                one.function_id,
+                one.function_name,
+                moment(one.started_at_epoch_ms),
+                duration(one.started_at_epoch_ms, one.completed_at_epoch_ms),
+                one.output,
+                one.error,
+                one.child_workflow_id,
+            )
+            for one in found
+        ],
+    )
+
+
+# ------------------------------------------------------------------ cancel, resume
+
+
+@group.command("cancel", epilog=examples("dbos-events workflow cancel 5f0c... 7a21..."))
+def cancel(
+    workflow_ids: Ids, database: Database = None, schema: Schema = None, as_json: AsJson = False
+) -> None:
+    """Cancel workflows that have not ended; others stay as they are.
+
+    One that runs learns it at its next durable operation. Exits with 1, and changes nothing, when one of
+    the ids does not exist.
+
+    Keys of --json: changed, unchanged (lists of ids).
+    """
+    with _opened(database, schema) as (storage, control):
+        changed = control.cancel(workflow_ids)
+        _tell(storage, [f"workflow:{workflow_id}" for workflow_id in changed])
+    _show_changes(workflow_ids, changed, "was cancelled", "has ended already", as_json=as_json)
+
+
+@group.command("resume", epilog=examples("dbos-events workflow resume 5f0c..."))
+def resume(
+    workflow_ids: Ids, database: Database = None, schema: Schema = None, as_json: AsJson = False
+) -> None:
+    """Let workflows go on that were cancelled or crashed too often, where their history ends.
+
+    Any process of their application takes them up. Those that have finished stay as they are. Exits with
+    1, and changes nothing, when one of the ids does not exist.
+
+    Keys of --json: changed, unchanged (lists of ids).
+    """
+    with _opened(database, schema) as (storage, control):
+        changed = control.resume(workflow_ids)
+        _tell(storage, ["queues"])
+    _show_changes(workflow_ids, changed, "goes on", "has finished, or goes on already", as_json=as_json)
+
+
+def _tell(storage: Storage, channels: list[str]) -> None:
+    """Wake the processes that are concerned; without it they find out by themselves, a little later."""
+    if channels:
+        with suppress(StorageUnavailable):
+            storage.notify(channels)
+
+
+def _show_changes(asked: list[str], changed: list[str], done: str, not_done: str, *, as_json: bool) -> None:
+    unique = list(dict.fromkeys(asked))
+    if as_json:
+        show_json(
+            {
+                "changed": [one for one in unique if one in changed],
+                "unchanged": [one for one in unique if one not in changed],
+            }
+        )
+        return
+    for workflow_id in unique:
+        print(f"{workflow_id} {done if workflow_id in changed else not_done}.")
