@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from dbos_events.api.consumers import ConsumerDeclaration, ConsumerRequest, declare_consumer
 from dbos_events.api.decorators import step, workflow
 from dbos_events.api.queues import Queue
 from dbos_events.api.verbs import Verbs
 from dbos_events.clock import Clock, SystemClock
-from dbos_events.config import DBOSConfig, resolve
+from dbos_events.config import DBOSConfig
 from dbos_events.engine.registry import Registry
 from dbos_events.errors import DBOSException, DBOSInitializationError
 from dbos_events.model.event import OnFailure, OnRegression, Ordering, Retry
@@ -25,7 +24,6 @@ from dbos_events.telemetry.log import logger
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
     from dbos_events.launched import Health, Launched
-    from dbos_events.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,7 +35,9 @@ class App(Verbs):
     `with App(config) as app:`, or call `launch` and `destroy`.
     """
 
-    def __init__(self, config: DBOSConfig | Mapping[str, Any] | None = None, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self, config: DBOSConfig | Mapping[str, Any] | None = None, *, clock: Clock | None = None
+    ) -> None:
         self.config: dict[str, Any] = dict(config or {})
         self.registry = Registry()
         self.consumers: list[ConsumerDeclaration] = []
@@ -132,8 +132,11 @@ class App(Verbs):
             max_in_flight: Events that run here at once (1000); more stay in Kafka.
             on_failure: "quarantine": a failed event is put aside and, with order, holds those behind it;
                 "record": it ends as ERROR and the next one runs.
-            ordering_key: Not in this release, as are `when`, `retries`, `on_regression="halt"`,
-                `strict_key_order` and the orderings "key" and "topic": they raise RegistrationError.
+            ordering_key: Not in this release: raises RegistrationError, as the orderings "key" and "topic".
+            when: Not in this release.
+            retries: Not in this release.
+            on_regression: Only "replay" in this release.
+            strict_key_order: Not in this release.
 
         Raises:
             RegistrationError: An option is wrong, or the kafka extra is not installed.
@@ -165,7 +168,9 @@ class App(Verbs):
             DBOSInitializationError: The App is launched already.
         """
         if self._launched is not None:
-            raise DBOSInitializationError("DBOS is launched already. Call DBOS.destroy() before configuring it anew.")
+            raise DBOSInitializationError(
+                "DBOS is launched already. Call DBOS.destroy() before configuring it anew."
+            )
         self.config = dict(config)
 
     def add_queue(self, name: str, limits: QueueLimits) -> None:
@@ -213,28 +218,42 @@ class App(Verbs):
             MigrationRequired: The schema does not fit and may not be migrated.
             StorageUnavailable: The database does not answer.
         """
-        from dbos_events.launched import Launched  # brings SQLAlchemy with it
+        from dbos_events.launched import Launched  # brings SQLAlchemy and pydantic with it
+        from dbos_events.settings import read_settings
 
         with self._lock:
             if self._launched is not None:
                 return
-            settings = resolve(self.config)
-            self._launched = Launched(self.registry, self.consumers, settings, self._clock, _running_loop())
+            settings = read_settings(self.config)
+            self.attach(Launched(self.registry, self.consumers, settings, self._clock, _running_loop()))
+        logger.debug("Launched %s.", settings.name)
+
+    def attach(self, launched: Launched) -> None:
+        """Start and use parts that were built elsewhere (`dbos_events.testing` does it).
+
+        Raises:
+            DBOSInitializationError: The App is launched already.
+        """
+        with self._lock:
+            if self._launched is not None:
+                raise DBOSInitializationError("The App is launched already. Call destroy() first.")
+            self._launched = launched
             try:
-                self._launched.start()
+                launched.start()
             except BaseException:
-                self._launched.stop(0.0)
+                launched.stop(0.0)
                 self._launched = None
                 raise
-        logger.debug("Launched %s.", settings.name)
+
+    def detach(self) -> None:
+        """Forget the running parts without stopping them."""
+        self._launched = None
 
     async def launch_async(self) -> None:
         """As `launch`, on the running loop."""
         self.launch()
 
-    def destroy(
-        self, *, workflow_completion_timeout_sec: float = 0, destroy_registry: bool = False
-    ) -> None:
+    def destroy(self, *, workflow_completion_timeout_sec: float = 0, destroy_registry: bool = False) -> None:
         """Stop: sources first, then workflows (which go on elsewhere, or at the next launch), then the rest."""
         with self._lock:
             launched, self._launched = self._launched, None
@@ -252,14 +271,14 @@ class App(Verbs):
         """Whether the process works, and whether it is ready."""
         return self.launched.health()
 
-    def __enter__(self) -> App:
+    def __enter__(self) -> Self:
         self.launch()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.destroy()
 
-    async def __aenter__(self) -> App:
+    async def __aenter__(self) -> Self:
         await self.launch_async()
         return self
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypedDict
-
-if TYPE_CHECKING:
-    from dbos_events.settings import Settings
+from typing import Any, TypedDict
 
 DEFAULT_SCHEMA = "dbos_events"
 
@@ -35,14 +32,3 @@ class DBOSConfig(TypedDict, total=False):
     shutdown_timeout_seconds: float
     max_in_flight: int
     kafka: Mapping[str, Any]
-
-
-def resolve(config: DBOSConfig | Mapping[str, Any] | None) -> Settings:
-    """The settings of an App: arguments first, then the environment, then the file, then defaults.
-
-    Raises:
-        ConfigurationError: A value is missing, malformed, or would break a promise.
-    """
-    from dbos_events.settings import read_settings  # takes 0.2 s to import, so not before launch
-
-    return read_settings(dict(config or {}))

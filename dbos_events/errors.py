@@ -89,7 +89,8 @@ class DBOSWorkflowFunctionNotFoundError(DBOSException):
     def __init__(self, workflow_id: str, message: str | None = None) -> None:
         self.workflow_id = workflow_id
         super().__init__(
-            message or f"Workflow {workflow_id}: its function is not registered in this process. "
+            message
+            or f"Workflow {workflow_id}: its function is not registered in this process. "
             "Import the module that defines it before DBOS.launch()."
         )
 
@@ -114,7 +115,9 @@ class DBOSNonExistentWorkflowError(_AboutWorkflow):
     """There is no workflow with that id."""
 
     code = "workflow-not-found"
-    template = "There is no workflow with the id {workflow_id!r} in this database. Check the id and the schema."
+    template = (
+        "There is no workflow with the id {workflow_id!r} in this database. Check the id and the schema."
+    )
 
 
 class DBOSAwaitedWorkflowCancelledError(_AboutWorkflow):

@@ -124,7 +124,11 @@ class Queue(AppQueue):
         app: App | None = None,
     ) -> None:
         super().__init__(
-            name, concurrency, limiter, worker_concurrency=worker_concurrency, app=_DEFAULT if app is None else app
+            name,
+            concurrency,
+            limiter,
+            worker_concurrency=worker_concurrency,
+            app=_DEFAULT if app is None else app,
         )
 
 

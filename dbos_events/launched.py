@@ -112,8 +112,9 @@ class Launched:
         self._register()
         self.storage.save_queues(self.settings.name, self._registry.queues)
         self._start_engine()
-        for service in self.services:
-            service.start()
+        if not self.core.clock.manual:  # then the test ticks them
+            for service in self.services:
+                service.start()
         self._start_sources()
 
     def _start_engine(self) -> None:
@@ -205,6 +206,21 @@ class Launched:
             self._own_loop.stop()
         self.storage.close()
 
+    def abandon(self, *, wait: bool) -> None:
+        """Let go of everything without another write, as a crash would; `wait` for its threads."""
+        self.core.stopped.set()
+        self.core.committer.abandon()
+        self.core.runner.stop_all()
+        self.core.hub.signal_all()
+        self.core.pool.stop()
+        if not wait:
+            return
+        self.core.committer.stop(5.0)
+        self.core.readers.shutdown(wait=False, cancel_futures=True)
+        if self._own_loop is not None:
+            self._own_loop.stop()
+        self.storage.close()
+
     def _await_runs(self, deadline: float) -> None:
         """Wait until nothing runs here, or the time is over."""
         for run in tuple(self.core.runner.active.values()):
@@ -217,7 +233,7 @@ class Launched:
             return
         try:
             self.storage.release_executor(self.core.executor)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the process ends anyway
             logger.warning("The executor could not be released, others will find it by its lease: %s", error)
 
     # -- health -------------------------------------------------------------------------------
@@ -258,4 +274,3 @@ class _Event(threading.Event):
 
 def _codecs(settings: Settings) -> Codecs:
     return Codecs(default=settings.serializer)
-

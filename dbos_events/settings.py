@@ -46,12 +46,17 @@ class Settings(BaseSettings):
     """Every setting, with its default. Variables are `DBOS_EVENTS_` and the name in capitals."""
 
     model_config = SettingsConfigDict(
-        env_prefix="DBOS_EVENTS_", env_nested_delimiter="__", extra="forbid", frozen=True, hide_input_in_errors=True
+        env_prefix="DBOS_EVENTS_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     name: str = Field("dbos-events", description="The application: processes of one name share their work.")
     system_database_url: str | None = Field(
-        None, description="postgresql://... or sqlite:///file; by default a SQLite file called after the application."
+        None,
+        description="postgresql://... or sqlite:///file; by default a SQLite file called after the application.",
     )
     dbos_system_schema: str = Field(DEFAULT_SCHEMA, description="PostgreSQL schema of the tables.")
     sys_db_pool_size: int = Field(20, ge=4, description="Connections at most.")
@@ -64,7 +69,9 @@ class Settings(BaseSettings):
     max_executor_threads: int = Field(64, ge=1, description="Threads for sync workflows.")
     log_level: str = Field("INFO", description="Level of `dbos-events run`.")
     use_listen_notify: bool = Field(True, description="Wake other processes by NOTIFY (PostgreSQL).")
-    lease_seconds: float = Field(10.0, ge=1.0, description="Silence after which a process may be declared dead.")
+    lease_seconds: float = Field(
+        10.0, ge=1.0, description="Silence after which a process may be declared dead."
+    )
     park_after_seconds: float = Field(2.0, ge=0.0, description="Waits longer than this leave memory.")
     shutdown_timeout_seconds: float = Field(20.0, ge=0.0, description="Bound of a graceful stop.")
     max_in_flight: int = Field(1000, ge=1, description="Workflows of queues that run here at once.")

@@ -106,7 +106,9 @@ def check_config(config: Mapping[str, Any], name: str) -> None:
     """
     for key, reason in _BREAKS_A_PROMISE.items():
         if str(config.get(key, "false")).lower() not in ("false", "0"):
-            raise ConfigurationError(f"Consumer {name!r}: {key} must stay off, because {reason}. Leave it out.")
+            raise ConfigurationError(
+                f"Consumer {name!r}: {key} must stay off, because {reason}. Leave it out."
+            )
     start = str(config.get("auto.offset.reset", "earliest")).lower()
     if start not in _STARTS:
         raise ConfigurationError(

@@ -8,8 +8,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from dbos_events.connect import Intake, SourceHealth
-from dbos_events.telemetry.log import logger
+from dbos_events.connect import Intake, SourceHealth, logger
 from dbos_events_kafka.buffers import Buffers, Place
 from dbos_events_kafka.records import record_of
 from dbos_events_kafka.settings import ConsumerSettings
@@ -73,7 +72,7 @@ class KafkaSource:
                 except KafkaException as error:
                     self._state.error(error.args[0])
                     self._stopping.wait(1.0)
-                except Exception:
+                except Exception:  # noqa: BLE001 - a defect must not end the membership
                     logger.exception("%s: polling met an unexpected error and goes on.", self.name)
                     self._stopping.wait(1.0)
         finally:
@@ -83,7 +82,10 @@ class KafkaSource:
         client: dict[str, Any] = {"error_cb": self._state.error, **self._settings.client}
         consumer = Consumer(client, logger=logger)
         consumer.subscribe(
-            list(self._options.topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            list(self._options.topics),
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
         )
         return consumer
 
@@ -124,7 +126,9 @@ class KafkaSource:
                 astray.append(Place(message.topic() or "", message.partition() or 0))
             self._state.error(error)
             if error.fatal():
-                logger.error("%s: the Kafka client has failed for good: %s. Restart the process.", self.name, error)
+                logger.error(
+                    "%s: the Kafka client has failed for good: %s. Restart the process.", self.name, error
+                )
         if astray:
             self._taker.out_of_range(astray)
 
@@ -133,7 +137,12 @@ class KafkaSource:
     def _seek(self) -> None:
         """Begin to read what the intake thread has positioned; all positioning goes through here."""
         for place, (offset, leader_epoch) in self._commands.take_positions().items():
-            target = TopicPartition(place.topic, place.partition, offset, leader_epoch=-1 if leader_epoch is None else leader_epoch)
+            target = TopicPartition(
+                place.topic,
+                place.partition,
+                offset,
+                leader_epoch=-1 if leader_epoch is None else leader_epoch,
+            )
             try:
                 self._buffers.drop([place])
                 self._consumer.seek(target)
@@ -174,9 +183,14 @@ class KafkaSource:
         if not offsets:
             return
         try:
-            self._consumer.commit(offsets=offsets, asynchronous=not final)
+            if final:
+                self._consumer.commit(offsets=offsets, asynchronous=False)
+            else:
+                self._consumer.commit(offsets=offsets)
         except KafkaException as error:
-            logger.debug("%s: offsets were not committed to Kafka, the database has them: %s", self.name, error)
+            logger.debug(
+                "%s: offsets were not committed to Kafka, the database has them: %s", self.name, error
+            )
 
     def _note_ends(self) -> None:
         """Keep the ends of the partitions, as the last fetch told them, for the status."""
@@ -236,7 +250,7 @@ class KafkaSource:
     def _leave(self) -> None:
         try:
             self._consumer.close()  # revokes, commits and leaves the group
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the process ends anyway
             logger.warning("%s: leaving the group failed: %s", self.name, error)
         self._taker.stop(REVOKE_SECONDS)
 

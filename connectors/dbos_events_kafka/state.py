@@ -7,7 +7,7 @@ import time
 
 from confluent_kafka import KafkaError
 
-from dbos_events.telemetry.log import Recurring, logger
+from dbos_events.connect import Recurring, logger
 
 _ADVICE = {
     KafkaError._ALL_BROKERS_DOWN: "no broker answers; check bootstrap.servers and the network",  # noqa: SLF001

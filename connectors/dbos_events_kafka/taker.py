@@ -13,9 +13,8 @@ from collections.abc import Callable, Collection, Mapping
 
 from confluent_kafka import KafkaException
 
-from dbos_events.connect import Intake, PartitionReport, TakenIn
+from dbos_events.connect import Intake, PartitionReport, TakenIn, logger
 from dbos_events.errors import DBOSException, ExecutorFenced
-from dbos_events.telemetry.log import logger
 from dbos_events_kafka.buffers import Buffers, Place
 from dbos_events_kafka.settings import ConsumerSettings
 from dbos_events_kafka.state import SourceState
@@ -77,7 +76,12 @@ class Taker:
     """Runs jobs in order; between jobs it takes in what is buffered."""
 
     def __init__(
-        self, intake: Intake, settings: ConsumerSettings, buffers: Buffers, commands: Commands, state: SourceState
+        self,
+        intake: Intake,
+        settings: ConsumerSettings,
+        buffers: Buffers,
+        commands: Commands,
+        state: SourceState,
     ) -> None:
         self._intake = intake
         self._settings = settings
@@ -153,8 +157,10 @@ class Taker:
                 if not self._stopped:
                     self._state.trouble(f"intake failed and is tried again: {error}")
                 self._pause(RETRY_SECONDS)
-            except Exception:
-                logger.exception("%s: intake met an unexpected error and tries again.", self._intake.options.name)
+            except Exception:  # noqa: BLE001 - a defect must not stop the other partitions
+                logger.exception(
+                    "%s: intake met an unexpected error and tries again.", self._intake.options.name
+                )
                 self._pause(RETRY_SECONDS)
 
     def _turn(self) -> None:
@@ -234,7 +240,8 @@ class Taker:
             self._commands.position(positions)
             if positions:
                 self._state.say(
-                    "reading %s", ", ".join(f"{p.topic}[{p.partition}] from {o}" for p, (o, _) in positions.items())
+                    "reading %s",
+                    ", ".join(f"{p.topic}[{p.partition}] from {o}" for p, (o, _) in positions.items()),
                 )
 
     def _within_log(self, place: Place, offset: int, bounds: tuple[int, int]) -> int | None:
@@ -248,7 +255,10 @@ class Taker:
             )  # fmt: skip
             return low
         if offset > high:
-            self._halt(place, f"the watermark {offset} lies beyond the end of the log {high}: the topic was truncated")
+            self._halt(
+                place,
+                f"the watermark {offset} lies beyond the end of the log {high}: the topic was truncated",
+            )
             return None
         return offset
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec, TopicDescription
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka.admin._topic import TopicDescription
 
 from dbos_events.connect import Intake
+from dbos_events.errors import ConnectorError
 from dbos_events_kafka.settings import ConsumerSettings
 
 TIMEOUT = 10.0
@@ -68,14 +71,17 @@ class Topics:
     def bounds(self, topic: str, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
         """First and end offset of each partition."""
         places = [TopicPartition(topic, number) for number in partitions]
-        first, end = (
-            {place.partition: future.result().offset for place, future in answers.items()}
-            for answers in (
-                self._client().list_offsets(dict.fromkeys(places, OffsetSpec.earliest()), request_timeout=TIMEOUT),
-                self._client().list_offsets(dict.fromkeys(places, OffsetSpec.latest()), request_timeout=TIMEOUT),
-            )
-        )
+        first = self._offsets(places, OffsetSpec._earliest)  # noqa: SLF001 - its accessor is untyped
+        end = self._offsets(places, OffsetSpec._latest)  # noqa: SLF001
         return {number: (first[number], end[number]) for number in first}
+
+    def _offsets(self, places: list[TopicPartition], which: OffsetSpec | None) -> dict[int, int]:
+        if which is None:
+            raise ConnectorError(
+                "This confluent-kafka cannot ask for the offsets of a partition. Upgrade it."
+            )
+        answers = self._client().list_offsets(dict.fromkeys(places, which), request_timeout=TIMEOUT)
+        return {place.partition: future.result().offset for place, future in answers.items()}
 
     def _first(self, bounds: tuple[int, int], *, late: bool) -> tuple[int, str]:
         low, high = bounds
@@ -100,10 +106,12 @@ class Topics:
         return self._cluster
 
     def _describe(self, topic: str) -> TopicDescription:
-        return self._client().describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT)[topic].result()
+        answers = self._client().describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT)
+        description: TopicDescription = answers[topic].result()
+        return description
 
     def _topic_id(self, topic: str) -> str:
-        topic_id = self._describe(topic).topic_id
+        topic_id: object = self._describe(topic).topic_id  # None where the broker is too old to have any
         return "" if topic_id is None else str(topic_id)
 
     def _client(self) -> AdminClient:

@@ -117,9 +117,13 @@ def _workflow_of(app: ConsumerHost, function: F) -> tuple[F, Registered]:
 
 def _check(options: ConsumerOptions, function: Callable[..., Any]) -> None:
     if not options.topics:
-        raise RegistrationError(f"Consumer {options.name!r} names no topic: kafka_consumer(config, ['orders']).")
+        raise RegistrationError(
+            f"Consumer {options.name!r} names no topic: kafka_consumer(config, ['orders'])."
+        )
     if options.batch_size < 1 or options.max_in_flight < 1:
-        raise RegistrationError(f"Consumer {options.name!r}: batch_size and max_in_flight must be at least 1.")
+        raise RegistrationError(
+            f"Consumer {options.name!r}: batch_size and max_in_flight must be at least 1."
+        )
     if options.on_failure not in ("quarantine", "record"):
         raise RegistrationError(
             f"Consumer {options.name!r}: on_failure must be 'quarantine' or 'record', not {options.on_failure!r}."
@@ -142,7 +146,8 @@ def _check_ordering(ordering: str, queue_name: str | None) -> None:
         raise RegistrationError(f"kafka_consumer: ordering must be one of {ORDERINGS}, not {ordering!r}.")
     if queue_name is not None and ordering != "none":
         raise RegistrationError(
-            f"kafka_consumer: a queue runs its workflows in any order, so queue_name goes with ordering='none', not {ordering!r}."
+            "kafka_consumer: a queue runs its workflows in any order, so queue_name goes with "
+            f"ordering='none', not {ordering!r}."
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextvars import Token
 from types import TracebackType
+from typing import Self
 
 from dbos_events.api.session import NEXT_WORKFLOW_ID
 from dbos_events.errors import DBOSException
@@ -22,7 +23,7 @@ class SetWorkflowID:
         self._workflow_id = workflow_id
         self._token: Token[list[str] | None] | None = None
 
-    def __enter__(self) -> SetWorkflowID:
+    def __enter__(self) -> Self:
         if self._token is not None:
             raise DBOSException("This SetWorkflowID is in use already; make a new one for a nested block.")
         self._token = NEXT_WORKFLOW_ID.set([self._workflow_id])
@@ -42,12 +43,14 @@ def take_workflow_id() -> str | None:
     if ids is None:
         return None
     if not ids:
-        logger.warning("Only the first workflow in a SetWorkflowID block gets its id; this one gets a generated id.")
+        logger.warning(
+            "Only the first workflow in a SetWorkflowID block gets its id; this one gets a generated id."
+        )
         return None
     return ids.pop()
 
 
-def check_workflow_id(workflow_id: str) -> None:
+def check_workflow_id(workflow_id: object) -> None:
     """Refuse what the database could not store, or nobody could type.
 
     Raises:
@@ -56,4 +59,6 @@ def check_workflow_id(workflow_id: str) -> None:
     if not isinstance(workflow_id, str) or not workflow_id.strip():
         raise DBOSException(f"A workflow id must be a text that is not blank, not {workflow_id!r}.")
     if "\0" in workflow_id or any("\ud800" <= letter <= "\udfff" for letter in workflow_id):
-        raise DBOSException(f"The workflow id {workflow_id!r} holds a character that a database cannot store.")
+        raise DBOSException(
+            f"The workflow id {workflow_id!r} holds a character that a database cannot store."
+        )

@@ -54,7 +54,7 @@ def call_workflow(session: Session, entry: Registered, args: tuple[Any, ...], kw
         return _call_async(starting, scope, place)
     started = drive(starting.flow())
     if started.run is not None:
-        starting.core.runner.run_here(started.run)
+        starting.core.runner.run_for_caller(started.run)
     if scope is None or place is None:
         return drive(result_of(starting.core, started.workflow_id, started.run, 1.0))
     return drive(child_result(starting.core, scope.run, place, started.workflow_id, started.run, 1.0))
@@ -114,7 +114,9 @@ def check_step_options(name: str, options: StepOptions, *, is_async: bool) -> No
             f"Step {name}: timeout_seconds needs an `async def` step, a running function cannot be interrupted."
         )
     if options.retries_allowed and options.max_attempts < 1:
-        raise RegistrationError(f"Step {name}: max_attempts counts the first attempt too, so it is at least 1.")
+        raise RegistrationError(
+            f"Step {name}: max_attempts counts the first attempt too, so it is at least 1."
+        )
 
 
 def _one_step(call: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:

@@ -80,7 +80,10 @@ class Queue:
 
 
 def _checked(name: str, limits: QueueLimits) -> QueueLimits:
-    for what, limit in (("concurrency", limits.concurrency), ("worker_concurrency", limits.worker_concurrency)):
+    for what, limit in (
+        ("concurrency", limits.concurrency),
+        ("worker_concurrency", limits.worker_concurrency),
+    ):
         if limit is not None and limit < 1:
             raise RegistrationError(f"Queue {name!r}: {what} must be at least 1, or None for no limit.")
     if None not in (limits.concurrency, limits.worker_concurrency) and (
@@ -89,5 +92,7 @@ def _checked(name: str, limits: QueueLimits) -> QueueLimits:
         raise RegistrationError(f"Queue {name!r}: worker_concurrency cannot be above concurrency.")
     limiter = limits.limiter
     if limiter is not None and (limiter["limit"] < 1 or limiter["period"] <= 0):
-        raise RegistrationError(f"Queue {name!r}: the limiter needs a limit of at least 1 and a period above 0.")
+        raise RegistrationError(
+            f"Queue {name!r}: the limiter needs a limit of at least 1 and a period above 0."
+        )
     return limits

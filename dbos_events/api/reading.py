@@ -30,15 +30,18 @@ def _query(core: Core, work: Callable[[], R]) -> Flow[R]:
 
 
 def control_of(core: Core) -> Control:
+    """Listing and changing over the engine's own storage."""
     return Control(core.storage, core.codecs)
 
 
 def find_flow(session: Session, workflow_id: str) -> Flow[WorkflowStatus | None]:
+    """How a workflow stands, or None."""
     core = session.core
     return asked(core, "DBOS.getStatus", lambda: control_of(core).get(workflow_id))
 
 
 def status_flow(session: Session, workflow_id: str) -> Flow[WorkflowStatus]:
+    """How a workflow stands; raises `DBOSNonExistentWorkflowError` when there is none."""
     found = yield from find_flow(session, workflow_id)
     if found is None:
         raise DBOSNonExistentWorkflowError(workflow_id)
@@ -46,16 +49,19 @@ def status_flow(session: Session, workflow_id: str) -> Flow[WorkflowStatus]:
 
 
 def list_flow(session: Session, criteria: WorkflowFilter) -> Flow[list[WorkflowStatus]]:
+    """The workflows that fit."""
     core = session.core
-    return asked(core, "DBOS.listWorkflows", lambda: control_of(core).list(criteria))
+    return asked(core, "DBOS.listWorkflows", lambda: control_of(core).find(criteria))
 
 
 def steps_flow(session: Session, workflow_id: str) -> Flow[list[StepInfo]]:
+    """The completed steps of a workflow."""
     core = session.core
     return asked(core, "DBOS.listWorkflowSteps", lambda: control_of(core).steps(workflow_id))
 
 
 def cancel_flow(session: Session, workflow_ids: list[str]) -> Flow[None]:
+    """Cancel what has not ended; runs in this process learn it at once."""
     core = session.core
 
     def work() -> None:
@@ -70,6 +76,7 @@ def cancel_flow(session: Session, workflow_ids: list[str]) -> Flow[None]:
 
 
 def resume_flow(session: Session, workflow_ids: list[str]) -> Flow[None]:
+    """Let workflows go on, in whichever process has room."""
     core = session.core
 
     def work() -> None:

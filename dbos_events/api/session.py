@@ -46,4 +46,3 @@ def on_loop() -> bool:
     except RuntimeError:
         return False
     return True
-

@@ -70,15 +70,17 @@ def registered(session: Session, function: Callable[..., Any]) -> Registered:
     Raises:
         DBOSWorkflowFunctionNotFoundError: It is not decorated.
     """
-    owner = getattr(function, "__dbos_session__", None)
-    name = getattr(function, "__dbos_name__", None)
+    owner: Session | None = getattr(function, "__dbos_session__", None)
+    name: str | None = getattr(function, "__dbos_name__", None)
     described = getattr(function, "__qualname__", repr(function))
     if name is None:
         raise DBOSWorkflowFunctionNotFoundError(
-            described, f"{described} is not a workflow or step. Decorate it with @DBOS.workflow() or @DBOS.step()."
+            described,
+            f"{described} is not a workflow or step. Decorate it with @DBOS.workflow() or @DBOS.step().",
         )
     if owner is not session:
         raise DBOSException(
             f"{described} belongs to another App. Start it through the App that it was decorated with."
         )
-    return session.registry.workflows[name]
+    entry: Registered = session.registry.workflows[name]
+    return entry

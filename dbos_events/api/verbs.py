@@ -50,7 +50,11 @@ class Verbs(Session):
         return WorkflowHandle(self, started.workflow_id, started.run)
 
     def run_step(
-        self, options: StepOptions | Mapping[str, Any] | None, func: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+        self,
+        options: StepOptions | Mapping[str, Any] | None,
+        func: Callable[P, R],
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> R:
         """Run any function as a step of the calling workflow; a plain call outside of workflows."""
         name, checked = _step_options(options, func)
@@ -205,6 +209,6 @@ def _step_options(
 ) -> tuple[str, StepOptions]:
     if not isinstance(options, StepOptions):
         options = StepOptions(**(options or {}))
-    name = options.name or getattr(function, "__qualname__", type(function).__name__)
+    name: str = str(options.name or getattr(function, "__qualname__", type(function).__name__))
     check_step_options(name, options, is_async=inspect.iscoroutinefunction(function))
     return name, options

@@ -12,11 +12,12 @@ from dbos_events.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from dbos_events.settings import Settings
-    from dbos_events.storage.sqldatabase import SqlStorage
+    from dbos_events.storage.postgres import PostgresStorage
+    from dbos_events.storage.sqlite import SqliteStorage
 
 
 @contextmanager
-def connected(settings: Settings, *, create: bool = False) -> Iterator[SqlStorage]:
+def connected(settings: Settings, *, create: bool = False) -> Iterator[PostgresStorage | SqliteStorage]:
     """The storage of these settings, whatever its schema; closed at the end.
 
     Raises:
@@ -37,7 +38,7 @@ def connected(settings: Settings, *, create: bool = False) -> Iterator[SqlStorag
 
 
 @contextmanager
-def fitting(settings: Settings) -> Iterator[SqlStorage]:
+def fitting(settings: Settings) -> Iterator[PostgresStorage | SqliteStorage]:
     """The storage of these settings, with a schema that this release can work with.
 
     Raises:
@@ -52,10 +53,10 @@ def fitting(settings: Settings) -> Iterator[SqlStorage]:
         yield storage
 
 
-def _refuse_missing_file(storage: SqlStorage) -> None:
+def _refuse_missing_file(storage: PostgresStorage | SqliteStorage) -> None:
     file = storage.database.engine.url.database or ""
     if storage.name == "sqlite" and not file.startswith("file:") and not Path(file).exists():
         raise ConfigurationError(
-            f"There is no database file {file}. Name the database with --database, or by one of the variables "
-            "that `--help` tells."
+            f"There is no database file {file}. Name the database with --database, or by a variable that "
+            "`--help` tells."
         )

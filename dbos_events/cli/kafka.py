@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 group = typer.Typer(help="Consumers of Kafka topics.", no_args_is_help=True, rich_markup_mode=None)
 
 TITLES = (
-    "CONSUMER", "GROUP", "TOPIC", "PARTITION", "STATE", "HOLDER", "WATERMARK", "END", "LAG", "IN FLIGHT", "HELD",
-    "QUARANTINED", "DETAIL",
-)  # fmt: skip
+    *("CONSUMER", "GROUP", "TOPIC", "PARTITION", "STATE", "HOLDER"),
+    *("WATERMARK", "END", "LAG", "IN FLIGHT", "HELD", "QUARANTINED", "DETAIL"),
+)
 
 
 @group.callback()
@@ -93,16 +93,18 @@ def _lag(row: PartitionState) -> int | None:
 
 
 def _show(rows: list[PartitionState], *, all_applications: bool) -> None:
-    cells = [
-        [
-            row.consumer, row.group, row.topic, row.partition, row.state, _holder(row), row.next_offset, row.end_offset,
-            _lag(row), row.in_flight, row.held, row.quarantined, row.detail,
-        ]
-        for row in rows
-    ]  # fmt: skip
+    cells = [_cells(row) for row in rows]
     if all_applications:
-        cells = [[row.application, *line] for row, line in zip(rows, cells, strict=True)]
-    show_table(("APPLICATION", *TITLES) if all_applications else TITLES, cells)
+        named = [(row.application, *line) for row, line in zip(rows, cells, strict=True)]
+        show_table(("APPLICATION", *TITLES), named)
+    else:
+        show_table(TITLES, cells)
+
+
+def _cells(row: PartitionState) -> tuple[object, ...]:
+    where = (row.consumer, row.group, row.topic, row.partition, row.state, _holder(row))
+    counts = (row.next_offset, row.end_offset, _lag(row), row.in_flight, row.held, row.quarantined)
+    return (*where, *counts, row.detail)
 
 
 def _holder(row: PartitionState) -> str | None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dbos_events.config import resolve
 
 if TYPE_CHECKING:
     from dbos_events.settings import Settings
@@ -23,8 +22,8 @@ Database = Annotated[
     typer.Option(
         "--database",
         metavar="URL",
-        help="postgresql://user@host/database or sqlite:///file. Else DBOS_EVENTS_SYSTEM_DATABASE_URL, "
-        "DBOS_SYSTEM_DATABASE_URL or system_database_url in dbos-events.toml.",
+        help="postgresql://user@host/database or sqlite:///file; else DBOS_EVENTS_SYSTEM_DATABASE_URL, "
+        "DBOS_SYSTEM_DATABASE_URL, or system_database_url in dbos-events.toml.",
     ),
 ]
 Schema = Annotated[
@@ -46,8 +45,10 @@ def settings_of(database: str | None, schema: str | None, application: str | Non
     Raises:
         ConfigurationError: A value is not usable.
     """
+    from dbos_events.settings import read_settings  # takes 0.2 s to import, so not for `--help`
+
     given = {"system_database_url": database, "dbos_system_schema": schema, "name": application}
-    return resolve({key: value for key, value in given.items() if value is not None})
+    return read_settings({key: value for key, value in given.items() if value is not None})
 
 
 def examples(*lines: str) -> str:

@@ -38,7 +38,7 @@ def _show_on_terminal(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> 
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*(Text(title) for title in titles), box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(*titles, box=box.SIMPLE_HEAD, pad_edge=False)
     for column in table.columns:
         column.overflow = "fold"
     for row in cells:

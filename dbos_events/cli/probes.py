@@ -69,7 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
     server: _Server
 
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+    def do_GET(self) -> None:
         answer = self.server.ask()
         path = self.path.partition("?")[0]
         if path == "/livez":

@@ -58,7 +58,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _root(
     ctx: typer.Context,
-    version: Annotated[
+    _version: Annotated[
         bool,
         typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
     ] = False,
@@ -68,7 +68,7 @@ def _root(
 
 
 @app.command("version")
-def _version(as_json: AsJson = False) -> None:
+def version_command(as_json: AsJson = False) -> None:
     """Print the version of the package and of Python.
 
     Keys of --json: version, python.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -16,7 +16,7 @@ EPILOG = examples(
 )
 
 
-class Level(str, Enum):
+class Level(StrEnum):
     """How much the log says."""
 
     DEBUG = "debug"
@@ -26,6 +26,40 @@ class Level(str, Enum):
     CRITICAL = "critical"
 
 
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="TARGET",
+        help="A module (shop.consumers) or a file (consumers.py); :NAME after it names an App.",
+    ),
+]
+HealthPort = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PORT", min=0, max=65535, help="Serve /livez and /readyz on this port; 0: a free one."
+    ),
+]
+HealthHost = Annotated[str, typer.Option(metavar="ADDRESS", help="Address that the probes listen on.")]
+LogLevel = Annotated[
+    Level | None, typer.Option(case_sensitive=False, help="Else log_level of the settings, INFO by default.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Log as JSON lines on a terminal too.")]
+Name = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        "--application",
+        metavar="NAME",
+        help="The application: processes of one name share their work.",
+    ),
+]
+FailFast = Annotated[
+    bool,
+    typer.Option("--fail-fast", help="Exit when the database does not answer, instead of waiting for it."),
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a failed start.")]
+
+
 def add_to(app: typer.Typer) -> None:
     """Make `run` a command of `app`."""
     app.command("run", epilog=EPILOG)(run_command)
@@ -33,43 +67,24 @@ def add_to(app: typer.Typer) -> None:
 
 def run_command(  # noqa: PLR0913 - one argument per option
     ctx: typer.Context,
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="TARGET",
-            help="A module (shop.consumers) or a file (consumers.py); :NAME after it names an App.",
-        ),
-    ],
-    health_port: Annotated[
-        int | None,
-        typer.Option(min=0, max=65535, help="Serve /livez and /readyz on this port; 0: a free one."),
-    ] = None,
-    health_host: Annotated[str, typer.Option(help="Address that the probes listen on.")] = "0.0.0.0",  # noqa: S104
-    log_level: Annotated[
-        Level | None, typer.Option(case_sensitive=False, help="Else log_level of the settings.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Log as JSON lines on a terminal too.")] = False,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            "--name", "--application", help="The application: processes of one name share their work."
-        ),
-    ] = None,
+    target: Target,
+    *,
+    health_port: HealthPort = None,
+    health_host: HealthHost = "0.0.0.0",  # noqa: S104 - probes come from outside of the container
+    log_level: LogLevel = None,
+    as_json: AsJson = False,
+    name: Name = None,
     database: Database = None,
     schema: Schema = None,
-    fail_fast: Annotated[
-        bool,
-        typer.Option(
-            "--fail-fast", help="Exit when the database does not answer, instead of waiting for it."
-        ),
-    ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failed start.")] = False,
+    fail_fast: FailFast = False,
+    debug: Debug = False,
 ) -> None:
     """Import TARGET, launch its App, and run its consumers, queues and workflows until a signal comes.
 
     TARGET is imported with the working directory on Python's path. Its App is the one that TARGET names,
     else the one behind DBOS; it is launched here, unless the program did so itself. Options win over what
-    the program configures, that over environment variables (DBOS_EVENTS_...), and those over dbos-events.toml.
+    the program configures, that over environment variables (DBOS_EVENTS_...), and those over
+    dbos-events.toml.
 
     When the database does not answer, the service waits for it. SIGTERM and SIGINT stop it gracefully: it
     answers not ready, takes nothing more in, lets what runs finish for at most shutdown_timeout_seconds,

@@ -16,8 +16,8 @@ from dbos_events.cli.logs import set_level
 from dbos_events.cli.output import one_line
 from dbos_events.cli.probes import Answer, HealthServer
 from dbos_events.cli.target import load_app
-from dbos_events.config import resolve
 from dbos_events.errors import DBOSInitializationError, StorageUnavailable
+from dbos_events.settings import read_settings
 from dbos_events.telemetry.log import Recurring, redact
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class ConsumerService:
         self._options = options
         self._app: App | None = None
         self._importing = True
+        self._launched = False
         self._draining = False
         self._problem = "importing the program"
         # A SimpleQueue may be written to from a signal handler, unlike an Event.
@@ -127,10 +128,10 @@ class ConsumerService:
             app.configure({**app.config, **self._options.settings})
         elif self._options.settings:
             raise DBOSInitializationError(
-                f"{self._options.target} launches DBOS itself, so options that change its settings come too late. "
-                "Leave DBOS.launch() to `dbos-events run`."
+                f"{self._options.target} launches DBOS itself, so options that change its settings come too "
+                "late. Leave DBOS.launch() to `dbos-events run`."
             )
-        level = self._options.log_level or resolve(app.config).log_level
+        level = self._options.log_level or read_settings(app.config).log_level
         set_level(level)
         return app
 
@@ -145,38 +146,36 @@ class ConsumerService:
         if isinstance(happening, signal.Signals):
             self._unwanted.set()
             thread.join(LAUNCH_STOP_SECONDS)
+            self._launched = not thread.is_alive() and app.is_launched
             return happening
         if happening is not None:
             raise happening
         self._app = app
+        self._launched = True
         return None
 
     def _launch_when_possible(self, app: App) -> None:
         """Try until the database is there; whatever else goes wrong ends the service."""
         outage = Recurring()
         pause = FIRST_PAUSE
-        outcome: BaseException | None = None
         while not self._unwanted.is_set():
             try:
                 app.launch()
-                break
             except StorageUnavailable as error:
                 if self._options.fail_fast:
-                    outcome = error
-                    break
+                    self._happenings.put(error)
+                    return
                 self._problem = f"waiting for the database: {one_line(error.message)}"
-                outage.say(
-                    "The database does not answer; the launch is tried until it does. %s",
-                    one_line(error.message),
-                )
+                outage.say("Waiting for the database. %s", one_line(error.message))
             except BaseException as error:  # noqa: BLE001 - raised again by the main thread
-                outcome = error
-                break
+                self._happenings.put(error)
+                return
+            else:
+                outage.over("The database answers.")
+                self._happenings.put(None)
+                return
             self._unwanted.wait(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
-        if outcome is None:
-            outage.over("The database answers.")
-        self._happenings.put(outcome)
 
     # -- health -------------------------------------------------------------------------------
 
@@ -193,13 +192,14 @@ class ConsumerService:
 
     def _stop(self, app: App, requested: signal.Signals) -> None:
         self._draining = True
-        if not app.is_launched:
+        if not self._launched:
             log.info("Stopped by %s before anything was launched.", requested.name)
+            _exit_in_time()
             return
         seconds = app.launched.settings.shutdown_timeout_seconds
         running = list(app.core.runner.active.values())
         log.info(
-            "%s: draining for at most %g s, %d workflows run; a second signal stops at once.",
+            "%s: draining for at most %g s; running workflows: %d. A second signal stops at once.",
             requested.name,
             seconds,
             len(running),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import dataclasses
 import math
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from enum import Enum
 from typing import Any
 
@@ -17,25 +18,21 @@ def plain(value: Any) -> Any:
     `{"type": ..., "message": ...}`, a dataclass or a model its fields, a set a list; what else
     there is becomes its text. It is for reading: unlike the stored form, it does not lead back.
     """
+    if isinstance(value, Enum):
+        return plain(value.value)
     if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
-    if isinstance(value, Enum):
-        return plain(value.value)
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, (bytes, bytearray)):
-        return _bytes(bytes(value))
-    if isinstance(value, BaseException):
-        return _error(value)
-    return _composed(value)
+    if isinstance(value, (str, bytes, bytearray)):
+        return str(value) if isinstance(value, str) else _bytes(bytes(value))
+    return _error(value) if isinstance(value, BaseException) else _composed(value)
 
 
 def _composed(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key if isinstance(key, str) else str(plain(key)): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, Set)):
+    if isinstance(value, (list, tuple, AbstractSet)):
         return [plain(item) for item in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}

@@ -5,17 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dbos_events.cli import filters
 from dbos_events.cli.database import fitting
-from dbos_events.cli.moments import milliseconds
-from dbos_events.cli.options import Application, AsJson, Database, Schema, examples, settings_of
+from dbos_events.cli.options import AsJson, Database, Schema, examples, settings_of
 from dbos_events.cli.output import duration, moment, show_fields, show_json, show_table
 from dbos_events.errors import DBOSNonExistentWorkflowError, StorageUnavailable
-from dbos_events.model.workflow import StepInfo, WorkflowFilter, WorkflowStatus, WorkflowStatusString
+from dbos_events.model.workflow import StepInfo, WorkflowFilter, WorkflowStatus
 
 if TYPE_CHECKING:
     from dbos_events.control import Control
@@ -25,13 +24,6 @@ group = typer.Typer(help="Workflows in the database.", no_args_is_help=True, ric
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The workflow's id.")]
 Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of workflows.")]
-
-
-class Sort(str, Enum):
-    """By creation."""
-
-    newest = "newest"
-    oldest = "oldest"
 
 
 @contextmanager
@@ -56,40 +48,20 @@ def _opened(database: str | None, schema: str | None) -> Iterator[tuple[Storage,
     ),
 )
 def list_workflows(  # noqa: PLR0913 - one argument per option
-    status: Annotated[
-        list[WorkflowStatusString] | None,
-        typer.Option("--status", help="In this state; may be repeated.", case_sensitive=False),
-    ] = None,
-    name: Annotated[
-        list[str] | None, typer.Option("--name", help="Of this function; may be repeated.")
-    ] = None,
-    queue: Annotated[
-        list[str] | None, typer.Option("--queue", help="Of this queue; may be repeated.")
-    ] = None,
-    prefix: Annotated[
-        list[str] | None, typer.Option("--prefix", help="Whose id begins so; may be repeated.")
-    ] = None,
-    parent: Annotated[
-        str | None, typer.Option("--parent", metavar="ID", help="Started by this workflow.")
-    ] = None,
-    executor: Annotated[
-        str | None, typer.Option("--executor", help="Run by the process of this label.")
-    ] = None,
-    version: Annotated[
-        str | None, typer.Option("--app-version", help="Begun by this version of the code.")
-    ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="Created at or after: ISO 8601, or an age such as 15m, 2h, 3d."),
-    ] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Created at or before.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="So many at most.")] = 50,
-    offset: Annotated[int, typer.Option(min=0, help="Leave out the first ones.")] = 0,
-    sort: Annotated[Sort, typer.Option(help="Which come first.")] = Sort.newest,
-    application: Annotated[
-        str | None,
-        typer.Option("--application", metavar="NAME", help="Of this application; of all by default."),
-    ] = None,
+    *,
+    status: filters.Status = None,
+    name: filters.Name = None,
+    queue: filters.Queue = None,
+    prefix: filters.Prefix = None,
+    parent: filters.Parent = None,
+    executor: filters.Executor = None,
+    version: filters.Version = None,
+    since: filters.Since = None,
+    until: filters.Until = None,
+    limit: filters.Limit = 50,
+    offset: filters.Offset = 0,
+    sort: filters.Sorted = filters.Sort.newest,
+    application: filters.Application = None,
     database: Database = None,
     schema: Schema = None,
     as_json: AsJson = False,
@@ -99,32 +71,28 @@ def list_workflows(  # noqa: PLR0913 - one argument per option
     Those that fit all filters given; of a filter that is repeated, one must fit. Inputs and outputs
     are left out: see `workflow get`.
 
-    Keys of --json, one object for each workflow: those of `dbos_events.WorkflowStatus`, where times are
-    milliseconds since 1970 (UTC).
+    Keys of --json, one object for each workflow: those of `dbos_events.WorkflowStatus` but input, output
+    and error. Times are milliseconds since 1970 (UTC).
     """
+    criteria = WorkflowFilter(
+        statuses=tuple(one.value for one in status or ()),
+        names=tuple(name or ()),
+        queues=tuple(queue or ()),
+        id_prefix=tuple(prefix or ()),
+        parents=tuple(parent or ()),
+        executors=tuple(executor or ()),
+        versions=tuple(version or ()),
+        applications=tuple(application or ()),
+        limit=limit + 1,
+        offset=offset,
+        descending=sort is filters.Sort.newest,
+        with_input=False,
+        with_output=False,
+    )
     with _opened(database, schema) as (storage, control):
-        now = storage.now_ms()
-        found = control.list(
-            WorkflowFilter(
-                statuses=tuple(one.value for one in status or ()),
-                names=tuple(name or ()),
-                queues=tuple(queue or ()),
-                id_prefix=tuple(prefix or ()),
-                parents=(parent,) if parent else (),
-                executors=(executor,) if executor else (),
-                versions=(version,) if version else (),
-                applications=(application,) if application else (),
-                created_from=milliseconds(since, now),
-                created_until=milliseconds(until, now),
-                limit=limit + 1,
-                offset=offset,
-                descending=sort is Sort.newest,
-                with_input=False,
-                with_output=False,
-            )
-        )
+        found = control.find(filters.between(criteria, since, until, storage.now_ms()))
     if as_json:
-        show_json([_fields(one) for one in found[:limit]])
+        show_json([_without_values(one) for one in found[:limit]])
     else:
         _show_list(found[:limit], more=len(found) > limit)
 
@@ -154,6 +122,10 @@ def _show_list(found: list[WorkflowStatus], *, more: bool) -> None:
 
 def _fields(one: WorkflowStatus) -> dict[str, Any]:
     return {field.name: getattr(one, field.name) for field in dataclasses.fields(one)}
+
+
+def _without_values(one: WorkflowStatus) -> dict[str, Any]:
+    return {name: value for name, value in _fields(one).items() if name not in ("input", "output", "error")}
 
 
 # ------------------------------------------------------------------ get, steps
@@ -306,12 +278,8 @@ def _tell(storage: Storage, channels: list[str]) -> None:
 def _show_changes(asked: list[str], changed: list[str], done: str, not_done: str, *, as_json: bool) -> None:
     unique = list(dict.fromkeys(asked))
     if as_json:
-        show_json(
-            {
-                "changed": [one for one in unique if one in changed],
-                "unchanged": [one for one in unique if one not in changed],
-            }
-        )
+        unchanged = [one for one in unique if one not in changed]
+        show_json({"changed": [one for one in unique if one in changed], "unchanged": unchanged})
         return
     for workflow_id in unique:
-        print(f"{workflow_id} {done if workflow_id in changed else not_done}.")
+        print(f"{workflow_id}: {done if workflow_id in changed else not_done}.")

@@ -25,6 +25,10 @@ def find_connector(name: str) -> Connector:
                 f"Install it with: pip install 'dbos-events[{name}]'"
             ) from error
         if not isinstance(loaded, Connector):
-            raise ConnectorError(f"The entry point {entry.value} is not a Connector but {type(loaded).__name__}.")
+            raise ConnectorError(
+                f"The entry point {entry.value} is not a Connector but {type(loaded).__name__}."
+            )
         return loaded
-    raise ConnectorError(f"There is no connector called {name!r}. Install it: pip install 'dbos-events[{name}]'")
+    raise ConnectorError(
+        f"There is no connector called {name!r}. Install it: pip install 'dbos-events[{name}]'"
+    )

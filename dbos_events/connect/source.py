@@ -137,8 +137,11 @@ class Intake(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SourceHealth:
-    """`live` is false when the source's own threads have stopped working; a server that is down
-    does not make it so. `ready` says whether it has started reading; `detail` what it waits for."""
+    """How a source does.
+
+    `live` is false when its own threads have stopped working; a server that is down does not make
+    it so. `ready` says whether it has started reading; `detail` what it waits for.
+    """
 
     live: bool
     ready: bool

@@ -18,13 +18,13 @@ class Control:
         self._storage = storage
         self._codecs = codecs
 
-    def list(self, criteria: WorkflowFilter) -> list[WorkflowStatus]:
+    def find(self, criteria: WorkflowFilter) -> list[WorkflowStatus]:
         """Workflows that fit. What cannot be decoded is shown as its stored text, never an error."""
         return [self._status(row) for row in self._storage.list_workflows(criteria)]
 
     def get(self, workflow_id: str) -> WorkflowStatus | None:
         """One workflow, or None when there is none with that id."""
-        found = self.list(WorkflowFilter(workflow_ids=(workflow_id,)))
+        found = self.find(WorkflowFilter(workflow_ids=(workflow_id,)))
         return found[0] if found else None
 
     def steps(self, workflow_id: str) -> list[StepInfo]:

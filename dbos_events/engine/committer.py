@@ -111,6 +111,16 @@ class Committer:
         self._thread.join(MAX_PAUSE)
         return False
 
+    def abandon(self) -> None:
+        """Write nothing more, not even what is queued."""
+        with self._lock:
+            self._stopped = True
+            dropped, self._queue = self._queue, []
+            self._arrived.notify()
+        self._interrupt.set()
+        for ticket in dropped:
+            ticket.settle(Fenced(None))
+
     def _work(self) -> None:
         while (tickets := self._next_batch()) is not None:
             self._commit(tickets)
@@ -145,7 +155,7 @@ class Committer:
         except (ExecutorFenced, _Interrupted):
             self._on_fenced()
             results = [Fenced(None)] * len(tickets)
-        except Exception as error:  # a defect must not leave its workflows waiting for ever
+        except Exception as error:  # noqa: BLE001 - a defect must not leave its workflows waiting for ever
             logger.exception("The committer met an unexpected error; the workflows of this batch fail.")
             results = [Refused(error)] * len(tickets)
         self.batches += 1

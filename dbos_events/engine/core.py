@@ -45,7 +45,7 @@ class Core:
         park_after: Seconds after which a wait gives its place up for a row.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what the composition root has to say
         self,
         *,
         storage: Storage,
@@ -79,7 +79,7 @@ class Core:
         )
         self._outage = Recurring()
         self.loop_inbox: LoopInbox
-        self.announce: Callable[[str], object] = lambda channel: None
+        self.announce: Callable[[str], object] = lambda _channel: None
         self.stepper: Callable[[Sequence[str]], object] | None = None
         """Set by the testing kit: does what is due next, for a caller who waits on these channels."""
 
@@ -105,7 +105,12 @@ class Core:
         return (self.executor << 40) | self.next_write_id()
 
     def new_run(
-        self, workflow_id: str, function: Registered, args: tuple[Any, ...], kwargs: dict[str, Any], **more: Any
+        self,
+        workflow_id: str,
+        function: Registered,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        **more: Any,
     ) -> Run:
         """The first run of a workflow that this process has just inserted."""
         return Run(self, workflow_id, function, args, kwargs, **more)
@@ -129,7 +134,9 @@ class Core:
 
     def refuse_when_stopped(self) -> None:
         if self.stopped.is_set():
-            raise DBOSException("DBOS is shutting down; workflows go on when a process of the application runs.")
+            raise DBOSException(
+                "DBOS is shutting down; workflows go on when a process of the application runs."
+            )
 
     def stored_ending(self, workflow_id: str) -> Ending | None:
         """How a workflow has ended by the database; None while it has not."""

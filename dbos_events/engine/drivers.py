@@ -16,7 +16,7 @@ def drive(flow: Flow[R]) -> R:
         while True:
             try:
                 value = effect.block()
-            except BaseException as raised:  # the operation decides what an error means
+            except BaseException as raised:  # noqa: BLE001 - the operation decides what an error means
                 effect = flow.throw(raised)
             else:
                 effect = flow.send(value)
@@ -31,7 +31,7 @@ async def drive_async(flow: Flow[R]) -> R:
         while True:
             try:
                 value = await effect.suspend()
-            except BaseException as raised:
+            except BaseException as raised:  # noqa: BLE001
                 effect = flow.throw(raised)
             else:
                 effect = flow.send(value)

@@ -254,7 +254,7 @@ class Wait(_Rest):
     be parked as `park`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the ways to wait
         self,
         core: Core,
         run: Run | None,

@@ -71,7 +71,7 @@ class Pool:
         while (work := self._next()) is not None:
             try:
                 work()
-            except BaseException:
+            except BaseException:  # noqa: BLE001 - the thread has other work to do
                 logger.exception("A workflow thread met an unexpected error.")
 
     def _next(self) -> Callable[[], object] | None:

@@ -55,7 +55,9 @@ class History:
             raise self._mismatch(run, entry, name, same_name=entry.name == name)
         return entry
 
-    def _mismatch(self, run: Run, entry: Checkpoint, name: str, *, same_name: bool) -> DBOSUnexpectedStepError:
+    def _mismatch(
+        self, run: Run, entry: Checkpoint, name: str, *, same_name: bool
+    ) -> DBOSUnexpectedStepError:
         asked = f"{name} with other arguments" if same_name else name
         recorded = "\n".join(f"  {step.call}: {step.name}" for step in self.steps)
         replayed = "\n".join(

@@ -6,7 +6,6 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from dbos_events.engine.context import Scope
 from dbos_events.errors import (
     DBOSException,
     DBOSWorkflowCancelledError,
@@ -16,6 +15,7 @@ from dbos_events.model.workflow import CANCELLED
 from dbos_events.storage.writes import Checkpoint, Fenced, Park, Refused, Result, Write
 
 if TYPE_CHECKING:
+    from dbos_events.engine.context import Scope
     from dbos_events.engine.core import Core
     from dbos_events.engine.registry import Registered
     from dbos_events.engine.replay import History
@@ -73,12 +73,12 @@ class Run:
 
     __slots__ = (
         "_durable", "_handed", "_lock", "_number", "_wakers", "args", "core", "crashes", "ending",
-        "function", "generation", "history", "host", "id", "kwargs", "listeners", "main", "open_calls",
+        "function", "generation", "history", "host", "id", "kwargs", "listeners", "open_calls",
         "order", "origin", "parent_id", "park", "proposed", "queue", "resting", "root_id", "take", "tasks",
         "thread", "unwinding", "verdict", "version",
     )  # fmt: skip
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a row says of its run
         self,
         core: Core,
         workflow_id: str,
@@ -110,7 +110,6 @@ class Run:
         self.parent_id = parent_id
         self.root_id = root_id
         self.version = version
-        self.main = Scope(self)
         self.thread = 0
         self.tasks: TaskTree | None = None
         self.order = history.last_order if history else 0
@@ -243,7 +242,11 @@ class Run:
             return True
 
     def end(self, ending: Ending) -> None:
-        """Tell all who wait for this run how it left the process."""
+        """Tell all who wait for this run how it left the process.
+
+        A run that is left refers to nothing that refers to it, so it is freed at once.
+        """
+        self.tasks = None
         with self._lock:
             self.ending = ending
             listeners, self.listeners = self.listeners, []

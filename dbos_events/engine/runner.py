@@ -9,7 +9,7 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dbos_events.engine.context import CURRENT
+from dbos_events.engine.context import CURRENT, Scope
 from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.effects import TASK_CANCELLED, Call, Flow, Reap
 from dbos_events.engine.run import LOST, PARKED, Ending, Run, Unwind
@@ -58,6 +58,16 @@ class Runner:
             drive(execute(run))
         finally:
             CURRENT.reset(token)
+
+    def run_for_caller(self, run: Run) -> None:
+        """Run a sync workflow that was called directly, where its caller is.
+
+        In a test that moves the clock itself, a caller outside of workflows must stay free to do so.
+        """
+        if self._core.stepper is not None and run.parent_id is None:
+            self.submit([run])
+        else:
+            self.run_here(run)
 
     def _start_tasks(self, runs: Sequence[Run]) -> None:
         loop = self._core.loop_inbox.loop
@@ -121,18 +131,19 @@ def execute(run: Run) -> Flow[None]:
 
 def _closing_write(run: Run) -> Flow[Write | None]:
     """The write that ends this run, or None when it may not write any more."""
-    CURRENT.set(run.main)
+    scope = Scope(run)
+    CURRENT.set(scope)
     error: Exception | None = None
     output = None
     try:
-        output = yield Call(run.main, run.function.function, run.args, run.kwargs)
+        output = yield Call(scope, run.function.function, run.args, run.kwargs)
     except (Unwind, DBOSWorkflowConflictIDError, DBOSWorkflowCancelledError) as unwound:
         if run.verdict is None and not run.unwinding and isinstance(unwound, DBOSWorkflowCancelledError):
             error = DBOSException(str(unwound))
     except TASK_CANCELLED:
         if not run.unwinding and run.verdict is None:
             raise  # the loop is being closed: recovery takes the workflow up
-    except Exception as raised:
+    except Exception as raised:  # noqa: BLE001 - the workflow's own error
         error = raised
     if run.tasks is not None and not run.tasks.alone:
         yield Reap(run)
@@ -152,7 +163,7 @@ def _success(run: Run, output: object) -> Write:
     codec = run.core.codecs.default
     try:
         text = None if output is None else codec.encode(output)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever a user's codec raises
         return failure(run, error)
     run.proposed = Ending("ended", value=output)
     outcome = Outcome(SUCCESS, None if text is None else codec.name, text, parent_id=run.parent_id)

@@ -135,12 +135,12 @@ def install_task_factory(loop: asyncio.AbstractEventLoop) -> None:
             context = (context or contextvars.copy_context()).copy()
             context.run(CURRENT.set, scope.branch())
         if previous is None:
-            task: asyncio.Future[Any] = asyncio.Task(coro, loop=loop, context=context, **options)  # type: ignore[arg-type]
+            task: asyncio.Future[Any] = asyncio.Task(coro, loop=loop, context=context, **options)
         else:
-            task = previous(loop, coro, context=context, **options)  # type: ignore[arg-type,call-arg]
+            task = previous(loop, coro, context=context, **options)  # type: ignore[call-arg]
         if tree is not None and isinstance(task, asyncio.Task):
             tree.add(task)
         return task
 
     factory.knows_runs = True  # type: ignore[attr-defined]
-    loop.set_task_factory(factory)  # type: ignore[arg-type]
+    loop.set_task_factory(factory)

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any
 
 
-class WorkflowStatusString(str, Enum):
+class WorkflowStatusString(str, Enum):  # noqa: UP042 - formats as the peer does
     """The states of a workflow, by the names that DBOS Transact uses."""
 
     PENDING = "PENDING"

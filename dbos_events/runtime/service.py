@@ -67,7 +67,7 @@ class Service:
             if not self._stopped:
                 self._outage.say("The %s service failed and tries again: %s", self.name, error)
             return max(1.0, self.interval)
-        except Exception:
+        except Exception:  # noqa: BLE001 - a defect must not end the duty
             logger.exception("The %s service met an unexpected error and tries again.", self.name)
             return max(1.0, self.interval)
         self.last_tick = time.monotonic()

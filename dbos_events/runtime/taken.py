@@ -11,7 +11,7 @@ from dbos_events.engine.replay import History
 from dbos_events.engine.run import EventOrigin, Host, Run
 from dbos_events.errors import DBOSException, SerializationError
 from dbos_events.model.event import KafkaMessage
-from dbos_events.runtime.intake.encoding import decode_headers
+from dbos_events.runtime.encoding import decode_headers
 from dbos_events.storage.rows import StoredEvent, TakenWorkflow
 
 

@@ -101,7 +101,9 @@ class _FixedDumper(Dumper):
         if None not in values:
             flat = [self.size] * (2 * count)
             flat[1::2] = values
-            return _header(count, self.element, nulls=False) + struct.pack("!" + f"i{self.code}" * count, *flat)
+            return _header(count, self.element, nulls=False) + struct.pack(
+                "!" + f"i{self.code}" * count, *flat
+            )
         pack = struct.Struct(f"!i{self.code}").pack
         parts = [_NULL if value is None else pack(self.size, value) for value in values]
         return _header(count, self.element, nulls=True) + b"".join(parts)

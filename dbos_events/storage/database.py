@@ -167,7 +167,9 @@ class Database:
         code = getattr(cause, "sqlstate", None)
         if code is not None:
             return str(code).startswith(_VALUE_CLASSES)
-        return isinstance(error, (exc.DataError, exc.IntegrityError, exc.InterfaceError, exc.ProgrammingError))
+        return isinstance(
+            error, (exc.DataError, exc.IntegrityError, exc.InterfaceError, exc.ProgrammingError)
+        )
 
     def close(self) -> None:
         self.engine.dispose()

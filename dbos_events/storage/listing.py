@@ -54,7 +54,9 @@ def _conditions(
     )
     conditions: list[sa.ColumnElement[bool]] = [column.in_(values) for column, values in any_of if values]
     if criteria.id_prefix:
-        conditions.append(sa.or_(*(columns.id.startswith(text, autoescape=True) for text in criteria.id_prefix)))
+        conditions.append(
+            sa.or_(*(columns.id.startswith(text, autoescape=True) for text in criteria.id_prefix))
+        )
     bounds = (
         (columns.created_at, criteria.created_from, criteria.created_until),
         (columns.completed_at, criteria.completed_from, criteria.completed_until),
@@ -67,5 +69,7 @@ def _conditions(
     if criteria.on_a_queue:
         conditions.append(columns.queue.is_not(None))
     if criteria.has_parent is not None:
-        conditions.append(columns.parent_id.is_not(None) if criteria.has_parent else columns.parent_id.is_(None))
+        conditions.append(
+            columns.parent_id.is_not(None) if criteria.has_parent else columns.parent_id.is_(None)
+        )
     return conditions

@@ -50,7 +50,9 @@ def scripts_folder() -> Path:
     for folder in (installed, checkout):
         if (folder / "env.py").is_file():
             return folder
-    raise ConfigurationError(f"The migrations are missing: neither {installed} nor {checkout} exists. Reinstall.")
+    raise ConfigurationError(
+        f"The migrations are missing: neither {installed} nor {checkout} exists. Reinstall."
+    )
 
 
 def read_state(storage: SqlStorage) -> SchemaState:
@@ -141,7 +143,10 @@ def _check_name(schema: str) -> None:
 
 def _explain(state: SchemaState) -> str:
     if state.revision is None:
-        return "The database has no schema of dbos_events yet. Run `dbos-events migrate`, or launch with run_migrations=True."
+        return (
+            "The database has no schema of dbos_events yet. Run `dbos-events migrate`, or launch with "
+            "run_migrations=True."
+        )
     if state.revision < REVISION:
         return (
             f"The database is at schema revision {state.revision}, this code needs {REVISION}. Run "

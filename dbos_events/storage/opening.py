@@ -7,12 +7,13 @@ from sqlalchemy.exc import ArgumentError
 
 from dbos_events.clock import Clock
 from dbos_events.errors import ConfigurationError
-from dbos_events.storage.postgres import open_postgres
-from dbos_events.storage.sqldatabase import SqlStorage
-from dbos_events.storage.sqlite import open_sqlite
+from dbos_events.storage.postgres import PostgresStorage, open_postgres
+from dbos_events.storage.sqlite import SqliteStorage, open_sqlite
 
 
-def open_storage(url: str, *, schema: str, clock: Clock, pool_size: int = 20) -> SqlStorage:
+def open_storage(
+    url: str, *, schema: str, clock: Clock, pool_size: int = 20
+) -> PostgresStorage | SqliteStorage:
     """The storage behind `url`; connects at the first use.
 
     Raises:

@@ -53,10 +53,14 @@ class PostgresStorage(SqlStorage):
         return listener.stop
 
     def notify(self, channels: Sequence[str]) -> None:
-        statement = sa.text("SELECT pg_notify(:channel, payload) FROM unnest(CAST(:payloads AS text[])) AS payload")
+        statement = sa.text(
+            "SELECT pg_notify(:channel, payload) FROM unnest(CAST(:payloads AS text[])) AS payload"
+        )
 
         self.database.transact(
-            lambda tx: tx.connection.execute(statement, {"channel": self._channel, "payloads": list(channels)})
+            lambda tx: tx.connection.execute(
+                statement, {"channel": self._channel, "payloads": list(channels)}
+            )
         )
 
 
@@ -80,7 +84,7 @@ class _Listener:
         while not self._stopped.is_set():
             try:
                 self._listen()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - polls find what is missed
                 self._outage.say("Listening for wake-ups failed; polling goes on: %s", error)
             self._stopped.wait(1.0)
 

@@ -81,12 +81,20 @@ class Workflows(Protocol):
         """Clear the owner of ordered events whose executor is dead; their lane's holder runs them."""
         ...
 
-    def take_due(self, executor: int, application: str, names: Sequence[str], count: int) -> list[TakenWorkflow]:
+    def take_due(
+        self, executor: int, application: str, names: Sequence[str], count: int
+    ) -> list[TakenWorkflow]:
         """Take parked workflows whose time has come; those of a queue go back to it instead."""
         ...
 
     def claim(
-        self, executor: int, application: str, queue: str, limits: QueueLimits, names: Sequence[str], count: int
+        self,
+        executor: int,
+        application: str,
+        queue: str,
+        limits: QueueLimits,
+        names: Sequence[str],
+        count: int,
     ) -> list[TakenWorkflow]:
         """Take at most `count` waiting workflows of a queue, by priority, then age, within its limits."""
         ...
@@ -143,8 +151,11 @@ class Events(Protocol):
     def save_consumer(
         self, application: str, name: str, handler: str, group: str, topics: Sequence[str], settings: str
     ) -> int:
-        """Register a consumer; gives its number. Raises `RegistrationError` when its group changed
-        or another consumer of the application reads one of the topics in the same group."""
+        """Register a consumer; gives its number.
+
+        Raises `RegistrationError` when its group changed, or another consumer of the application
+        reads one of the topics in the same group.
+        """
         ...
 
     def save_incarnation(self, cluster_id: str, topic: str, topic_id: str) -> int:
@@ -221,8 +232,10 @@ class Storage(Executors, Workflows, Events, Protocol):
         ...
 
     def listen(self, on_signal: Callable[[str], object]) -> Callable[[], None] | None:
-        """Have `on_signal` called with a channel when another process notified it; gives a function
-        that ends it, or None where the database cannot (then polls are enough)."""
+        """Have `on_signal` called with a channel when another process notified it.
+
+        Gives a function that ends it, or None where the database cannot (then polls are enough).
+        """
         ...
 
     def notify(self, channels: Sequence[str]) -> None:

@@ -28,8 +28,10 @@ _LIST = re.compile(r"\{(?P<kind>list|numbers):(?P<name>\w+)\}")
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement, ready to be executed. `columns` are those of its `{rows:...}` with their types,
-    `lists` its list parameters with theirs."""
+    """One statement, ready to be executed.
+
+    `columns` are those of its `{rows:...}` with their types, `lists` its list parameters with theirs.
+    """
 
     name: str
     sql: str
@@ -90,7 +92,9 @@ def _fit(name: str, body: str, dialect: Dialect, plain: Mapping[str, str]) -> St
     row_by_row = not dialect.is_postgres and any(kind == "bytea" for _, kind in columns)
     if rows:
         sql = sql.replace(rows[0], _rows(columns, dialect, row_by_row=row_by_row))
-    lists = tuple((match["name"], "text" if match["kind"] == "list" else "int") for match in _LIST.finditer(sql))
+    lists = tuple(
+        (match["name"], "text" if match["kind"] == "list" else "int") for match in _LIST.finditer(sql)
+    )
     sql = _LIST.sub(lambda match: _list(match["kind"], match["name"], dialect), sql)
     for placeholder, text in plain.items():
         sql = sql.replace("{" + placeholder + "}", text)

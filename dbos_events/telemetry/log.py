@@ -45,7 +45,8 @@ class Recurring:
             self._next = now + self._pause
             self._pause = min(self._pause * 2, self._longest)
         more = f" ({unsaid} more like it since)" if unsaid else ""
-        logger.warning(message + more, *(redact(str(detail)) for detail in details))
+        shown = message % tuple(redact(str(detail)) for detail in details) if details else message
+        logger.warning("%s%s", shown, more)
 
     def over(self, message: str, *details: object) -> None:
         """Log once that it is over, when it was said before."""

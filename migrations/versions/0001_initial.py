@@ -130,7 +130,9 @@ def create_workflows(schema) -> None:
     )
     # Each index equals the order of one query and holds only the rows that the query can want.
     partial_index(schema, "workflows_owned", ["owner"], "status = 'PENDING'")
-    partial_index(schema, "workflows_waiting", ["queue", "priority", "created_at", "id"], "status = 'ENQUEUED'")
+    partial_index(
+        schema, "workflows_waiting", ["queue", "priority", "created_at", "id"], "status = 'ENQUEUED'"
+    )
     partial_index(schema, "workflows_on_queue", ["queue"], "status = 'PENDING' AND queue IS NOT NULL")
     partial_index(schema, "workflows_wake", ["wake_at"], "wake_at IS NOT NULL")
     partial_index(schema, "workflows_awaiting", ["awaited_id"], "awaited_id IS NOT NULL")
@@ -205,7 +207,9 @@ def create_queues(schema) -> None:
         column("started_at", BIG),
         schema=schema,
     )
-    op.create_index("queue_starts_window", "queue_starts", ["application", "queue", "started_at"], schema=schema)
+    op.create_index(
+        "queue_starts_window", "queue_starts", ["application", "queue", "started_at"], schema=schema
+    )
 
 
 def create_consumers(schema) -> None:
@@ -260,7 +264,9 @@ def create_consumers(schema) -> None:
         column("recorded_at", BIG),
         schema=schema,
     )
-    op.create_index("gaps_place", "gaps", ["consumer", "incarnation", "partition", "first_offset"], schema=schema)
+    op.create_index(
+        "gaps_place", "gaps", ["consumer", "incarnation", "partition", "first_offset"], schema=schema
+    )
 
 
 def create_events(schema) -> None:

@@ -93,9 +93,7 @@ class EmbeddedBroker:
             raise ConnectorError(f"A cluster needs at least one broker, not {brokers}.")
         self._library = load()
         self._client: int | None = _new_client(self._library)
-        self._cluster: int = self._library.call(
-            "mock_cluster_new", self._client, brokers
-        )
+        self._cluster: int = self._library.call("mock_cluster_new", self._client, brokers)
         self._brokers = brokers
         self._producer: Producer | None = None
         address: bytes = self._library.call("mock_cluster_bootstraps", self._cluster)
@@ -150,9 +148,7 @@ class EmbeddedBroker:
         """Drop the records below the offset `before`, as retention would."""
         self._ask("mock_partition_delete_records", topic.encode(), partition, before)
 
-    def produce(
-        self, topic: str, *records: Record, partition: int | None = None
-    ) -> list[tuple[int, int]]:
+    def produce(self, topic: str, *records: Record, partition: int | None = None) -> list[tuple[int, int]]:
         """Write records and wait until they are in the log.
 
         Args:
@@ -207,9 +203,7 @@ class EmbeddedBroker:
         Only metadata is affected: a client that already fetches goes on until it asks
         for metadata again (`topic.metadata.refresh.interval.ms`).
         """
-        self._library.call(
-            "mock_topic_set_error", self._running(), topic.encode(), code
-        )
+        self._library.call("mock_topic_set_error", self._running(), topic.encode(), code)
 
     def inject_request_errors(self, api_key: int, codes: Sequence[int]) -> None:
         """Fail the next requests of a kind, one per code, in this order.
@@ -234,9 +228,7 @@ class EmbeddedBroker:
 
     # --- inside ---
 
-    def _set_defaults(
-        self, session_timeout_ms: int, heartbeat_interval_ms: int
-    ) -> None:
+    def _set_defaults(self, session_timeout_ms: int, heartbeat_interval_ms: int) -> None:
         settings = {
             "mock_group_initial_rebalance_delay_ms": 0,
             "mock_set_group_consumer_session_timeout_ms": session_timeout_ms,
@@ -255,9 +247,7 @@ class EmbeddedBroker:
     def _ask(self, function: str, *arguments: Any) -> None:
         error: int = self._library.call(function, self._running(), *arguments)
         if error:
-            raise ConnectorError(
-                f"{function}{arguments} failed: {self._library.explain(error)}"
-            )
+            raise ConnectorError(f"{function}{arguments} failed: {self._library.explain(error)}")
 
     def _own_producer(self) -> Producer:
         self._running()
@@ -272,16 +262,12 @@ class EmbeddedBroker:
             )
         return self._producer
 
-    def _send(
-        self, topic: str, record: Record, partition: int, delivery: _Delivery
-    ) -> None:
+    def _send(self, topic: str, record: Record, partition: int, delivery: _Delivery) -> None:
         key, value = record if isinstance(record, tuple) else (None, record)
         producer = self._own_producer()
         while True:
             try:
-                producer.produce(
-                    topic, value, key, partition=partition, on_delivery=delivery
-                )
+                producer.produce(topic, value, key, partition=partition, on_delivery=delivery)
             except BufferError:
                 producer.poll(0.05)
             else:
@@ -314,14 +300,10 @@ def _new_client(library: MockLibrary) -> int:
     """The client that a mock cluster hangs on; it connects to nothing."""
     text = ctypes.create_string_buffer(_ERROR_TEXT_SIZE)
     configuration = library.call("conf_new")
-    set_ = library.call(
-        "conf_set", configuration, b"log_level", b"0", text, _ERROR_TEXT_SIZE
-    )
+    set_ = library.call("conf_set", configuration, b"log_level", b"0", text, _ERROR_TEXT_SIZE)
     client: int | None = None
     if set_ == _CONF_OK:
-        client = library.call(
-            "new", _PRODUCER_TYPE, configuration, text, _ERROR_TEXT_SIZE
-        )
+        client = library.call("new", _PRODUCER_TYPE, configuration, text, _ERROR_TEXT_SIZE)
     if client is None:
         library.call("conf_destroy", configuration)
         raise ConnectorError(f"librdkafka refuses a client: {text.value.decode()}")

@@ -68,9 +68,7 @@ class MockLibrary:
     """The typed functions, by their name without the leading `rd_kafka_`."""
 
     def __init__(self, shared_object: ctypes.CDLL) -> None:
-        self._functions = _bind(shared_object, _FUNCTIONS) | _bind(
-            shared_object, _NEWER_FUNCTIONS
-        )
+        self._functions = _bind(shared_object, _FUNCTIONS) | _bind(shared_object, _NEWER_FUNCTIONS)
 
     @property
     def complete(self) -> bool:
@@ -137,9 +135,7 @@ def _open(path: Path) -> MockLibrary | None:
         return None
 
 
-def _bind(
-    shared_object: ctypes.CDLL, signatures: dict[str, _Signature]
-) -> dict[str, Any]:
+def _bind(shared_object: ctypes.CDLL, signatures: dict[str, _Signature]) -> dict[str, Any]:
     bound = {}
     for name, (result, arguments) in signatures.items():
         function = getattr(shared_object, f"rd_kafka_{name}", None)

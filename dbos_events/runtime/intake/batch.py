@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dbos_events.connect.source import Record
-from dbos_events.runtime.intake.encoding import encode_headers, fingerprint_of, id_prefix
+from dbos_events.runtime.encoding import encode_headers, fingerprint_of, id_prefix
 from dbos_events.runtime.intake.lanes import Lane
 from dbos_events.storage.rows import IntakeBatch, NewEvent
 
@@ -43,6 +43,8 @@ class Intaking:
 
 @dataclass(frozen=True, slots=True)
 class Formed:
+    """A batch, and the records in it with the ids of their workflows."""
+
     batch: IntakeBatch
     records: list[tuple[str, Record]]
 
@@ -68,10 +70,16 @@ def form_batch(
         following[record.partition] = (record.offset + 1, record.leader_epoch)
         accepted.append((f"{assignment.prefix}{record.offset}", record))
     moves = {
-        partition: (assignments[common.incarnation, partition].epoch, expected[partition], *following[partition])
+        partition: (
+            assignments[common.incarnation, partition].epoch,
+            expected[partition],
+            *following[partition],
+        )
         for partition in expected
     }
-    lanes = {partition: "" for partition in moves if assignments[common.incarnation, partition].lane is not None}
+    lanes = {
+        partition: "" for partition in moves if assignments[common.incarnation, partition].lane is not None
+    }
     batch = IntakeBatch(
         executor=common.executor,
         consumer=common.consumer,

@@ -89,9 +89,17 @@ class ConsumerIntake:
             self._forget(incarnation, position.partition)
             lane = None
             if self.options.ordering == "partition":
-                lane = self._lanes.open(self._number, incarnation, position.partition, position.next_offset, self)
+                lane = self._lanes.open(
+                    self._number, incarnation, position.partition, position.next_offset, self
+                )
             self._assignments[incarnation, position.partition] = Assignment(
-                self._group, topic, incarnation, position.partition, position.epoch, position.next_offset, lane
+                self._group,
+                topic,
+                incarnation,
+                position.partition,
+                position.epoch,
+                position.next_offset,
+                lane,
             )
         return [Position(row.partition, row.next_offset, row.leader_epoch, row.reason) for row in found]
 
@@ -200,7 +208,9 @@ class ConsumerIntake:
             self._core.hub.signal("queues")
         return TakenIn(following, result.stale, halted)
 
-    def _conflicts(self, records: Sequence[tuple[str, Record]], result: IntakeResult) -> dict[int, str] | None:
+    def _conflicts(
+        self, records: Sequence[tuple[str, Record]], result: IntakeResult
+    ) -> dict[int, str] | None:
         if not result.conflicts:
             return None
         halted = {}

@@ -39,7 +39,13 @@ class Lane:
     """
 
     def __init__(
-        self, service: LaneService, consumer: int, incarnation: int, partition: int, behind: int, host: LaneHost
+        self,
+        service: LaneService,
+        consumer: int,
+        incarnation: int,
+        partition: int,
+        behind: int,
+        host: LaneHost,
     ) -> None:
         self.consumer = consumer
         self.incarnation = incarnation

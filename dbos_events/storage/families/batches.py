@@ -137,7 +137,8 @@ class _Batch:
         if not outcomes:
             return
         rows = [
-            (write.workflow_id, write.take, outcome.status, outcome.frees_lane) for _, write, outcome in outcomes
+            (write.workflow_id, write.take, outcome.status, outcome.frees_lane)
+            for _, write, outcome in outcomes
         ]
         ended = outcomes
         if self._tx.change("update_outcomes", rows, executor=self._executor) < len(rows):
@@ -195,7 +196,9 @@ class _Batch:
 def _is_parked(tokens: dict[str, Row], write: Write) -> bool:
     """Parked by this very run: nobody has taken the workflow since."""
     token = tokens.get(write.workflow_id)
-    return token is not None and token.owner is None and token.take == write.take and token.status == "PENDING"
+    return (
+        token is not None and token.owner is None and token.take == write.take and token.status == "PENDING"
+    )
 
 
 def _checkpoint_row(write: Write, entry: Checkpoint) -> tuple[object, ...]:

@@ -127,7 +127,7 @@ class EventTable:
 
     def read_events(self, workflow_ids: Sequence[str]) -> dict[str, StoredEvent]:
         rows = self._database.transact(lambda tx: tx.run("read_events", ids=workflow_ids))
-        return {row.workflow_id: StoredEvent(*row) for row in rows}
+        return {row.workflow_id: StoredEvent(*tuple(row)) for row in rows}
 
     # -- lanes --------------------------------------------------------------------------------
 
@@ -144,7 +144,7 @@ class EventTable:
                 count=count,
             )
         )
-        return [LaneEntry(*row) for row in rows]
+        return [LaneEntry(*tuple(row)) for row in rows]
 
     def take_lane_entry(
         self, executor: int, workflow_id: str, max_crashes: int | None
@@ -196,7 +196,9 @@ def _intake(tx: Tx, batch: IntakeBatch) -> IntakeResult:
         known = {row.workflow_id: row.fingerprint for row in _read_fingerprints(tx, events)}
     fresh = [event for event in events if event.workflow_id not in known] if known else events
     tx.change("insert_events", [_event_row(event) for event in fresh])
-    conflicts = [id_ for event in events if known.get(id_ := event.workflow_id, event.fingerprint) != event.fingerprint]
+    conflicts = [
+        id_ for event in events if known.get(id_ := event.workflow_id, event.fingerprint) != event.fingerprint
+    ]
     return IntakeResult(frozenset(stale), frozenset(known), frozenset(conflicts))
 
 
@@ -223,7 +225,8 @@ def _compare_watermarks(tx: Tx, batch: IntakeBatch) -> tuple[set[int], set[int]]
 
 def _insert_workflows(tx: Tx, batch: IntakeBatch, events: Sequence[NewEvent]) -> int:
     rows = [
-        (event.workflow_id, event.partition, event.offset, batch.lanes.get(event.partition)) for event in events
+        (event.workflow_id, event.partition, event.offset, batch.lanes.get(event.partition))
+        for event in events
     ]
     return tx.change(
         "insert_event_workflows",

@@ -56,7 +56,13 @@ class TakingTable:
         return None if row is None or row.milliseconds is None else int(row.milliseconds)
 
     def claim(
-        self, executor: int, application: str, queue: str, limits: QueueLimits, names: Sequence[str], count: int
+        self,
+        executor: int,
+        application: str,
+        queue: str,
+        limits: QueueLimits,
+        names: Sequence[str],
+        count: int,
     ) -> list[TakenWorkflow]:
         def work(tx: Tx) -> list[TakenWorkflow]:
             fence(tx, executor)
@@ -97,14 +103,14 @@ def _shared_room(tx: Tx, application: str, queue: str, limits: QueueLimits) -> i
         tx.run("forget_starts", application=application, queue=queue, period_ms=period_ms)
         starts = tx.run("count_starts", application=application, queue=queue, period_ms=period_ms)[0].starts
         rooms.append(limits.limiter["limit"] - starts)
-    return min(rooms)
+    return int(min(rooms))
 
 
 def read_taken(tx: Tx, ids: Sequence[str]) -> list[TakenWorkflow]:
     """What is needed to run these workflows, in the order in which they should start."""
     if not ids:
         return []
-    return [TakenWorkflow(*row) for row in tx.run("read_taken", ids=ids)]
+    return [TakenWorkflow(*tuple(row)) for row in tx.run("read_taken", ids=ids)]
 
 
 def end_crashed(tx: Tx, ids: Sequence[str]) -> None:

@@ -33,10 +33,12 @@ class WorkflowTable:
 
     def read_ending(self, workflow_id: str) -> StoredEnding | None:
         row = self._database.transact(lambda tx: tx.one("read_ending", workflow_id=workflow_id))
-        return None if row is None else StoredEnding(*row)
+        return None if row is None else StoredEnding(*tuple(row))
 
     def stopped_among(self, executor: int, workflow_ids: Sequence[str]) -> dict[str, str]:
-        rows = self._database.transact(lambda tx: tx.run("stopped_among", ids=workflow_ids, executor=executor))
+        rows = self._database.transact(
+            lambda tx: tx.run("stopped_among", ids=workflow_ids, executor=executor)
+        )
         return {row.id: row.status for row in rows}
 
     def cancel(self, workflow_ids: Sequence[str]) -> list[str]:

@@ -1,0 +1,122 @@
+"""Events without a broker: records made here, taken in on the path of real ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from dbos_events.api.consumers import ConsumerDeclaration
+from dbos_events.app import App
+from dbos_events.connect import Record
+from dbos_events.errors import DBOSException
+from dbos_events.launched import Launched
+from dbos_events.runtime.encoding import id_prefix
+from dbos_events.runtime.intake.consumer import ConsumerIntake
+
+CLUSTER = "testing"
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+class TestTopics:
+    """The consumers of one App as if they were assigned every partition that a test delivers to."""
+
+    __test__ = False
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._intakes: dict[str, ConsumerIntake] = {}
+        self._partitions: dict[tuple[str, str, int], tuple[int, int]] = {}
+
+    def deliver(
+        self,
+        handler: Callable[..., Any],
+        value: object,
+        *,
+        key: bytes | str | None,
+        headers: Headers | Mapping[str, bytes | str | None] | None,
+        topic: str | None,
+        partition: int,
+    ) -> str:
+        """Take one record in; gives the id of its workflow."""
+        declaration = self._declaration(handler)
+        topic = topic or declaration.options.topics[0]
+        intake = self._intake(declaration)
+        place = (declaration.options.name, topic, partition)
+        if place not in self._partitions:
+            self._assign(intake, *place)
+        incarnation, offset = self._partitions[place]
+        now = self._app.core.clock.now_ms()
+        record = Record(
+            partition,
+            offset,
+            _bytes(key),
+            _bytes(value),
+            _headers(headers),
+            1,
+            now,
+            leader_epoch=0,
+            latency=None,
+        )
+        intake.take_in(incarnation, [record])
+        self._partitions[place] = (incarnation, offset + 1)
+        return f"{id_prefix(_group(intake, declaration), topic, incarnation, partition)}{offset}"
+
+    def relaunched(self) -> None:
+        """A new process is assigned what the old one had."""
+        self._intakes.clear()
+        for name, topic, partition in tuple(self._partitions):
+            (declaration,) = (each for each in self._app.consumers if each.options.name == name)
+            self._assign(self._intake(declaration), name, topic, partition)
+
+    def _declaration(self, handler: Callable[..., Any]) -> ConsumerDeclaration:
+        name = getattr(handler, "__dbos_name__", None)
+        found = [each for each in self._app.consumers if each.function.name == name]
+        if not found:
+            raise DBOSException(
+                f"{getattr(handler, '__qualname__', handler)!r} is not a consumer of this App. Hand the function over "
+                "that @DBOS.kafka_consumer(...) decorates."
+            )
+        return found[0]
+
+    def _intake(self, declaration: ConsumerDeclaration) -> ConsumerIntake:
+        options = declaration.options
+        if options.name not in self._intakes:
+            launched: Launched = self._app.launched
+            intake = ConsumerIntake(
+                launched.core, launched.taken, declaration.function, options, launched.lanes
+            )
+            intake.open(_group(intake, declaration), options.topics, {})
+            self._intakes[options.name] = intake
+        return self._intakes[options.name]
+
+    def _assign(self, intake: ConsumerIntake, name: str, topic: str, partition: int) -> None:
+        incarnation = intake.identify(CLUSTER, topic, f"{topic}-1")
+        intake.begin(incarnation, {partition: (0, "earliest")})
+        (position,) = intake.assign(incarnation, topic, [partition])
+        self._partitions[name, topic, partition] = (incarnation, position.next_offset)
+
+
+def _group(intake: ConsumerIntake, declaration: ConsumerDeclaration) -> str:
+    config = declaration.options.config
+    return str(config.get("group.id") or config.get("group_id") or intake.default_group)
+
+
+def _bytes(value: object) -> bytes | None:
+    """A record's bytes: text as UTF-8, a pydantic model or anything else as JSON; None is a tombstone."""
+    if value is None or isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return value.encode()
+    as_json = getattr(value, "model_dump_json", None)
+    return str(as_json()).encode() if as_json is not None else json.dumps(value).encode()
+
+
+def _headers(
+    headers: Headers | Mapping[str, bytes | str | None] | None,
+) -> list[tuple[str, bytes | None]] | None:
+    if headers is None:
+        return None
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    return [(name, _bytes(value)) for name, value in pairs]
