@@ -81,7 +81,7 @@ class Launched:
             executor=0,
             threads=settings.max_executor_threads,
             park_after=settings.park_after_seconds,
-            on_fenced=self._fenced,
+            on_fenced=lambda: self.lease.wake(),
         )
         self.taken = Taken(self.core)
         self.lease = LeaseService(self.core, settings.lease_seconds, self._fenced)

@@ -20,6 +20,9 @@ _ADVICE = {
     KafkaError.UNKNOWN_TOPIC_OR_PART: "the topic does not exist; create it, reading begins by itself then",
 }
 
+_UNREACHABLE = (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE)  # noqa: SLF001
+"""What the client does not tell the end of, unless records arrive."""
+
 FRESH_SECONDS = 60.0
 
 
@@ -32,6 +35,7 @@ class SourceState:
         self._trouble = Recurring()
         self._polled_at = time.monotonic()
         self.joined = False
+        self.unreachable = False
         self.detail = "connecting"
 
     def polled(self) -> None:
@@ -45,11 +49,12 @@ class SourceState:
     def well(self) -> None:
         """Records or assignments arrive: whatever was wrong is mended."""
         if self.detail:
-            self.detail = ""
+            self.detail, self.unreachable = "", False
             self._trouble.over("%s: reading again.", self._name)
 
     def error(self, error: KafkaError) -> None:
         """The client reports an error; it goes on by itself unless it is fatal."""
+        self.unreachable = error.code() in _UNREACHABLE
         advice = _ADVICE.get(error.code())
         self.detail = f"{advice} ({error.str()})" if advice else error.str()
         self._trouble.say("%s: %s", self._name, self.detail)

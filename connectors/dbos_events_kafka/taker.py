@@ -304,6 +304,8 @@ class Taker:
         if time.monotonic() < self._report_at or not self._assigned:
             return
         self._report_at = time.monotonic() + REPORT_SECONDS
+        if self._state.unreachable and self._topics.answers():
+            self._state.well()
         for topic, partitions in _by_topic(self._assigned - self._unpositioned).items():
             reports = [self._report_of(Place(topic, number)) for number in partitions]
             self._intake.report(self._topics.known_incarnation(topic), reports)

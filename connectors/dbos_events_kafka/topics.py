@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicCollection, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.admin._topic import TopicDescription
@@ -82,6 +82,14 @@ class Topics:
             )
         answers = self._client().list_offsets(dict.fromkeys(places, which), request_timeout=TIMEOUT)
         return {place.partition: future.result().offset for place, future in answers.items()}
+
+    def answers(self) -> bool:
+        """Whether the cluster answers at all."""
+        try:
+            self._client().list_topics(timeout=2.0)
+        except KafkaException:
+            return False
+        return True
 
     def _first(self, bounds: tuple[int, int], *, late: bool) -> tuple[int, str]:
         low, high = bounds

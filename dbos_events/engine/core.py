@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -79,6 +80,8 @@ class Core:
         )
         self._outage = Recurring()
         self.loop_inbox: LoopInbox
+        self.lease_end: float | None = None
+        """Until when, on the monotonic clock, nobody can have declared this process dead; None: no end."""
         self.announce: Callable[[str], object] = lambda _channel: None
         self.stepper: Callable[[Sequence[str]], object] | None = None
         """Set by the testing kit: does what is due next, for a caller who waits on these channels."""
@@ -95,6 +98,11 @@ class Core:
         if inbox is None:
             inbox = self._inboxes.setdefault(loop, LoopInbox(loop))
         return inbox
+
+    @property
+    def holds_lease(self) -> bool:
+        """Whether this process may start work: it renewed its lease in time."""
+        return self.lease_end is None or time.monotonic() < self.lease_end
 
     def next_write_id(self) -> int:
         """A number that this executor never uses twice."""

@@ -7,6 +7,7 @@ This is the only place, beside the drivers, where the two colours differ.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,8 +27,23 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+LEASE = "lease"
+"""Hub channel: this process has renewed its lease."""
+
 TASK_CANCELLED = asyncio.CancelledError
 """What a task sees that is cancelled; operations name it without importing asyncio."""
+
+
+@contextmanager
+def subscribed(core: Core, waker: ThreadWaker | LoopWaker, channels: Sequence[str]) -> Iterator[None]:
+    """Have `waker` woken by signals on `channels` within the block."""
+    for channel in channels:
+        core.hub.subscribe(channel, waker)
+    try:
+        yield
+    finally:
+        for channel in channels:
+            core.hub.unsubscribe(channel, waker)
 
 
 class Effect(Protocol):
@@ -117,6 +133,38 @@ class Settled:
                 await waker.wait()
 
 
+class Leased:
+    """Wait until this process has renewed its lease, or its run is stopped because it could not in time."""
+
+    __slots__ = ("run",)
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def block(self) -> None:
+        while not self._may_go_on():
+            waker = ThreadWaker()
+            with subscribed(self.run.core, waker, self._channels):
+                if not self._may_go_on():
+                    waker.wait(1.0)
+
+    async def suspend(self) -> None:
+        while not self._may_go_on():
+            waker = LoopWaker(self.run.core.inbox())
+            with subscribed(self.run.core, waker, self._channels):
+                if not self._may_go_on():
+                    await waker.wait(1.0)
+
+    def _may_go_on(self) -> bool:
+        self.run.enter()
+        self.run.core.refuse_when_stopped()
+        return self.run.core.holds_lease
+
+    @property
+    def _channels(self) -> tuple[str, ...]:
+        return LEASE, f"run:{self.run.id}"
+
+
 class Recorded:
     """Hand a write to the committer and go on when it is durable; gives its result."""
 
@@ -137,18 +185,12 @@ class Recorded:
     async def suspend(self) -> Result:
         waker = LoopWaker(self.core.inbox())
         ticket = self.core.committer.submit(self.write, self.run, waker)
-        await _shielded(waker)
+        while ticket.result is None:
+            # Cancelled or not: the write is under way already, so its result is what the caller sees.
+            with contextlib.suppress(asyncio.CancelledError):
+                await waker.wait()
         assert ticket.result is not None  # noqa: S101
         return ticket.result
-
-
-async def _shielded(waker: LoopWaker) -> None:
-    """Wait to the end even when the task is cancelled: the write is under way already."""
-    try:
-        await waker.wait()
-    except asyncio.CancelledError:
-        await waker.wait()
-        raise
 
 
 class Query:
@@ -179,17 +221,13 @@ class _Rest:
 
     @contextmanager
     def _subscribed(self, waker: ThreadWaker | LoopWaker, until: int | None, *more: str) -> Iterator[None]:
-        channels = [*self._channels, *more]
-        for channel in channels:
-            self.core.hub.subscribe(channel, waker)
-        forget = self.core.clock.alarm(until, waker.wake) if until is not None else None
-        try:
-            yield
-        finally:
-            for channel in channels:
-                self.core.hub.unsubscribe(channel, waker)
-            if forget is not None:
-                forget()
+        with subscribed(self.core, waker, (*self._channels, *more)):
+            forget = self.core.clock.alarm(until, waker.wake) if until is not None else None
+            try:
+                yield
+            finally:
+                if forget is not None:
+                    forget()
 
     def _rest(self, waker: ThreadWaker, seconds: float | None) -> bool:
         if self.run is None:
@@ -281,7 +319,7 @@ class Wait(_Rest):
     def block(self) -> Any:
         while True:
             waker = ThreadWaker()
-            with self._subscribed(waker, self._alarm_at(), STARVED):
+            with self._subscribed(waker, self._alarm_at(), *([] if self.run is None else [STARVED])):
                 found = self._found()
                 if found is None and self._looks():
                     found = self.core.ask(self.look)

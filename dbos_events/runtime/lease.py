@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from dbos_events.engine.core import Core
+from dbos_events.engine.effects import LEASE
 from dbos_events.errors import DBOSWorkflowConflictIDError
 from dbos_events.model.workflow import CANCELLED
 from dbos_events.runtime.service import Service
@@ -15,8 +16,8 @@ class LeaseService(Service):
     """Renews the lease four times within its length.
 
     When the database says that the executor is dead, `on_fenced` is called: all runs are dropped
-    and the process registers anew. A process that cannot renew its lease in time stops its runs
-    by itself, before anybody else may take them.
+    and the process registers anew. A process that cannot renew its lease in time starts nothing
+    more by itself, before anybody else may take its work: its durable operations wait.
     """
 
     name = "lease"
@@ -39,6 +40,9 @@ class LeaseService(Service):
             self._on_fenced()
             return None
         self.renewed_at = began
+        if not self._core.clock.manual:
+            self._core.lease_end = began + self._lease_seconds
+        self._core.hub.signal(LEASE)
         self._stop_what_was_taken(executor)
         return None
 

@@ -2,18 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from dbos_events.engine.effects import Effect, Flow, Settled
-from dbos_events.engine.replay import Recall
+from dbos_events.engine.effects import TASK_CANCELLED, Effect, Flow, Leased, Settled
+from dbos_events.engine.replay import CANCELLED_CALL, Recall
 
 if TYPE_CHECKING:
     from dbos_events.engine.run import Place, Run
     from dbos_events.storage.writes import Checkpoint
 
 
-def replayed(run: Run, place: Place, name: str, arguments: str | None) -> Flow[Checkpoint | None]:
+def deliver(run: Run, entry: Checkpoint) -> Any:
+    """Return what the call returned when it was recorded, or raise what it raised."""
+    codec = run.core.codecs.get(entry.codec or "json")
+    if entry.error is not None:
+        raise codec.decode_error(entry.error)
+    return None if entry.output is None else codec.decode(entry.output)
+
+
+def operation(
+    run: Run,
+    place: Place,
+    name: str,
+    arguments: str | None,
+    fresh: Callable[[], Flow[Any]],
+    recorded: Callable[[Run, Checkpoint], Any] = deliver,
+) -> Flow[Any]:
+    """One durable call: what was `recorded` for it, in its turn, or what `fresh` does and records now.
+
+    A call that is cancelled before it has recorded anything is recorded as cancelled: what is
+    recorded is what the user's code saw.
+    """
+    run.open_calls += 1
+    try:
+        entry = yield from _replayed(run, place, name, arguments)
+        if entry is None:
+            return (yield from fresh())
+    except TASK_CANCELLED:
+        record_cancelled(run, place, name, arguments)
+        raise
+    finally:
+        run.open_calls -= 1
+    return recorded(run, entry)
+
+
+def _replayed(run: Run, place: Place, name: str, arguments: str | None) -> Flow[Checkpoint | None]:
     """The recorded outcome of this call in its turn; None when it has to be done now.
 
     What the run handed over before is durable when this returns None (promise P5).
@@ -26,16 +60,23 @@ def replayed(run: Run, place: Place, name: str, arguments: str | None) -> Flow[C
             return entry
     if not run.is_settled():
         yield Settled(run)
+    if not run.core.holds_lease:
+        yield Leased(run)
     run.enter()
     return None
 
 
-def deliver(run: Run, entry: Checkpoint) -> Any:
-    """Return what the call returned when it was recorded, or raise what it raised."""
-    codec = run.core.codecs.get(entry.codec or "json")
-    if entry.error is not None:
-        raise codec.decode_error(entry.error)
-    return None if entry.output is None else codec.decode(entry.output)
+def record_cancelled(run: Run, place: Place, name: str, arguments: str | None) -> None:
+    """Note that the call was cancelled, unless history holds it already or the run may not write."""
+    known = run.history is not None and place.call in run.history.by_call
+    if known or run.unwinding or run.verdict is not None:
+        return
+    now = run.core.clock.now_ms()
+    run.hand_over(
+        run.checkpoint(
+            place, name, arguments=arguments, codec=CANCELLED_CALL, started_at=now, completed_at=now
+        )
+    )
 
 
 def counted(run: Run, flow: Flow[Any]) -> Generator[Effect, Any, Any]:

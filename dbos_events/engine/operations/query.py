@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.effects import Flow, Query
-from dbos_events.engine.operations.common import deliver, replayed
+from dbos_events.engine.operations.common import operation
 
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
@@ -15,11 +15,8 @@ if TYPE_CHECKING:
 
 def recorded_query(core: Core, run: Run, place: Place, name: str, work: Callable[[], Any]) -> Flow[Any]:
     """Do `work` (which may repeat after a crash) and record what it gave under `name`."""
-    run.open_calls += 1
-    try:
-        entry = yield from replayed(run, place, name, None)
-        if entry is not None:
-            return deliver(run, entry)
+
+    def fresh() -> Flow[Any]:
         started_at = core.clock.now_ms()
         value = yield Query(core, work)
         codec = core.codecs.default
@@ -33,5 +30,5 @@ def recorded_query(core: Core, run: Run, place: Place, name: str, work: Callable
         )
         run.hand_over(write)
         return value
-    finally:
-        run.open_calls -= 1
+
+    return operation(run, place, name, None, fresh)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.effects import Flow, Wait
-from dbos_events.engine.operations.common import deliver, replayed
+from dbos_events.engine.operations.common import operation
 from dbos_events.engine.run import Ending
 from dbos_events.storage.writes import Park
 
@@ -53,11 +53,8 @@ def child_result(
     core: Core, run: Run, place: Place, workflow_id: str, awaited: Run | None, poll: float
 ) -> Flow[Any]:
     """The result of a workflow for another workflow; recorded, so a replay gets it again."""
-    run.open_calls += 1
-    try:
-        entry = yield from replayed(run, place, NAME, None)
-        if entry is not None:
-            return deliver(run, entry)
+
+    def fresh() -> Flow[Any]:
         started_at = core.clock.now_ms()
         ending = yield from ending_of(core, workflow_id, awaited, run, poll)
         codec = core.codecs.default
@@ -72,8 +69,8 @@ def child_result(
             completed_at=core.clock.now_ms(),
         )
         run.hand_over(write)
-    finally:
-        run.open_calls -= 1
-    if ending.error is not None:
-        raise ending.error
-    return ending.value
+        if ending.error is not None:
+            raise ending.error
+        return ending.value
+
+    return operation(run, place, NAME, None, fresh)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dbos_events.engine.effects import Flow, Recorded, Wait
-from dbos_events.engine.operations.common import deliver, replayed
+from dbos_events.engine.effects import TASK_CANCELLED, Flow, Recorded, Wait
+from dbos_events.engine.operations.common import counted, operation, record_cancelled
+from dbos_events.engine.replay import Recall
+from dbos_events.engine.run import Place
 from dbos_events.storage.writes import Park
 
 if TYPE_CHECKING:
-    from dbos_events.engine.run import Place, Run
+    from dbos_events.engine.run import Run
 
 NAME = "DBOS.sleep"
 
@@ -19,20 +21,35 @@ def sleep(run: Run, place: Place, seconds: float) -> Flow[None]:
 
     A long sleep costs a row: the run leaves the process and comes back by replay.
     """
-    run.open_calls += 1
-    try:
-        entry = yield from replayed(run, place, NAME, None)
+
+    def begin() -> Flow[int]:
+        now = run.core.clock.now_ms()
+        wake_at = now + round(max(0.0, seconds) * 1000)
+        codec = run.core.codecs.default
+        write = run.checkpoint(
+            place, NAME, codec=codec.name, output=codec.encode(wake_at), started_at=now, completed_at=now
+        )
+        yield Recorded(run.core, write, run)
+        run.is_settled()
+        return wake_at
+
+    wake_at = yield from operation(run, place, NAME, None, begin)
+    yield from counted(run, _until(run, Place(f"{place.call}!", -place.number), int(wake_at)))
+
+
+def _until(run: Run, end: Place, wake_at: int) -> Flow[None]:
+    """Wait for the time. Where other branches run beside it, the end of a sleep has its turn in the
+    recorded order as every result has, else a sleep that lost a race would win it in a late replay.
+    """
+    entry = run.history.by_call.get(end.call) if run.history is not None else None
+    if run.history is not None:
+        yield Recall(run, entry)
         if entry is not None:
-            wake_at = int(deliver(run, entry))
-        else:
-            now = run.core.clock.now_ms()
-            wake_at = now + round(max(0.0, seconds) * 1000)
-            codec = run.core.codecs.default
-            write = run.checkpoint(
-                place, NAME, codec=codec.name, output=codec.encode(wake_at), started_at=now, completed_at=now
-            )
-            yield Recorded(run.core, write, run)
-            run.is_settled()
+            return
+    try:
         yield Wait(run.core, run, until=wake_at, park=Park(wake_at))
-    finally:
-        run.open_calls -= 1
+    except TASK_CANCELLED:
+        record_cancelled(run, end, NAME, None)
+        raise
+    if run.tasks is not None and not run.tasks.alone:
+        run.hand_over(run.checkpoint(end, NAME))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dbos_events.engine.effects import Flow, Recorded
-from dbos_events.engine.operations.common import replayed
+from dbos_events.engine.effects import Flow, Query, Recorded
+from dbos_events.engine.operations.common import operation
 from dbos_events.errors import DBOSConflictingWorkflowError
 from dbos_events.model.workflow import PENDING
 from dbos_events.serialization import fingerprint
-from dbos_events.storage.writes import Existing, Fenced, NewWorkflow, Refused, Result, Write
+from dbos_events.storage.writes import Checkpoint, Existing, Fenced, NewWorkflow, Refused, Result, Write
 
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
@@ -40,19 +40,20 @@ class Started:
 
 def start(core: Core, request: Start) -> Flow[Started]:
     """Start a workflow from outside of any; durable when it returns, at most one per id."""
-    new = _new(core, request, parent=None)
-    result = yield Recorded(core, Write(start=new))
-    return _started(core, request, result, parent=None)
+    while True:
+        result = yield Recorded(core, Write(start=_new(core, request, parent=None)))
+        if not isinstance(result, Fenced):
+            return _started(core, request, result, parent=None)
+        core.refuse_when_stopped()
+        # This process was declared dead; it is about to register anew, and nothing was written.
+        yield Query(core, lambda: core.stopped.wait(0.1))
 
 
 def start_child(core: Core, run: Run, place: Place, request: Start) -> Flow[Started]:
     """Start a workflow from within another; one write with the parent's checkpoint."""
-    run.open_calls += 1
-    try:
-        arguments = fingerprint(request.args, request.kwargs)
-        entry = yield from replayed(run, place, request.function.name, arguments)
-        if entry is not None:
-            return Started(entry.child_id or request.workflow_id)
+    arguments = fingerprint(request.args, request.kwargs)
+
+    def fresh() -> Flow[Started]:
         now = core.clock.now_ms()
         write = run.checkpoint(
             place,
@@ -65,8 +66,11 @@ def start_child(core: Core, run: Run, place: Place, request: Start) -> Flow[Star
         write.start = _new(core, request, parent=run)
         result = yield Recorded(core, write, run)
         return _started(core, request, result, parent=run)
-    finally:
-        run.open_calls -= 1
+
+    def again(_: Run, entry: Checkpoint) -> Started:
+        return Started(entry.child_id or request.workflow_id)
+
+    return operation(run, place, request.function.name, arguments, fresh, again)
 
 
 def _new(core: Core, request: Start, parent: Run | None) -> NewWorkflow:
@@ -91,10 +95,8 @@ def _new(core: Core, request: Start, parent: Run | None) -> NewWorkflow:
 def _started(core: Core, request: Start, result: Result, parent: Run | None) -> Started:
     if isinstance(result, Refused):
         raise result.error
-    if isinstance(result, Fenced):
-        if parent is not None:
-            parent.is_settled()  # raises what stopped the parent
-        core.refuse_when_stopped()
+    if isinstance(result, Fenced) and parent is not None:
+        parent.is_settled()  # raises what stopped the parent
     if isinstance(result, Existing):
         _same_function(request, result)
         return Started(result.workflow_id)

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.context import Scope
-from dbos_events.engine.effects import TASK_CANCELLED, Call, Flow, Pause
-from dbos_events.engine.operations.common import deliver, replayed
-from dbos_events.engine.replay import CANCELLED_CALL
+from dbos_events.engine.effects import Call, Flow, Pause
+from dbos_events.engine.operations.common import operation
 from dbos_events.errors import DBOSMaxStepRetriesExceeded
 from dbos_events.model.workflow import StepOptions, StepStatus
 from dbos_events.serialization import fingerprint
@@ -47,15 +46,8 @@ class StepCall:
         The checkpoint is handed over, not waited for: the run's next operation waits. The
         function is called at least once; its recorded outcome is one.
         """
-        self.run.open_calls += 1
-        try:
-            arguments = fingerprint(self.args, self.kwargs)
-            entry = yield from replayed(self.run, self.place, self.name, arguments)
-            if entry is not None:
-                return deliver(self.run, entry)
-            return (yield from self._call(arguments))
-        finally:
-            self.run.open_calls -= 1
+        arguments = fingerprint(self.args, self.kwargs)
+        return operation(self.run, self.place, self.name, arguments, lambda: self._call(arguments))
 
     def _call(self, arguments: str) -> Flow[Any]:
         started_at = self.run.core.clock.now_ms()
@@ -63,9 +55,6 @@ class StepCall:
             output = yield from self._attempts()
             codec = self.run.core.codecs.default
             text = None if output is None else codec.encode(output)
-        except TASK_CANCELLED:
-            self._record(arguments, started_at, codec=CANCELLED_CALL)
-            raise
         except Exception as error:
             codec = self.run.core.codecs.default
             self._record(arguments, started_at, codec=codec.name, error=codec.encode_error(error))
