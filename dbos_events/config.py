@@ -31,4 +31,5 @@ class DBOSConfig(TypedDict, total=False):
     park_after_seconds: float
     shutdown_timeout_seconds: float
     max_in_flight: int
+    tune_garbage_collector: bool
     kafka: Mapping[str, Any]

@@ -109,6 +109,7 @@ class DBOS(metaclass=_Context):
     resume_workflow = _DEFAULT.resume_workflow
     resume_workflow_async = _DEFAULT.resume_workflow_async
     resume_workflows = _DEFAULT.resume_workflows
+    resume_workflows_async = _DEFAULT.resume_workflows_async
 
 
 class Queue(AppQueue):

@@ -20,6 +20,7 @@ from dbos_events.runtime.intake.consumer import ConsumerIntake
 from dbos_events.runtime.intake.lanes import LaneService
 from dbos_events.runtime.lease import LeaseService
 from dbos_events.runtime.loops import BackgroundLoop
+from dbos_events.runtime.memory import tune_collector
 from dbos_events.runtime.notifier import NotifierService
 from dbos_events.runtime.queues import QueueService
 from dbos_events.runtime.recovery import RecoveryService
@@ -48,6 +49,8 @@ class Health:
 
 class Launched:
     """Everything that runs, in the order in which it is started; stopped in reverse."""
+
+    services: tuple[Service, ...]
 
     def __init__(
         self,
@@ -81,23 +84,16 @@ class Launched:
             executor=0,
             threads=settings.max_executor_threads,
             park_after=settings.park_after_seconds,
-            on_fenced=lambda: self.lease.wake(),
+            on_fenced=lambda: self.lease.wake(),  # noqa: PLW0108 - the lease service comes later
         )
         self.taken = Taken(self.core)
         self.lease = LeaseService(self.core, settings.lease_seconds, self._fenced)
-        self.recovery = RecoveryService(self.core, self.taken, settings.lease_seconds)
+        self.recovery = RecoveryService(self.core, self.taken, settings.lease_seconds, settings.executor_id)
         self.timers = TimerService(self.core, self.taken)
         self.queues = QueueService(self.core, self.taken, settings.max_in_flight)
         self.lanes = LaneService(self.core, self.taken)
         self.notifier = NotifierService(self.core, enabled=settings.use_listen_notify)
-        self.services: tuple[Service, ...] = (
-            self.lease,
-            self.recovery,
-            self.timers,
-            self.queues,
-            self.lanes,
-            self.notifier,
-        )
+        self.services = (self.lease, self.recovery, self.timers, self.queues, self.lanes, self.notifier)
         self.intakes: list[ConsumerIntake] = []
         self.sources: list[Source] = []
 
@@ -111,6 +107,8 @@ class Launched:
             verify(self.storage)
         self._register()
         self.storage.save_queues(self.settings.name, self._registry.queues)
+        if self.settings.tune_garbage_collector:
+            tune_collector()
         self._start_engine()
         if not self.core.clock.manual:  # then the test ticks them
             for service in self.services:
@@ -179,10 +177,12 @@ class Launched:
     # -- stopping -----------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Take nothing more in; what runs goes on."""
+        """Take nothing more up; what runs goes on."""
         self._draining = True
         for source in self.sources:
             source.pause()
+        for service in (self.queues, self.timers, self.recovery):
+            service.stop(2.0)
 
     def stop(self, wait_for_workflows: float) -> None:
         """End gracefully within the shutdown timeout; what has not finished goes on elsewhere."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tomllib
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -75,6 +76,9 @@ class Settings(BaseSettings):
     park_after_seconds: float = Field(2.0, ge=0.0, description="Waits longer than this leave memory.")
     shutdown_timeout_seconds: float = Field(20.0, ge=0.0, description="Bound of a graceful stop.")
     max_in_flight: int = Field(1000, ge=1, description="Workflows of queues that run here at once.")
+    tune_garbage_collector: bool = Field(
+        True, description="Let Python look for reference cycles less often than by default."
+    )
     kafka: dict[str, Any] = Field(
         default_factory=dict, description="Client settings for all consumers, dots or underscores."
     )
@@ -125,3 +129,5 @@ def read_settings(config: dict[str, Any]) -> Settings:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise ConfigurationError(f"The configuration is not usable. {problems}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"The settings file {named or DEFAULT_FILE} is not TOML: {error}.") from None

@@ -9,6 +9,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from dbos_events.connect import Intake, SourceHealth, logger
+from dbos_events.errors import ConfigurationError
 from dbos_events_kafka.buffers import Buffers, Place
 from dbos_events_kafka.records import record_of
 from dbos_events_kafka.settings import ConsumerSettings
@@ -21,6 +22,7 @@ BLOCKED_SECONDS = 1.0
 """A partition is paused when it has had no space for that long: pausing throws away what the
 client has fetched ahead, so short jams are waited out."""
 REVOKE_SECONDS = 5.0
+RECONNECT_SECONDS = 5.0
 
 
 class KafkaSource:
@@ -37,6 +39,7 @@ class KafkaSource:
         self._taker = Taker(intake, settings, self._buffers, self._commands, self._state)
         self._stopping = threading.Event()
         self._pausing = False
+        self._failed = False
         self._paused: set[Place] = set()
         self._full_since: dict[Place, float] = {}
         self._commit_at = 0.0
@@ -46,6 +49,7 @@ class KafkaSource:
     # -- the contract -------------------------------------------------------------------------
 
     def start(self) -> None:
+        self._consumer = self._connect()
         self._thread.start()
 
     def pause(self) -> None:
@@ -53,7 +57,8 @@ class KafkaSource:
 
     def stop(self, seconds: float) -> None:
         self._stopping.set()
-        self._thread.join(seconds)
+        if self._thread.is_alive():
+            self._thread.join(seconds)
 
     def health(self) -> SourceHealth:
         live = self._thread.is_alive() and self._taker.alive and self._state.is_polling
@@ -63,24 +68,41 @@ class KafkaSource:
     # -- the thread ---------------------------------------------------------------------------
 
     def _work(self) -> None:
-        self._consumer = self._connect()
         self._taker.start()
-        try:
-            while not self._stopping.is_set():
-                try:
-                    self._turn()
-                except KafkaException as error:
-                    self._state.error(error.args[0])
-                    self._stopping.wait(1.0)
-                except Exception:  # noqa: BLE001 - a defect must not end the membership
-                    logger.exception("%s: polling met an unexpected error and goes on.", self.name)
-                    self._stopping.wait(1.0)
-        finally:
+        while not self._stopping.is_set():
+            self._turn_until_done()
             self._leave()
+            if not self._stopping.wait(RECONNECT_SECONDS if self._failed else 0.0):
+                self._failed = False
+                self._consumer = self._connect()
+        self._taker.stop(REVOKE_SECONDS)
+
+    def _turn_until_done(self) -> None:
+        """Turn until the source is stopped, or its client has failed for good and must be replaced."""
+        while not self._stopping.is_set() and not self._failed:
+            try:
+                self._turn()
+            except KafkaException as error:
+                self._note_error(error.args[0])
+                self._stopping.wait(1.0)
+            except Exception:  # noqa: BLE001 - a defect must not end the membership
+                logger.exception("%s: polling met an unexpected error and goes on.", self.name)
+                self._stopping.wait(1.0)
+
+    def _note_error(self, error: KafkaError) -> None:
+        self._state.error(error)
+        if error.fatal():
+            logger.error("%s: the Kafka client has failed for good and is replaced: %s", self.name, error)
+            self._failed = True
 
     def _connect(self) -> Consumer:
         client: dict[str, Any] = {"error_cb": self._state.error, **self._settings.client}
-        consumer = Consumer(client, logger=logger)
+        try:
+            consumer = Consumer(client, logger=logger)
+        except KafkaException as error:
+            raise ConfigurationError(
+                f"Consumer {self.name!r}: the Kafka client refuses its settings: {error.args[0].str()}"
+            ) from error
         consumer.subscribe(
             list(self._options.topics),
             on_assign=self._on_assign,
@@ -124,11 +146,7 @@ class KafkaSource:
                 continue
             if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
                 astray.append(Place(message.topic() or "", message.partition() or 0))
-            self._state.error(error)
-            if error.fatal():
-                logger.error(
-                    "%s: the Kafka client has failed for good: %s. Restart the process.", self.name, error
-                )
+            self._note_error(error)
         if astray:
             self._taker.out_of_range(astray)
 
@@ -252,7 +270,9 @@ class KafkaSource:
             self._consumer.close()  # revokes, commits and leaves the group
         except Exception as error:  # noqa: BLE001 - the process ends anyway
             logger.warning("%s: leaving the group failed: %s", self.name, error)
-        self._taker.stop(REVOKE_SECONDS)
+        left = self._buffers.opened()
+        self._buffers.drop(left)
+        self._taker.lost(left)
 
 
 def _show(places: list[Place]) -> str:

@@ -25,7 +25,51 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Verbs(Session):
+class Changing(Session):
+    """The verbs that change other workflows."""
+
+    def cancel_workflow(self, workflow_id: str) -> None:
+        """Cancel a workflow that has not ended; it learns it at its next durable operation.
+
+        Raises:
+            DBOSNonExistentWorkflowError: There is none with that id.
+        """
+        self.cancel_workflows([workflow_id])
+
+    async def cancel_workflow_async(self, workflow_id: str) -> None:
+        """As `cancel_workflow`, without blocking the loop."""
+        await self.cancel_workflows_async([workflow_id])
+
+    def cancel_workflows(self, workflow_ids: Sequence[str]) -> None:
+        """Cancel several workflows in one transaction."""
+        refuse_on_loop("cancel_workflows")
+        drive(cancel_flow(self, list(workflow_ids)))
+
+    async def cancel_workflows_async(self, workflow_ids: Sequence[str]) -> None:
+        """As `cancel_workflows`, without blocking the loop."""
+        await drive_async(cancel_flow(self, list(workflow_ids)))
+
+    def resume_workflow(self, workflow_id: str) -> WorkflowHandle[Any]:
+        """Let a cancelled, crashed-out or unfinished workflow go on where its history ends."""
+        self.resume_workflows([workflow_id])
+        return WorkflowHandle(self, workflow_id)
+
+    async def resume_workflow_async(self, workflow_id: str) -> WorkflowHandleAsync[Any]:
+        """As `resume_workflow`, without blocking the loop."""
+        await self.resume_workflows_async([workflow_id])
+        return WorkflowHandleAsync(self, workflow_id)
+
+    def resume_workflows(self, workflow_ids: Sequence[str]) -> None:
+        """Resume several workflows in one transaction."""
+        refuse_on_loop("resume_workflows")
+        drive(resume_flow(self, list(workflow_ids)))
+
+    async def resume_workflows_async(self, workflow_ids: Sequence[str]) -> None:
+        """As `resume_workflows`, without blocking the loop."""
+        await drive_async(resume_flow(self, list(workflow_ids)))
+
+
+class Verbs(Changing):
     """What an App can be asked to do; within a workflow each verb is recorded and replayed."""
 
     # -- starting -----------------------------------------------------------------------------
@@ -156,44 +200,6 @@ class Verbs(Session):
     async def list_workflow_steps_async(self, workflow_id: str) -> list[StepInfo]:
         """As `list_workflow_steps`, without blocking the loop."""
         return await drive_async(steps_flow(self, workflow_id))
-
-    # -- changing -----------------------------------------------------------------------------
-
-    def cancel_workflow(self, workflow_id: str) -> None:
-        """Cancel a workflow that has not ended; it learns it at its next durable operation.
-
-        Raises:
-            DBOSNonExistentWorkflowError: There is none with that id.
-        """
-        self.cancel_workflows([workflow_id])
-
-    async def cancel_workflow_async(self, workflow_id: str) -> None:
-        """As `cancel_workflow`, without blocking the loop."""
-        await self.cancel_workflows_async([workflow_id])
-
-    def cancel_workflows(self, workflow_ids: Sequence[str]) -> None:
-        """Cancel several workflows in one transaction."""
-        refuse_on_loop("cancel_workflows")
-        drive(cancel_flow(self, list(workflow_ids)))
-
-    async def cancel_workflows_async(self, workflow_ids: Sequence[str]) -> None:
-        """As `cancel_workflows`, without blocking the loop."""
-        await drive_async(cancel_flow(self, list(workflow_ids)))
-
-    def resume_workflow(self, workflow_id: str) -> WorkflowHandle[Any]:
-        """Let a cancelled, crashed-out or unfinished workflow go on where its history ends."""
-        self.resume_workflows([workflow_id])
-        return WorkflowHandle(self, workflow_id)
-
-    async def resume_workflow_async(self, workflow_id: str) -> WorkflowHandleAsync[Any]:
-        """As `resume_workflow`, without blocking the loop."""
-        await drive_async(resume_flow(self, [workflow_id]))
-        return WorkflowHandleAsync(self, workflow_id)
-
-    def resume_workflows(self, workflow_ids: Sequence[str]) -> None:
-        """Resume several workflows in one transaction."""
-        refuse_on_loop("resume_workflows")
-        drive(resume_flow(self, list(workflow_ids)))
 
 
 def _branch(verb: str) -> Scope | None:

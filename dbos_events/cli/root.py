@@ -15,15 +15,25 @@ from dbos_events.errors import DBOSException
 
 
 class Root(TyperGroup):
-    """Turns an error of ours into one line on standard error and exit code 1."""
+    """Turns an error into one line on standard error and exit code 1; `--debug` shows its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except DBOSException as error:
-            if ctx.meta.get(DEBUG):
+        except (typer.Exit, typer.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            if ctx.meta.get(DEBUG) or hasattr(
+                error, "exit_code"
+            ):  # the latter are of the command line itself
                 raise
-            fail(error.message)
+            fail(error.message if isinstance(error, DBOSException) else _unexpected(error))
+
+
+def _unexpected(error: Exception) -> str:
+    """What a driver says comes with the statement, which tells users nothing."""
+    cause = getattr(error, "orig", None) or error
+    return f"{type(cause).__name__}: {cause} (--debug shows where)"
 
 
 app = typer.Typer(

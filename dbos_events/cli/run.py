@@ -89,7 +89,8 @@ def run_command(  # noqa: PLR0913 - one argument per option
     When the database does not answer, the service waits for it. SIGTERM and SIGINT stop it gracefully: it
     answers not ready, takes nothing more in, lets what runs finish for at most shutdown_timeout_seconds,
     writes what is durable, releases its lease and leaves its groups. What has not finished then goes on in
-    another process. A second signal stops it at once; nothing is lost, but others notice later.
+    another process. A second signal, half a second later or more, stops it at once;
+    nothing is lost, but others notice later.
 
     The log goes to standard output: on a terminal for people, else one JSON object a line with the keys
     time, level, logger, message and extra.

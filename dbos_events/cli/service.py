@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -32,6 +33,8 @@ LONGEST_PAUSE = 5.0
 LAUNCH_STOP_SECONDS = 5.0
 """How long a launch that is under way may take to notice that it is not wanted any more."""
 EXIT_SECONDS = 5.0
+REPEAT_SECONDS = 0.5
+"""Within that time a signal is the first one again: `timeout` and some shells send each of them twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class ConsumerService:
         # A SimpleQueue may be written to from a signal handler, unlike an Event.
         self._happenings: SimpleQueue[signal.Signals | BaseException | None] = SimpleQueue()
         self._unwanted = threading.Event()
-        self._signalled = False
+        self._signalled_at: float | None = None
 
     def run(self) -> None:
         """Run until a signal comes, then stop gracefully; a second signal ends the process at once.
@@ -94,10 +97,13 @@ class ConsumerService:
     # -- signals ------------------------------------------------------------------------------
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if self._signalled:
+        now = time.monotonic()
+        if self._signalled_at is not None:
+            if now - self._signalled_at < REPEAT_SECONDS:
+                return
             os.write(2, b"dbos-events: stopped at once by a second signal\n")
             os._exit(128 + number)
-        self._signalled = True
+        self._signalled_at = now
         if self._importing:
             raise _StopRequested
         self._happenings.put(signal.Signals(number))
@@ -227,7 +233,7 @@ def _announce(app: App) -> None:
         core.version,
         core.executor,
         launched.label,
-        redact(settings.database_url),
+        redact(settings.database_url.partition("?")[0]),
         extra={
             "application": settings.name,
             "version": core.version,

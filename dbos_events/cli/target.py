@@ -116,7 +116,7 @@ def _named(module: ModuleType, attribute: str, place: str) -> App:
         return default_app()
     if isinstance(found, App):
         return found
-    what = "nothing" if found is None else f"a {type(found).__name__}"
+    what = "nothing" if found is None else f"of type {type(found).__name__}"
     raise TargetError(f"{place}:{attribute} is {what}, not an App of dbos_events.{_hint(module, place)}")
 
 

@@ -40,6 +40,7 @@ class Control:
                 completed_at_epoch_ms=entry.completed_at,
             )
             for entry in self._storage.list_steps(workflow_id)
+            if entry.step > 0
         ]
 
     def cancel(self, workflow_ids: Sequence[str]) -> list[str]:
@@ -70,7 +71,7 @@ class Control:
             name=row["name"],
             class_name=row["class_name"],
             config_name=row["config_name"],
-            input=self._value(row.get("input_codec"), row.get("input")),
+            input=self._input(row.get("input_codec"), row.get("input")),
             output=self._value(row.get("result_codec"), row.get("output")),
             error=error,
             created_at=row["created_at"],
@@ -93,6 +94,12 @@ class Control:
             recovery_attempts=row["crashes"],
             generation=row["generation"],
             wake_at=row["wake_at"],
+        )
+
+    def _input(self, codec: str | None, text: str | None) -> Any:
+        value = self._value(codec, text)
+        return (
+            {**value, "args": tuple(value["args"])} if isinstance(value, dict) and "args" in value else value
         )
 
     def _value(self, codec: str | None, text: str | None) -> Any:

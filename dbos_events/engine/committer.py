@@ -56,7 +56,7 @@ class Committer:
         write_batch: Writes a batch under this executor's fence and answers in order. It raises
             `StorageUnavailable` (the whole batch is tried again), `BadWrite` (something in it is
             refused) or `ExecutorFenced`.
-        on_fenced: Called once when the executor turns out to be dead.
+        on_fenced: Called when the executor turns out to be dead; quick, and never fails.
     """
 
     def __init__(
@@ -152,7 +152,9 @@ class Committer:
         except BadWrite as error:
             self._isolate(tickets, error)
             return
-        except (ExecutorFenced, _Interrupted):
+        except _Interrupted:
+            results = [Fenced(None)] * len(tickets)
+        except ExecutorFenced:
             self._on_fenced()
             results = [Fenced(None)] * len(tickets)
         except Exception as error:  # noqa: BLE001 - a defect must not leave its workflows waiting for ever

@@ -9,41 +9,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from dbos_events.engine.context import CURRENT, Scope
-from dbos_events.engine.pool import STARVED
-from dbos_events.engine.run import Unwind
-from dbos_events.engine.tasks import DurableWait
 from dbos_events.engine.waking import LoopWaker, ThreadWaker
-from dbos_events.errors import DBOSStepTimeoutError
+from dbos_events.errors import DBOSException, DBOSStepTimeoutError
 
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
     from dbos_events.engine.run import Run
-    from dbos_events.storage.writes import Park, Result, Write
+    from dbos_events.storage.writes import Result, Write
 
 R = TypeVar("R")
 
-LEASE = "lease"
-"""Hub channel: this process has renewed its lease."""
-
 TASK_CANCELLED = asyncio.CancelledError
 """What a task sees that is cancelled; operations name it without importing asyncio."""
-
-
-@contextmanager
-def subscribed(core: Core, waker: ThreadWaker | LoopWaker, channels: Sequence[str]) -> Iterator[None]:
-    """Have `waker` woken by signals on `channels` within the block."""
-    for channel in channels:
-        core.hub.subscribe(channel, waker)
-    try:
-        yield
-    finally:
-        for channel in channels:
-            core.hub.unsubscribe(channel, waker)
 
 
 class Effect(Protocol):
@@ -86,6 +68,8 @@ class Call:
         token = CURRENT.set(self.scope)
         try:
             return self.function(*self.args, **self.kwargs)
+        except SystemExit as error:
+            raise self._exits(error) from error
         finally:
             CURRENT.reset(token)
 
@@ -93,13 +77,19 @@ class Call:
         token = CURRENT.set(self.scope)
         try:
             value = self.function(*self.args, **self.kwargs)
-            if not inspect.isawaitable(value):
+            if type(value) is not CoroutineType and not inspect.isawaitable(value):
                 return value
             if self.timeout is None:
                 return await value
             return await self._bounded(value, self.timeout)
+        except SystemExit as error:
+            raise self._exits(error) from error
         finally:
             CURRENT.reset(token)
+
+    def _exits(self, error: SystemExit) -> DBOSException:
+        """In a thread it would end nothing, in a task the event loop: so it is an error like others."""
+        return DBOSException(f"{self.name or 'The workflow'} called sys.exit({error.code!r}).")
 
     async def _bounded(self, awaitable: Any, seconds: float) -> Any:
         bound = asyncio.timeout(seconds)
@@ -131,38 +121,6 @@ class Settled:
             waker = LoopWaker(self.run.core.inbox())
             if self.run.wake_when_settled(waker):
                 await waker.wait()
-
-
-class Leased:
-    """Wait until this process has renewed its lease, or its run is stopped because it could not in time."""
-
-    __slots__ = ("run",)
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-
-    def block(self) -> None:
-        while not self._may_go_on():
-            waker = ThreadWaker()
-            with subscribed(self.run.core, waker, self._channels):
-                if not self._may_go_on():
-                    waker.wait(1.0)
-
-    async def suspend(self) -> None:
-        while not self._may_go_on():
-            waker = LoopWaker(self.run.core.inbox())
-            with subscribed(self.run.core, waker, self._channels):
-                if not self._may_go_on():
-                    await waker.wait(1.0)
-
-    def _may_go_on(self) -> bool:
-        self.run.enter()
-        self.run.core.refuse_when_stopped()
-        return self.run.core.holds_lease
-
-    @property
-    def _channels(self) -> tuple[str, ...]:
-        return LEASE, f"run:{self.run.id}"
 
 
 class Recorded:
@@ -208,190 +166,6 @@ class Query:
     async def suspend(self) -> Any:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.core.readers, self.core.ask, self.work)
-
-
-class _Rest:
-    """What all waits share: they are woken by signals, by a timer, or by a test that moves the time."""
-
-    def __init__(self, core: Core, run: Run | None, channel: str = "") -> None:
-        self.core = core
-        self.run = run
-        channels = [channel, f"run:{run.id}" if run else ""]
-        self._channels = [name for name in channels if name]
-
-    @contextmanager
-    def _subscribed(self, waker: ThreadWaker | LoopWaker, until: int | None, *more: str) -> Iterator[None]:
-        with subscribed(self.core, waker, (*self._channels, *more)):
-            forget = self.core.clock.alarm(until, waker.wake) if until is not None else None
-            try:
-                yield
-            finally:
-                if forget is not None:
-                    forget()
-
-    def _rest(self, waker: ThreadWaker, seconds: float | None) -> bool:
-        if self.run is None:
-            return waker.wait(seconds)
-        self.run.resting = waker
-        try:
-            return waker.wait(seconds)
-        finally:
-            self.run.resting = None
-
-    @contextmanager
-    def _in_tree(self, waker: LoopWaker, park: Park | None) -> Iterator[None]:
-        """Let the run know that this task waits, and whether a row may do that in its stead."""
-        tree = self.run.tasks if self.run is not None else None
-        task = asyncio.current_task()
-        if tree is None or task is None:
-            yield
-            return
-        tree.waits[task] = DurableWait(waker, park)
-        if park is not None:
-            tree.consider_parking()
-        try:
-            yield
-        finally:
-            tree.waits.pop(task, None)
-
-
-class Pause(_Rest):
-    """Let time pass that nobody records (between two attempts of a step); ends early when the run is stopped."""
-
-    def __init__(self, core: Core, run: Run, seconds: float) -> None:
-        super().__init__(core, run)
-        self._until = core.clock.now_ms() + round(seconds * 1000)
-
-    def block(self) -> None:
-        while (seconds := self._left()) > 0:
-            waker = ThreadWaker()
-            with self._subscribed(waker, self._until):
-                if self._left() > 0:
-                    self._rest(waker, None if self.core.clock.manual else seconds)
-
-    async def suspend(self) -> None:
-        while (seconds := self._left()) > 0:
-            waker = LoopWaker(self.core.inbox())
-            with self._subscribed(waker, self._until), self._in_tree(waker, None):
-                if self._left() > 0:
-                    await waker.wait(None if self.core.clock.manual else seconds)
-
-    def _left(self) -> float:
-        assert self.run is not None  # noqa: S101
-        self.run.enter()
-        self.core.refuse_when_stopped()
-        return (self._until - self.core.clock.now_ms()) / 1000
-
-
-class Wait(_Rest):
-    """Wait until something is found or a time has come; gives what was found, or None.
-
-    `peek` looks in memory, `look` in the database; both are asked after subscribing to `channel`,
-    so that no wake-up is lost. `is_here` says that memory is enough: what is waited for runs in
-    this process, so the database is asked only now and then. A wait that may be long lets the run
-    be parked as `park`.
-    """
-
-    def __init__(  # noqa: PLR0913 - the ways to wait
-        self,
-        core: Core,
-        run: Run | None,
-        *,
-        park: Park,
-        until: int | None = None,
-        channel: str = "",
-        peek: Callable[[], Any] = lambda: None,
-        look: Callable[[], Any] | None = None,
-        is_here: Callable[[], bool] = lambda: False,
-        poll: float = 1.0,
-    ) -> None:
-        super().__init__(core, run, channel)
-        self.park = park
-        self.until = until
-        self.peek = peek
-        self.look = look
-        self.is_here = is_here
-        self.poll = poll
-        self._timed_out = False
-        self._patient_until = core.clock.now_ms() + round(core.park_after * 1000)
-        self._since = core.clock.monotonic()
-
-    def block(self) -> Any:
-        while True:
-            waker = ThreadWaker()
-            with self._subscribed(waker, self._alarm_at(), *([] if self.run is None else [STARVED])):
-                found = self._found()
-                if found is None and self._looks():
-                    found = self.core.ask(self.look)
-                if found is not None or self._is_over():
-                    return found
-                if self.run is not None and self._may_park(starved=self.core.pool.starved):
-                    self.run.park = self.park
-                    self.run.unwinding = True
-                    raise Unwind
-                if not self._moved_time():
-                    self._timed_out = not self._rest(waker, self._seconds())
-
-    async def suspend(self) -> Any:
-        while True:
-            waker = LoopWaker(self.core.inbox())
-            with self._subscribed(waker, self._alarm_at()):
-                found = self._found()
-                if found is None and self._looks():
-                    found = await Query(self.core, self.look).suspend()
-                if found is not None or self._is_over():
-                    return found
-                if self._is_driven() and await asyncio.to_thread(self._moved_time):
-                    continue
-                park = self.park if self._may_park(starved=False) else None
-                with self._in_tree(waker, park):
-                    self._timed_out = not await waker.wait(self._seconds())
-
-    def _looks(self) -> bool:
-        return self.look is not None and (self._timed_out or not self.is_here())
-
-    def _found(self) -> Any:
-        if self.run is not None:
-            self.run.enter()
-        self.core.refuse_when_stopped()
-        return self.peek()
-
-    def _is_over(self) -> bool:
-        return self.until is not None and self.core.clock.now_ms() >= self.until
-
-    def _is_driven(self) -> bool:
-        """Whether a test waits here, and nobody but itself moves things on."""
-        return self.run is None and self.core.stepper is not None
-
-    def _moved_time(self) -> bool:
-        if self.run is not None or self.core.stepper is None:
-            return False
-        self.core.stepper(self._channels)
-        return True
-
-    def _may_park(self, *, starved: bool) -> bool:
-        patience = self.core.park_after
-        if self.until is not None:
-            return starved or self.until - self.core.clock.now_ms() > patience * 1000
-        return starved or self.core.clock.monotonic() - self._since >= patience
-
-    def _alarm_at(self) -> int | None:
-        """When a test's clock should wake this."""
-        return self._patient_until if self.until is None and self.run is not None else self.until
-
-    def _seconds(self) -> float | None:
-        """How long to wait before looking again; None: until woken."""
-        if self.core.clock.manual:
-            return None
-        bounds: list[float] = []
-        if self.until is not None:
-            bounds.append((self.until - self.core.clock.now_ms()) / 1000)
-        if self.look is not None:
-            bounds.append(self.poll)
-        if self.until is None and self.run is not None:
-            patience = self.core.park_after - (self.core.clock.monotonic() - self._since)
-            bounds.append(max(0.001, patience))
-        return min(bounds, default=None)
 
 
 class Reap:

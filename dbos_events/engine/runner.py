@@ -89,6 +89,8 @@ class Runner:
             self.leave(run, Ending("lost", error=run.verdict))
             return
         self.leave(run, run.proposed or LOST)
+        if write.park is not None or run.parent_id is not None:
+            self._core.hub.signal("timers")
 
     def leave(self, run: Run, ending: Ending) -> None:
         """Forget `run` and tell all who wait for it."""
@@ -131,32 +133,37 @@ def execute(run: Run) -> Flow[None]:
 
 def _closing_write(run: Run) -> Flow[Write | None]:
     """The write that ends this run, or None when it may not write any more."""
-    scope = Scope(run)
-    CURRENT.set(scope)
-    error: Exception | None = None
-    output = None
-    try:
-        output = yield Call(scope, run.function.function, run.args, run.kwargs)
-    except (Unwind, DBOSWorkflowConflictIDError, DBOSWorkflowCancelledError) as unwound:
-        if run.verdict is None and not run.unwinding and isinstance(unwound, DBOSWorkflowCancelledError):
-            error = DBOSException(str(unwound))
-    except TASK_CANCELLED:
-        if not run.unwinding and run.verdict is None:
-            raise  # the loop is being closed: recovery takes the workflow up
-    except Exception as raised:  # noqa: BLE001 - the workflow's own error
-        error = raised
+    output, error = yield from _returned_or_raised(run)
+    if run.tasks is not None and run.tasks.is_cancelled:
+        return None  # the loop is being closed: recovery takes the workflow up
     if run.tasks is not None and not run.tasks.alone:
         yield Reap(run)
     if isinstance(run.verdict, (DBOSWorkflowConflictIDError, DBOSWorkflowCancelledError)):
         return None
     if run.unwinding:
         run.proposed = PARKED
-        park = run.park or Park(run.core.clock.now_ms())
-        park.queue = run.queue
-        return Write(run.id, run.take, run.generation, park=park)
+        return Write(run.id, run.take, run.generation, park=run.park or Park(run.core.clock.now_ms()))
     if isinstance(run.verdict, Exception):
         error = run.verdict
     return failure(run, error) if error is not None else _success(run, output)
+
+
+def _returned_or_raised(run: Run) -> Flow[tuple[object, Exception | None]]:
+    scope = Scope(run)
+    CURRENT.set(scope)
+    if run.verdict is not None:  # its input cannot be read
+        return None, None
+    try:
+        return (yield Call(scope, run.function.function, run.args, run.kwargs)), None
+    except (Unwind, DBOSWorkflowConflictIDError):
+        return None, None  # the run itself knows why
+    except DBOSWorkflowCancelledError as unwound:
+        return None, DBOSException(str(unwound))
+    except TASK_CANCELLED:
+        awaited = "The workflow ended with CancelledError: it awaited a task that was cancelled."
+        return None, DBOSException(awaited)
+    except Exception as error:  # noqa: BLE001 - the workflow's own error
+        return None, error
 
 
 def _success(run: Run, output: object) -> Write:

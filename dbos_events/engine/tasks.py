@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from dbos_events.engine.waking import LoopWaker
 
 
+CANCEL_AGAIN_SECONDS = 0.05
+
+
 class DurableWait:
     """One durable wait of a task; `park` where it may be given up for a row in the database."""
 
@@ -47,6 +50,11 @@ class TaskTree:
         """Whether the workflow function itself is the only task."""
         return not self.others
 
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether somebody asked the workflow function's own task to end."""
+        return self.main.cancelling() > 0
+
     def add(self, task: asyncio.Task[Any]) -> None:
         self.others.add(task)
         task.add_done_callback(self._forget)
@@ -60,10 +68,13 @@ class TaskTree:
         """Look again, once the loop has run what is ready, whether the run can be parked."""
         if not self._considering:
             self._considering = True
-            self.main.get_loop().call_soon(self._park_if_all_wait)
+            self._run.core.inbox().consider_parking(self._park_if_all_wait)
 
-    def _park_if_all_wait(self) -> None:
+    def _park_if_all_wait(self, timed: frozenset[asyncio.Task[Any]]) -> None:
+        """Park, unless something else may go on: also a timeout, which a row would not know."""
         self._considering = False
+        if self.main in timed or not timed.isdisjoint(self.others):
+            return
         run = self._run
         parks = [wait.park for wait in self.waits.values() if wait.park is not None]
         if run.unwinding or len(parks) < len(self.waits) or not self.all_wait():
@@ -95,18 +106,21 @@ class TaskTree:
         if task.done() or task in self.waits:
             return True
         waited = getattr(task, "_fut_waiter", None)
-        if waited is None:
+        if waited is None or waited.done():  # it runs soon
             return False
         children = getattr(waited, "_children", None) or [waited]
         return all(child is self.main or child in self.others or child.done() for child in children)
 
     async def close(self, seconds: float) -> None:
         """Cancel what still runs and wait for it, at most `seconds`."""
-        left = [task for task in self.others if not task.done()]
-        for task in left:
-            task.cancel()
-        if left:
-            await asyncio.wait(left, timeout=seconds)
+        end = asyncio.get_running_loop().time() + seconds
+        while left := [task for task in self.others if not task.done()]:
+            # Again and again: a write that is under way is finished first, and its task goes on.
+            for task in left:
+                task.cancel()
+            done, _ = await asyncio.wait(left, timeout=CANCEL_AGAIN_SECONDS)
+            if not done and asyncio.get_running_loop().time() >= end:
+                return
 
 
 def earliest(parks: list[Park]) -> Park:

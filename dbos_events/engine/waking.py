@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 
 class Waker(Protocol):
@@ -48,6 +48,8 @@ class LoopInbox:
         self._pending: deque[Callable[[], object]] = deque()
         self._lock = threading.Lock()
         self._awake = False
+        self.parking: list[Callable[[frozenset[asyncio.Task[Any]]], object]] = []
+        """Who wants to know, once the loop has run what is ready, which tasks stand under a timeout."""
 
     def post(self, callback: Callable[[], object]) -> None:
         """Have `callback` run on the loop; dropped when the loop is closed."""
@@ -61,12 +63,36 @@ class LoopInbox:
         except RuntimeError:  # the loop is closed: nobody is left to wake
             self._pending.clear()
 
+    def consider_parking(self, ask: Callable[[frozenset[asyncio.Task[Any]]], object]) -> None:
+        """Have `ask` called soon with the tasks that a running timeout will cancel; one look for many who ask."""
+        self.parking.append(ask)
+        if len(self.parking) == 1:
+            self.loop.call_soon(self._tell_timeouts)
+
+    def _tell_timeouts(self) -> None:
+        asking, self.parking = self.parking, []
+        timed = frozenset(_tasks_with_timeout(self.loop))
+        for ask in asking:
+            ask(timed)
+
     def _drain(self) -> None:
         with self._lock:
             callbacks, self._pending = self._pending, deque()
             self._awake = False
         for callback in callbacks:
             callback()
+
+
+def _tasks_with_timeout(loop: asyncio.AbstractEventLoop) -> Iterator[asyncio.Task[Any]]:
+    """The tasks inside `asyncio.timeout`, or an anyio cancel scope with a deadline; nobody but the timers knows.
+
+    A loop that hides its timers (uvloop) tells of none.
+    """
+    for handle in getattr(loop, "_scheduled", ()):
+        owner = getattr(getattr(handle, "_callback", None), "__self__", None)
+        task = getattr(owner, "_task", None) or getattr(owner, "_host_task", None)
+        if isinstance(task, asyncio.Task) and not handle.cancelled():
+            yield task
 
 
 class LoopWaker:

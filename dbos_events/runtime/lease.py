@@ -6,10 +6,13 @@ import time
 from collections.abc import Callable
 
 from dbos_events.engine.core import Core
-from dbos_events.engine.effects import LEASE
+from dbos_events.engine.waits import LEASE
 from dbos_events.errors import DBOSWorkflowConflictIDError
 from dbos_events.model.workflow import CANCELLED
 from dbos_events.runtime.service import Service
+
+HEARTBEATS = 4
+"""Heartbeats within the length of a lease."""
 
 
 class LeaseService(Service):
@@ -23,7 +26,7 @@ class LeaseService(Service):
     name = "lease"
 
     def __init__(self, core: Core, lease_seconds: float, on_fenced: Callable[[], object]) -> None:
-        super().__init__(interval=lease_seconds / 4)
+        super().__init__(interval=lease_seconds / HEARTBEATS)
         self._core = core
         self._lease_seconds = lease_seconds
         self._on_fenced = on_fenced

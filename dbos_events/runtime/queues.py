@@ -52,7 +52,9 @@ class QueueService(Service):
         if room <= 0:
             return False
         core = self._core
-        rows = core.storage.claim(core.executor, core.application, name, limits, core.registry.names(), room)
+        rows = core.storage.claim(
+            core.executor, core.application, core.version, name, limits, core.registry.names(), room
+        )
         with self._lock:
             self._running[name] = self._running.get(name, 0) + len(rows)
         self._taken.start(rows, host=self)
@@ -63,7 +65,9 @@ class QueueService(Service):
         if room <= 0:
             return False
         core = self._core
-        rows = core.storage.claim_resumed(core.executor, core.application, core.registry.names(), room)
+        rows = core.storage.claim_resumed(
+            core.executor, core.application, core.version, core.registry.names(), room
+        )
         with self._lock:
             self._running[""] = self._running.get("", 0) + len(rows)
         self._taken.start(rows, host=self)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from dbos_events.engine.core import Core
 from dbos_events.runtime.identity import ProcessIdentity, still_exists, this_process
+from dbos_events.runtime.lease import HEARTBEATS
 from dbos_events.runtime.service import Service
 from dbos_events.runtime.taken import Taken
 from dbos_events.storage.rows import ExecutorRow
-from dbos_events.telemetry.log import logger
+from dbos_events.telemetry.log import Recurring, logger
 
 BATCH = 200
 
@@ -29,16 +30,18 @@ class RecoveryService(Service):
     Dead means that the lease is over by the database's clock *and* that the heartbeat has not moved
     for one whole lease on our own clock: after an outage or a suspended laptop nobody is declared
     dead by the first process that is back. A process of this very host that does not exist any more
-    is dead at once.
+    is dead at once, and a silent one that had this process's own explicit executor_id after two heartbeats.
     """
 
     name = "recovery"
 
-    def __init__(self, core: Core, taken: Taken, lease_seconds: float) -> None:
+    def __init__(self, core: Core, taken: Taken, lease_seconds: float, explicit_label: str | None) -> None:
         super().__init__(interval=min(1.0, lease_seconds / 4))
         self._core = core
         self._taken = taken
         self._lease_seconds = lease_seconds
+        self._explicit_label = explicit_label
+        self._twins = Recurring()
         self._here = this_process()
         self._watched: dict[int, _Watched] = {}
 
@@ -62,9 +65,19 @@ class RecoveryService(Service):
             return "its process does not exist any more"
         now = time.monotonic()
         watched = self._watched.get(row.id)
+        succeeds = row.explicit and row.label == self._explicit_label and row.id < self._core.executor
         if watched is None or watched.heartbeat != row.heartbeat:
             self._watched[row.id] = _Watched(row.heartbeat, now)
+            if succeeds and watched is not None:
+                self._twins.say(
+                    "Two live processes have the executor_id %r: this one and executor %s. Nothing is taken from the "
+                    "other; give each process an executor_id of its own, or none.",
+                    row.label,
+                    row.id,
+                )
             return None
+        if succeeds and now - watched.since >= self._lease_seconds / HEARTBEATS * 2:
+            return "this process has succeeded to its executor_id"
         if row.lease_over and now - watched.since >= self._lease_seconds:
             return f"no heartbeat for {now - watched.since:.0f} s"
         return None

@@ -134,13 +134,14 @@ class Database:
             with self._writer:
                 return self._transact(work)
         except exc.SQLAlchemyError as error:
-            raise self._translate(error) from error
+            raise self.translate(error) from error
 
     def _transact(self, work: Callable[[Tx], R]) -> R:
         with self.engine.begin() as connection:
             return work(Tx(self, connection))
 
-    def _translate(self, error: exc.SQLAlchemyError) -> StorageError:
+    def translate(self, error: exc.SQLAlchemyError) -> StorageError:
+        """What a driver's error means to the caller; passwords are left out."""
         cause = getattr(error, "orig", None) or error
         text = redact(f"{type(cause).__name__}: {cause}").strip()
         if isinstance(error, exc.TimeoutError):

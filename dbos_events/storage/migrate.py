@@ -16,7 +16,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from dbos_events.errors import ConfigurationError, MigrationRequired, StorageUnavailable
+from dbos_events.errors import ConfigurationError, MigrationRequired
 from dbos_events.storage.sqldatabase import SqlStorage
 
 REVISION = "0001"
@@ -61,8 +61,8 @@ def read_state(storage: SqlStorage) -> SchemaState:
     try:
         with storage.database.engine.connect() as connection:
             return _state(connection, schema)
-    except exc.OperationalError as error:
-        raise StorageUnavailable(f"The database cannot be reached: {error.orig}") from error
+    except exc.SQLAlchemyError as error:
+        raise storage.database.translate(error) from error
 
 
 def verify(storage: SqlStorage) -> SchemaState:
@@ -92,10 +92,9 @@ def migrate(storage: SqlStorage) -> SchemaState:
     try:
         with storage.database.engine.begin() as connection:
             _migrate(connection, storage.database.schema or None)
-    except exc.OperationalError as error:
-        raise StorageUnavailable(
-            f"The schema could not be migrated, another process may hold the migration lock: {error.orig}"
-        ) from error
+    except exc.SQLAlchemyError as error:
+        reason = storage.database.translate(error)
+        raise type(reason)(f"The schema could not be migrated: {reason}") from error
     return verify(storage)
 
 

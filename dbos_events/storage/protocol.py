@@ -82,15 +82,19 @@ class Workflows(Protocol):
         ...
 
     def take_due(
-        self, executor: int, application: str, names: Sequence[str], count: int
+        self, executor: int, application: str, version: str, names: Sequence[str], count: int
     ) -> list[TakenWorkflow]:
-        """Take parked workflows whose time has come; those of a queue go back to it instead."""
+        """Take parked workflows whose time has come; those of a queue go back to it instead.
+
+        One of another version is left to a live process of that version, if there is one.
+        """
         ...
 
     def claim(
         self,
         executor: int,
         application: str,
+        version: str,
         queue: str,
         limits: QueueLimits,
         names: Sequence[str],
@@ -100,7 +104,7 @@ class Workflows(Protocol):
         ...
 
     def claim_resumed(
-        self, executor: int, application: str, names: Sequence[str], count: int
+        self, executor: int, application: str, version: str, names: Sequence[str], count: int
     ) -> list[TakenWorkflow]:
         """Take workflows that wait for any process: resumed ones, and woken ones without a queue."""
         ...

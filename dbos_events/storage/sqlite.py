@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -47,10 +48,14 @@ def open_sqlite(url: sa.URL, clock: Clock) -> SqliteStorage:
     """A storage in a SQLite file; the file is made when it is missing.
 
     Raises:
-        ConfigurationError: The URL names no file: each connection would see its own empty database.
+        ConfigurationError: The URL names no file, so that each connection would see an empty database of
+            its own, or its folder does not exist.
     """
     if url.database in (None, "", ":memory:"):
         raise ConfigurationError(
             "SQLite in memory cannot be shared by the threads of a process. Name a file: sqlite:///app.sqlite."
         )
+    folder = Path(url.database or "").expanduser().absolute().parent
+    if not folder.is_dir():
+        raise ConfigurationError(f"The folder of the SQLite file does not exist: {folder}. Create it first.")
     return SqliteStorage(url, clock)

@@ -87,7 +87,6 @@ class Park:
 
     wake_at: int | None
     awaited_id: str | None = None
-    queue: str | None = None
     polls: bool = False
 
 

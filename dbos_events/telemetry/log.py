@@ -11,11 +11,14 @@ logger = logging.getLogger("dbos_events")
 logger.addHandler(logging.NullHandler())
 
 _SECRET = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://[^:/@\s]*):[^@\s]*@", re.IGNORECASE)
+_SECRET_SETTING = re.compile(
+    r"(?P<key>[\w.]*(?:password|passwd|secret|token)[\w.]*\s*[=:]\s*)(?P<value>[^\s&;,'\"]+)", re.IGNORECASE
+)
 
 
 def redact(text: str) -> str:
     """Replace the passwords of connection strings in `text`."""
-    return _SECRET.sub(r"\g<scheme>:***@", text)
+    return _SECRET_SETTING.sub(r"\g<key>***", _SECRET.sub(r"\g<scheme>:***@", text))
 
 
 class Recurring:

@@ -45,18 +45,19 @@ def same(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return False
     if isinstance(one, Mapping):
-        return len(one) == len(other) and all(map(_same_item, one.items(), other.items()))
+        return same(list(one.items()), list(other.items()))
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, (set, frozenset)):
-        return bool(one == other) and {(type(x), x) for x in one} == {(type(x), x) for x in other}
+        return {(type(item), item) for item in one} == {(type(item), item) for item in other}
     if dataclasses.is_dataclass(one):
         names = [field.name for field in dataclasses.fields(one)]
         return all(same(getattr(one, name, None), getattr(other, name, None)) for name in names)
+    return _equal(one, other)
+
+
+def _equal(one: Any, other: Any) -> bool:
     if one == other or (one != one and other != other):  # noqa: PLR0124 - NaN
         return True
-    return type(one).__eq__ is object.__eq__ and hasattr(one, "__dict__") and same(vars(one), vars(other))
-
-
-def _same_item(one: tuple[Any, Any], other: tuple[Any, Any]) -> bool:
-    return same(one[0], other[0]) and same(one[1], other[1])
+    compares_identity = "__eq__" not in {name for kind in type(one).__mro__[:-1] for name in vars(kind)}
+    return compares_identity and hasattr(one, "__dict__") and same(vars(one), vars(other))

@@ -51,6 +51,7 @@ class Program:
             capture_output=True,
             text=True,
             timeout=60,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         self.began.unlink(missing_ok=True)

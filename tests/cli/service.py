@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -78,7 +79,9 @@ class Service:
                     if text in record["message"]:
                         return record
                 assert self._reader.is_alive(), f"ended without {text!r}:\n{self._story()}"
-                assert self._read.wait(max(0.0, deadline - time.monotonic())), f"no {text!r}:\n{self._story()}"
+                assert self._read.wait(max(0.0, deadline - time.monotonic())), (
+                    f"no {text!r}:\n{self._story()}"
+                )
 
     def ended(self) -> int:
         """Its exit code, once it has ended."""
@@ -88,6 +91,11 @@ class Service:
             raise AssertionError(f"still runs:\n{self._story()}") from None
         self._reader.join()
         return code
+
+    def signalled(self, number: signal.Signals) -> bool:
+        """Send the signal; tells whether the service has ended."""
+        self.process.send_signal(number)
+        return self.process.poll() is not None
 
     def probe(self, path: str) -> tuple[int, Mapping[str, Any]]:
         """Status and body of one of its probes."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from dbos_events.engine.effects import TASK_CANCELLED, Effect, Flow, Leased, Settled
+from dbos_events.engine.effects import TASK_CANCELLED, Effect, Flow, Settled
 from dbos_events.engine.replay import CANCELLED_CALL, Recall
+from dbos_events.engine.waits import Leased
 
 if TYPE_CHECKING:
     from dbos_events.engine.run import Place, Run

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dbos_events.engine.effects import Flow, Wait
+from dbos_events.engine.effects import Flow
 from dbos_events.engine.operations.common import operation
 from dbos_events.engine.run import Ending
+from dbos_events.engine.waits import Wait
 from dbos_events.storage.writes import Park
 
 if TYPE_CHECKING:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dbos_events.engine.effects import TASK_CANCELLED, Flow, Recorded, Wait
+from dbos_events.engine.effects import TASK_CANCELLED, Flow, Recorded
 from dbos_events.engine.operations.common import counted, operation, record_cancelled
 from dbos_events.engine.replay import Recall
 from dbos_events.engine.run import Place
+from dbos_events.engine.waits import Wait
 from dbos_events.storage.writes import Park
 
 if TYPE_CHECKING:
@@ -38,8 +39,10 @@ def sleep(run: Run, place: Place, seconds: float) -> Flow[None]:
 
 
 def _until(run: Run, end: Place, wake_at: int) -> Flow[None]:
-    """Wait for the time. Where other branches run beside it, the end of a sleep has its turn in the
-    recorded order as every result has, else a sleep that lost a race would win it in a late replay.
+    """Wait for the time.
+
+    Where other branches run beside it, the end of a sleep has its turn in the recorded order, as every
+    result has; else a sleep that lost a race would win it in a late replay.
     """
     entry = run.history.by_call.get(end.call) if run.history is not None else None
     if run.history is not None:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.context import Scope
-from dbos_events.engine.effects import Call, Flow, Pause
+from dbos_events.engine.effects import Call, Flow
 from dbos_events.engine.operations.common import operation
+from dbos_events.engine.waits import Pause
 from dbos_events.errors import DBOSMaxStepRetriesExceeded
 from dbos_events.model.workflow import StepOptions, StepStatus
 from dbos_events.serialization import fingerprint

@@ -40,13 +40,20 @@ class TakingTable:
         return len(self._database.transact(lambda tx: tx.run("free_lanes_of_dead", application=application)))
 
     def take_due(
-        self, executor: int, application: str, names: Sequence[str], count: int
+        self, executor: int, application: str, version: str, names: Sequence[str], count: int
     ) -> list[TakenWorkflow]:
         def work(tx: Tx) -> list[TakenWorkflow]:
             fence(tx, executor)
             tx.run("requeue_due", application=application)
             tx.run("ready_due_lanes", application=application)
-            rows = tx.run("take_due", executor=executor, application=application, names=names, count=count)
+            rows = tx.run(
+                "take_due",
+                executor=executor,
+                application=application,
+                version=version,
+                names=names,
+                count=count,
+            )
             return read_taken(tx, [row.id for row in rows])
 
         return self._database.transact(work)
@@ -59,6 +66,7 @@ class TakingTable:
         self,
         executor: int,
         application: str,
+        version: str,
         queue: str,
         limits: QueueLimits,
         names: Sequence[str],
@@ -70,7 +78,13 @@ class TakingTable:
             if room <= 0:
                 return []
             rows = tx.run(
-                "claim", executor=executor, application=application, queue=queue, names=names, count=room
+                "claim",
+                executor=executor,
+                application=application,
+                version=version,
+                queue=queue,
+                names=names,
+                count=room,
             )
             if limits.limiter is not None:
                 tx.change("insert_start_times", [(application, queue)] * len(rows))
@@ -79,12 +93,17 @@ class TakingTable:
         return self._database.transact(work)
 
     def claim_resumed(
-        self, executor: int, application: str, names: Sequence[str], count: int
+        self, executor: int, application: str, version: str, names: Sequence[str], count: int
     ) -> list[TakenWorkflow]:
         def work(tx: Tx) -> list[TakenWorkflow]:
             fence(tx, executor)
             rows = tx.run(
-                "claim_resumed", executor=executor, application=application, names=names, count=count
+                "claim_resumed",
+                executor=executor,
+                application=application,
+                version=version,
+                names=names,
+                count=count,
             )
             return read_taken(tx, [row.id for row in rows])
 

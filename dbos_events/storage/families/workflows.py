@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dbos_events.model.queue import QueueLimits
-from dbos_events.model.workflow import WorkflowFilter
+from dbos_events.model.workflow import ERROR, SUCCESS, WorkflowFilter
 from dbos_events.storage.database import Database, Row, Tx
 from dbos_events.storage.listing import listing
 from dbos_events.storage.rows import StoredEnding
@@ -52,14 +52,12 @@ class WorkflowTable:
         return self._database.transact(work)
 
     def resume(self, workflow_ids: Sequence[str]) -> list[str]:
-        def work(tx: Tx) -> list[str]:
-            tx.run("lock_owners", ids=workflow_ids)
-            changed = [row.id for row in tx.run("resume", ids=workflow_ids)]
-            if changed:
-                tx.run("release_quarantine", ids=changed, released_as="resumed")
-            return changed
-
-        return self._database.transact(work)
+        changed: list[str] = []
+        left = list(workflow_ids)
+        while left:  # again where one was claimed in between
+            resumed, left = self._database.transact(lambda tx, ids=left: _resume(tx, ids))  # type: ignore[misc]
+            changed += resumed
+        return changed
 
     def list_workflows(self, criteria: WorkflowFilter) -> list[Mapping[str, Any]]:
         query = listing(criteria, self._database.schema or None)
@@ -84,6 +82,20 @@ class WorkflowTable:
                 )
 
         self._database.transact(work)
+
+
+def _resume(tx: Tx, ids: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The ids that were resumed, and those that another executor took meanwhile."""
+    owners = [row.id for row in tx.run("lock_owners", ids=ids)]
+    changed = [row.id for row in tx.run("resume", ids=ids, owners=owners)]
+    if changed:
+        tx.run("release_quarantine", ids=changed, released_as="resumed")
+    unchanged = sorted(set(ids) - set(changed))
+    rows = tx.run("read_tokens", ids=unchanged) if unchanged else ()
+    taken = [
+        row.id for row in rows if row.status not in (SUCCESS, ERROR) and row.owner not in (None, *owners)
+    ]
+    return changed, taken
 
 
 def _checkpoint(row: Row) -> Checkpoint:

@@ -41,12 +41,16 @@ WHERE w.id = d.workflow_id
 RETURNING id;
 
 -- name: take_due
--- Parked workflows without a queue whose time has come.
+-- Parked workflows without a queue whose time has come. One of another version is left to a live process
+-- of that version, if there is one.
 WITH candidates AS (
     SELECT w.id AS workflow_id
     FROM {schema}.workflows AS w
     WHERE w.wake_at <= {now} AND w.status = 'PENDING' AND w.application = :application
       AND w.queue IS NULL AND w.lane_open IS NOT TRUE AND w.name IN ({list:names})
+      AND (w.version = :version OR w.version IS NULL
+           OR w.version NOT IN (SELECT e.version FROM {schema}.executors AS e
+                                WHERE e.alive AND e.application = :application))
     ORDER BY w.wake_at
     LIMIT :count
     {skip_locked_w}
@@ -100,11 +104,15 @@ SELECT u.application, u.queue, {now}
 FROM {rows: application text, queue text};
 
 -- name: claim
+-- What has not started runs on any code; what has started prefers a live process of its version.
 WITH candidates AS (
     SELECT w.id AS workflow_id
     FROM {schema}.workflows AS w
     WHERE w.status = 'ENQUEUED' AND w.queue = :queue AND w.application = :application
       AND w.name IN ({list:names}) AND w.lane_open IS NOT TRUE
+      AND (w.take = 0 OR w.version = :version OR w.version IS NULL
+           OR w.version NOT IN (SELECT e.version FROM {schema}.executors AS e
+                                WHERE e.alive AND e.application = :application))
     ORDER BY w.priority, w.created_at, w.start_id
     LIMIT :count
     {skip_locked_w}
@@ -117,11 +125,15 @@ WHERE w.id = c.workflow_id
 RETURNING id;
 
 -- name: claim_resumed
+-- As `claim`, for what waits without a queue.
 WITH candidates AS (
     SELECT w.id AS workflow_id
     FROM {schema}.workflows AS w
     WHERE w.status = 'ENQUEUED' AND w.queue IS NULL AND w.application = :application
       AND w.name IN ({list:names}) AND w.lane_open IS NOT TRUE
+      AND (w.take = 0 OR w.version = :version OR w.version IS NULL
+           OR w.version NOT IN (SELECT e.version FROM {schema}.executors AS e
+                                WHERE e.alive AND e.application = :application))
     ORDER BY w.priority, w.created_at, w.start_id
     LIMIT :count
     {skip_locked_w}

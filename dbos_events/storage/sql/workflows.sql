@@ -27,17 +27,19 @@ RETURNING id;
 -- Batches of these executors that are under way end before their work is taken.
 SELECT e.id
 FROM {schema}.executors AS e
-WHERE e.id IN (SELECT w.owner FROM {schema}.workflows AS w WHERE w.id IN ({list:ids}) AND w.status = 'PENDING')
+WHERE e.id IN (SELECT w.owner FROM {schema}.workflows AS w WHERE w.id IN ({list:ids}))
 ORDER BY e.id
 {for_update};
 
 -- name: resume
+-- Only from owners that are locked: one who claimed in between may have a batch under way.
 UPDATE {schema}.workflows
 SET status = CASE WHEN lane_open IS TRUE THEN 'PENDING' ELSE 'ENQUEUED' END,
     queue = NULL, owner = NULL, take = take + 1, crashes = 0, completed_at = NULL, wake_at = NULL,
     awaited_id = NULL, delay_until = NULL, deadline = NULL, updated_at = {now}
 WHERE id IN ({list:ids})
   AND status IN ('PENDING', 'ENQUEUED', 'DELAYED', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')
+  AND (owner IS NULL OR owner IN ({numbers:owners}))
 RETURNING id;
 
 -- name: release_quarantine

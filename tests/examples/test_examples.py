@@ -1,0 +1,91 @@
+"""Each example runs by itself, ends by itself, and shows what its first lines say."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+SECONDS = 90
+FOLDERS = sorted(path.parent.name for path in EXAMPLES.glob("*/__main__.py") if path.parent.name != "demo")
+
+
+def run(name: str, *arguments: str) -> str:
+    """Run an example as a reader would; gives what it prints."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("DBOS")}
+    done = subprocess.run(
+        [sys.executable, "-m", f"examples.{name}", *arguments],
+        cwd=ROOT,
+        env=kept | {"PYTHONUNBUFFERED": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS,
+    )
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_an_example_says_what_it_is_and_how_to_run_it(name: str) -> None:
+    text = (EXAMPLES / name / "__main__.py").read_text()
+
+    assert text.startswith('"""')
+    assert f"python -m examples.{name}" in text
+
+
+@pytest.mark.parametrize("name", [*FOLDERS, "demo", "consumer.py", "embedded.py"])
+def test_the_list_of_examples_names_each_of_them(name: str) -> None:
+    assert f"({name})" in (EXAMPLES / "README.md").read_text()
+
+
+def test_a_plain_handler_runs_its_steps_for_a_record() -> None:
+    assert run("plain_handler").splitlines() == [
+        "to Ada: 2 x lamp reserved",
+        "kafka/example.on_order/orders/1/0/0: SUCCESS, '2 x lamp reserved'",
+        "  step 1: reserve -> '2 x lamp reserved'",
+        "  step 2: notify -> None",
+    ]
+
+
+def test_an_async_handler_runs_steps_side_by_side_and_retries_one_that_hangs() -> None:
+    assert sorted(run("async_handler").splitlines()) == [
+        "chair: 50 each, 5 left",
+        "lamp: 40 each, 4 left",
+        "table: 50 each, 5 left",
+        "the shop was asked 4 times for 3 prices",
+    ]
+
+
+def test_a_failed_event_holds_its_own_partition_only() -> None:
+    assert run("partition_order").splitlines() == [
+        "partition 0, offset 0: ada has 10",
+        "partition 0, offset 1: ada has 30",
+        "partition 0, offset 2: ada has 60",
+        "partition 1, offset 0: berta has 5",
+        "quarantined: kafka/example.on_booking/bookings/1/1/1: there is no account nobody",
+        "held behind it: kafka/example.on_booking/bookings/1/1/2",
+        "partition 0, offset 3: ada has 100",
+    ]
+
+
+def test_sleeping_workflows_need_few_threads_and_survive_the_process() -> None:
+    first, second, third = run("long_sleep").splitlines()
+
+    threads = re.fullmatch(r"200 workflows sleep, and (\d+) threads are there to run them", first)
+    assert threads and int(threads[1]) <= 8
+    assert second == "the program has ended; reminders so far: 0"
+    assert third == "started again: 200 reminders, 200 different ones"
+
+
+def test_a_queue_keeps_its_limits() -> None:
+    first, second = run("queue_with_limit").splitlines()
+
+    most = re.fullmatch(r"12 images, at most (\d) at once", first)
+    took = re.match(r"their starts took ([\d.]+) s", second)
+    assert most and int(most[1]) <= 2
+    assert took and float(took[1]) >= 1.9

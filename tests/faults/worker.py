@@ -1,0 +1,147 @@
+"""A consumer process of the fault tests: `python -m tests.faults.worker OPTIONS_AS_JSON`.
+
+Its handler does two steps, each of which appends one row to the effects. What an event's value says is
+done between them: `{"do": "hold"}` waits for as long as the gate file is missing, `{"do": "sleep", "seconds": n}`
+sleeps durably, `{"do": "raise"}` fails. SIGTERM drains.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dbos_events import KafkaMessage
+from dbos_events.app import App
+from tests.faults.effects import Effects
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What one worker process does."""
+
+    database: str
+    effects: str
+    topic: str
+    label: str
+    kafka: dict[str, Any]
+    name: str = "faults"
+    handler: str = "async"
+    ordering: str = "none"
+    queue: str | None = None
+    step_seconds: float = 0.0
+    max_in_flight: int | None = None
+    batch_size: int | None = None
+    on_failure: str = "quarantine"
+    gate: str = ""
+    drain_seconds: float = 5.0
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def build(options: Options) -> App:
+    """The App with its one consumer."""
+    app = App(
+        {
+            "name": options.name,
+            "system_database_url": options.database,
+            "application_version": "1",
+            "executor_id": options.label,
+            **options.settings,
+        }
+    )
+    effects = Effects(options.effects, options.label)
+    gate = Path(options.gate) if options.gate else None
+    if options.queue:
+        app.queue(options.queue)
+    consumer = app.kafka_consumer(
+        options.kafka,
+        [options.topic],
+        name="worker",
+        ordering=options.ordering,  # type: ignore[arg-type]
+        queue_name=options.queue,
+        batch_size=options.batch_size,
+        max_in_flight=options.max_in_flight,
+        on_failure=options.on_failure,  # type: ignore[arg-type]
+    )
+
+    def append(message: KafkaMessage, step: str) -> None:
+        value = None if message.value is None else bytes(message.value).decode()  # type: ignore[arg-type]
+        effects.append(message.topic or "", message.partition or 0, message.offset or 0, step, value)
+
+    def holds(wish: dict[str, Any]) -> bool:
+        return wish.get("do") == "hold" and gate is not None and not gate.exists()
+
+    def fail_if_asked(wish: dict[str, Any]) -> None:
+        if wish.get("do") == "raise":
+            raise ValueError(wish.get("text", "as asked"))
+
+    if options.handler == "sync":
+
+        @app.step()
+        def effect(message: KafkaMessage, name: str) -> None:
+            append(message, name)
+            if options.step_seconds:
+                time.sleep(options.step_seconds)
+
+        @consumer
+        def handle(message: KafkaMessage) -> None:
+            wish = wish_of(message)
+            effect(message, "first")
+            while holds(wish):
+                time.sleep(0.01)
+            if wish.get("do") == "sleep":
+                app.sleep(wish["seconds"])
+            fail_if_asked(wish)
+            effect(message, "second")
+
+    else:
+
+        @app.step()
+        async def effect_async(message: KafkaMessage, name: str) -> None:
+            append(message, name)
+            if options.step_seconds:
+                await asyncio.sleep(options.step_seconds)
+
+        @consumer
+        async def handle_async(message: KafkaMessage) -> None:
+            wish = wish_of(message)
+            await effect_async(message, "first")
+            while holds(wish):
+                await asyncio.sleep(0.01)
+            if wish.get("do") == "sleep":
+                await app.sleep_async(wish["seconds"])
+            fail_if_asked(wish)
+            await effect_async(message, "second")
+
+    return app
+
+
+def wish_of(message: KafkaMessage) -> dict[str, Any]:
+    """What the event asks for; nothing unless its value is an object."""
+    value = message.value
+    if value is None or value[:1] not in (b"{", "{"):
+        return {}
+    return dict(json.loads(value))
+
+
+def main() -> None:
+    """Run until SIGTERM, then drain."""
+    options = Options(**json.loads(sys.argv[1]))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    app = build(options)
+    app.launch()
+    print(os.getpid(), flush=True)
+    stopping.wait()
+    app.destroy(workflow_completion_timeout_sec=options.drain_seconds)
+
+
+if __name__ == "__main__":
+    main()
