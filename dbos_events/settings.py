@@ -119,7 +119,7 @@ def read_settings(config: dict[str, Any]) -> Settings:
         raise ConfigurationError(f"{FILE_VARIABLE} names {named}, which is not a file.")
     given = {key: value for key, value in config.items() if value is not None}
     for key in sorted(_WITHOUT_EFFECT & given.keys()):
-        warnings.warn(f"The config key {key!r} has no effect in dbos_events.", stacklevel=4)
+        warnings.warn(f"The config key {key!r} has no effect in dbos_events.", stacklevel=3)
         del given[key]
     for variable, key in _OTHER_NAMES.items():
         if key not in given and os.environ.get(variable) and not os.environ.get(f"DBOS_EVENTS_{key.upper()}"):

@@ -20,8 +20,12 @@ DEFAULTS: dict[str, Any] = {
     "client.id": "dbos-events",
     "partition.assignment.strategy": "cooperative-sticky",
     "check.crcs": True,
-    # What waits in the client's memory; the rest stays with the broker.
+    # What waits in the client's memory is bounded; the rest stays with the broker.
     "queued.max.messages.kbytes": 16384,
+    "queued.min.messages": 20000,
+    "fetch.max.bytes": 4194304,
+    # The client's own 1,000 ms make it read in fits and starts.
+    "fetch.queue.backoff.ms": 5,
     "fetch.wait.max.ms": 100,
     "topic.metadata.refresh.interval.ms": 60000,
     "socket.keepalive.enable": True,

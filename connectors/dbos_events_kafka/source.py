@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -15,6 +17,8 @@ from dbos_events_kafka.records import record_of
 from dbos_events_kafka.settings import ConsumerSettings
 from dbos_events_kafka.state import SourceState
 from dbos_events_kafka.taker import Commands, Taker
+
+Rebalance = Callable[[Consumer, list[TopicPartition]], None]
 
 POLL_SECONDS = 0.1
 COMMIT_SECONDS = 1.0
@@ -105,9 +109,9 @@ class KafkaSource:
             ) from error
         consumer.subscribe(
             list(self._options.topics),
-            on_assign=self._on_assign,
-            on_revoke=self._on_revoke,
-            on_lost=self._on_lost,
+            on_assign=self._guarded(self._on_assign),
+            on_revoke=self._guarded(self._on_revoke),
+            on_lost=self._guarded(self._on_lost),
         )
         return consumer
 
@@ -125,8 +129,7 @@ class KafkaSource:
         first = self._consumer.poll(POLL_SECONDS)
         if first is None:
             return
-        rest = self._consumer.consume(self._options.batch_size - 1, 0) if self._options.batch_size > 1 else []
-        messages = [first, *rest]
+        messages = [first, *self._consume(self._options.batch_size - 1)]
         records = [
             (Place(message.topic() or "", message.partition() or 0), record_of(message))
             for message in messages
@@ -137,6 +140,14 @@ class KafkaSource:
             self._buffers.add(records)
         if len(records) < len(messages):
             self._handle_errors(messages)
+
+    def _consume(self, count: int) -> list[Message]:
+        """What the client has fetched already; an error must not lose the record that was polled before."""
+        try:
+            return self._consumer.consume(count, 0) if count else []
+        except KafkaException as error:
+            self._note_error(error.args[0])
+            return []
 
     def _handle_errors(self, messages: list[Message]) -> None:
         astray = []
@@ -154,6 +165,7 @@ class KafkaSource:
 
     def _seek(self) -> None:
         """Begin to read what the intake thread has positioned; all positioning goes through here."""
+        positioned = []
         for place, (offset, leader_epoch) in self._commands.take_positions().items():
             target = TopicPartition(
                 place.topic,
@@ -169,12 +181,26 @@ class KafkaSource:
                 self._commands.position({place: (offset, leader_epoch)})
                 continue
             self._buffers.open(place)
-            if not self._pausing:
-                self._consumer.resume([TopicPartition(*place)])
-            self._paused.discard(place)
+            positioned.append(place)
+        if not self._pausing:
+            self._resume(positioned)
+
+    def _resume(self, places: list[Place]) -> None:
+        """Let the client fetch these partitions now.
+
+        Left to itself it may sleep for up to a second first; any question to the partitions' leaders
+        wakes it, also when there is no time for the answer.
+        """
+        if not places:
+            return
+        self._consumer.resume([TopicPartition(*place) for place in places])
+        self._paused.difference_update(places)
+        with contextlib.suppress(KafkaException):
+            self._consumer.offsets_for_times([TopicPartition(*place, -1) for place in places], timeout=0.005)
 
     def _pause_and_resume(self) -> None:
         now = time.monotonic()
+        relieved = []
         for place, size in self._buffers.sizes().items():
             if size < self._buffers.limit and not self._pausing:
                 self._full_since.pop(place, None)
@@ -185,8 +211,8 @@ class KafkaSource:
                 self._consumer.pause([TopicPartition(*place)])
                 self._paused.add(place)
             elif place in self._paused and not self._pausing and size <= self._buffers.limit // 2:
-                self._consumer.resume([TopicPartition(*place)])
-                self._paused.discard(place)
+                relieved.append(place)
+        self._resume(relieved)
 
     # -- commits ------------------------------------------------------------------------------
 
@@ -233,6 +259,17 @@ class KafkaSource:
                 self._taker.proved([place])
 
     # -- rebalances (called within poll) ------------------------------------------------------
+
+    def _guarded(self, callback: Rebalance) -> Rebalance:
+        """An error out of a callback would lose a record and make `close` hang for ever."""
+
+        def guarded(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            try:
+                callback(consumer, partitions)
+            except Exception:  # noqa: BLE001
+                logger.exception("%s: a rebalance met an unexpected error.", self.name)
+
+        return guarded
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         places = [Place(one.topic, one.partition) for one in partitions]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
-
 from dbos_events.connect.connector import Connector
 from dbos_events.errors import ConnectorError
 
@@ -16,6 +14,10 @@ def find_connector(name: str) -> Connector:
     Raises:
         ConnectorError: It is not installed, or what it needs is missing; says which extra to install.
     """
+    from importlib.metadata import (
+        entry_points,
+    )  # takes 20 ms to import; programs without a consumer need none
+
     for entry in entry_points(group=GROUP, name=name):
         try:
             loaded = entry.load()

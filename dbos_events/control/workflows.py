@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dbos_events.errors import DBOSException, DBOSNonExistentWorkflowError, SerializationError
 from dbos_events.model.workflow import StepInfo, WorkflowFilter, WorkflowStatus
 from dbos_events.serialization import Codecs
-from dbos_events.storage.protocol import Storage
+
+if TYPE_CHECKING:
+    from dbos_events.storage.protocol import Storage
 
 
 class Control:

@@ -16,7 +16,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from dbos_events.errors import ConfigurationError, MigrationRequired
+from dbos_events.errors import ConfigurationError, MigrationRequired, StorageUnavailable
 from dbos_events.storage.sqldatabase import SqlStorage
 
 REVISION = "0001"
@@ -62,7 +62,13 @@ def read_state(storage: SqlStorage) -> SchemaState:
         with storage.database.engine.connect() as connection:
             return _state(connection, schema)
     except exc.SQLAlchemyError as error:
-        raise storage.database.translate(error) from error
+        reason = storage.database.translate(error)
+        what = (
+            "The database cannot be reached"
+            if isinstance(reason, StorageUnavailable)
+            else "The schema cannot be read"
+        )
+        raise type(reason)(f"{what}: {reason}") from error
 
 
 def verify(storage: SqlStorage) -> SchemaState:

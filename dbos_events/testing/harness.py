@@ -75,6 +75,7 @@ class TestApp:
             "park_after_seconds": 0.0,
             "run_migrations": True,
             "use_listen_notify": False,
+            "tune_garbage_collector": False,
             "system_database_url": database_url or f"sqlite:///{file}",
             **config,
         }

@@ -16,9 +16,9 @@ from examples.embedded import launched, wait_for
 
 @DBOS.step()
 def reserve(item: str, count: int) -> str:
-    # Hand this key to whoever must not do it twice: a crash right here repeats the step, with the same key.
-    assert DBOS.idempotency_key is not None
-    return f"{count} x {item} reserved"
+    # A crash right here repeats the step, with the same key: hand it to whoever must not do it twice.
+    key = DBOS.idempotency_key
+    return f"{count} x {item} reserved under {key}"
 
 
 @DBOS.step(retries_allowed=True, max_attempts=3, interval_seconds=0.1)

@@ -7,16 +7,19 @@ import psycopg
 
 CREATE = """
 CREATE TABLE IF NOT EXISTS effects (
-    seq bigserial PRIMARY KEY, topic text, "partition" int, "offset" bigint, step text, worker text, value text)
+    seq bigserial PRIMARY KEY, topic text, "partition" int, "offset" bigint, step text, worker text, executor bigint)
 """
 INSERT = (
-    'INSERT INTO effects (topic, "partition", "offset", step, worker, value) VALUES (%s, %s, %s, %s, %s, %s)'
+    'INSERT INTO effects (topic, "partition", "offset", step, worker, executor) VALUES (%s, %s, %s, %s, %s, %s)'
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One execution of one step; `seq` is the order in which the database saw them."""
+    """One execution of one step; `seq` is the order in which the database saw them.
+
+    `executor` is the process start that ran it, a new one when the process had to register anew.
+    """
 
     seq: int
     topic: str
@@ -24,7 +27,7 @@ class Effect:
     offset: int
     step: str
     worker: str
-    value: str | None
+    executor: int
 
     @property
     def event(self) -> tuple[str, int, int]:
@@ -44,16 +47,16 @@ class Effects:
         with psycopg.connect(self._url, autocommit=True) as connection:
             connection.execute(CREATE)
 
-    def append(self, topic: str, partition: int, offset: int, step: str, value: str | None = None) -> None:
+    def append(self, topic: str, partition: int, offset: int, step: str, executor: int = 0) -> None:
         with self._lock:
             if self._connection is None:
                 self._connection = psycopg.connect(self._url, autocommit=True)
-            self._connection.execute(INSERT, (topic, partition, offset, step, self._worker, value))
+            self._connection.execute(INSERT, (topic, partition, offset, step, self._worker, executor))
 
     def read(self) -> list[Effect]:
         with psycopg.connect(self._url, autocommit=True) as connection:
             rows = connection.execute(
-                'SELECT seq, topic, "partition", "offset", step, worker, value FROM effects ORDER BY seq'
+                'SELECT seq, topic, "partition", "offset", step, worker, executor FROM effects ORDER BY seq'
             )
             return [Effect(*row) for row in rows]
 

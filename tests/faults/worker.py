@@ -71,8 +71,8 @@ def build(options: Options) -> App:
     )
 
     def append(message: KafkaMessage, step: str) -> None:
-        value = None if message.value is None else bytes(message.value).decode()  # type: ignore[arg-type]
-        effects.append(message.topic or "", message.partition or 0, message.offset or 0, step, value)
+        place = message.topic or "", message.partition or 0, message.offset or 0
+        effects.append(*place, step, app.core.executor)
 
     def holds(wish: dict[str, Any]) -> bool:
         return wish.get("do") == "hold" and gate is not None and not gate.exists()

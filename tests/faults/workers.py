@@ -22,12 +22,12 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Worker:
-    """One process; `faulted` once something was done to it that explains a repeated step."""
+    """One process. `harmed` are its executors to which something was done that explains a repeated step."""
 
     def __init__(self, options: Options, log: Path) -> None:
         self.options = options
         self.label = options.label
-        self.faulted = False
+        self.harmed: set[int] = set()
         self.log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
@@ -57,12 +57,10 @@ class Worker:
 
     def kill(self) -> None:
         """End it as a crash would."""
-        self.faulted = True
         self.process.kill()
         self.process.wait(30)
 
     def freeze(self) -> None:
-        self.faulted = True
         self.process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -70,7 +68,6 @@ class Worker:
 
     def terminate(self) -> None:
         """Ask it to drain, and do not wait."""
-        self.faulted = True
         self.process.send_signal(signal.SIGTERM)
 
     def wait_ended(self, seconds: float = 30.0) -> int:
@@ -131,8 +128,25 @@ class Fleet:
         self.workers.append(worker)
         return worker
 
-    def faulted(self) -> set[str]:
-        return {worker.label for worker in self.workers if worker.faulted}
+    def executors(self, worker: Worker) -> list[int]:
+        """The process starts that this worker has been, oldest first."""
+        return [
+            row[0]
+            for row in self.rows.query("SELECT id FROM {t}executors WHERE label = ? ORDER BY id", (worker.label,))
+        ]
+
+    def sound(self) -> set[int]:
+        """Executors to which nothing was done: those of unharmed workers, and what a thawed one became."""
+        return {
+            executor
+            for worker in self.workers
+            for executor in self.executors(worker)
+            if executor not in worker.harmed
+        }
+
+    def harm(self, worker: Worker) -> None:
+        """Note that what the worker runs now may run again elsewhere."""
+        worker.harmed.update(self.executors(worker))
 
     @property
     def rows(self) -> Rows:

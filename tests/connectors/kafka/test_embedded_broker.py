@@ -422,7 +422,7 @@ class Worker:
         }
         self._report = report
         with report.open("w") as output:
-            self.process = subprocess.Popen(  # noqa: S603
+            self.process = subprocess.Popen(
                 [sys.executable, "-c", WORKER, json.dumps(configuration)], stdout=output
             )
 
