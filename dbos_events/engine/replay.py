@@ -32,12 +32,11 @@ STALL_SECONDS = 1.0
 class History:
     """The checkpoints of one workflow, as its latest run may use them."""
 
-    def __init__(self, checkpoints: Iterable[Checkpoint], version: str | None = None) -> None:
+    def __init__(self, checkpoints: Iterable[Checkpoint]) -> None:
         self.steps = sorted(checkpoints, key=lambda entry: entry.step)
         self.by_call = {entry.call: entry for entry in self.steps}
         self.numbers = frozenset(entry.step for entry in self.steps)
         self.last_order = max((entry.order for entry in self.steps), default=0)
-        self.version = version
         self.turns = Turns(entry.order for entry in self.steps if entry.codec != CANCELLED_CALL)
 
     def find(self, run: Run, call: str, name: str, arguments: str | None) -> Checkpoint | None:
@@ -64,9 +63,9 @@ class History:
             f"  {step.call}: {step.name}" for step in sorted(self.steps, key=lambda s: s.order)
             if step.order < entry.order
         )  # fmt: skip
-        other = self.version is not None and self.version != run.core.version
+        other = entry.version is not None and entry.version != run.core.version
         cause = (
-            f"The history was written by application version {self.version}, this process runs "
+            f"The history was written by application version {entry.version}, this process runs "
             f"{run.core.version}: keep a process of the old version until its workflows have ended, or start this one anew."
             if other
             else "A workflow must make the same calls with the same arguments each time it runs: put "

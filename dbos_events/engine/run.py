@@ -75,7 +75,7 @@ class Run:
         "_durable", "_handed", "_lock", "_number", "_wakers", "args", "core", "crashes", "ending",
         "function", "generation", "history", "host", "id", "kwargs", "listeners", "open_calls",
         "order", "origin", "parent_id", "park", "proposed", "queue", "resting", "root_id", "take", "tasks",
-        "thread", "unwinding", "verdict", "version",
+        "thread", "unwinding", "verdict",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what a row says of its run
@@ -94,7 +94,6 @@ class Run:
         queue: str | None = None,
         parent_id: str | None = None,
         root_id: str | None = None,
-        version: str | None = None,
     ) -> None:
         self.core = core
         self.id = workflow_id
@@ -109,7 +108,6 @@ class Run:
         self.queue = queue
         self.parent_id = parent_id
         self.root_id = root_id
-        self.version = version
         self.thread = 0
         self.tasks: TaskTree | None = None
         self.order = history.last_order if history else 0

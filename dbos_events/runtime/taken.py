@@ -33,7 +33,7 @@ class Taken:
         events = core.ask(lambda: core.storage.read_events(event_ids)) if event_ids else {}
         runs = []
         for row in rows:
-            run = self._run(row, History(histories.get(row.id, ()), row.version), events.get(row.id))
+            run = self._run(row, History(histories.get(row.id, ())), events.get(row.id))
             run.host = host
             runs.append(run)
         return runs
@@ -62,7 +62,6 @@ class Taken:
             queue=row.queue,
             parent_id=row.parent_id,
             root_id=row.root_id,
-            version=row.version,
         )
         run.verdict = verdict
         return run

@@ -51,7 +51,6 @@ class TakenWorkflow:
     take: int
     generation: int
     crashes: int
-    version: str | None
     codec: str | None
     input: str | None
     queue: str | None

@@ -5,6 +5,8 @@
     {now}                         the database's clock in milliseconds, or a test's
     {for_update} {for_share} {for_key_share} {skip_locked_w}
                                   row locks where the database has them
+    {idle_bound}                  a column that bounds how long this transaction may be idle: a process that
+                                  is frozen in the middle of one must not hold its locks for ever
     {list:ids} {numbers:ids}      the elements of a list parameter, as a sub-select
     {rows: a text, b int}         a list of tuples as a table `u`; one round trip for a batch
 
@@ -46,7 +48,7 @@ class Dialect:
 
     name: str
     now: str
-    locks: Mapping[str, str]
+    pieces: Mapping[str, str]
 
     @property
     def is_postgres(self) -> bool:
@@ -61,19 +63,20 @@ POSTGRES = Dialect(
         "for_share": "FOR SHARE",
         "for_key_share": "FOR KEY SHARE",
         "skip_locked_w": "FOR UPDATE OF w SKIP LOCKED",
+        "idle_bound": "set_config('idle_in_transaction_session_timeout', '5000', true)",
     },
 )
 SQLITE = Dialect(
     "sqlite",
     "CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)",
-    {"for_update": "", "for_share": "", "for_key_share": "", "skip_locked_w": ""},
+    {"for_update": "", "for_share": "", "for_key_share": "", "skip_locked_w": "", "idle_bound": "NULL"},
 )
 
 
 def load(dialect: Dialect, schema: str, *, manual_clock: bool = False) -> dict[str, Statement]:
     """All statements for one database; `schema` is quoted already."""
     now = "CAST(:clock_now AS bigint)" if manual_clock else dialect.now
-    plain = {"schema": schema, "now": now, **dialect.locks}
+    plain = {"schema": schema, "now": now, **dialect.pieces}
     return {name: _fit(name, body, dialect, plain) for name, body in _read()}
 
 

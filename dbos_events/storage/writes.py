@@ -12,7 +12,10 @@ from typing import TypeAlias
 
 @dataclass(slots=True)
 class Checkpoint:
-    """A step's stored outcome. `call` names the call within the run, `order` when it completed."""
+    """A step's stored outcome. `call` names the call within the run, `order` when it completed.
+
+    `version` is that of the application that wrote it; it is known when it is read.
+    """
 
     step: int
     call: str
@@ -26,6 +29,7 @@ class Checkpoint:
     started_at: int | None = None
     completed_at: int | None = None
     write_id: int = 0
+    version: str | None = None
 
 
 @dataclass(slots=True)

@@ -16,10 +16,6 @@ def app() -> App:
     return App()
 
 
-def queued(app: App) -> list[str]:
-    return [row.workflow_id for row in app.list_queued_workflows(status="ENQUEUED")]
-
-
 def test_a_queue_starts_workflows_in_the_order_in_which_they_came(app: App, dbos_test_app: MakeTestApp) -> None:
     ran: list[int] = []
     queue = app.queue("one-by-one", concurrency=1)

@@ -13,12 +13,14 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dbos_events import KafkaMessage
 from dbos_events.app import App
+from dbos_events.engine.core import Core
 from tests.faults.effects import Effects
 
 
@@ -44,8 +46,8 @@ class Options:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def build(options: Options) -> App:
-    """The App with its one consumer."""
+def build(options: Options) -> tuple[App, Callable[[], None]]:
+    """The App with its one consumer, and how to launch it."""
     app = App(
         {
             "name": options.name,
@@ -56,6 +58,8 @@ def build(options: Options) -> App:
         }
     )
     effects = Effects(options.effects, options.label)
+    engine: list[Core] = []
+    opened = threading.Event()
     gate = Path(options.gate) if options.gate else None
     if options.queue:
         app.queue(options.queue)
@@ -71,8 +75,9 @@ def build(options: Options) -> App:
     )
 
     def append(message: KafkaMessage, step: str) -> None:
+        opened.wait()  # an event may come before the launch has returned
         place = message.topic or "", message.partition or 0, message.offset or 0
-        effects.append(*place, step, app.core.executor)
+        effects.append(*place, step, engine[0].executor)
 
     def holds(wish: dict[str, Any]) -> bool:
         return wish.get("do") == "hold" and gate is not None and not gate.exists()
@@ -119,7 +124,12 @@ def build(options: Options) -> App:
             fail_if_asked(wish)
             await effect_async(message, "second")
 
-    return app
+    def launch() -> None:
+        app.launch()
+        engine.append(app.core)
+        opened.set()
+
+    return app, launch
 
 
 def wish_of(message: KafkaMessage) -> dict[str, Any]:
@@ -136,8 +146,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    app = build(options)
-    app.launch()
+    app, launch = build(options)
+    launch()
     print(os.getpid(), flush=True)
     stopping.wait()
     app.destroy(workflow_completion_timeout_sec=options.drain_seconds)

@@ -116,9 +116,8 @@ class Fleet:
             worker.process.wait(30)
             if worker.process.stdout is not None:
                 worker.process.stdout.close()
-            if kind is not None:
-                print(f"--- {worker.label}, the end of its log")
-                print("\n".join(worker.log.read_text(errors="replace").splitlines()[-40:]))
+            print(f"--- {worker.label}, the end of its log")  # pytest shows it when the test fails
+            print("\n".join(worker.log.read_text(errors="replace").splitlines()[-40:]))
 
     def start(self, label: str = "", **changes: object) -> Worker:
         """Start a worker under a label that no other has had, without waiting for it."""

@@ -112,4 +112,5 @@ def _checkpoint(row: Row) -> Checkpoint:
         started_at=row.started_at,
         completed_at=row.completed_at,
         write_id=row.write_id,
+        version=row.version,
     )

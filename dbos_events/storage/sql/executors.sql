@@ -13,12 +13,12 @@ RETURNING id;
 UPDATE {schema}.executors
 SET heartbeat = heartbeat + 1, lease_until = {now} + :lease_ms
 WHERE id = :executor AND alive
-RETURNING id;
+RETURNING id, {idle_bound};
 
 -- name: fence
 -- First statement of every batch, intake and claim. A key share does not block the heartbeat, but
 -- whoever takes this executor's work locks the row for update, and so waits for the batch to end.
-SELECT id FROM {schema}.executors WHERE id = :executor AND alive {for_key_share};
+SELECT id, {idle_bound} FROM {schema}.executors WHERE id = :executor AND alive {for_key_share};
 
 -- name: list_executors
 -- The living, and the dead who still own running workflows.
@@ -31,7 +31,7 @@ WHERE e.application = :application
 ORDER BY e.id;
 
 -- name: lock_executor
-SELECT alive, heartbeat FROM {schema}.executors WHERE id = :executor {for_update};
+SELECT alive, heartbeat, {idle_bound} FROM {schema}.executors WHERE id = :executor {for_update};
 
 -- name: end_executor
 UPDATE {schema}.executors

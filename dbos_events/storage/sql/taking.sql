@@ -18,7 +18,7 @@ WITH candidates AS (
     {skip_locked_w}
 )
 UPDATE {schema}.workflows AS w
-SET owner = :executor, take = w.take + 1, crashes = w.crashes + 1, updated_at = {now}
+SET owner = :executor, take = w.take + 1, version = :version, crashes = w.crashes + 1, updated_at = {now}
 FROM candidates AS c
 WHERE w.id = c.workflow_id
 RETURNING id;
@@ -56,7 +56,7 @@ WITH candidates AS (
     {skip_locked_w}
 )
 UPDATE {schema}.workflows AS w
-SET owner = :executor, take = w.take + 1, wake_at = NULL, awaited_id = NULL, updated_at = {now}
+SET owner = :executor, take = w.take + 1, version = :version, wake_at = NULL, awaited_id = NULL, updated_at = {now}
 FROM candidates AS c
 WHERE w.id = c.workflow_id
 RETURNING id;
@@ -118,7 +118,7 @@ WITH candidates AS (
     {skip_locked_w}
 )
 UPDATE {schema}.workflows AS w
-SET status = 'PENDING', owner = :executor, take = w.take + 1, updated_at = {now},
+SET status = 'PENDING', owner = :executor, take = w.take + 1, version = :version, updated_at = {now},
     started_at = COALESCE(w.started_at, {now})
 FROM candidates AS c
 WHERE w.id = c.workflow_id
@@ -139,7 +139,7 @@ WITH candidates AS (
     {skip_locked_w}
 )
 UPDATE {schema}.workflows AS w
-SET status = 'PENDING', owner = :executor, take = w.take + 1, updated_at = {now},
+SET status = 'PENDING', owner = :executor, take = w.take + 1, version = :version, updated_at = {now},
     started_at = COALESCE(w.started_at, {now})
 FROM candidates AS c
 WHERE w.id = c.workflow_id
@@ -147,7 +147,7 @@ RETURNING id;
 
 -- name: read_taken
 -- What was just taken, in the order in which it should be started.
-SELECT w.id, w.name, w.take, w.generation, w.crashes, w.version, p.codec, p.input, w.queue, w.parent_id,
+SELECT w.id, w.name, w.take, w.generation, w.crashes, p.codec, p.input, w.queue, w.parent_id,
        w.root_id, w.consumer, w.partition, w.position, w.lane
 FROM {schema}.workflows AS w
 LEFT JOIN {schema}.payloads AS p ON p.workflow_id = w.id

@@ -1,8 +1,9 @@
 -- name: read_checkpoints
 SELECT c.workflow_id, c.step, c.call, c.name, c.completion_order, c.arguments, c.codec, c.output, c.error,
-       c.child_id, c.started_at, c.completed_at, c.write_id
+       c.child_id, c.started_at, c.completed_at, c.write_id, e.version
 FROM {schema}.checkpoints AS c
 JOIN {schema}.workflows AS w ON w.id = c.workflow_id AND w.generation = c.generation
+LEFT JOIN {schema}.executors AS e ON e.id = c.writer
 WHERE c.workflow_id IN ({list:ids})
 ORDER BY c.workflow_id, c.step;
 
@@ -25,7 +26,7 @@ RETURNING id;
 
 -- name: lock_owners
 -- Batches of these executors that are under way end before their work is taken.
-SELECT e.id
+SELECT e.id, {idle_bound}
 FROM {schema}.executors AS e
 WHERE e.id IN (SELECT w.owner FROM {schema}.workflows AS w WHERE w.id IN ({list:ids}))
 ORDER BY e.id

@@ -1,0 +1,48 @@
+"""What docs/kafka.md tells to do about a quarantined event works while the service runs."""
+
+import time
+
+import psycopg
+
+from dbos_events import App, KafkaMessage
+from dbos_events_kafka.testing import EmbeddedBroker
+from tests.documentation.blocks import read_blocks
+from tests.documentation.pages import DOCS
+
+EXAMPLE = "kafka/shop.on_order/orders/1/0/17"
+SECONDS = 30
+
+
+def until(app: App, status: str, count: int) -> list[str]:
+    deadline = time.monotonic() + SECONDS
+    while len(found := app.list_workflows(status=status)) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return [one.workflow_id for one in found]
+
+
+def test_a_discarded_event_frees_its_partition(postgres_url: str) -> None:
+    (block,) = [block for block in read_blocks(DOCS / "kafka.md") if block.language == "sql"]
+    app = App()
+
+    @app.kafka_consumer(topics=["orders"], ordering="partition")
+    def on_order(message: KafkaMessage[bytes]) -> None:
+        if message.value == b"bad":
+            raise ValueError("bad")
+
+    with EmbeddedBroker() as broker:
+        broker.create_topic("orders")
+        broker.produce("orders", "good", "bad", "good", "bad", "good")
+        kafka = {"bootstrap.servers": broker.bootstrap_servers, "group.protocol": "consumer"}
+        app.configure({"name": "shop", "system_database_url": postgres_url, "kafka": kafka})
+        with app:
+            (failed,) = until(app, "ERROR", 1)
+            assert len(until(app, "SUCCESS", 1)) == 1
+            assert EXAMPLE in block.text
+            with psycopg.connect(postgres_url) as connection:
+                for statement in block.text.replace(EXAMPLE, failed).split(";"):
+                    if statement.strip():
+                        assert connection.execute(statement.encode()).rowcount == 1
+            assert len(until(app, "SUCCESS", 2)) == 2
+            until(app, "ERROR", 2)
+            assert len(app.list_workflows(status="PENDING")) == 1
