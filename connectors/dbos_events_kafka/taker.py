@@ -275,7 +275,8 @@ class Taker:
 
     def _take_in(self) -> bool:
         """Take one batch in; False when there is none, or no room for it."""
-        taken = self._buffers.take(self._room, self._intake.options.batch_size)
+        most = min(self._intake.options.batch_size, self._intake.free)
+        taken = self._buffers.take(self._room, most)
         for topic, records in taken.items():
             incarnation = self._topics.known_incarnation(topic)
             result = self._intake.take_in(incarnation, records)

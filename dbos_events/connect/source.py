@@ -115,8 +115,13 @@ class Intake(Protocol):
         """Forget partitions that another member may have already; writes nothing."""
         ...
 
+    @property
+    def free(self) -> int:
+        """How many more records may be taken in now, over all partitions."""
+        ...
+
     def room(self, incarnation: int, partition: int) -> int:
-        """How many more records of the partition may be taken in now; never blocks."""
+        """How many of them one partition may take up; never blocks."""
         ...
 
     def wait_for_room(self, seconds: float) -> None:

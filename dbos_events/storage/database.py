@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -23,6 +24,8 @@ Row = sa.Row[Any]
 _TRANSIENT_CLASSES = ("08", "53", "57P", "58", "40")
 _TRANSIENT_CODES = ("55P03", "25006")
 _VALUE_CLASSES = ("22", "23", "42804", "54")
+# Raised by the drivers themselves: text that is no Unicode, numbers that are too large for their column.
+_UNSENDABLE = (UnicodeEncodeError, struct.error, OverflowError)
 _SQLITE_TRANSIENT = ("locked", "busy", "disk I/O", "full", "unable to open", "readonly", "interrupted")
 
 
@@ -73,7 +76,7 @@ class Tx:
     def _rows(self, statement: Statement, rows: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
         arrays = self._database.arrays
         if not arrays:
-            return {"rows": json.dumps(rows)}
+            return {"rows": _as_json(rows)}
         columns = zip(statement.columns, zip(*rows, strict=True), strict=True)
         return {name: arrays[kind](values) for (name, kind), values in columns}
 
@@ -85,7 +88,7 @@ class Tx:
         database = self._database
         for name, kind in statement.lists:
             values = list(parameters[name])
-            parameters[name] = database.arrays[kind](values) if database.arrays else json.dumps(values)
+            parameters[name] = database.arrays[kind](values) if database.arrays else _as_json([values])[1:-1]
         if ":clock_now" in statement.sql:
             parameters["clock_now"] = database.clock.now_ms()
         return self._connection.execute(database.text(statement), parameters)
@@ -135,6 +138,8 @@ class Database:
                 return self._transact(work)
         except exc.SQLAlchemyError as error:
             raise self.translate(error) from error
+        except _UNSENDABLE as error:
+            raise BadWrite(f"The database cannot hold this value: {error}.") from error
 
     def _transact(self, work: Callable[[Tx], R]) -> R:
         with self.engine.begin() as connection:
@@ -174,3 +179,11 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _as_json(rows: Sequence[Sequence[Any]]) -> str:
+    """Rows for SQLite, which would end a text at a NUL without a word; PostgreSQL refuses that as well."""
+    text = json.dumps(rows, ensure_ascii=False)
+    if "\\u0000" in text and any(isinstance(value, str) and "\0" in value for row in rows for value in row):
+        raise BadWrite("The database cannot hold this value: text with a NUL character.")
+    return text

@@ -28,6 +28,7 @@ from examples.demo.workers import Worker, Workers
 
 SCHEMA = "dbos_events_demo"
 KILL_AT = 0.4
+BUSY = 3
 LOOK_SECONDS = 0.1
 PATIENCE_SECONDS = 60.0
 
@@ -56,11 +57,13 @@ def read_options(arguments: Sequence[str] | None = None) -> Options:
         "--kafka", metavar="HOST:PORT", help="a Kafka broker; a topic is made and deleted there"
     )
     parser.add_argument("--database", metavar="URL", help=f"postgresql://...; the schema {SCHEMA} is used")
-    parser.add_argument("--orders", type=int, default=600, help="how many (600)")
+    parser.add_argument("--orders", type=int, default=600, help="how many (600), at least 100")
     parser.add_argument("--rate", type=float, default=60.0, help="orders per second (60)")
     parser.add_argument("--seed", type=int, default=None, help="makes the same orders again")
     parser.add_argument("--keep", action="store_true", help="keep the folder with the logs and the ledger")
     given = parser.parse_args(arguments)
+    if given.orders < 100 or given.rate <= 0:
+        parser.error("a crash can be shown in the middle of at least 100 orders, at a rate above 0")
     seed = random.SystemRandom().randrange(10_000) if given.seed is None else given.seed
     return Options(given.kafka, given.database, given.orders, given.rate, seed, given.keep)
 
@@ -103,20 +106,24 @@ class Demo:
 
     def run(self) -> bool:
         """Send, kill, wait, prove; gives whether the proof holds."""
-        first = self.workers.start()
-        self.workers.start()
+        for _ in range(2):
+            self.workers.start()
         self._screen.say(f"two workers start; {len(self._orders)} orders follow, {self._rate:g} a second")
+        while not all(worker.is_reading for worker in self.workers.all):
+            self._look()
+            time.sleep(LOOK_SECONDS)
+        killed: Worker | None = None
         began = time.monotonic()
         while self._shipped < len(self._orders):
             self._send_what_is_due(time.monotonic() - began)
             self._look()
-            if not first.killed and self._is_amid(first):
-                self._kill(first)
+            if killed is None and self._shipped >= KILL_AT * len(self._orders):
+                killed = self._kill_one_in_the_middle()
             time.sleep(LOOK_SECONDS)
         self._screen.say("every order has been shipped; the workers drain and stop")
         self.workers.stop()
         self._look()
-        return self._prove(first)
+        return self._prove(killed)
 
     def _send_what_is_due(self, seconds: float) -> None:
         due = min(len(self._orders), int(seconds * self._rate))
@@ -144,14 +151,16 @@ class Demo:
                 f"{self.workers.all[-1].last_words()}"
             )
 
-    def _is_amid(self, worker: Worker) -> bool:
-        """Whether enough is done, and the worker has charged orders that it has not shipped."""
+    def _kill_one_in_the_middle(self) -> Worker | None:
+        """Kill the worker that has charged the most orders which it has not shipped, if it has several."""
         counts = self._ledger.counts()
-        begun = counts.get((worker.name, "charge"), 0)
-        is_busy = begun > counts.get((worker.name, "ship"), 0)
-        return self._shipped >= KILL_AT * len(self._orders) and is_busy
-
-    def _kill(self, worker: Worker) -> None:
+        begun = {
+            worker.name: counts.get((worker.name, "charge"), 0) - counts.get((worker.name, "ship"), 0)
+            for worker in self.workers.all
+        }
+        worker = max(self.workers.all, key=lambda worker: begun[worker.name])
+        if begun[worker.name] < BUSY:
+            return None
         worker.kill()
         replacement = self.workers.start()
         self._screen.say(
@@ -159,8 +168,11 @@ class Demo:
             f"{replacement.name} starts",
             "bold red",
         )
+        return worker
 
-    def _prove(self, killed: Worker) -> bool:
+    def _prove(self, killed: Worker | None) -> bool:
+        if killed is None:
+            raise DemoFailed("No worker was busy enough to be killed in the middle. Try more --orders.")
         proof = prove(self._orders, self._ledger, self.workers, killed.name)
         self._screen.close()
         show_proof(proof, self.workers.all, self._ledger.counts())

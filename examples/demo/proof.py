@@ -49,7 +49,7 @@ def prove(orders: Sequence[Order], ledger: Ledger, workers: Workers, killed: str
         Check(
             f"the crash of {killed} interrupted {len(taken_over)} orders, and others finished them",
             bool(taken_over),
-            "it interrupted none, so this run shows nothing: try another --seed",
+            "it interrupted none, so this run shows nothing: try again, or with more --orders",
         ),
         workflows(len(orders), workers),
         watermarks(len(orders), workers),

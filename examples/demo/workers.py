@@ -44,6 +44,11 @@ class Worker:
             return "running"
         return "stopped" if code == 0 else f"failed with exit code {code}"
 
+    @property
+    def is_reading(self) -> bool:
+        """Whether it has partitions, by its log."""
+        return b": reading " in self.log.read_bytes()
+
     def kill(self) -> None:
         """End it as the kernel would: without a signal that it could handle."""
         self.killed = True

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,21 @@ class Options:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+class Gate:
+    """Opens when its file appears; one thread looks for all who wait."""
+
+    def __init__(self, path: Path) -> None:
+        self.opened: Future[None] = Future()
+        self.opened.set_running_or_notify_cancel()
+        self._path = path
+        threading.Thread(target=self._look, name="gate", daemon=True).start()
+
+    def _look(self) -> None:
+        while not self._path.exists():
+            time.sleep(0.02)
+        self.opened.set_result(None)
+
+
 def build(options: Options) -> tuple[App, Callable[[], None]]:
     """The App with its one consumer, and how to launch it."""
     app = App(
@@ -60,7 +76,7 @@ def build(options: Options) -> tuple[App, Callable[[], None]]:
     effects = Effects(options.effects, options.label)
     engine: list[Core] = []
     opened = threading.Event()
-    gate = Path(options.gate) if options.gate else None
+    gate = Gate(Path(options.gate)) if options.gate else None
     if options.queue:
         app.queue(options.queue)
     consumer = app.kafka_consumer(
@@ -79,8 +95,8 @@ def build(options: Options) -> tuple[App, Callable[[], None]]:
         place = message.topic or "", message.partition or 0, message.offset or 0
         effects.append(*place, step, engine[0].executor)
 
-    def holds(wish: dict[str, Any]) -> bool:
-        return wish.get("do") == "hold" and gate is not None and not gate.exists()
+    def holds(wish: dict[str, Any]) -> Gate | None:
+        return gate if wish.get("do") == "hold" else None
 
     def fail_if_asked(wish: dict[str, Any]) -> None:
         if wish.get("do") == "raise":
@@ -98,8 +114,8 @@ def build(options: Options) -> tuple[App, Callable[[], None]]:
         def handle(message: KafkaMessage) -> None:
             wish = wish_of(message)
             effect(message, "first")
-            while holds(wish):
-                time.sleep(0.01)
+            if closed := holds(wish):
+                closed.opened.result()
             if wish.get("do") == "sleep":
                 app.sleep(wish["seconds"])
             fail_if_asked(wish)
@@ -117,8 +133,8 @@ def build(options: Options) -> tuple[App, Callable[[], None]]:
         async def handle_async(message: KafkaMessage) -> None:
             wish = wish_of(message)
             await effect_async(message, "first")
-            while holds(wish):
-                await asyncio.sleep(0.01)
+            if closed := holds(wish):
+                await asyncio.wrap_future(closed.opened)
             if wish.get("do") == "sleep":
                 await app.sleep_async(wish["seconds"])
             fail_if_asked(wish)

@@ -134,19 +134,23 @@ class ConsumerIntake:
 
     # -- places -------------------------------------------------------------------------------
 
-    def room(self, incarnation: int, partition: int) -> int:
+    @property
+    def free(self) -> int:
         if self.options.queue_name is not None:
             return self.options.batch_size
-        free = self.options.max_in_flight - self._in_flight
+        return self.options.max_in_flight - self._in_flight
+
+    def room(self, incarnation: int, partition: int) -> int:
         assignment = self._assignments.get((incarnation, partition))
         if assignment is None or assignment.lane is None:
-            return free
+            return self.free
         share = max(1, self.options.max_in_flight // max(1, len(self._assignments)))
-        return min(free, share - assignment.lane.size)
+        return share - assignment.lane.size
 
     def wait_for_room(self, seconds: float) -> None:
         with self._places:
-            if self._in_flight >= self.options.max_in_flight // 2:
+            ordered = self.options.ordering != "none"
+            if ordered or self._in_flight > self.options.max_in_flight // 2:
                 self._places.wait(seconds)
 
     def left(self, run: Run) -> None:

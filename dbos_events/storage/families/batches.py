@@ -16,6 +16,7 @@ from dbos_events.storage.writes import (
     Park,
     Result,
     Write,
+    Written,
 )
 
 UNRELATED_POLL_MS = 5000
@@ -33,14 +34,14 @@ class BatchTable:
 
 
 class _Batch:
-    """One batch in its transaction. `_fenced` holds the writes that their token did not cover."""
+    """One batch in its transaction. `_refused` holds the runs (workflow and take) that have lost a write."""
 
     def __init__(self, tx: Tx, executor: int, writes: Sequence[Write]) -> None:
         self._tx = tx
         self._executor = executor
         self._writes = writes
         self._results: list[Result] = [WRITTEN] * len(writes)
-        self._refused: set[str] = set()
+        self._refused: set[tuple[str, int]] = set()
 
     def write(self) -> list[Result]:
         fence(self._tx, self._executor)
@@ -88,7 +89,15 @@ class _Batch:
         for number, write in lost:
             token = tokens.get(write.workflow_id)
             self._results[number] = Fenced(token.status if token is not None else None)
-            self._refused.add(write.workflow_id)
+            self._refused.add((write.workflow_id, write.take))
+
+    def _may_go_on(self, number: int, write: Write) -> bool:
+        """Whether the write's run has lost none of its checkpoints in this batch; if so, this one is lost too."""
+        if (write.workflow_id, write.take) not in self._refused:
+            return True
+        if isinstance(self._results[number], Written):
+            self._results[number] = Fenced(None)
+        return False
 
     def _tokens(self, ids: Sequence[str]) -> dict[str, Row]:
         return {row.id: row for row in self._tx.run("read_tokens", ids=ids)}
@@ -99,7 +108,7 @@ class _Batch:
         starts = [
             (number, write.start)
             for number, write in enumerate(self._writes)
-            if write.start is not None and (not write.workflow_id or write.workflow_id not in self._refused)
+            if write.start is not None and self._may_go_on(number, write)
         ]
         if not starts:
             return
@@ -129,11 +138,8 @@ class _Batch:
         outcomes = [
             (number, write, write.outcome)
             for number, write in enumerate(self._writes)
-            if write.outcome is not None and write.workflow_id not in self._refused
+            if write.outcome is not None and self._may_go_on(number, write)
         ]
-        for number, write in enumerate(self._writes):
-            if write.outcome is not None and write.workflow_id in self._refused:
-                self._results[number] = Fenced(None)
         if not outcomes:
             return
         rows = [
@@ -180,7 +186,7 @@ class _Batch:
         parks = [
             (number, write, write.park)
             for number, write in enumerate(self._writes)
-            if write.park is not None and write.workflow_id not in self._refused
+            if write.park is not None and self._may_go_on(number, write)
         ]
         if not parks:
             return

@@ -24,9 +24,10 @@ WHERE w.id = c.workflow_id
 RETURNING id;
 
 -- name: free_lanes_of_dead
--- Only the head of a lane can have been running, so only it counts a crash.
+-- Only the head of a lane can have been running, so only it counts a crash. The owner is compared again
+-- at the end: two processes may do this at once, and the lane's holder may have taken the event since.
 WITH dead AS (
-    SELECT w.id AS workflow_id, w.position = (
+    SELECT w.id AS workflow_id, w.owner AS owner, w.position = (
         SELECT min(first.position) FROM {schema}.workflows AS first
         WHERE first.consumer = w.consumer AND first.incarnation = w.incarnation
           AND first.partition = w.partition AND first.lane = w.lane AND first.lane_open) AS is_head
@@ -37,7 +38,7 @@ WITH dead AS (
 UPDATE {schema}.workflows AS w
 SET owner = NULL, crashes = w.crashes + CASE WHEN d.is_head THEN 1 ELSE 0 END, updated_at = {now}
 FROM dead AS d
-WHERE w.id = d.workflow_id
+WHERE w.id = d.workflow_id AND w.owner = d.owner AND w.status = 'PENDING'
 RETURNING id;
 
 -- name: take_due

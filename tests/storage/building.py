@@ -1,0 +1,130 @@
+"""Executors, workflows and writes as the tests need them, and a look at the rows themselves."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from dbos_events.model.workflow import SUCCESS
+from dbos_events.storage.database import Row
+from dbos_events.storage.rows import NewExecutor, TakenWorkflow
+from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.writes import Checkpoint, NewWorkflow, Outcome, Park, QuarantineNote, Result, Write
+
+APP = "shop"
+LEASE_MS = 30_000
+_numbers = itertools.count(1000)
+
+
+def register(
+    storage: SqlStorage,
+    label: str = "a",
+    *,
+    version: str = "v1",
+    application: str = APP,
+    lease_ms: int = LEASE_MS,
+) -> int:
+    """One more process; gives its executor's number."""
+    new = NewExecutor(application, label, False, version, "boot", "ns", 1, "now", lease_ms)
+    return storage.register_executor(new)
+
+
+def kill(storage: SqlStorage, executor: int) -> None:
+    """Declare the executor dead, whatever its heartbeat says."""
+    [row] = read(storage, "SELECT heartbeat FROM {schema}.executors WHERE id = :id", id=executor)
+    assert storage.declare_dead(executor, row.heartbeat, "test")
+
+
+def start(workflow_id: str, *, start_id: int | None = None, **fields: Any) -> Write:
+    """Insert a workflow: running here, or waiting when it has a queue."""
+    fields.setdefault("status", "ENQUEUED" if fields.get("queue") else "PENDING")
+    new = NewWorkflow(
+        id=workflow_id,
+        name=fields.pop("name", "work"),
+        application=fields.pop("application", APP),
+        start_id=next(_numbers) if start_id is None else start_id,
+        version=fields.pop("version", "v1"),
+        **fields,
+    )
+    return Write(start=new)
+
+
+def step(
+    workflow_id: str,
+    number: int = 1,
+    *,
+    take: int = 1,
+    generation: int = 0,
+    write_id: int | None = None,
+    **fields: Any,
+) -> Write:
+    """A checkpoint of the run that holds `take`."""
+    entry = Checkpoint(
+        step=number,
+        call=fields.pop("call", str(number)),
+        name=fields.pop("name", "step"),
+        order=number,
+        write_id=next(_numbers) if write_id is None else write_id,
+        **fields,
+    )
+    return Write(workflow_id=workflow_id, take=take, generation=generation, checkpoint=entry)
+
+
+def end(workflow_id: str, *, take: int = 1, status: str = SUCCESS, **fields: Any) -> Write:
+    return Write(workflow_id=workflow_id, take=take, outcome=Outcome(status, **fields))
+
+
+def quarantine(workflow_id: str, consumer: int, *, take: int = 1) -> Write:
+    """End an event's workflow with an error, put aside, its lane held."""
+    note = QuarantineNote(consumer, "attempts-exhausted", "boom", 1)
+    return end(workflow_id, take=take, status="ERROR", error="boom", quarantine=note, frees_lane=False)
+
+
+def park(
+    workflow_id: str,
+    wake_at: int | None = None,
+    *,
+    take: int = 1,
+    awaited: str | None = None,
+    polls: bool = False,
+) -> Write:
+    return Write(workflow_id=workflow_id, take=take, park=Park(wake_at, awaited, polls))
+
+
+def begin(storage: SqlStorage, executor: int, *workflow_ids: str, **fields: Any) -> None:
+    """Have workflows run on the executor (take 1), or wait on a queue."""
+    write(storage, executor, *(start(workflow_id, **fields) for workflow_id in workflow_ids))
+
+
+def write(storage: SqlStorage, executor: int, *writes: Write) -> list[Result]:
+    return storage.write_batch(executor, writes)
+
+
+def read(storage: SqlStorage, query: str, **parameters: Any) -> Sequence[Row]:
+    """Rows of a query of the test's own, with `{schema}` in it."""
+    schema = storage.database.schema or "main"
+    statement = sa.text(query.replace("{schema}", f'"{schema}"'))
+    return storage.database.transact(lambda tx: tx.connection.execute(statement, parameters).all())
+
+
+def change(storage: SqlStorage, statement: str, **parameters: Any) -> None:
+    """As `read`, for what gives no rows."""
+    schema = storage.database.schema or "main"
+    text = sa.text(statement.replace("{schema}", f'"{schema}"'))
+    storage.database.transact(lambda tx: tx.connection.execute(text, parameters))
+
+
+def workflow(storage: SqlStorage, workflow_id: str) -> Row:
+    """The whole row of a workflow."""
+    [row] = read(storage, "SELECT * FROM {schema}.workflows WHERE id = :id", id=workflow_id)
+    return row
+
+
+def steps(storage: SqlStorage, workflow_id: str) -> dict[int, str | None]:
+    """The outputs of the checkpoints, by step number."""
+    return {entry.step: entry.output for entry in storage.list_steps(workflow_id)}
+
+
+def ids(taken: Sequence[TakenWorkflow]) -> list[str]:
+    return [row.id for row in taken]
