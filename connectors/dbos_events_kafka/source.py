@@ -53,7 +53,13 @@ class KafkaSource:
     # -- the contract -------------------------------------------------------------------------
 
     def start(self) -> None:
-        self._consumer = self._connect()
+        self._consumer = self._client()
+        try:
+            self._taker.open()
+        except BaseException:
+            self._consumer.close()
+            raise
+        self._subscribe()
         self._thread.start()
 
     def pause(self) -> None:
@@ -78,7 +84,8 @@ class KafkaSource:
             self._leave()
             if not self._stopping.wait(RECONNECT_SECONDS if self._failed else 0.0):
                 self._failed = False
-                self._consumer = self._connect()
+                self._consumer = self._client()
+                self._subscribe()
         self._taker.stop(REVOKE_SECONDS)
 
     def _turn_until_done(self) -> None:
@@ -99,21 +106,23 @@ class KafkaSource:
             logger.error("%s: the Kafka client has failed for good and is replaced: %s", self.name, error)
             self._failed = True
 
-    def _connect(self) -> Consumer:
+    def _client(self) -> Consumer:
+        """A client that is no member of the group yet."""
         client: dict[str, Any] = {"error_cb": self._state.error, **self._settings.client}
         try:
-            consumer = Consumer(client, logger=logger)
+            return Consumer(client, logger=logger)
         except KafkaException as error:
             raise ConfigurationError(
                 f"Consumer {self.name!r}: the Kafka client refuses its settings: {error.args[0].str()}"
             ) from error
-        consumer.subscribe(
+
+    def _subscribe(self) -> None:
+        self._consumer.subscribe(
             list(self._options.topics),
             on_assign=self._guarded(self._on_assign),
             on_revoke=self._guarded(self._on_revoke),
             on_lost=self._guarded(self._on_lost),
         )
-        return consumer
 
     def _turn(self) -> None:
         self._state.polled()

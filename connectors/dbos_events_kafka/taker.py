@@ -94,13 +94,21 @@ class Taker:
         self._assigned: set[Place] = set()
         self._halted: dict[Place, str] = {}
         self._session = 0
-        self._opened = False
         self._stopped = False
         self._retry_at = 0.0
         self._report_at = 0.0
         self._thread = threading.Thread(target=self._work, name="dbos-kafka-intake", daemon=True)
 
     # -- called by the poll thread ------------------------------------------------------------
+
+    def open(self) -> None:
+        """Register the consumer, before anything joins its group.
+
+        Raises:
+            RegistrationError: Another consumer reads the topic in this group, or this one's group changed.
+        """
+        self._intake.open(self._settings.group, self._intake.options.topics, self._settings.masked())
+        self._session = self._intake.session
 
     def start(self) -> None:
         self._thread.start()
@@ -164,10 +172,6 @@ class Taker:
                 self._pause(RETRY_SECONDS)
 
     def _turn(self) -> None:
-        if not self._opened:
-            self._intake.open(self._settings.group, self._intake.options.topics, self._settings.masked())
-            self._session = self._intake.session
-            self._opened = True
         self._run_jobs()
         if self._session != self._intake.session:
             self._assign_again(self._assigned)

@@ -83,13 +83,18 @@ class TestApp:
         self._patience = patience
         self._moving = threading.RLock()
         self._crashed = False
+        self._in_vain: tuple[object, ...] = ()
         self._topics = TestTopics(self.app)
 
     # -- life ---------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Launch the App on the test's database; `with TestApp() as dbos:` does it."""
-        self._launch()
+        try:
+            self._launch()
+        except BaseException:
+            self._folder.cleanup()
+            raise
 
     def close(self) -> None:
         """Stop the App and remove its database."""
@@ -214,13 +219,16 @@ class TestApp:
             if self._go_on() or self._await_quiet() or self._do_round():
                 return
             due = self._next_due()
-            if due is None:
+            if due is not None:
+                self.clock.move_to(due)
+                self.run_until_idle()
+            elif self._in_vain == (waits := (self.core.committer.batches, *channels)):
                 raise DBOSException(
                     f"Nothing is left to do in this test, and {', '.join(channels)} is waited for in vain.\n"
                     + self._describe_unfinished()
                 )
-            self.clock.move_to(due)
-            self.run_until_idle()
+            else:
+                self._in_vain = waits  # it may have come while this thread waited for its turn: look again
 
     def _do_round(self) -> bool:
         self._go_on()

@@ -99,7 +99,7 @@ def test_an_operation_waits_for_the_writes_of_all_branches(app: App, dbos_test_a
     @app.workflow()
     async def branches() -> None:
         async def other() -> None:
-            while not gates or not gates[0].held:
+            while not gates or not gates[0].held:  # noqa: ASYNC110 - the committer is another thread
                 await asyncio.sleep(0)
             order.append("asks")
             await after()

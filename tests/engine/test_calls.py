@@ -158,7 +158,9 @@ def test_a_step_can_be_started_as_a_workflow(app: App, dbos_test_app: MakeTestAp
     dbos_test_app(app)
     handle = app.start_workflow(double, 4)
     assert handle.get_result() == 8
-    assert [step.function_name for step in app.list_workflow_steps(handle.workflow_id)] == [double.__qualname__]
+    assert [step.function_name for step in app.list_workflow_steps(handle.workflow_id)] == [
+        double.__qualname__
+    ]
 
 
 def test_a_step_outside_of_workflows_is_a_plain_call(app: App, dbos_test_app: MakeTestApp) -> None:
@@ -185,7 +187,7 @@ async def test_blocking_verbs_on_a_running_loop_name_their_twin(app: App, dbos_t
         "start_workflow": lambda: app.start_workflow(quick),
         "retrieve_workflow": lambda: app.retrieve_workflow(handle.workflow_id),
         "get_workflow_status": lambda: app.get_workflow_status(handle.workflow_id),
-        "list_workflows": lambda: app.list_workflows(),
+        "list_workflows": app.list_workflows,
         "list_workflow_steps": lambda: app.list_workflow_steps(handle.workflow_id),
         "cancel_workflows": lambda: app.cancel_workflow(handle.workflow_id),
         "resume_workflows": lambda: app.resume_workflow(handle.workflow_id),

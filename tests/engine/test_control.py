@@ -100,7 +100,9 @@ def test_a_resident_sleeper_is_woken_by_its_cancellation(
     assert calls == ["attempt"]
 
 
-def test_a_cancelled_workflow_leaves_its_queue(app: App, calls: list[str], dbos_test_app: MakeTestApp) -> None:
+def test_a_cancelled_workflow_leaves_its_queue(
+    app: App, calls: list[str], dbos_test_app: MakeTestApp
+) -> None:
     queue = app.queue("q", concurrency=1)
 
     @app.workflow()
@@ -181,7 +183,7 @@ def test_a_run_that_was_resumed_elsewhere_writes_nothing_more(
     dbos.app.launched.queues.tick()
     go_on.set()
     assert handle.get_result() == 2
-    assert [step.output for step in app.list_workflow_steps(handle.workflow_id)][0] == 2
+    assert app.list_workflow_steps(handle.workflow_id)[0].output == 2
 
 
 def test_verbs_within_a_workflow_are_recorded(app: App, dbos_test_app: MakeTestApp) -> None:

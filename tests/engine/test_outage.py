@@ -45,7 +45,9 @@ def app(postgres_server: PostgresServer) -> Iterator[App]:
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-def test_workflows_wait_while_the_database_is_away(app: App, postgres_server: PostgresServer, how: str) -> None:
+def test_workflows_wait_while_the_database_is_away(
+    app: App, postgres_server: PostgresServer, how: str
+) -> None:
     ran: list[Any] = []
     queue = app.queue("q")
 
@@ -82,7 +84,9 @@ def test_workflows_wait_while_the_database_is_away(app: App, postgres_server: Po
     assert attempts.count < 40, "it tries again with growing pauses"
 
 
-def test_a_process_that_cannot_renew_its_lease_starts_no_step(app: App, postgres_server: PostgresServer) -> None:
+def test_a_process_that_cannot_renew_its_lease_starts_no_step(
+    app: App, postgres_server: PostgresServer
+) -> None:
     ran: list[str] = []
     go_on = threading.Event()
     between = threading.Event()

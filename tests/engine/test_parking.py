@@ -123,7 +123,9 @@ def test_unwinding_runs_no_durable_operation(app: App, dbos_test_app: MakeTestAp
     assert len(app.list_workflows()) == 2
 
 
-def test_what_an_unwinding_function_returns_or_raises_is_discarded(app: App, dbos_test_app: MakeTestApp) -> None:
+def test_what_an_unwinding_function_returns_or_raises_is_discarded(
+    app: App, dbos_test_app: MakeTestApp
+) -> None:
     @app.workflow()
     def swallows(raises: bool) -> str:
         try:
@@ -234,7 +236,9 @@ def test_a_wait_of_unknown_length_parks_after_the_threshold(app: App, dbos_test_
 
 def test_waking_is_prompt_without_any_help(tmp_path: Any) -> None:
     """On real services: a parked sleep, and a parent that is parked on its child."""
-    app = App({"name": "prompt", "system_database_url": f"sqlite:///{tmp_path}/p.sqlite", "park_after_seconds": 0})
+    app = App(
+        {"name": "prompt", "system_database_url": f"sqlite:///{tmp_path}/p.sqlite", "park_after_seconds": 0}
+    )
 
     @app.workflow()
     def child() -> int:

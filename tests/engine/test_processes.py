@@ -98,7 +98,9 @@ def in_transaction(url: str) -> bool:
 def end_of_first(url: str) -> str | None:
     """Why the first executor was declared dead."""
     storage = open_storage(url, schema="dbos_events", clock=SystemClock())
-    table = sa.table("executors", sa.column("id"), sa.column("end_reason"), schema=storage.database.schema or None)
+    table = sa.table(
+        "executors", sa.column("id"), sa.column("end_reason"), schema=storage.database.schema or None
+    )
     with storage.database.engine.connect() as connection:
         reason: str | None = connection.scalar(sa.select(table.c.end_reason).where(table.c.id == 1))
     storage.close()
@@ -141,7 +143,9 @@ def test_a_process_that_was_frozen_is_fenced_when_it_comes_back(worker: Callable
     first.thaw()
     first.tell()
     first.wait_for("result 10")
-    assert first.lines == ["ready", "step 1", "step 2", "result 10"], "it started no step after it was declared dead"
+    assert first.lines == ["ready", "step 1", "step 2", "result 10"], (
+        "it started no step after it was declared dead"
+    )
     assert second.lines == ["ready", "step 2", "step 3", "step 4", "result 10"]
 
 

@@ -16,7 +16,9 @@ def app() -> App:
     return App()
 
 
-def test_a_queue_starts_workflows_in_the_order_in_which_they_came(app: App, dbos_test_app: MakeTestApp) -> None:
+def test_a_queue_starts_workflows_in_the_order_in_which_they_came(
+    app: App, dbos_test_app: MakeTestApp
+) -> None:
     ran: list[int] = []
     queue = app.queue("one-by-one", concurrency=1)
 
@@ -56,7 +58,9 @@ def test_no_more_run_at_once_than_the_queue_allows(app: App, dbos_test_app: Make
     assert max(most) == 2
 
 
-def test_a_sleeping_workflow_gives_its_place_up_and_takes_it_again(app: App, dbos_test_app: MakeTestApp) -> None:
+def test_a_sleeping_workflow_gives_its_place_up_and_takes_it_again(
+    app: App, dbos_test_app: MakeTestApp
+) -> None:
     woken: list[str] = []
     queue = app.queue("one", concurrency=1, worker_concurrency=1)
 

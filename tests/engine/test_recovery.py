@@ -84,7 +84,9 @@ def test_waking_up_is_no_crash(app: App, dbos_test_app: MakeTestApp) -> None:
     assert handle.get_result() == 5
 
 
-def test_a_workflow_that_was_given_up_goes_on_when_it_is_resumed(app: App, dbos_test_app: MakeTestApp) -> None:
+def test_a_workflow_that_was_given_up_goes_on_when_it_is_resumed(
+    app: App, dbos_test_app: MakeTestApp
+) -> None:
     mended: list[int] = []
 
     @app.workflow(max_recovery_attempts=0)
@@ -182,7 +184,9 @@ def test_code_that_does_not_fit_the_history_ends_it_as_a_version_mismatch(deploy
     old.run_until_idle()
     old.close()
     new.advance(seconds=60)
-    with pytest.raises(DBOSUnexpectedStepError, match="written by application version 1, this process runs 2") as error:
+    with pytest.raises(
+        DBOSUnexpectedStepError, match="written by application version 1, this process runs 2"
+    ) as error:
         new_app.retrieve_workflow("order-1").get_result()
     assert error.value.version_mismatch is True
     status = new_app.retrieve_workflow("order-1").get_status()

@@ -101,7 +101,9 @@ def test_a_race_has_the_same_winner_again(
     assert first[0] == winner
 
 
-def test_a_loser_that_was_cancelled_stays_cancelled(app: App, trace: Trace, dbos_test_app: MakeTestApp) -> None:
+def test_a_loser_that_was_cancelled_stays_cancelled(
+    app: App, trace: Trace, dbos_test_app: MakeTestApp
+) -> None:
     slow_runs: list[int] = []
 
     @app.step()
@@ -175,7 +177,7 @@ def test_a_sleep_that_won_a_race_wins_it_again(app: App, trace: Trace, dbos_test
 
     @app.step()
     async def answer() -> str:
-        while (due := dbos.clock.next_alarm()) is None:
+        while (due := dbos.clock.next_alarm()) is None:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0)
         dbos.clock.move_to(due)
         await gate.wait()
@@ -207,7 +209,9 @@ def test_a_sleep_that_won_a_race_wins_it_again(app: App, trace: Trace, dbos_test
     assert trace.lives == [[["patience", "answer"], "patience"]] * 2
 
 
-def test_a_timeout_cancels_a_step_and_does_so_again(app: App, trace: Trace, dbos_test_app: MakeTestApp) -> None:
+def test_a_timeout_cancels_a_step_and_does_so_again(
+    app: App, trace: Trace, dbos_test_app: MakeTestApp
+) -> None:
     calls: list[int] = []
 
     @app.step()

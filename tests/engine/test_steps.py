@@ -2,9 +2,10 @@
 
 import asyncio
 import dataclasses
-import datetime
+import datetime as dt
 import decimal
 import enum
+import itertools
 import threading
 import uuid
 from collections.abc import Callable
@@ -103,7 +104,9 @@ async def _started(app: App, function: Any, *args: Any) -> str:
     return (await app.start_workflow_async(function, *args)).workflow_id
 
 
-def test_a_steps_error_is_recorded_and_replayed_as_its_own_class(app: App, dbos_test_app: MakeTestApp) -> None:
+def test_a_steps_error_is_recorded_and_replayed_as_its_own_class(
+    app: App, dbos_test_app: MakeTestApp
+) -> None:
     seen: list[tuple[type[BaseException], str, int]] = []
     calls: list[int] = []
 
@@ -158,7 +161,7 @@ def test_a_step_is_tried_again_with_growing_pauses(app: App, dbos_test_app: Make
     dbos.run_until_idle()
     assert len(times) == 1
     assert handle.get_result() == "ok"
-    assert [round(after - before) for before, after in zip(times, times[1:], strict=False)] == [10, 30, 90]
+    assert [round(after - before) for before, after in itertools.pairwise(times)] == [10, 30, 90]
     assert keys == {f"{handle.workflow_id}:1"}
     assert attempts == [0, 1, 2, 3]
 
@@ -182,11 +185,13 @@ def test_an_async_step_is_tried_again_with_growing_pauses(app: App, dbos_test_ap
     dbos.run_until_idle()
     assert len(times) == 1
     dbos.advance(minutes=1)
-    assert [round(after - before) for before, after in zip(times, times[1:], strict=False)] == [10, 30]
+    assert [round(after - before) for before, after in itertools.pairwise(times)] == [10, 30]
     assert app.retrieve_workflow(handle).get_result() == ["ok", None]
 
 
-def test_a_step_that_fails_in_all_attempts_says_so_with_all_errors(app: App, dbos_test_app: MakeTestApp) -> None:
+def test_a_step_that_fails_in_all_attempts_says_so_with_all_errors(
+    app: App, dbos_test_app: MakeTestApp
+) -> None:
     @app.step(retries_allowed=True, max_attempts=3)
     def flaky() -> None:
         raise OSError("unreachable")
@@ -259,7 +264,7 @@ VALUES = [
     (1, (2, [3])),
     {1, 2},
     b"\x00\xff",
-    datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC),
+    dt.datetime(2030, 1, 1, tzinfo=dt.UTC),
     decimal.Decimal("1.10"),
     uuid.UUID(int=7),
     Colour.RED,
@@ -288,7 +293,9 @@ def test_replay_gives_values_of_the_same_types(app: App, dbos_test_app: MakeTest
     assert [(type(value), value) for value in replayed] == [(type(value), value) for value in first]
 
 
-def test_a_value_that_cannot_be_stored_fails_its_step_on_its_first_run(app: App, dbos_test_app: MakeTestApp) -> None:
+def test_a_value_that_cannot_be_stored_fails_its_step_on_its_first_run(
+    app: App, dbos_test_app: MakeTestApp
+) -> None:
     after: list[str] = []
 
     @app.step()
@@ -313,7 +320,9 @@ def test_a_value_that_cannot_be_stored_fails_its_step_on_its_first_run(app: App,
     assert "pickle" in after[0]
 
 
-def test_a_result_that_cannot_be_stored_fails_the_workflow_alone(app: App, dbos_test_app: MakeTestApp) -> None:
+def test_a_result_that_cannot_be_stored_fails_the_workflow_alone(
+    app: App, dbos_test_app: MakeTestApp
+) -> None:
     @app.workflow()
     def gives(good: bool) -> Any:
         return "fine" if good else threading.Lock()
@@ -341,7 +350,9 @@ def test_pickle_is_there_for_who_asks_for_it(app: App, dbos_test_app: MakeTestAp
     assert calls() == 3
 
 
-def test_a_durable_operation_from_a_thread_of_its_own_is_refused(app: App, dbos_test_app: MakeTestApp) -> None:
+def test_a_durable_operation_from_a_thread_of_its_own_is_refused(
+    app: App, dbos_test_app: MakeTestApp
+) -> None:
     @app.step()
     def step() -> int:
         return 1
@@ -376,7 +387,9 @@ def test_what_history_shows_of_a_step(app: App, dbos_test_app: MakeTestApp) -> N
     assert first.completed_at_epoch_ms == first.started_at_epoch_ms + 5
 
 
-def test_a_step_within_a_step_is_a_plain_call_and_starts_nothing(app: App, dbos_test_app: MakeTestApp) -> None:
+def test_a_step_within_a_step_is_a_plain_call_and_starts_nothing(
+    app: App, dbos_test_app: MakeTestApp
+) -> None:
     @app.step()
     def inner() -> int:
         return 1

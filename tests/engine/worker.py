@@ -51,5 +51,7 @@ if __name__ == "__main__":
             with SetWorkflowID("job"):
                 app.start_workflow(job, options["steps"])
         if options.get("waits", True):
-            say(f"result {app.retrieve_workflow('job', existing_workflow=False).get_result(polling_interval_sec=0.05)}")
+            say(
+                f"result {app.retrieve_workflow('job', existing_workflow=False).get_result(polling_interval_sec=0.05)}"
+            )
         sys.stdin.readline()

@@ -13,6 +13,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from tests.faults.waiting import wait_until
 from tests.servers.kafka import make_admin
 
 SECONDS = 30.0
@@ -85,9 +86,14 @@ class Broker:
         """Set the group's committed offsets, as an operator would; the group must have no members."""
         places = [TopicPartition(topic, number, offset) for number, offset in offsets.items()]
         request = ConsumerGroupTopicPartitions(group, places)
-        answer = self.admin.alter_consumer_group_offsets([request])[group].result(SECONDS)
-        for place in answer.topic_partitions:
-            assert place.error is None, place
+
+        def committed() -> (
+            bool
+        ):  # a broker that has just started is looking for the group's coordinator still
+            answer = self.admin.alter_consumer_group_offsets([request])[group].result(SECONDS)
+            return all(place.error is None for place in answer.topic_partitions)
+
+        wait_until(committed, "the broker takes no offsets")
 
     def forget_group(self, group: str) -> None:
         """Delete the group with its committed offsets, as their retention would."""

@@ -32,9 +32,7 @@ def broker(kafka_bootstrap: str) -> Broker:
 
 
 @pytest.fixture
-def fleet_of(
-    postgres_url: str, kafka_bootstrap: str, tmp_path: Path
-) -> Iterator[FleetFactory]:
+def fleet_of(postgres_url: str, kafka_bootstrap: str, tmp_path: Path) -> Iterator[FleetFactory]:
     """`fleet_of(topic, ordering="partition")` makes a fleet whose leases and sessions are short."""
     with ExitStack() as stack:
 

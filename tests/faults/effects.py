@@ -9,9 +9,7 @@ CREATE = """
 CREATE TABLE IF NOT EXISTS effects (
     seq bigserial PRIMARY KEY, topic text, "partition" int, "offset" bigint, step text, worker text, executor bigint)
 """
-INSERT = (
-    'INSERT INTO effects (topic, "partition", "offset", step, worker, executor) VALUES (%s, %s, %s, %s, %s, %s)'
-)
+INSERT = 'INSERT INTO effects (topic, "partition", "offset", step, worker, executor) VALUES (%s, %s, %s, %s, %s, %s)'
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,9 +100,7 @@ def test_a_blocked_partition_holds_up_neither_the_others_nor_memory(
     wait_until(lambda: fleet.rows.watermarks().get(0, 0) >= share, "the lane does not fill")
 
     broker.produce(topic, [b"%d" % number for number in range(flowing)], partition=1)
-    wait_until(
-        lambda: fleet.rows.succeeded() == flowing, "the other partition is held up", seconds=90
-    )
+    wait_until(lambda: fleet.rows.succeeded() == flowing, "the other partition is held up", seconds=90)
     before, after = watch(worker, "one lane blocked, one done")
 
     assert fleet.rows.watermarks() == {0: share, 1: flowing, 2: 0, 3: 0}

@@ -74,7 +74,9 @@ def test_an_event_that_its_old_holder_still_runs_is_waited_for(
 ) -> None:
     topic = kafka_topic(1)
     fleet = fleet_of(topic, ordering="partition", handler=handler, gate=str(gate))
-    first = fleet.start("a", drain_seconds=20.0, settings={**fleet.options.settings, "shutdown_timeout_seconds": 25.0})
+    first = fleet.start(
+        "a", drain_seconds=20.0, settings={**fleet.options.settings, "shutdown_timeout_seconds": 25.0}
+    )
     first.wait_launched()
     broker.produce(topic, [b"before", HOLD, b"behind"])
     wait_until(lambda: len(fleet.effects.read()) == 3, "the first process does not hold")
@@ -105,9 +107,7 @@ def test_an_event_whose_holder_is_killed_runs_again_before_those_behind_it(
     victim = fleet.start("a").wait_launched()
     broker.produce_spread(topic, [HOLD] * PARTITIONS + VALUES, PARTITIONS)
     wait_until(lambda: fleet.effects.count() == PARTITIONS, "not every lane has an event under way")
-    wait_until(
-        lambda: sum(fleet.rows.watermarks().values()) == COUNT + PARTITIONS, "not all was taken in"
-    )
+    wait_until(lambda: sum(fleet.rows.watermarks().values()) == COUNT + PARTITIONS, "not all was taken in")
 
     heir = fleet.start("b").wait_launched()
     fleet.harm(victim)
@@ -144,7 +144,9 @@ def test_a_zombie_that_wakes_up_changes_nothing_and_takes_part_again(
     zombie.thaw()
     wait_until(lambda: len(fleet.executors(zombie)) == 2, "the zombie has not registered anew")
     wait_until(
-        lambda: len(set(fleet.rows.holders().values())) == 2, "the zombie does not take part again", seconds=60
+        lambda: len(set(fleet.rows.holders().values())) == 2,
+        "the zombie does not take part again",
+        seconds=60,
     )
     broker.produce_spread(topic, VALUES, PARTITIONS)
     wait_for_success(fleet, 2 * COUNT + PARTITIONS)

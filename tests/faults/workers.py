@@ -131,7 +131,9 @@ class Fleet:
         """The process starts that this worker has been, oldest first."""
         return [
             row[0]
-            for row in self.rows.query("SELECT id FROM {t}executors WHERE label = ? ORDER BY id", (worker.label,))
+            for row in self.rows.query(
+                "SELECT id FROM {t}executors WHERE label = ? ORDER BY id", (worker.label,)
+            )
         ]
 
     def sound(self) -> set[int]:

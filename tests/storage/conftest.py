@@ -1,45 +1,42 @@
-"""A migrated database for each test, on both kinds, made as a copy of a template."""
+"""A migrated database for each test, on both kinds: a copy of a file, or a database that is emptied before."""
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from dbos_events.clock import SystemClock
+from dbos_events.clock import Clock, SystemClock
 from dbos_events.storage.migrate import migrate
 from dbos_events.storage.opening import open_storage
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.testing import ManualClock
-from tests.conftest import unique_name
+from tests.conftest import fresh_database
 from tests.servers import Postgres, Servers
 
 SCHEMA = "dbos_events"
 
-Open = Callable[[str], SqlStorage]
+Open = Callable[..., SqlStorage]
 
 
 @pytest.fixture(scope="session")
-def postgres_template(servers: Servers) -> Iterator[str]:
-    """The name of a migrated database."""
-    server = Postgres(servers.address("postgres"))
-    name = unique_name("template")
-    storage = open_storage(server.create_database(name), schema=SCHEMA, clock=SystemClock())
-    migrate(storage)
-    storage.close()
-    yield name
-    with suppress(psycopg.OperationalError):
-        server.drop_database(name)
+def emptied_database(servers: Servers) -> Iterator[str]:
+    """A migrated database for all tests of this process: copies of a template take ten times as long."""
+    with fresh_database(Postgres(servers.address("postgres"))) as url:
+        storage = open_storage(url, schema=SCHEMA, clock=SystemClock())
+        migrate(storage)
+        storage.close()
+        yield url
 
 
 @pytest.fixture
-def migrated_postgres(postgres: Postgres, postgres_template: str) -> Iterator[str]:
-    name = unique_name("test")
-    yield postgres.create_database(name, template=postgres_template)
-    with suppress(psycopg.OperationalError):
-        postgres.drop_database(name)
+def migrated_postgres(postgres: Postgres, emptied_database: str) -> str:
+    with psycopg.connect(emptied_database, options="-c lock_timeout=10s") as connection:
+        names = "SELECT tablename FROM pg_tables WHERE schemaname = %s AND tablename !~ '^schema_'"
+        for (name,) in connection.execute(names, [SCHEMA]).fetchall():
+            connection.execute(f'DELETE FROM "{SCHEMA}"."{name}"')
+    return emptied_database
 
 
 @pytest.fixture
@@ -65,8 +62,8 @@ def opened(clock: ManualClock) -> Iterator[Open]:
     """Open a database; it is closed after the test."""
     storages: list[SqlStorage] = []
 
-    def make(url: str) -> SqlStorage:
-        storages.append(open_storage(url, schema=SCHEMA, clock=clock))
+    def make(url: str, *, clock: Clock = clock, schema: str = SCHEMA) -> SqlStorage:
+        storages.append(open_storage(url, schema=schema, clock=clock))
         return storages[-1]
 
     yield make

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from dbos_events.connect.source import PartitionReport, Position, Record, TakenIn
 from dbos_events.engine.core import Core
@@ -19,6 +19,20 @@ from dbos_events.storage.rows import IntakeResult
 from dbos_events.telemetry.log import logger
 
 R = TypeVar("R")
+
+
+class _Conflict(NamedTuple):
+    """A record that is not the one which was taken in under its id."""
+
+    workflow_id: str
+    offset: int
+
+    @property
+    def reason(self) -> str:
+        return (
+            f"offset {self.offset} holds another record than the one that was taken in as {self.workflow_id}: "
+            "the topic was truncated or replaced, or the database restored"
+        )
 
 
 class ConsumerIntake:
@@ -195,37 +209,34 @@ class ConsumerIntake:
         for partition in result.stale:
             logger.info("%s: partition %d was assigned elsewhere.", self.options.name, partition)
             self._forget(incarnation, partition)
+        halted = self._conflicts(records, result)
         following = {}
         for partition, (_, _, target, _) in moves.items():
             if partition not in result.stale:
-                self._assignments[incarnation, partition].next_offset = target
-                following[partition] = target
-        halted = self._conflicts(records, result)
+                following[partition] = halted[partition].offset if partition in halted else target
+                self._assignments[incarnation, partition].next_offset = following[partition]
         fresh = [
             (workflow_id, record)
             for workflow_id, record in records
-            if record.partition in following and workflow_id not in result.duplicates
+            if record.offset < following.get(record.partition, 0) and workflow_id not in result.duplicates
         ]
         if self.options.queue_name is None:
             self._dispatch(incarnation, fresh)
         else:
             self._core.hub.signal("queues")
-        return TakenIn(following, result.stale, halted)
+        reasons = {partition: conflict.reason for partition, conflict in halted.items()}
+        return TakenIn(following, result.stale, reasons or None)
 
-    def _conflicts(
-        self, records: Sequence[tuple[str, Record]], result: IntakeResult
-    ) -> dict[int, str] | None:
-        if not result.conflicts:
-            return None
-        halted = {}
+    def _conflicts(self, records: Sequence[tuple[str, Record]], result: IntakeResult) -> dict[int, _Conflict]:
+        """The first conflict of each partition: nothing was taken in from there on."""
+        halted: dict[int, _Conflict] = {}
         for workflow_id, record in records:
-            if workflow_id in result.conflicts:
-                halted[record.partition] = (
-                    f"offset {record.offset} holds another record than the one that was taken in as {workflow_id}: "
-                    "the topic was truncated or replaced, or the database restored"
+            if workflow_id in result.conflicts and record.partition not in halted:
+                conflict = _Conflict(workflow_id, record.offset)
+                halted[record.partition] = conflict
+                logger.error(
+                    "%s: partition %d is halted: %s.", self.options.name, record.partition, conflict.reason
                 )
-        for partition, reason in halted.items():
-            logger.error("%s: partition %d is halted: %s.", self.options.name, partition, reason)
         return halted
 
     def _dispatch(self, incarnation: int, records: Sequence[tuple[str, Record]]) -> None:

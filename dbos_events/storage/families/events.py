@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from dbos_events.errors import RegistrationError
 from dbos_events.storage.database import Database, Row, Tx
@@ -123,7 +124,13 @@ class EventTable:
     # -- intake -------------------------------------------------------------------------------
 
     def intake(self, batch: IntakeBatch) -> IntakeResult:
-        return self._database.transact(lambda tx: _intake(tx, batch))
+        try:
+            return self._database.transact(lambda tx: _intake(tx, batch))
+        except _Conflicting as found:
+            conflicts = found.conflicts
+        before = _before(batch, conflicts)
+        result = self._database.transact(lambda tx: _intake(tx, before)) if before.moves else IntakeResult()
+        return replace(result, conflicts=conflicts)
 
     def read_events(self, workflow_ids: Sequence[str]) -> dict[str, StoredEvent]:
         rows = self._database.transact(lambda tx: tx.run("read_events", ids=workflow_ids))
@@ -180,6 +187,34 @@ def _refuse_conflicts(known: Sequence[Row], name: str, group: str, topics: Seque
             )
 
 
+class _Conflicting(Exception):
+    """Rolls an intake back that holds other records than those known under their ids."""
+
+    def __init__(self, conflicts: frozenset[str]) -> None:
+        self.conflicts = conflicts
+
+
+def _before(batch: IntakeBatch, conflicts: frozenset[str]) -> IntakeBatch:
+    """What of the batch lies before the first conflict of each partition: the watermark stops there."""
+    stops: dict[int, int] = {}
+    for event in batch.events:
+        if event.workflow_id in conflicts:
+            stops.setdefault(event.partition, event.offset)
+    events = tuple(
+        event
+        for event in batch.events
+        if event.partition not in stops or event.offset < stops[event.partition]
+    )
+    last = {event.partition: event for event in events}
+    moves = {
+        partition: (epoch, expected, stops.get(partition, target), last[partition].leader_epoch)
+        for partition, (epoch, expected, target, _) in batch.moves.items()
+        if partition in last
+    }
+    gaps = tuple(gap for gap in batch.gaps if gap[0] in moves and gap[2] <= moves[gap[0]][2])
+    return replace(batch, moves=moves, gaps=gaps, events=events)
+
+
 def _intake(tx: Tx, batch: IntakeBatch) -> IntakeResult:
     fence(tx, batch.executor)
     stale, repeated = _compare_watermarks(tx, batch)
@@ -194,12 +229,14 @@ def _intake(tx: Tx, batch: IntakeBatch) -> IntakeResult:
     known: dict[str, int] = {}
     if _insert_workflows(tx, batch, events) < len(events):
         known = {row.workflow_id: row.fingerprint for row in _read_fingerprints(tx, events)}
+    conflicts = frozenset(
+        id_ for event in events if known.get(id_ := event.workflow_id, event.fingerprint) != event.fingerprint
+    )
+    if conflicts:
+        raise _Conflicting(conflicts)
     fresh = [event for event in events if event.workflow_id not in known] if known else events
     tx.change("insert_events", [_event_row(event) for event in fresh])
-    conflicts = [
-        id_ for event in events if known.get(id_ := event.workflow_id, event.fingerprint) != event.fingerprint
-    ]
-    return IntakeResult(frozenset(stale), frozenset(known), frozenset(conflicts))
+    return IntakeResult(frozenset(stale), frozenset(known))
 
 
 def _compare_watermarks(tx: Tx, batch: IntakeBatch) -> tuple[set[int], set[int]]:
