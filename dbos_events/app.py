@@ -15,7 +15,7 @@ from dbos_events.api.verbs import Verbs
 from dbos_events.clock import Clock, SystemClock
 from dbos_events.config import DBOSConfig
 from dbos_events.engine.registry import Registry
-from dbos_events.errors import DBOSException, DBOSInitializationError
+from dbos_events.errors import DBOSException, DBOSInitializationError, RegistrationError
 from dbos_events.model.event import OnFailure, OnRegression, Ordering, Retry
 from dbos_events.model.queue import QueueLimits, QueueRateLimit
 from dbos_events.model.workflow import StepOptions
@@ -180,10 +180,15 @@ class App(Verbs):
             self._launched.queue_added(name, limits)
 
     def add_consumer(self, declaration: ConsumerDeclaration) -> None:
-        """Note a consumer; it must be declared before launch."""
+        """Note a consumer; it must be declared before launch, under a name of its own."""
         if self._launched is not None:
             raise DBOSInitializationError(
                 f"Consumer {declaration.options.name!r} was declared after launch. Import its module before DBOS.launch()."
+            )
+        if any(known.options.name == declaration.options.name for known in self.consumers):
+            raise RegistrationError(
+                f"Two consumers are called {declaration.options.name!r}, and would share their positions. Give one of "
+                "them another name=..., or both topics to one consumer."
             )
         self.consumers.append(declaration)
 
