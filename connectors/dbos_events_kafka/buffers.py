@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from dbos_events.connect import Record
 
+LIMIT_BYTES = 16 << 20
+
 
 class Place(NamedTuple):
     """A partition of a topic."""
@@ -20,24 +22,28 @@ class Place(NamedTuple):
 class Buffers:
     """Holds what was polled and not yet taken in. Only opened partitions accept records.
 
-    `limit` bounds each partition's buffer; `jobs` wakes the intake thread for other work, too.
+    `limit` bounds each partition's buffer in records, LIMIT_BYTES in bytes; `changed` wakes the
+    intake thread for other work, too.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.changed = threading.Condition()
         self._records: dict[Place, deque[Record]] = {}
+        self._bytes: dict[Place, int] = {}
 
     def open(self, place: Place) -> None:
         """Accept records of a partition, which has just been positioned."""
         with self.changed:
             self._records[place] = deque()
+            self._bytes[place] = 0
 
     def drop(self, places: Iterable[Place]) -> None:
         """Forget partitions with all that is buffered of them."""
         with self.changed:
             for place in places:
                 self._records.pop(place, None)
+                self._bytes.pop(place, None)
             self.changed.notify_all()
 
     def add(self, records: Iterable[tuple[Place, Record]]) -> None:
@@ -48,12 +54,14 @@ class Buffers:
                 buffer = self._records.get(place)
                 if buffer is not None:
                     buffer.append(record)
+                    self._bytes[place] += _size(record)
             if was_empty:
                 self.changed.notify_all()
 
-    def sizes(self) -> dict[Place, int]:
+    def fullness(self) -> dict[Place, float]:
+        """How full each partition's buffer is; 1 at its limit, and more when it was overrun."""
         with self.changed:
-            return {place: len(buffer) for place, buffer in self._records.items()}
+            return {place: self._fullness(place) for place in self._records}
 
     def opened(self) -> Collection[Place]:
         return tuple(self._records)
@@ -70,7 +78,9 @@ class Buffers:
             for place, buffer in self._records.items():
                 count = min(len(buffer), most, max(0, room(place))) if buffer else 0
                 if count:
-                    taken.setdefault(place.topic, []).extend(buffer.popleft() for _ in range(count))
+                    records = [buffer.popleft() for _ in range(count)]
+                    self._bytes[place] -= sum(map(_size, records))
+                    taken.setdefault(place.topic, []).extend(records)
                     most -= count
             if taken:
                 self.changed.notify_all()
@@ -82,4 +92,11 @@ class Buffers:
         return any(self._records.values())
 
     def _has_space(self) -> bool:
-        return not self._records or any(len(buffer) < self.limit for buffer in self._records.values())
+        return not self._records or any(self._fullness(place) < 1 for place in self._records)
+
+    def _fullness(self, place: Place) -> float:
+        return max(len(self._records[place]) / self.limit, self._bytes[place] / LIMIT_BYTES)
+
+
+def _size(record: Record) -> int:
+    return len(record.value or b"") + len(record.key or b"")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dbos_events.connect import Intake
@@ -54,7 +54,7 @@ _SECRETS = ("password", "secret", "oauth", "key.pem", "credential")
 class ConsumerSettings:
     """`client` goes to confluent-kafka as it is; `start` is where a topic without a watermark begins."""
 
-    client: dict[str, Any]
+    client: dict[str, Any] = field(repr=False)  # it may hold passwords
     group: str
     start: str
 

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from dbos_events.connect import Intake, SourceHealth, logger
 from dbos_events.errors import ConfigurationError
 from dbos_events_kafka.buffers import Buffers, Place
+from dbos_events_kafka.clientlog import ClientLog
 from dbos_events_kafka.records import record_of
 from dbos_events_kafka.settings import ConsumerSettings
 from dbos_events_kafka.state import SourceState
@@ -25,8 +26,11 @@ COMMIT_SECONDS = 1.0
 BLOCKED_SECONDS = 1.0
 """A partition is paused when it has had no space for that long: pausing throws away what the
 client has fetched ahead, so short jams are waited out."""
+OVERRUN = 4.0
+"""How many times its limit a buffer may hold before its partition is paused at once."""
 REVOKE_SECONDS = 5.0
 RECONNECT_SECONDS = 5.0
+PROVE_SECONDS = 1.0
 
 
 class KafkaSource:
@@ -45,8 +49,10 @@ class KafkaSource:
         self._pausing = False
         self._failed = False
         self._paused: set[Place] = set()
+        self._astray: set[Place] = set()
         self._full_since: dict[Place, float] = {}
         self._commit_at = 0.0
+        self._prove_at = 0.0
         self._consumer: Consumer
         self._thread = threading.Thread(target=self._work, name="dbos-kafka-poll", daemon=True)
 
@@ -60,10 +66,12 @@ class KafkaSource:
             self._consumer.close()
             raise
         self._subscribe()
+        self._taker.start()
         self._thread.start()
 
     def pause(self) -> None:
         self._pausing = True
+        self._taker.take_no_more()
 
     def stop(self, seconds: float) -> None:
         self._stopping.set()
@@ -73,12 +81,11 @@ class KafkaSource:
     def health(self) -> SourceHealth:
         live = self._thread.is_alive() and self._taker.alive and self._state.is_polling
         detail = self._state.detail if live else "its threads have stopped"
-        return SourceHealth(live, self._state.joined and not detail, detail or "reading")
+        return SourceHealth(live, self._state.joined and not detail, detail or self._state.activity)
 
     # -- the thread ---------------------------------------------------------------------------
 
     def _work(self) -> None:
-        self._taker.start()
         while not self._stopping.is_set():
             self._turn_until_done()
             self._leave()
@@ -102,7 +109,7 @@ class KafkaSource:
 
     def _note_error(self, error: KafkaError) -> None:
         self._state.error(error)
-        if error.fatal():
+        if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - one that was polled is not marked
             logger.error("%s: the Kafka client has failed for good and is replaced: %s", self.name, error)
             self._failed = True
 
@@ -110,7 +117,7 @@ class KafkaSource:
         """A client that is no member of the group yet."""
         client: dict[str, Any] = {"error_cb": self._state.error, **self._settings.client}
         try:
-            return Consumer(client, logger=logger)
+            return Consumer(client, logger=ClientLog())
         except KafkaException as error:
             raise ConfigurationError(
                 f"Consumer {self.name!r}: the Kafka client refuses its settings: {error.args[0].str()}"
@@ -126,6 +133,7 @@ class KafkaSource:
 
     def _turn(self) -> None:
         self._state.polled()
+        self._look_at_topics()
         self._seek()
         self._pause_and_resume()
         self._commit()
@@ -167,8 +175,13 @@ class KafkaSource:
             if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
                 astray.append(Place(message.topic() or "", message.partition() or 0))
             self._note_error(error)
-        if astray:
+        if not astray:
+            return
+        if self._settings.cooperative:
+            self._astray.update(astray)
             self._taker.out_of_range(astray)
+        else:  # an eager assignment can only be made anew as a whole
+            self._failed = True
 
     # -- positions and pauses -----------------------------------------------------------------
 
@@ -184,15 +197,30 @@ class KafkaSource:
             )
             try:
                 self._buffers.drop([place])
-                self._consumer.seek(target)
+                self._go_to(place, target)
             except KafkaException as error:  # not fetched yet: the assignment is still being served
-                self._state.say("seek of %s[%d] is repeated: %s", place.topic, place.partition, error)
+                logger.debug("%s: seek of %s is repeated: %s", self.name, _show([place]), error)
                 self._commands.position({place: (offset, leader_epoch)})
                 continue
             self._buffers.open(place)
             positioned.append(place)
         if not self._pausing:
             self._resume(positioned)
+
+    def _go_to(self, place: Place, target: TopicPartition) -> None:
+        """Seek; a partition whose offset was out of range is assigned anew, since the client is done with it."""
+        if place in self._astray:
+            self._consumer.incremental_unassign([target])
+            self._consumer.incremental_assign([target])
+            self._astray.discard(place)
+        else:
+            self._consumer.seek(target)
+
+    def _look_at_topics(self) -> None:
+        """Have the client notice a topic that was created only now; by itself it looks once a minute."""
+        for topic in self._commands.take_created():
+            with contextlib.suppress(KafkaException):
+                self._consumer.list_topics(topic, timeout=1.0)
 
     def _resume(self, places: list[Place]) -> None:
         """Let the client fetch these partitions now.
@@ -210,16 +238,17 @@ class KafkaSource:
     def _pause_and_resume(self) -> None:
         now = time.monotonic()
         relieved = []
-        for place, size in self._buffers.sizes().items():
-            if size < self._buffers.limit and not self._pausing:
+        for place, fullness in self._buffers.fullness().items():
+            if fullness < 1 and not self._pausing:
                 self._full_since.pop(place, None)
             else:
                 self._full_since.setdefault(place, now)
-            jammed = self._pausing or now - self._full_since.get(place, now) >= BLOCKED_SECONDS
+            overrun = fullness >= OVERRUN or now - self._full_since.get(place, now) >= BLOCKED_SECONDS
+            jammed = self._pausing or overrun
             if jammed and place not in self._paused:
                 self._consumer.pause([TopicPartition(*place)])
                 self._paused.add(place)
-            elif place in self._paused and not self._pausing and size <= self._buffers.limit // 2:
+            elif place in self._paused and not self._pausing and fullness <= 0.5:
                 relieved.append(place)
         self._resume(relieved)
 
@@ -258,12 +287,16 @@ class KafkaSource:
         The coordinator checks the generation before it commits anything. Without that proof, a
         zombie that was just resumed would take the partition away from its true owner.
         """
-        for place in self._commands.take_doubtful():
-            offset = self._consumer.position([TopicPartition(*place)])[0].offset
+        now = time.monotonic()
+        if now < self._prove_at:
+            return
+        self._prove_at = now + PROVE_SECONDS
+        for place, offset in self._commands.take_doubtful().items():
             try:
-                self._consumer.commit(offsets=[TopicPartition(*place, max(0, offset))], asynchronous=False)
-            except KafkaException as error:
-                self._state.say("%s[%d] is another member's now: %s", place.topic, place.partition, error)
+                self._consumer.commit(offsets=[TopicPartition(*place, offset)], asynchronous=False)
+            except KafkaException as error:  # another member's, or a rebalance is under way: that will tell
+                logger.debug("%s: %s may be another member's now: %s", self.name, _show([place]), error)
+                self._commands.prove([place])
             else:
                 self._taker.proved([place])
 
@@ -283,7 +316,7 @@ class KafkaSource:
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         places = [Place(one.topic, one.partition) for one in partitions]
         self._state.say("assigned %s", _show(places))
-        targets = [TopicPartition(*place, 0) for place in places]
+        targets = [TopicPartition(*place, OFFSET_END) for place in places]  # fetches nothing; `_seek` follows
         if self._settings.cooperative:
             consumer.incremental_assign(targets)
         else:
@@ -300,14 +333,19 @@ class KafkaSource:
         self._buffers.drop(places)
         self._taker.revoked(places, REVOKE_SECONDS)
         self._commit(final=True)
-        self._paused.difference_update(places)
+        self._let_go(places)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         places = [Place(one.topic, one.partition) for one in partitions]
         self._state.say("lost %s", _show(places))
         self._buffers.drop(places)
         self._taker.lost(places)
+        self._let_go(places)
+
+    def _let_go(self, places: list[Place]) -> None:
+        self._commands.abandon(places)
         self._paused.difference_update(places)
+        self._astray.difference_update(places)
 
     # -- the end ------------------------------------------------------------------------------
 

@@ -24,6 +24,8 @@ _UNREACHABLE = (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError.
 """What the client does not tell the end of, unless records arrive."""
 
 FRESH_SECONDS = 60.0
+STANDBY_SECONDS = 5.0
+CONNECTING = "connecting"
 
 
 class SourceState:
@@ -33,10 +35,10 @@ class SourceState:
         self._name = name
         self._lock = threading.Lock()
         self._trouble = Recurring()
-        self._polled_at = time.monotonic()
+        self._polled_at = self._began_at = time.monotonic()
         self.joined = False
         self.unreachable = False
-        self.detail = "connecting"
+        self.detail = CONNECTING
 
     def polled(self) -> None:
         """The poll loop is alive."""
@@ -45,6 +47,18 @@ class SourceState:
     @property
     def is_polling(self) -> bool:
         return time.monotonic() - self._polled_at < FRESH_SECONDS
+
+    @property
+    def activity(self) -> str:
+        """What the source does when nothing is wrong."""
+        return "reading" if self.joined else CONNECTING
+
+    def standing_by(self) -> None:
+        """Nothing is assigned: with more members than partitions that is how it stays, and the client says nothing."""
+        waited = time.monotonic() - self._began_at
+        if not self.joined and self.detail in ("", CONNECTING) and waited >= STANDBY_SECONDS:
+            self.joined = True
+            self.well()
 
     def well(self) -> None:
         """Records or assignments arrive: whatever was wrong is mended."""

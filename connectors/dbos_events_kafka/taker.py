@@ -33,7 +33,9 @@ class Commands:
         self._lock = threading.Lock()
         self._positions: dict[Place, tuple[int, int | None]] = {}
         self._durable: dict[Place, int] = {}
+        self._reached: dict[Place, int] = {}
         self._doubtful: set[Place] = set()
+        self._created: set[str] = set()
         self.ends: dict[Place, int] = {}
 
     def prove(self, places: Collection[Place]) -> None:
@@ -41,15 +43,27 @@ class Commands:
         with self._lock:
             self._doubtful.update(places)
 
-    def take_doubtful(self) -> set[Place]:
+    def take_doubtful(self) -> dict[Place, int]:
+        """These, each with the last offset that we know to be durable."""
         with self._lock:
             doubtful, self._doubtful = self._doubtful, set()
-        return doubtful
+            return {place: self._reached[place] for place in doubtful if place in self._reached}
+
+    def created(self, topic: str) -> None:
+        """Tell the client of a topic that it did not find before."""
+        with self._lock:
+            self._created.add(topic)
+
+    def take_created(self) -> set[str]:
+        with self._lock:
+            created, self._created = self._created, set()
+        return created
 
     def position(self, positions: Positions) -> None:
         """Seek to these offsets and begin to read."""
         with self._lock:
             self._positions.update(positions)
+            self._reached.update({place: offset for place, (offset, _) in positions.items()})
 
     def take_positions(self) -> dict[Place, tuple[int, int | None]]:
         with self._lock:
@@ -60,6 +74,7 @@ class Commands:
         """These offsets are in the database and may be committed to Kafka."""
         with self._lock:
             self._durable.update(offsets)
+            self._reached.update(offsets)
 
     def take_durable(self) -> dict[Place, int]:
         with self._lock:
@@ -67,9 +82,19 @@ class Commands:
         return offsets
 
     def forget(self, places: Collection[Place]) -> None:
+        """Do not begin to read these: they are to be positioned anew."""
         with self._lock:
             for place in places:
                 self._positions.pop(place, None)
+
+    def abandon(self, places: Collection[Place]) -> None:
+        """Forget all about partitions that are not ours any more."""
+        self.forget(places)
+        with self._lock:
+            self._doubtful.difference_update(places)
+            for place in places:
+                self._durable.pop(place, None)
+                self._reached.pop(place, None)
 
 
 class Taker:
@@ -93,7 +118,10 @@ class Taker:
         self._unpositioned: set[Place] = set()
         self._assigned: set[Place] = set()
         self._halted: dict[Place, str] = {}
+        self._unseen = {topic for topic in intake.options.topics if not topic.startswith("^")}
+        self._missing: set[str] = set()
         self._session = 0
+        self._pausing = False
         self._stopped = False
         self._retry_at = 0.0
         self._report_at = 0.0
@@ -112,6 +140,10 @@ class Taker:
 
     def start(self) -> None:
         self._thread.start()
+
+    def take_no_more(self) -> None:
+        """Leave to Kafka what is not taken in yet."""
+        self._pausing = True
 
     @property
     def alive(self) -> bool:
@@ -178,8 +210,9 @@ class Taker:
             self._session = self._intake.session
         if self._unpositioned and time.monotonic() >= self._retry_at:
             self._position()
-        if not self._take_in():
-            self._report()
+        took = self._take_in()
+        self._report()
+        if not took:
             self._idle()
 
     def _run_jobs(self) -> None:
@@ -278,7 +311,9 @@ class Taker:
     # -- intake -------------------------------------------------------------------------------
 
     def _take_in(self) -> bool:
-        """Take one batch in; False when there is none, or no room for it."""
+        """Take one batch in; False when there is none, or no room for it, or no more is wanted."""
+        if self._pausing:
+            return False
         most = min(self._intake.options.batch_size, self._intake.free)
         taken = self._buffers.take(self._room, most)
         for topic, records in taken.items():
@@ -306,14 +341,33 @@ class Taker:
         self._post(lambda: self._assign_again(set(places) & self._assigned))
 
     def _report(self) -> None:
-        if time.monotonic() < self._report_at or not self._assigned:
+        if time.monotonic() < self._report_at:
             return
         self._report_at = time.monotonic() + REPORT_SECONDS
+        self._look_for_topics()
         if self._state.unreachable and self._topics.answers():
             self._state.well()
+        if not self._assigned and not self._unseen:
+            self._state.standing_by()
         for topic, partitions in _by_topic(self._assigned - self._unpositioned).items():
             reports = [self._report_of(Place(topic, number)) for number in partitions]
             self._intake.report(self._topics.known_incarnation(topic), reports)
+
+    def _look_for_topics(self) -> None:
+        """Tell what is missing: the client says it once, or never, and looks for it once a minute."""
+        self._unseen.difference_update({place.topic for place in self._assigned})
+        for topic in sorted(self._unseen):
+            exists = self._topics.exists(topic)
+            if exists:
+                self._unseen.discard(topic)
+                if topic in self._missing:
+                    self._commands.created(topic)
+                    self._state.well()
+            elif exists is False:
+                self._missing.add(topic)
+                self._state.trouble(
+                    f"the topic {topic} does not exist; create it, reading begins by itself then"
+                )
 
     def _report_of(self, place: Place) -> PartitionReport:
         end = self._commands.ends.get(place)

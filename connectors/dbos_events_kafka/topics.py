@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.admin._topic import TopicDescription
@@ -82,6 +88,14 @@ class Topics:
             )
         answers = self._client().list_offsets(dict.fromkeys(places, which), request_timeout=TIMEOUT)
         return {place.partition: future.result().offset for place, future in answers.items()}
+
+    def exists(self, topic: str) -> bool | None:
+        """Whether there is such a topic; None when nobody answers, or may not say."""
+        try:
+            self._describe(topic)
+        except KafkaException as error:
+            return False if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART else None
+        return True
 
     def answers(self) -> bool:
         """Whether the cluster answers at all."""

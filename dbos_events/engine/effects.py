@@ -7,7 +7,6 @@ This is the only place, beside the drivers, where the two colours differ.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 from collections.abc import Callable, Generator, Mapping, Sequence
 from types import CoroutineType
@@ -124,14 +123,19 @@ class Settled:
 
 
 class Recorded:
-    """Hand a write to the committer and go on when it is durable; gives its result."""
+    """Hand a write to the committer and go on when it is durable; gives its result.
 
-    __slots__ = ("core", "run", "write")
+    A task that is cancelled meanwhile gets the result all the same: what is recorded is what the
+    user's code sees. `cancelled` tells an operation that has more to wait for.
+    """
+
+    __slots__ = ("cancelled", "core", "run", "write")
 
     def __init__(self, core: Core, write: Write, run: Run | None = None) -> None:
         self.core = core
         self.write = write
         self.run = run
+        self.cancelled = False
 
     def block(self) -> Result:
         waker = ThreadWaker()
@@ -144,9 +148,11 @@ class Recorded:
         waker = LoopWaker(self.core.inbox())
         ticket = self.core.committer.submit(self.write, self.run, waker)
         while ticket.result is None:
-            # Cancelled or not: the write is under way already, so its result is what the caller sees.
-            with contextlib.suppress(asyncio.CancelledError):
+            try:
                 await waker.wait()
+            except asyncio.CancelledError:
+                self.cancelled = True
+                ticket.waker = waker = LoopWaker(self.core.inbox())  # the future of the other is cancelled
         assert ticket.result is not None  # noqa: S101
         return ticket.result
 

@@ -204,7 +204,7 @@ class Wait(_Rest):
                     self._timed_out = not await waker.wait(self._seconds())
 
     def _look(self) -> Callable[[], Any] | None:
-        return self.look if self._timed_out or not self.is_here() else None
+        return self.look if self._timed_out or self._is_driven() or not self.is_here() else None
 
     def _found(self) -> Any:
         if self.run is not None:

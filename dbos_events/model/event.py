@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Literal
 
 from typing_extensions import TypeVar
@@ -64,7 +64,7 @@ class ConsumerOptions:
 
     name: str
     topics: tuple[str, ...]
-    config: dict[str, Any]
+    config: dict[str, Any] = field(repr=False)  # it may hold passwords
     ordering: Ordering = "none"
     queue_name: str | None = None
     batch_size: int = 500

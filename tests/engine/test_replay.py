@@ -11,6 +11,7 @@ from dbos_events import App, SetWorkflowID
 from dbos_events.errors import DBOSUnexpectedStepError
 from dbos_events.testing import TestApp
 from dbos_events.testing.plugin import MakeTestApp
+from tests.engine.gates import Gate
 
 
 class Trace:
@@ -237,9 +238,11 @@ def test_a_timeout_cancels_a_step_and_does_so_again(
         return "done"
 
     dbos = dbos_test_app(app)
-    app.retrieve_workflow(run(app, dbos, impatient)).get_result()
+    workflow_id = run(app, dbos, impatient)
+    called = len(calls)
+    app.retrieve_workflow(workflow_id).get_result()
     assert trace.lives == [["wait_for", "timeout"] * 2] * 2
-    assert len(calls) == 4
+    assert len(calls) == called
 
 
 def test_a_timeout_around_a_durable_wait_still_counts(app: App, dbos_test_app: MakeTestApp) -> None:
@@ -256,6 +259,27 @@ def test_a_timeout_around_a_durable_wait_still_counts(app: App, dbos_test_app: M
     started = dbos.clock.now_ms()
     assert app.retrieve_workflow(run(app, dbos, impatient)).get_result() == "gave up"
     assert dbos.clock.now_ms() == started
+
+
+def test_a_timeout_that_ends_while_a_sleep_is_being_recorded_ends_the_sleep(
+    app: App, dbos_test_app: MakeTestApp
+) -> None:
+    @app.workflow()
+    async def impatient() -> str:
+        gates.append(Gate(dbos.core))
+        try:
+            async with asyncio.timeout(0.02) as bound:
+                asyncio.get_running_loop().call_later(0.05, gates[0].open)
+                await app.sleep_async(3600)
+        except TimeoutError:
+            return "gave up"
+        return f"waited, {bound.expired()}"
+
+    gates: list[Gate] = []
+    dbos = dbos_test_app(app)
+    workflow_id = run(app, dbos, impatient)
+    assert gates[0].held
+    assert app.retrieve_workflow(workflow_id).get_result() == "gave up"
 
 
 def test_a_write_that_is_under_way_is_delivered_though_its_task_is_cancelled(

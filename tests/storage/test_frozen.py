@@ -3,6 +3,7 @@
 import pytest
 
 from dbos_events.errors import StorageUnavailable
+from dbos_events.storage.database import Tx
 from dbos_events.storage.families.executors import fence
 from dbos_events.storage.statements import POSTGRES
 from dbos_events.testing import ManualClock
@@ -23,16 +24,16 @@ def test_a_process_that_is_frozen_within_a_transaction_can_be_declared_dead(
     monkeypatch.setitem(POSTGRES.pieces, "idle_bound", shorter)  # type: ignore[arg-type]
     frozen, watcher = opened(migrated_postgres), opened(migrated_postgres)
     executor = register(frozen)
+
+    def stands_still(tx: Tx) -> None:
+        if transaction == "fenced":
+            fence(tx, executor)
+        else:
+            tx.run("renew_lease", executor=executor, lease_ms=LEASE_MS)
+        with meanwhile(lambda: kill(watcher, executor)) as burial:
+            burial.result(10.0)
+
     with pytest.raises(StorageUnavailable):
-
-        def stands_still(tx: object) -> None:
-            if transaction == "fenced":
-                fence(tx, executor)  # type: ignore[arg-type]
-            else:
-                tx.run("renew_lease", executor=executor, lease_ms=LEASE_MS)  # type: ignore[attr-defined]
-            with meanwhile(lambda: kill(watcher, executor)) as burial:
-                burial.result(10.0)
-
         frozen.database.transact(stands_still)
     with open_transaction(watcher) as tx:
         assert not tx.run("fence", executor=executor)

@@ -1,13 +1,13 @@
 """Rule 7: watermarks move by compare-and-set under an epoch, together with the events they count."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dbos_events.errors import RegistrationError
-from dbos_events.storage.rows import IntakeResult, NewEvent
+from dbos_events.storage.rows import IntakeResult
 from dbos_events.storage.sqldatabase import SqlStorage
 from tests.storage.building import APP, end, kill, quarantine, read, register, workflow, write
 from tests.storage.racing import at_once
@@ -306,18 +306,39 @@ class Member:
     position: int = 0
     sent: tuple[int, int, int] | None = None
 
+    def next_move(self, action: str, count: int) -> tuple[tuple[int, int, int], range]:
+        """What it sends, and the offsets of its records: the next, the next behind a gap, or its last again."""
+        if action == "repeat" and self.sent is not None:
+            return self.sent, range(self.sent[1], self.sent[2])
+        first = self.position + (2 if action == "gap" else 0)
+        return (self.epoch, self.position, first + count), range(first, first + count)
 
-SERIAL = "SELECT count(*) AS n FROM {schema}.incarnations"
 
+@dataclass
+class Model:
+    """What the database should hold."""
 
-def renamed(one: NewEvent, incarnation: int) -> NewEvent:
-    return replace(one, workflow_id=f"{incarnation}-{one.offset}")
+    epoch: int = 0
+    watermark: int = 0
+    taken: set[int] = field(default_factory=set)
+
+    def takes(self, move: tuple[int, int, int], offsets: range) -> bool:
+        """Move as the rule says; whether the sender may go on."""
+        epoch, expected, target = move
+        if epoch != self.epoch:
+            return False
+        if self.watermark == expected:
+            assert not self.taken & set(offsets)
+            self.taken |= set(offsets)
+            self.watermark = target
+        return self.watermark == target
 
 
 STEPS = st.lists(
     st.tuples(st.sampled_from(["assign", "intake", "repeat", "gap"]), st.integers(0, 1), st.integers(1, 4)),
     max_size=25,
 )
+SERIAL = "SELECT count(*) AS n FROM {schema}.incarnations"
 
 
 @given(steps=STEPS)
@@ -326,43 +347,31 @@ def test_rule_7_whatever_two_members_do_each_offset_is_taken_in_once(
     storage: SqlStorage, steps: list[tuple[str, int, int]]
 ) -> None:
     incarnation = storage.save_incarnation("cluster", "orders", str(read(storage, SERIAL)[0].n))
-    consumer = storage.save_consumer(APP, "orders", "handle", "group", ["orders"], "{}")
-    storage.create_watermarks(consumer, incarnation, {0: (0, "earliest")})
-    orders = Topic(storage, consumer, incarnation)
+    orders = Topic(
+        storage, storage.save_consumer(APP, "orders", "handle", "group", ["orders"], "{}"), incarnation
+    )
+    storage.create_watermarks(orders.consumer, incarnation, {0: (0, "earliest")})
     members = [Member(register(storage)), Member(register(storage))]
-    epoch, watermark, taken = 0, 0, set[int]()
+    model = Model()
     for action, who, count in steps:
         member = members[who]
         if action == "assign":
-            [position] = storage.assign(member.executor, consumer, incarnation, [0])
-            epoch += 1
-            assert (position.epoch, position.next_offset) == (epoch, watermark)
-            member.epoch, member.position, member.sent = epoch, watermark, None
-            continue
-        first = member.position + (2 if action == "gap" else 0)
-        move = (member.epoch, member.position, first + count)
-        if action == "repeat" and member.sent is not None:
-            move = member.sent
-            first = move[1]
-        offsets = range(first, move[2])
-        events = [event(0, offset) for offset in offsets]
-        result = orders.intake(member.executor, {0: move}, events=[renamed(e, incarnation) for e in events])
-        current = move[0] == epoch and move[0] > 0
-        moves = current and watermark == move[1]
-        repeated = current and watermark == move[2]
-        assert (not result.stale) == (moves or repeated)
-        assert not result.duplicates
-        if moves:
-            assert not taken & set(offsets)
-            taken |= set(offsets)
-            watermark = move[2]
-        if not result.stale:
-            member.position = watermark
-            member.sent = move if action != "gap" else None
+            [position] = storage.assign(member.executor, orders.consumer, incarnation, [0])
+            model.epoch += 1
+            assert (position.epoch, position.next_offset) == (model.epoch, model.watermark)
+            member.epoch, member.position, member.sent = model.epoch, model.watermark, None
+        elif member.epoch:
+            move, offsets = member.next_move(action, count)
+            events = [replace(event(0, offset), workflow_id=f"{incarnation}-{offset}") for offset in offsets]
+            result = orders.intake(member.executor, {0: move}, events=events)
+            assert (not result.stale, result.duplicates) == (model.takes(move, offsets), frozenset())
+            if not result.stale:
+                member.position = move[2]
+                member.sent = move if action == "intake" else None
     rows = read(storage, "SELECT position FROM {schema}.workflows WHERE incarnation = :n", n=incarnation)
-    assert {row.position for row in rows} == taken
+    assert {row.position for row in rows} == model.taken
     [row] = read(storage, "SELECT next_offset FROM {schema}.watermarks WHERE incarnation = :n", n=incarnation)
-    assert row.next_offset == watermark
+    assert row.next_offset == model.watermark
 
 
 # ------------------------------------------------------------------ what is shown

@@ -18,17 +18,13 @@ _HEAD = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
 def values(statement: Statement, storage: SqlStorage) -> dict[str, object]:
-    """A value for each parameter: one row of zeros, or NULL."""
+    """NULL for each parameter, one row of them for a batch."""
     arrays = storage.database.arrays
     parameters: dict[str, object] = dict.fromkeys(re.findall(r"(?<![:\w]):(\w+)", statement.sql))
     for name, kind in (*statement.columns, *statement.lists):
         if arrays:
             parameters[name] = arrays[kind]([None])
-        elif name in parameters:
-            parameters[name] = "[]"
-    if "rows" in parameters:
-        parameters["rows"] = "[]"
-    return {name: 0 if value is None else value for name, value in parameters.items()}
+    return parameters
 
 
 def test_both_databases_have_the_same_statements() -> None:
@@ -82,3 +78,13 @@ def test_the_sql_files_are_part_of_the_package() -> None:
     assert {path.name for path in SQL_FILES} == {
         entry.name for entry in files("dbos_events.storage").joinpath("sql").iterdir()
     }
+
+
+def test_every_statement_has_a_comment() -> None:
+    bare = []
+    for path in SQL_FILES:
+        for part in re.split(r"^-- name: ", path.read_text(), flags=re.MULTILINE)[1:]:
+            name, _, body = part.partition("\n")
+            if not body.startswith("-- "):
+                bare.append(name)
+    assert bare == []

@@ -6,7 +6,7 @@ from dbos_events.errors import BadWrite
 from dbos_events.model.workflow import WorkflowFilter
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.writes import WRITTEN
-from tests.storage.building import begin, end, read, register, start, step, steps, write
+from tests.storage.building import begin, end, read, register, start, step, steps, workflow, write
 from tests.storage.topics import event, topic
 
 ODD = [
@@ -68,11 +68,16 @@ def test_an_id_that_no_database_can_hold_is_refused_when_it_is_asked_for(
             ask([text])
 
 
-def test_a_number_that_is_too_large_is_refused(storage: SqlStorage) -> None:
+@pytest.mark.parametrize("priority", [2**31 - 1, -(2**31), 2**31])
+def test_a_number_comes_back_or_is_refused(storage: SqlStorage, priority: int) -> None:
     executor = register(storage)
-    with pytest.raises(BadWrite):
-        write(storage, executor, start("w", start_id=2**63))
-    assert storage.read_ending("w") is None
+    try:
+        write(storage, executor, start("w", priority=priority))
+    except BadWrite:
+        assert priority == 2**31
+        assert storage.read_ending("w") is None
+    else:
+        assert workflow(storage, "w").priority == priority
 
 
 def test_ten_megabytes_come_back(storage: SqlStorage) -> None:

@@ -22,23 +22,27 @@ def sleep(run: Run, place: Place, seconds: float) -> Flow[None]:
 
     A long sleep costs a row: the run leaves the process and comes back by replay.
     """
+    cancelled = False
 
     def begin() -> Flow[int]:
+        nonlocal cancelled
         now = run.core.clock.now_ms()
         wake_at = now + round(max(0.0, seconds) * 1000)
         codec = run.core.codecs.default
         write = run.checkpoint(
             place, NAME, codec=codec.name, output=codec.encode(wake_at), started_at=now, completed_at=now
         )
-        yield Recorded(run.core, write, run)
+        recorded = Recorded(run.core, write, run)
+        yield recorded
         run.is_settled()
+        cancelled = recorded.cancelled
         return wake_at
 
     wake_at = yield from operation(run, place, NAME, None, begin)
-    yield from counted(run, _until(run, Place(f"{place.call}!", -place.number), int(wake_at)))
+    yield from counted(run, _until(run, Place(f"{place.call}!", -place.number), int(wake_at), cancelled))
 
 
-def _until(run: Run, end: Place, wake_at: int) -> Flow[None]:
+def _until(run: Run, end: Place, wake_at: int, cancelled: bool) -> Flow[None]:
     """Wait for the time.
 
     Where other branches run beside it, the end of a sleep has its turn in the recorded order, as every
@@ -50,6 +54,8 @@ def _until(run: Run, end: Place, wake_at: int) -> Flow[None]:
         if entry is not None:
             return
     try:
+        if cancelled:  # while the beginning was being recorded
+            raise TASK_CANCELLED  # noqa: TRY301 - recorded below, as a later one is
         yield Wait(run.core, run, until=wake_at, park=Park(wake_at))
     except TASK_CANCELLED:
         record_cancelled(run, end, NAME, None)

@@ -57,6 +57,7 @@ class Lane:
         self._running: Run | None = None
         self._behind: int | None = behind
         self._closed = False
+        self._session = service.session
 
     @property
     def size(self) -> int:
@@ -66,7 +67,7 @@ class Lane:
     @property
     def behind(self) -> int | None:
         """Where to look first, or None when an event runs here or nothing is left to settle."""
-        return None if self._closed or self._running is not None else self._behind
+        return None if self._rests or self._running is not None else self._behind
 
     def extend(self, runs: Sequence[Run]) -> None:
         """Append events that were just taken in, in order."""
@@ -115,8 +116,13 @@ class Lane:
             self._queue.clear()
         return unstarted
 
+    @property
+    def _rests(self) -> bool:
+        """Whether nothing may start: the lane was given up, or what waits in it is of an executor that is dead."""
+        return self._closed or self._service.session != self._session
+
     def _next(self) -> Run | None:
-        if self._closed or self._running is not None or self._behind is not None or not self._queue:
+        if self._rests or self._running is not None or self._behind is not None or not self._queue:
             return None
         self._running = self._queue.popleft()
         return self._running
@@ -145,6 +151,11 @@ class LaneService(Service):
         self._core = core
         self._taken = taken
         self._lanes: dict[tuple[int, int, int], Lane] = {}
+
+    @property
+    def session(self) -> int:
+        """The executor that the process is now."""
+        return self._core.executor
 
     def open(self, consumer: int, incarnation: int, partition: int, behind: int, host: LaneHost) -> Lane:
         """A lane that settles all below offset `behind` before anything else."""

@@ -24,11 +24,13 @@ JOIN {schema}.checkpoints AS c
 WHERE c.writer = :executor;
 
 -- name: read_tokens
+-- Who owns the workflows, for the answer to a write that was not done.
 SELECT id, status, owner, take, start_id, name, queue, class_name
 FROM {schema}.workflows
 WHERE id IN ({list:ids});
 
 -- name: update_outcomes
+-- Only what runs under the token ends; the CASE is explained at insert_checkpoints.
 UPDATE {schema}.workflows AS w
 SET status = u.status, completed_at = {now}, updated_at = {now},
     lane_open = CASE WHEN u.frees_lane THEN NULL ELSE w.lane_open END
@@ -37,6 +39,7 @@ WHERE w.id = u.workflow_id
   AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' THEN true ELSE false END;
 
 -- name: insert_results
+-- Written with the outcome; again, and the same, when the answer to the commit was lost.
 INSERT INTO {schema}.results (workflow_id, codec, output, error)
 SELECT u.workflow_id, u.codec, u.output, u.error
 FROM {rows: workflow_id text, codec text, output text, error text}
@@ -45,6 +48,7 @@ ON CONFLICT (workflow_id) DO UPDATE
 SET codec = excluded.codec, output = excluded.output, error = excluded.error;
 
 -- name: insert_quarantine
+-- An event that failed for good is put aside until somebody decides about it.
 INSERT INTO {schema}.quarantine (workflow_id, consumer, reason, error, attempts, quarantined_at)
 SELECT u.workflow_id, u.consumer, u.reason, u.error, u.attempts, {now}
 FROM {rows: workflow_id text, consumer int, reason text, error text, attempts int}
@@ -61,6 +65,7 @@ FROM {rows: parent_id text, workflow_id text}
 WHERE w.id = u.parent_id AND w.awaited_id = u.workflow_id AND w.status = 'PENDING';
 
 -- name: insert_starts
+-- What is there already stays; `start_id` tells our own lost commit answer from another's workflow.
 INSERT INTO {schema}.workflows
     (id, application, name, status, owner, take, start_id, version, class_name, queue, priority,
      parent_id, root_id, created_at, updated_at, started_at)
@@ -75,6 +80,7 @@ WHERE true
 ON CONFLICT (id) DO NOTHING;
 
 -- name: insert_payloads
+-- Inputs apart from the workflows, so that updates of those stay small.
 INSERT INTO {schema}.payloads (workflow_id, codec, input)
 SELECT u.workflow_id, u.codec, u.input
 FROM {rows: workflow_id text, codec text, input text}
@@ -86,6 +92,7 @@ ON CONFLICT (workflow_id) DO NOTHING;
 SELECT id, status, parent_id FROM {schema}.workflows WHERE id IN ({list:ids}) ORDER BY id {for_share};
 
 -- name: update_parks
+-- The run gives its workflow up; the CASE is explained at insert_checkpoints.
 UPDATE {schema}.workflows AS w
 SET owner = NULL, wake_at = u.wake_at, awaited_id = u.awaited_id, updated_at = {now}
 FROM {rows: workflow_id text, take int, wake_at bigint, awaited_id text}
@@ -98,4 +105,5 @@ UPDATE {schema}.workflows SET crashes = 0
 WHERE id IN ({list:ids}) AND owner = :executor AND crashes > 0;
 
 -- name: now
+-- The database's clock, in milliseconds.
 SELECT {now} AS now;

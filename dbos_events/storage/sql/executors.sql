@@ -31,9 +31,11 @@ WHERE e.application = :application
 ORDER BY e.id;
 
 -- name: lock_executor
+-- Waits for the batches under way, whose fence holds the row.
 SELECT alive, heartbeat, {idle_bound} FROM {schema}.executors WHERE id = :executor {for_update};
 
 -- name: end_executor
+-- Final.
 UPDATE {schema}.executors
 SET alive = false, ended_at = {now}, end_reason = :reason
 WHERE id = :executor AND alive;

@@ -44,10 +44,14 @@ RETURNING id;
 -- name: take_due
 -- Parked workflows without a queue whose time has come. One of another version is left to a live process
 -- of that version, if there is one.
+-- The clock stands in a sub-select, read once: else the index could not be searched by it.
+-- The CASE, here and in the two statements below, keeps the planner from reading all that is running on a
+-- table without statistics, for it guesses that a partial index on the status has next to nothing in it.
 WITH candidates AS (
     SELECT w.id AS workflow_id
     FROM {schema}.workflows AS w
-    WHERE w.wake_at <= {now} AND w.status = 'PENDING' AND w.application = :application
+    WHERE w.wake_at <= (SELECT {now}) AND CASE WHEN w.status = 'PENDING' THEN true ELSE false END
+      AND w.application = :application
       AND w.queue IS NULL AND w.lane_open IS NOT TRUE AND w.name IN ({list:names})
       AND (w.version = :version OR w.version IS NULL
            OR w.version NOT IN (SELECT e.version FROM {schema}.executors AS e
@@ -66,40 +70,47 @@ RETURNING id;
 -- Parked workflows of a queue take their slot again through the queue.
 UPDATE {schema}.workflows AS w
 SET status = 'ENQUEUED', owner = NULL, wake_at = NULL, awaited_id = NULL, updated_at = {now}
-WHERE w.wake_at <= {now} AND w.status = 'PENDING' AND w.application = :application
-  AND w.queue IS NOT NULL AND w.lane_open IS NOT TRUE
+WHERE w.wake_at <= (SELECT {now}) AND CASE WHEN w.status = 'PENDING' THEN true ELSE false END
+  AND w.application = :application AND w.queue IS NOT NULL AND w.lane_open IS NOT TRUE
 RETURNING queue;
 
 -- name: ready_due_lanes
 -- Parked events of an ordered lane become ready; only the lane's holder runs them.
 UPDATE {schema}.workflows AS w
 SET wake_at = NULL, awaited_id = NULL, updated_at = {now}
-WHERE w.wake_at <= {now} AND w.status = 'PENDING' AND w.application = :application AND w.lane_open
+WHERE w.wake_at <= (SELECT {now}) AND CASE WHEN w.status = 'PENDING' THEN true ELSE false END
+  AND w.application = :application AND w.lane_open
 RETURNING consumer;
 
 -- name: next_wake
+-- So that a process need not look before something is due.
 SELECT min(w.wake_at) - {now} AS milliseconds
 FROM {schema}.workflows AS w
 WHERE w.wake_at IS NOT NULL AND w.application = :application;
 
 -- name: lock_queue
+-- Claims within shared limits go one by one.
 SELECT name FROM {schema}.queues WHERE application = :application AND name = :queue {for_update};
 
 -- name: count_running
+-- Slots in use; what is parked uses none.
 SELECT count(*) AS running
 FROM {schema}.workflows AS w
 WHERE w.queue = :queue AND w.application = :application AND w.status = 'PENDING' AND w.owner IS NOT NULL;
 
 -- name: forget_starts
+-- Starts that have left the limiter's window.
 DELETE FROM {schema}.queue_starts
-WHERE application = :application AND queue = :queue AND started_at <= {now} - :period_ms;
+WHERE application = :application AND queue = :queue AND started_at <= (SELECT {now}) - :period_ms;
 
 -- name: count_starts
+-- Starts within the limiter's window.
 SELECT count(*) AS starts
 FROM {schema}.queue_starts
-WHERE application = :application AND queue = :queue AND started_at > {now} - :period_ms;
+WHERE application = :application AND queue = :queue AND started_at > (SELECT {now}) - :period_ms;
 
 -- name: insert_start_times
+-- One row for each start, for the limiter.
 INSERT INTO {schema}.queue_starts (application, queue, started_at)
 SELECT u.application, u.queue, {now}
 FROM {rows: application text, queue text};
@@ -156,6 +167,7 @@ WHERE w.id IN ({list:ids})
 ORDER BY w.priority, w.created_at, w.start_id;
 
 -- name: end_crashed
+-- After the take that counted the crash, in its transaction.
 UPDATE {schema}.workflows
 SET status = 'MAX_RECOVERY_ATTEMPTS_EXCEEDED', completed_at = {now}, updated_at = {now}
 WHERE id IN ({list:ids});

@@ -1,4 +1,5 @@
 -- name: read_checkpoints
+-- Of the current generation, with the version of the process that wrote each.
 SELECT c.workflow_id, c.step, c.call, c.name, c.completion_order, c.arguments, c.codec, c.output, c.error,
        c.child_id, c.started_at, c.completed_at, c.write_id, e.version
 FROM {schema}.checkpoints AS c
@@ -8,17 +9,20 @@ WHERE c.workflow_id IN ({list:ids})
 ORDER BY c.workflow_id, c.step;
 
 -- name: read_ending
+-- Status, and the result once there is one.
 SELECT w.status, r.codec, r.output, r.error
 FROM {schema}.workflows AS w
 LEFT JOIN {schema}.results AS r ON r.workflow_id = w.id
 WHERE w.id = :workflow_id;
 
 -- name: stopped_among
+-- What this executor runs and does not own any more, or what has ended.
 SELECT id, status
 FROM {schema}.workflows
 WHERE id IN ({list:ids}) AND (status <> 'PENDING' OR owner IS NULL OR owner <> :executor);
 
 -- name: cancel
+-- What has ended by itself stays as it ended.
 UPDATE {schema}.workflows
 SET status = 'CANCELLED', completed_at = {now}, updated_at = {now}, wake_at = NULL, awaited_id = NULL
 WHERE id IN ({list:ids}) AND status IN ('PENDING', 'ENQUEUED', 'DELAYED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')
@@ -44,10 +48,12 @@ WHERE id IN ({list:ids})
 RETURNING id;
 
 -- name: release_quarantine
+-- Somebody decided what becomes of these events.
 UPDATE {schema}.quarantine SET released_at = {now}, released_as = :released_as
 WHERE workflow_id IN ({list:ids}) AND released_at IS NULL;
 
 -- name: save_queue
+-- What was declared last counts.
 INSERT INTO {schema}.queues
     (application, name, concurrency, worker_concurrency, limiter_limit, limiter_period, updated_at)
 VALUES (:application, :name, :concurrency, :worker_concurrency, :limiter_limit, :limiter_period, {now})

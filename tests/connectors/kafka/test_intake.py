@@ -3,14 +3,14 @@
 import threading
 from typing import Any
 
+import pytest
+
 from dbos_events.errors import StorageUnavailable
 from tests.conftest import TopicFactory
 from tests.connectors.kafka.consuming import Consumers, Counting
 from tests.faults.broker import Broker
 from tests.faults.rows import Rows
 from tests.faults.waiting import stays, wait_until
-
-import pytest
 
 VALUES = [b"%d" % number for number in range(200)]
 

@@ -266,8 +266,6 @@ def test_a_log_that_lost_all_its_records_is_a_gap_once_there_is_a_new_one(
 ) -> None:
     topic = kafka_topic()
     counting = Counting()
-    consumers.launch(app := consumers.app())
-    app.destroy()
     app = consumers.start(topic, counting.sync_handler, config={"group.id": group})
     wait_until(lambda: rows.holders() and rows.watermarks(topic) == {0: 0}, "the group has not begun")
     stop(app, broker, group)

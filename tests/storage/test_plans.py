@@ -1,0 +1,149 @@
+"""Plans of PostgreSQL that must not change with the size of a table whose statistics are old or missing."""
+
+import re
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from dbos_events.clock import SystemClock
+from dbos_events.storage.database import Tx
+from dbos_events.storage.migrate import migrate
+from dbos_events.storage.sqldatabase import SqlStorage
+from tests.storage.building import APP, register
+from tests.storage.conftest import SCHEMA, Open
+
+BATCH = 200
+
+# What a busy process has: its own running workflows, some of them waiting, woken, in a lane.
+FILL = f"""
+INSERT INTO {SCHEMA}.workflows
+    (id, application, name, status, owner, take, version, created_at, updated_at, wake_at, awaited_id, queue,
+     consumer, incarnation, partition, position, lane, lane_open)
+SELECT 'w' || n, '{APP}', 'work', CASE WHEN n %% 10 = 1 THEN 'ENQUEUED' ELSE 'PENDING' END,
+       CASE WHEN n %% 10 > 3 THEN 1 END, 1, 'v1', n, n, CASE WHEN n %% 10 = 2 THEN n END,
+       CASE WHEN n %% 10 = 3 THEN 'w' || n + 1 END, CASE WHEN n %% 10 IN (1, 5) THEN 'q' END,
+       1, 1, n %% 4, n, CASE WHEN n %% 10 = 6 THEN '' END, CASE WHEN n %% 10 = 6 THEN true END
+FROM generate_series(1, %s) AS n
+"""
+FILL_CHECKPOINTS = f"""
+INSERT INTO {SCHEMA}.checkpoints (workflow_id, generation, step, call, name, completion_order, writer, write_id)
+SELECT 'w' || n, 0, 1, '1', 'step', 1, 1, n FROM generate_series(1, %s) AS n
+"""
+
+
+@pytest.fixture
+def filled(request: pytest.FixtureRequest, postgres_url: str, opened: Open) -> SqlStorage:
+    """A database that was never analyzed."""
+    storage = opened(postgres_url, clock=SystemClock())
+    migrate(storage)
+    with psycopg.connect(postgres_url) as connection:
+        for table in ("workflows", "checkpoints", "executors", "payloads", "results", "events"):
+            connection.execute(f"ALTER TABLE {SCHEMA}.{table} SET (autovacuum_enabled = false)")
+        connection.execute(FILL, [request.param])
+        connection.execute(FILL_CHECKPOINTS, [request.param])
+    register(storage)
+    return storage
+
+
+def plan(storage: SqlStorage, name: str, rows: list[tuple[Any, ...]] | None = None, **parameters: Any) -> str:
+    """The plan of a statement with real parameters."""
+    database = storage.database
+    statement = database.statements[name]
+    with database.engine.begin() as connection:
+        if rows is not None:
+            parameters |= Tx(database, connection)._rows(statement, rows)
+        for key, kind in statement.lists:
+            parameters[key] = database.arrays[kind](parameters[key])
+        return "\n".join(connection.execute(sa.text("EXPLAIN " + statement.sql), parameters).scalars())
+
+
+def looked_up(text: str, table: str) -> set[str]:
+    """The indexes by which the plan reads the table; `Seq Scan` where it reads all of it."""
+    found = set(re.findall(rf"Index (?:Only )?Scan (?:Backward )?using (\w+) on {table}\b", text))
+    if re.search(rf"Seq Scan on {table}\b", text):
+        found.add("Seq Scan")
+    if f"Bitmap Heap Scan on {table}" in text:
+        found |= set(re.findall(rf"Bitmap Index Scan on ({table}_\w+)", text))
+    return found
+
+
+IDS = [f"w{number}" for number in range(1, BATCH + 1)]
+
+
+BATCHES: dict[str, tuple[str, list[tuple[Any, ...]], dict[str, Any]]] = {
+    "insert_checkpoints": (
+        "workflows",
+        [(i, 1, 0, 2, "2", "step", 2, None, None, None, None, None, 1, 2, 3) for i in IDS],
+        {"executor": 1},
+    ),
+    "update_outcomes": ("workflows", [(i, 1, "SUCCESS", True) for i in IDS], {"executor": 1}),
+    "update_parks": ("workflows", [(i, 1, 5, None) for i in IDS], {"executor": 1}),
+    "wake_parents": ("workflows", [(i, i) for i in IDS], {}),
+    "read_written_checkpoints": ("checkpoints", [(i, 0, 1) for i in IDS], {"executor": 1}),
+}
+BY_ID = {
+    "read_tokens": "workflows",
+    "read_taken": "workflows",
+    "lock_awaited": "workflows",
+    "read_checkpoints": "checkpoints",
+}
+TAKER = {"executor": 1, "application": APP, "version": "v1", "names": ["work"], "count": 50}
+PARTIAL = {
+    "claim": ("workflows_waiting", {**TAKER, "queue": "q"}),
+    "claim_resumed": ("workflows_waiting", TAKER),
+    "take_due": ("workflows_wake", TAKER),
+    "requeue_due": ("workflows_wake", {"application": APP}),
+    "ready_due_lanes": ("workflows_wake", {"application": APP}),
+    "next_wake": ("workflows_wake", {"application": APP}),
+    "adopt_from_dead": ("workflows_owned", TAKER),
+    "free_lanes_of_dead": ("workflows_owned", {"application": APP}),
+    "list_executors": ("workflows_owned", {"application": APP}),
+    "count_running": ("workflows_on_queue", {"application": APP, "queue": "q"}),
+    "wake_awaiting": ("workflows_awaiting", {"ids": ["w4", "w14"]}),
+    "lane_entries": (
+        "workflows_lane",
+        {"consumer": 1, "incarnation": 1, "partition": 2, "before": 100, "count": 50},
+    ),
+}
+
+
+def unfit(storage: SqlStorage) -> dict[str, str]:
+    """Statements that read by another index than theirs, with their plans."""
+    wrong = {}
+    for name, (table, rows, parameters) in BATCHES.items():
+        text = plan(storage, name, rows, **parameters)
+        if looked_up(text, table) != {f"{table}_pkey"}:
+            wrong[name] = text
+    for name, table in BY_ID.items():
+        text = plan(storage, name, ids=IDS[:5])
+        if looked_up(text, table) != {f"{table}_pkey"}:
+            wrong[name] = text
+    for name, (index, parameters) in PARTIAL.items():
+        text = plan(storage, name, **parameters)
+        found = looked_up(text, "workflows")
+        if index not in found or "Seq Scan" in found:
+            wrong[name] = text
+    return wrong
+
+
+@pytest.mark.parametrize("filled", [25_000], indirect=True)
+def test_batches_go_by_primary_key_and_searches_by_their_partial_index(filled: SqlStorage) -> None:
+    wrong = unfit(filled)
+    assert not wrong, "\n\n".join(f"{name}\n{text}" for name, text in wrong.items())
+
+
+@pytest.mark.parametrize("filled", [25_000], indirect=True)
+def test_what_is_due_is_searched_by_time(filled: SqlStorage) -> None:
+    for name in ("take_due", "requeue_due", "ready_due_lanes"):
+        assert "Index Cond: (wake_at <=" in plan(filled, name, **PARTIAL[name][1])
+
+
+@pytest.mark.parametrize("filled", [0, 600], indirect=True)
+def test_on_a_small_table_no_batch_reads_all_that_its_executor_owns(filled: SqlStorage) -> None:
+    """To read all of a few pages is as good as the primary key."""
+    for name in ("insert_checkpoints", "update_outcomes", "update_parks"):
+        table, rows, parameters = BATCHES[name]
+        text = plan(filled, name, rows, **parameters)
+        assert looked_up(text, table) in ({"workflows_pkey"}, {"Seq Scan"}), text
