@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from dbos_events.connect import Intake, SourceHealth, logger
 from dbos_events.errors import ConfigurationError
@@ -48,6 +48,7 @@ class KafkaSource:
         self._stopping = threading.Event()
         self._pausing = False
         self._failed = False
+        self._outdated = False
         self._paused: set[Place] = set()
         self._astray: set[Place] = set()
         self._full_since: dict[Place, float] = {}
@@ -90,14 +91,14 @@ class KafkaSource:
             self._turn_until_done()
             self._leave()
             if not self._stopping.wait(RECONNECT_SECONDS if self._failed else 0.0):
-                self._failed = False
+                self._failed = self._outdated = False
                 self._consumer = self._client()
                 self._subscribe()
         self._taker.stop(REVOKE_SECONDS)
 
     def _turn_until_done(self) -> None:
         """Turn until the source is stopped, or its client has failed for good and must be replaced."""
-        while not self._stopping.is_set() and not self._failed:
+        while not self._stopping.is_set() and not self._failed and not self._outdated:
             try:
                 self._turn()
             except KafkaException as error:
@@ -167,21 +168,21 @@ class KafkaSource:
             return []
 
     def _handle_errors(self, messages: list[Message]) -> None:
-        astray = []
         for message in messages:
             error = message.error()
             if error is None or error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
                 continue
             if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
-                astray.append(Place(message.topic() or "", message.partition() or 0))
+                self._go_astray(Place(message.topic() or "", message.partition() or 0), error)
+            else:
+                self._note_error(error)
+
+    def _go_astray(self, place: Place, error: KafkaError) -> None:
+        """The offset is out of the log's range. Before a partition is positioned that says nothing."""
+        self._astray.add(place)
+        if place in self._buffers.opened():
             self._note_error(error)
-        if not astray:
-            return
-        if self._settings.cooperative:
-            self._astray.update(astray)
-            self._taker.out_of_range(astray)
-        else:  # an eager assignment can only be made anew as a whole
-            self._failed = True
+            self._taker.out_of_range([place])
 
     # -- positions and pauses -----------------------------------------------------------------
 
@@ -208,13 +209,15 @@ class KafkaSource:
             self._resume(positioned)
 
     def _go_to(self, place: Place, target: TopicPartition) -> None:
-        """Seek; a partition whose offset was out of range is assigned anew, since the client is done with it."""
-        if place in self._astray:
+        """Seek. A partition that went astray must be assigned anew: the client neither fetches nor seeks in it."""
+        if place not in self._astray:
+            self._consumer.seek(target)
+        elif self._settings.cooperative:
             self._consumer.incremental_unassign([target])
             self._consumer.incremental_assign([target])
             self._astray.discard(place)
         else:
-            self._consumer.seek(target)
+            self._outdated = True  # an eager assignment is made anew as a whole, by a new client
 
     def _look_at_topics(self) -> None:
         """Have the client notice a topic that was created only now; by itself it looks once a minute."""
@@ -316,7 +319,8 @@ class KafkaSource:
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         places = [Place(one.topic, one.partition) for one in partitions]
         self._state.say("assigned %s", _show(places))
-        targets = [TopicPartition(*place, OFFSET_END) for place in places]  # fetches nothing; `_seek` follows
+        # `_seek` follows. No logical offset: its late answer would move the position away again.
+        targets = [TopicPartition(*place, self._commands.last_position(place)) for place in places]
         if self._settings.cooperative:
             consumer.incremental_assign(targets)
         else:

@@ -34,6 +34,7 @@ class Commands:
         self._positions: dict[Place, tuple[int, int | None]] = {}
         self._durable: dict[Place, int] = {}
         self._reached: dict[Place, int] = {}
+        self._last: dict[Place, int] = {}
         self._doubtful: set[Place] = set()
         self._created: set[str] = set()
         self.ends: dict[Place, int] = {}
@@ -64,6 +65,11 @@ class Commands:
         with self._lock:
             self._positions.update(positions)
             self._reached.update({place: offset for place, (offset, _) in positions.items()})
+            self._last.update(self._reached)
+
+    def last_position(self, place: Place) -> int:
+        """Where the partition was to be read when it was last ours; 0 when it never was."""
+        return self._last.get(place, 0)
 
     def take_positions(self) -> dict[Place, tuple[int, int | None]]:
         with self._lock:

@@ -388,13 +388,25 @@ def test_what_the_holder_reports_is_shown_and_a_strangers_report_is_not(storage:
     assert (state.end_offset, state.state, state.detail) == (50, "running", None)
 
 
-def test_partitions_show_what_is_in_flight_held_and_put_aside(storage: SqlStorage) -> None:
+def test_of_a_lane_only_the_head_is_in_flight_and_the_rest_is_held(storage: SqlStorage) -> None:
     orders = topic(storage, lane=True)
     executor = register(storage)
     orders.intake(executor, {0: (orders.epoch(executor), 0, 6)})
-    write(storage, executor, end("e-0-0"), quarantine("e-0-1", orders.consumer))
+    write(storage, executor, end("e-0-0"))
     storage.release_unstarted(executor, ["e-0-4", "e-0-5"])
     [state] = storage.list_partitions(None)
     assert (state.application, state.consumer, state.group, state.topic) == (APP, "orders", "group", "orders")
-    assert (state.next_offset, state.in_flight, state.held, state.quarantined) == (6, 2, 2, 1)
+    assert (state.next_offset, state.in_flight, state.held, state.quarantined) == (6, 1, 4, 0)
+    write(storage, executor, quarantine("e-0-1", orders.consumer))
+    [state] = storage.list_partitions(APP)
+    assert (state.in_flight, state.held, state.quarantined) == (0, 4, 1)
     assert storage.list_partitions("another") == []
+
+
+def test_without_lanes_all_that_has_an_owner_is_in_flight(storage: SqlStorage) -> None:
+    orders = topic(storage)
+    executor = register(storage)
+    orders.intake(executor, {0: (orders.epoch(executor), 0, 3)})
+    write(storage, executor, end("e-0-0"))
+    [state] = storage.list_partitions(APP)
+    assert (state.in_flight, state.held) == (2, 0)
