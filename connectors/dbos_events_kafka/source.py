@@ -14,10 +14,11 @@ from dbos_events.connect import Intake, SourceHealth, logger
 from dbos_events.errors import ConfigurationError
 from dbos_events_kafka.buffers import Buffers, Place
 from dbos_events_kafka.clientlog import ClientLog
+from dbos_events_kafka.commands import Commands
 from dbos_events_kafka.records import record_of
 from dbos_events_kafka.settings import ConsumerSettings
 from dbos_events_kafka.state import SourceState
-from dbos_events_kafka.taker import Commands, Taker
+from dbos_events_kafka.taker import Taker
 
 Rebalance = Callable[[Consumer, list[TopicPartition]], None]
 

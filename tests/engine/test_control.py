@@ -158,7 +158,7 @@ def test_a_run_that_was_resumed_elsewhere_writes_nothing_more(
     app: App, calls: list[str], dbos_test_app: MakeTestApp
 ) -> None:
     """The old run of a resumed workflow is fenced by its token, also within one process."""
-    inside, go_on = threading.Event(), threading.Event()
+    inside, go_on, old_ended = threading.Event(), threading.Event(), threading.Event()
 
     @app.step()
     def step() -> int:
@@ -167,18 +167,20 @@ def test_a_run_that_was_resumed_elsewhere_writes_nothing_more(
             inside.set()
             assert go_on.wait(PATIENCE)
             return 1
+        assert old_ended.wait(PATIENCE)
         return 2
 
     @app.workflow()
     def steps() -> int:
         result = step()
-        calls.append("after")
         app.sleep(1)
         return result
 
     dbos = dbos_test_app(app)
     handle = app.start_workflow(steps)
     assert inside.wait(PATIENCE)
+    old_ended.wake = old_ended.set  # type: ignore[attr-defined]
+    dbos.core.runner.active[handle.workflow_id].when_ended(old_ended)  # type: ignore[arg-type]
     app.resume_workflow(handle.workflow_id)
     dbos.app.launched.queues.tick()
     go_on.set()

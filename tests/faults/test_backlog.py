@@ -15,8 +15,8 @@ from tests.faults.workers import Worker, end_gracefully
 RECORDS = 300_000
 PARTITIONS = 4
 IN_FLIGHT = 1000
-SETTLE_SECONDS = 4.0
-WATCH_SECONDS = 8.0
+SETTLE_SECONDS = 3.0
+WATCH_SECONDS = 5.0
 HOLD = b'{"do": "hold"}'
 
 

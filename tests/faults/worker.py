@@ -13,7 +13,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +40,6 @@ class Options:
     step_seconds: float = 0.0
     max_in_flight: int | None = None
     batch_size: int | None = None
-    on_failure: str = "quarantine"
     gate: str = ""
     drain_seconds: float = 5.0
     settings: dict[str, Any] = field(default_factory=dict)
@@ -62,90 +60,62 @@ class Gate:
         self.opened.set_result(None)
 
 
-def build(options: Options) -> tuple[App, Callable[[], None]]:
-    """The App with its one consumer, and how to launch it."""
-    app = App(
-        {
-            "name": options.name,
-            "system_database_url": options.database,
-            "application_version": "1",
-            "executor_id": options.label,
-            **options.settings,
-        }
-    )
-    effects = Effects(options.effects, options.label)
-    engine: list[Core] = []
-    opened = threading.Event()
-    gate = Gate(Path(options.gate)) if options.gate else None
-    if options.queue:
-        app.queue(options.queue)
-    consumer = app.kafka_consumer(
-        options.kafka,
-        [options.topic],
-        name="worker",
-        ordering=options.ordering,  # type: ignore[arg-type]
-        queue_name=options.queue,
-        batch_size=options.batch_size,
-        max_in_flight=options.max_in_flight,
-        on_failure=options.on_failure,  # type: ignore[arg-type]
-    )
+class Handler:
+    """What the handlers of both colours do."""
 
-    def append(message: KafkaMessage, step: str) -> None:
-        opened.wait()  # an event may come before the launch has returned
+    def __init__(self, options: Options, app: App) -> None:
+        self.options = options
+        self.app = app
+        self._gate = Gate(Path(options.gate)) if options.gate else None
+        self._effects = Effects(options.effects, options.label)
+        self._launched = threading.Event()
+        self._core: Core
+
+    def launched(self, core: Core) -> None:
+        self._core = core
+        self._launched.set()
+
+    def append(self, message: KafkaMessage, step: str) -> None:
+        self._launched.wait()  # an event may come before the launch has returned
         place = message.topic or "", message.partition or 0, message.offset or 0
-        effects.append(*place, step, engine[0].executor)
+        self._effects.append(*place, step, self._core.executor)
 
-    def holds(wish: dict[str, Any]) -> Gate | None:
-        return gate if wish.get("do") == "hold" else None
+    def closed_gate(self, wish: dict[str, Any]) -> "Future[None] | None":
+        return self._gate.opened if self._gate is not None and wish.get("do") == "hold" else None
 
-    def fail_if_asked(wish: dict[str, Any]) -> None:
-        if wish.get("do") == "raise":
-            raise ValueError(wish.get("text", "as asked"))
-
-    if options.handler == "sync":
-
-        @app.step()
+    def register_sync(self, consumer: Any) -> None:
+        @self.app.step()
         def effect(message: KafkaMessage, name: str) -> None:
-            append(message, name)
-            if options.step_seconds:
-                time.sleep(options.step_seconds)
+            self.append(message, name)
+            time.sleep(self.options.step_seconds)
 
         @consumer
         def handle(message: KafkaMessage) -> None:
             wish = wish_of(message)
             effect(message, "first")
-            if closed := holds(wish):
-                closed.opened.result()
+            if closed := self.closed_gate(wish):
+                closed.result()
             if wish.get("do") == "sleep":
-                app.sleep(wish["seconds"])
+                self.app.sleep(wish["seconds"])
             fail_if_asked(wish)
             effect(message, "second")
 
-    else:
-
-        @app.step()
+    def register_async(self, consumer: Any) -> None:
+        @self.app.step()
         async def effect_async(message: KafkaMessage, name: str) -> None:
-            append(message, name)
-            if options.step_seconds:
-                await asyncio.sleep(options.step_seconds)
+            self.append(message, name)
+            await asyncio.sleep(self.options.step_seconds)
 
         @consumer
         async def handle_async(message: KafkaMessage) -> None:
             wish = wish_of(message)
             await effect_async(message, "first")
-            if closed := holds(wish):
-                await asyncio.wrap_future(closed.opened)
+            if closed := self.closed_gate(wish):
+                await asyncio.wrap_future(closed)
             if wish.get("do") == "sleep":
-                await app.sleep_async(wish["seconds"])
+                await self.app.sleep_async(wish["seconds"])
             fail_if_asked(wish)
             await effect_async(message, "second")
-
-    def launch() -> None:
-        app.launch()
-        engine.append(app.core)
-        opened.set()
-
-    return app, launch
 
 
 def wish_of(message: KafkaMessage) -> dict[str, Any]:
@@ -156,14 +126,46 @@ def wish_of(message: KafkaMessage) -> dict[str, Any]:
     return dict(json.loads(value))
 
 
+def fail_if_asked(wish: dict[str, Any]) -> None:
+    if wish.get("do") == "raise":
+        raise ValueError(wish.get("text", "as asked"))
+
+
+def build(options: Options) -> tuple[App, Handler]:
+    """The App with its one consumer, and what its handler does."""
+    settings = {
+        "name": options.name,
+        "system_database_url": options.database,
+        "application_version": "1",
+        "executor_id": options.label,
+    }
+    app = App({**settings, **options.settings})
+    handler = Handler(options, app)
+    if options.queue:
+        app.queue(options.queue)
+    consumer = app.kafka_consumer(
+        options.kafka,
+        [options.topic],
+        name="worker",
+        ordering=options.ordering,  # type: ignore[arg-type]
+        queue_name=options.queue,
+        batch_size=options.batch_size,
+        max_in_flight=options.max_in_flight,
+    )
+    register = handler.register_sync if options.handler == "sync" else handler.register_async
+    register(consumer)
+    return app, handler
+
+
 def main() -> None:
     """Run until SIGTERM, then drain."""
     options = Options(**json.loads(sys.argv[1]))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    app, launch = build(options)
-    launch()
+    app, handler = build(options)
+    app.launch()
+    handler.launched(app.core)
     print(os.getpid(), flush=True)
     stopping.wait()
     app.destroy(workflow_completion_timeout_sec=options.drain_seconds)

@@ -1,0 +1,87 @@
+"""What the intake thread wants the poll thread to do with the client."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Mapping
+
+from dbos_events_kafka.buffers import Place
+
+Positions = Mapping[Place, tuple[int, int | None]]
+
+
+class Commands:
+    """Written by the intake thread, taken by the poll thread between two polls."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._positions: dict[Place, tuple[int, int | None]] = {}
+        self._durable: dict[Place, int] = {}
+        self._reached: dict[Place, int] = {}
+        self._last: dict[Place, int] = {}
+        self._doubtful: set[Place] = set()
+        self._created: set[str] = set()
+        self.ends: dict[Place, int] = {}
+
+    def prove(self, places: Collection[Place]) -> None:
+        """Ask the coordinator, by a synchronous commit, whether these partitions are still ours."""
+        with self._lock:
+            self._doubtful.update(places)
+
+    def take_doubtful(self) -> dict[Place, int]:
+        """These, each with the last offset that we know to be durable."""
+        with self._lock:
+            doubtful, self._doubtful = self._doubtful, set()
+            return {place: self._reached[place] for place in doubtful if place in self._reached}
+
+    def created(self, topic: str) -> None:
+        """Tell the client of a topic that it did not find before."""
+        with self._lock:
+            self._created.add(topic)
+
+    def take_created(self) -> set[str]:
+        with self._lock:
+            created, self._created = self._created, set()
+        return created
+
+    def position(self, positions: Positions) -> None:
+        """Seek to these offsets and begin to read."""
+        with self._lock:
+            self._positions.update(positions)
+            self._reached.update({place: offset for place, (offset, _) in positions.items()})
+            self._last.update(self._reached)
+
+    def last_position(self, place: Place) -> int:
+        """Where the partition was to be read when it was last ours; 0 when it never was."""
+        return self._last.get(place, 0)
+
+    def take_positions(self) -> dict[Place, tuple[int, int | None]]:
+        with self._lock:
+            positions, self._positions = self._positions, {}
+        return positions
+
+    def durable(self, offsets: Mapping[Place, int]) -> None:
+        """These offsets are in the database and may be committed to Kafka."""
+        with self._lock:
+            self._durable.update(offsets)
+            self._reached.update(offsets)
+
+    def take_durable(self) -> dict[Place, int]:
+        with self._lock:
+            offsets, self._durable = self._durable, {}
+        return offsets
+
+    def forget(self, places: Collection[Place]) -> None:
+        """Do not begin to read these: they are to be positioned anew."""
+        with self._lock:
+            for place in places:
+                self._positions.pop(place, None)
+
+    def abandon(self, places: Collection[Place]) -> None:
+        """Forget all about partitions that are not ours any more."""
+        self.forget(places)
+        with self._lock:
+            self._doubtful.difference_update(places)
+            for place in places:
+                self._durable.pop(place, None)
+                self._reached.pop(place, None)
