@@ -24,8 +24,10 @@ def id_prefix(group: str, topic: str, incarnation: int, partition: int) -> str:
 
 def fingerprint_of(record: Record) -> int:
     """63 bits that differ, very likely, between two records under the same offset."""
-    checksum = zlib.crc32(record.key or b"", 1 if record.key is None else 0)
-    checksum = zlib.crc32(record.value or b"", checksum ^ (0x5A5A5A5A if record.value is None else 0))
+    # What is there, and how long, comes first: else key and value could trade bytes unseen.
+    shape = b"-" if record.key is None else b"%d" % len(record.key)
+    checksum = zlib.crc32(shape + (b"-" if record.value is None else b"+"))
+    checksum = zlib.crc32(record.value or b"", zlib.crc32(record.key or b"", checksum))
     return (checksum << 31) ^ (record.timestamp & 0x7FFFFFFF)
 
 

@@ -44,6 +44,11 @@ class Worker:
             assert line, f"the process ended before it printed {text!r}: {self.lines}"
             self.lines.append(line.strip())
 
+    @property
+    def work(self) -> list[str]:
+        """What it did, without "ready": a recovered step may come before or after that."""
+        return [line for line in self.lines if line != "ready"]
+
     def tell(self) -> None:
         """Let the step that holds go on."""
         assert self.process.stdin is not None
@@ -131,7 +136,7 @@ def test_another_process_finishes_what_a_killed_one_began(
     second.wait_for("result 10")
     assert end_of_first(database_url) == "its process does not exist any more", "it is dead at once"
     assert first.lines == ["ready", "step 1", "step 2", "step 3"]
-    assert second.lines == ["ready", "step 3", "step 4", "result 10"]
+    assert second.work == ["step 3", "step 4", "result 10"]
 
 
 def test_a_process_that_was_frozen_is_fenced_when_it_comes_back(worker: Callable[..., Worker]) -> None:
@@ -146,7 +151,7 @@ def test_a_process_that_was_frozen_is_fenced_when_it_comes_back(worker: Callable
     assert first.lines == ["ready", "step 1", "step 2", "result 10"], (
         "it started no step after it was declared dead"
     )
-    assert second.lines == ["ready", "step 2", "step 3", "step 4", "result 10"]
+    assert second.work == ["step 2", "step 3", "step 4", "result 10"]
 
 
 def test_a_fenced_process_goes_on_as_a_new_executor(worker: Callable[..., Worker], database_url: str) -> None:
@@ -175,7 +180,7 @@ def test_a_live_process_that_is_only_slow_keeps_its_work(worker: Callable[..., W
     first.tell()
     first.wait_for("result 3")
     second.wait_for("result 3")
-    assert second.lines == ["ready", "result 3"]
+    assert second.work == ["result 3"]
 
 
 def test_a_sleeper_of_a_killed_process_wakes_in_another(worker: Callable[..., Worker]) -> None:
@@ -184,7 +189,7 @@ def test_a_sleeper_of_a_killed_process_wakes_in_another(worker: Callable[..., Wo
     first.kill()
     second = worker(sleeps_after=1, park_after_seconds=0)
     second.wait_for("result 3")
-    assert second.lines in (["ready", "step 2", "result 3"], ["ready", "step 1", "step 2", "result 3"])
+    assert second.work in (["step 2", "result 3"], ["step 1", "step 2", "result 3"])
 
 
 def test_a_successor_of_the_same_explicit_id_need_not_wait_for_the_lease(

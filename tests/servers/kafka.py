@@ -222,5 +222,5 @@ def delete_topics(bootstrap: str, names: Sequence[str]) -> None:
 
 
 def _random_id() -> str:
-    """Return a cluster id in Kafka's form: 16 bytes in URL-safe base 64."""
-    return urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    """Return a cluster id in Kafka's form: 16 bytes in URL-safe base 64, not taken for an option."""
+    return urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
