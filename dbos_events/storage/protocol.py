@@ -149,8 +149,8 @@ class Workflows(Protocol):
         ...
 
 
-class Events(Protocol):
-    """Consumers, watermarks and intake (protocol 7 to 11)."""
+class Consumers(Protocol):
+    """Consumers as they are known (protocol 9)."""
 
     def save_consumer(
         self, application: str, name: str, handler: str, group: str, topics: Sequence[str], settings: str
@@ -161,6 +161,10 @@ class Events(Protocol):
         reads one of the topics in the same group.
         """
         ...
+
+
+class Positions(Protocol):
+    """Incarnations, watermarks and their holders (protocol 7 and 8)."""
 
     def save_incarnation(self, cluster_id: str, topic: str, topic_id: str) -> int:
         """The number of this life of a topic, new if need be."""
@@ -182,12 +186,34 @@ class Events(Protocol):
         """Become holder of the partitions under a new epoch each."""
         ...
 
+    def report_partitions(
+        self, executor: int, consumer: int, reports: Sequence[tuple[int, int, int | None, str, str | None]]
+    ) -> None:
+        """Store (incarnation, partition, end offset, state, detail) for `kafka status`."""
+        ...
+
+    def list_partitions(self, application: str | None) -> list[PartitionState]:
+        """Every partition that a consumer has a watermark for."""
+        ...
+
+
+class Intakes(Protocol):
+    """Events and the workflows they start (protocol 7)."""
+
     def intake(self, batch: IntakeBatch) -> IntakeResult:
         """Move watermarks and insert the events' workflows in one transaction (promise P1).
 
         Safe to repeat after a lost commit answer. Raises `ExecutorFenced` when the executor is dead.
         """
         ...
+
+    def read_events(self, workflow_ids: Sequence[str]) -> dict[str, StoredEvent]:
+        """The stored events of these workflows."""
+        ...
+
+
+class Lanes(Protocol):
+    """Events that must run in order (protocol 10)."""
 
     def lane_entries(
         self, consumer: int, incarnation: int, partition: int, before: int, count: int
@@ -208,22 +234,8 @@ class Events(Protocol):
         """Give ordered events back that were never started here."""
         ...
 
-    def read_events(self, workflow_ids: Sequence[str]) -> dict[str, StoredEvent]:
-        """The stored events of these workflows."""
-        ...
 
-    def report_partitions(
-        self, executor: int, consumer: int, reports: Sequence[tuple[int, int, int | None, str, str | None]]
-    ) -> None:
-        """Store (incarnation, partition, end offset, state, detail) for `kafka status`."""
-        ...
-
-    def list_partitions(self, application: str | None) -> list[PartitionState]:
-        """Every partition that a consumer has a watermark for."""
-        ...
-
-
-class Storage(Executors, Workflows, Events, Protocol):
+class Storage(Executors, Workflows, Consumers, Positions, Intakes, Lanes, Protocol):
     """A database with our schema in it."""
 
     @property

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from dbos_events.storage.database import Database
 from dbos_events.storage.families.batches import BatchTable
-from dbos_events.storage.families.events import EventTable
+from dbos_events.storage.families.consumers import ConsumerTable
 from dbos_events.storage.families.executors import ExecutorTable
+from dbos_events.storage.families.intake import IntakeTable
+from dbos_events.storage.families.lanes import LaneTable
+from dbos_events.storage.families.positions import PositionTable
 from dbos_events.storage.families.taking import TakingTable
 from dbos_events.storage.families.workflows import WorkflowTable
 
 
-class SqlStorage(ExecutorTable, BatchTable, TakingTable, WorkflowTable, EventTable):
+class SqlStorage(
+    ExecutorTable,
+    BatchTable,
+    TakingTable,
+    WorkflowTable,
+    ConsumerTable,
+    PositionTable,
+    IntakeTable,
+    LaneTable,
+):
     """Everything that is the same on PostgreSQL and SQLite."""
 
     def __init__(self, database: Database) -> None:

@@ -5,7 +5,7 @@ import pytest
 from dbos_events.errors import ExecutorFenced
 from dbos_events.model.queue import QueueLimits
 from dbos_events.model.workflow import CANCELLED, ENQUEUED, PENDING, SUCCESS, WorkflowFilter
-from dbos_events.storage.families.events import _intake
+from dbos_events.storage.families.intake import _intake
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.writes import WRITTEN, Existing, Fenced, Write
 from tests.storage.building import (

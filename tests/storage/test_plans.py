@@ -20,11 +20,11 @@ BATCH = 200
 FILL = f"""
 INSERT INTO {SCHEMA}.workflows
     (id, application, name, status, owner, take, version, created_at, updated_at, wake_at, awaited_id, queue,
-     consumer, incarnation, partition, position, lane, lane_open)
+     consumer, incarnation, partition, position, lane, lane_sequence, lane_open)
 SELECT 'w' || n, '{APP}', 'work', CASE WHEN n %% 10 = 1 THEN 'ENQUEUED' ELSE 'PENDING' END,
        CASE WHEN n %% 10 > 3 THEN 1 END, 1, 'v1', n, n, CASE WHEN n %% 10 = 2 THEN n END,
        CASE WHEN n %% 10 = 3 THEN 'w' || n + 1 END, CASE WHEN n %% 10 IN (1, 5) THEN 'q' END,
-       1, 1, n %% 4, n, CASE WHEN n %% 10 = 6 THEN '' END, CASE WHEN n %% 10 = 6 THEN true END
+       1, 1, n %% 4, n, CASE WHEN n %% 10 = 6 THEN CAST(n %% 4 AS text) END, n, CASE WHEN n %% 10 = 6 THEN true END
 FROM generate_series(1, %s) AS n
 """
 FILL_CHECKPOINTS = f"""
@@ -103,7 +103,7 @@ PARTIAL = {
     "count_running": ("workflows_on_queue", {"application": APP, "queue": "q"}),
     "wake_awaiting": ("workflows_awaiting", {"ids": ["w4", "w14"]}),
     "lane_entries": (
-        "workflows_lane",
+        "workflows_lanes",
         {"consumer": 1, "incarnation": 1, "partition": 2, "before": 100, "count": 50},
     ),
 }

@@ -220,7 +220,7 @@ def test_rule_10_ordered_events_of_the_dead_are_not_adopted_but_freed_for_the_ho
     assert owners(lane) == [None] * 3
     taken = storage.take_lane_entry(holder, "e-0-0", None)
     assert taken is not None
-    assert (taken.take, taken.partition, taken.position, taken.lane) == (2, 0, 0, "")
+    assert (taken.take, taken.partition, taken.position, taken.lane) == (2, 0, 0, "0")
 
 
 def test_rule_10_only_the_head_of_a_lane_counts_a_crash(storage: SqlStorage) -> None:

@@ -49,7 +49,7 @@ class Topic:
             version="v1",
             queue=self.queue,
             ordered=self.lane,
-            lanes=dict.fromkeys(moves, "") if self.lane else {},
+            lanes={partition: str(partition) for partition in moves} if self.lane else {},
             moves={partition: (*move, 7) for partition, move in moves.items()},
             gaps=tuple(gaps),
             events=tuple(events),

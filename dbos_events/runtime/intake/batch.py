@@ -78,7 +78,9 @@ def form_batch(
         for partition in expected
     }
     lanes = {
-        partition: "" for partition in moves if assignments[common.incarnation, partition].lane is not None
+        partition: str(partition)
+        for partition in moves
+        if assignments[common.incarnation, partition].lane is not None
     }
     batch = IntakeBatch(
         executor=common.executor,

@@ -27,10 +27,10 @@ RETURNING id;
 -- Only the head of a lane can have been running, so only it counts a crash. The owner is compared again
 -- at the end: two processes may do this at once, and the lane's holder may have taken the event since.
 WITH dead AS (
-    SELECT w.id AS workflow_id, w.owner AS owner, w.position = (
-        SELECT min(first.position) FROM {schema}.workflows AS first
+    SELECT w.id AS workflow_id, w.owner AS owner, w.lane_sequence = (
+        SELECT min(first.lane_sequence) FROM {schema}.workflows AS first
         WHERE first.consumer = w.consumer AND first.incarnation = w.incarnation
-          AND first.partition = w.partition AND first.lane = w.lane AND first.lane_open) AS is_head
+          AND first.lane = w.lane AND first.lane_open) AS is_head
     FROM {schema}.workflows AS w
     JOIN {schema}.executors AS e ON e.id = w.owner
     WHERE w.status = 'PENDING' AND NOT e.alive AND w.application = :application AND w.lane_open

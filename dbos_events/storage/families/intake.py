@@ -1,0 +1,133 @@
+"""Intake: events and the workflows they start in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from dbos_events.storage.database import Database, Row, Tx
+from dbos_events.storage.families.executors import fence
+from dbos_events.storage.rows import IntakeBatch, IntakeResult, NewEvent, StoredEvent
+
+
+class IntakeTable:
+    """Moves watermarks together with the rows of the events (docs/protocol.md, rule 7)."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def intake(self, batch: IntakeBatch) -> IntakeResult:
+        try:
+            return self._database.transact(lambda tx: _intake(tx, batch))
+        except _Conflicting as found:
+            conflicts = found.conflicts
+        before = _before(batch, conflicts)
+        result = self._database.transact(lambda tx: _intake(tx, before)) if before.moves else IntakeResult()
+        return replace(result, conflicts=conflicts)
+
+    def read_events(self, workflow_ids: Sequence[str]) -> dict[str, StoredEvent]:
+        rows = self._database.transact(lambda tx: tx.run("read_events", ids=workflow_ids))
+        return {row.workflow_id: StoredEvent(*tuple(row)) for row in rows}
+
+
+class _Conflicting(Exception):
+    """Rolls an intake back that holds other records than those known under their ids."""
+
+    def __init__(self, conflicts: frozenset[str]) -> None:
+        self.conflicts = conflicts
+
+
+def _before(batch: IntakeBatch, conflicts: frozenset[str]) -> IntakeBatch:
+    """What of the batch lies before the first conflict of each partition: the watermark stops there."""
+    stops: dict[int, int] = {}
+    for event in batch.events:
+        if event.workflow_id in conflicts:
+            stops.setdefault(event.partition, event.offset)
+    events = tuple(
+        event
+        for event in batch.events
+        if event.partition not in stops or event.offset < stops[event.partition]
+    )
+    last = {event.partition: event for event in events}
+    moves = {
+        partition: (epoch, expected, stops.get(partition, target), last[partition].leader_epoch)
+        for partition, (epoch, expected, target, _) in batch.moves.items()
+        if partition in last
+    }
+    gaps = tuple(gap for gap in batch.gaps if gap[0] in moves and gap[2] <= moves[gap[0]][2])
+    return replace(batch, moves=moves, gaps=gaps, events=events)
+
+
+def _intake(tx: Tx, batch: IntakeBatch) -> IntakeResult:
+    fence(tx, batch.executor)
+    stale, repeated = _compare_watermarks(tx, batch)
+    moved = set(batch.moves) - stale - repeated
+    if not moved:
+        return IntakeResult(stale=frozenset(stale))
+    place = {"consumer": batch.consumer, "incarnation": batch.incarnation}
+    moves = [(partition, batch.moves[partition][2], batch.moves[partition][3]) for partition in sorted(moved)]
+    tx.change("move_watermarks", moves, **place)
+    tx.change("insert_gaps", [gap for gap in batch.gaps if gap[0] in moved], **place)
+    events = [event for event in batch.events if event.partition in moved]
+    known: dict[str, int] = {}
+    if _insert_workflows(tx, batch, events) < len(events):
+        known = {row.workflow_id: row.fingerprint for row in _read_fingerprints(tx, events)}
+    conflicts = frozenset(
+        id_ for event in events if known.get(id_ := event.workflow_id, event.fingerprint) != event.fingerprint
+    )
+    if conflicts:
+        raise _Conflicting(conflicts)
+    fresh = [event for event in events if event.workflow_id not in known] if known else events
+    tx.change("insert_events", [_event_row(event) for event in fresh])
+    return IntakeResult(frozenset(stale), frozenset(known))
+
+
+def _compare_watermarks(tx: Tx, batch: IntakeBatch) -> tuple[set[int], set[int]]:
+    """The partitions that another assignment has, and those that our lost commit moved already."""
+    rows = tx.run(
+        "lock_watermarks",
+        consumer=batch.consumer,
+        incarnation=batch.incarnation,
+        partitions=sorted(batch.moves),
+    )
+    stale = set(batch.moves) - {row.partition for row in rows}
+    repeated = set()
+    for row in rows:
+        epoch, expected, target, _ = batch.moves[row.partition]
+        if row.epoch != epoch:
+            stale.add(row.partition)
+        elif row.next_offset == target and target != expected:
+            repeated.add(row.partition)
+        elif row.next_offset != expected:
+            stale.add(row.partition)
+    return stale, repeated
+
+
+def _insert_workflows(tx: Tx, batch: IntakeBatch, events: Sequence[NewEvent]) -> int:
+    rows = [
+        (event.workflow_id, event.partition, event.offset, batch.lanes.get(event.partition))
+        for event in events
+    ]
+    return tx.change(
+        "insert_event_workflows",
+        rows,
+        application=batch.application,
+        name=batch.name,
+        version=batch.version,
+        queue=batch.queue,
+        executor=batch.executor,
+        consumer=batch.consumer,
+        incarnation=batch.incarnation,
+    )
+
+
+def _read_fingerprints(tx: Tx, events: Sequence[NewEvent]) -> Sequence[Row]:
+    """Events that were there before this transaction; its own are inserted after this look."""
+    return tx.run("read_fingerprints", ids=[event.workflow_id for event in events])
+
+
+def _event_row(event: NewEvent) -> tuple[object, ...]:
+    return (
+        event.workflow_id, event.key, event.value, event.headers, event.timestamp_type, event.timestamp,
+        event.leader_epoch, event.latency, event.fingerprint,
+    )  # fmt: skip

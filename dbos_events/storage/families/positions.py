@@ -1,0 +1,86 @@
+"""Lives of topics, and where each consumer stands in their partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from dbos_events.storage.database import Database, Tx
+from dbos_events.storage.families.executors import fence
+from dbos_events.storage.rows import PartitionState, Position
+
+
+class PositionTable:
+    """Incarnations, watermarks and their holders (docs/protocol.md, rules 7 and 8)."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def save_incarnation(self, cluster_id: str, topic: str, topic_id: str) -> int:
+        def work(tx: Tx) -> int:
+            identity = {"cluster_id": cluster_id, "topic": topic, "topic_id": topic_id}
+            row = tx.one("read_incarnation", **identity)
+            if row is None:
+                tx.run("insert_incarnation", **identity)
+                row = tx.run("read_incarnation", **identity)[0]
+            return int(row.id)
+
+        return self._database.transact(work)
+
+    def known_partitions(self, consumer: int, incarnation: int) -> frozenset[int]:
+        rows = self._database.transact(
+            lambda tx: tx.run("known_partitions", consumer=consumer, incarnation=incarnation)
+        )
+        return frozenset(row.partition for row in rows)
+
+    def create_watermarks(
+        self, consumer: int, incarnation: int, positions: Mapping[int, tuple[int, str]]
+    ) -> None:
+        rows = [(partition, *positions[partition]) for partition in sorted(positions)]
+        self._database.transact(
+            lambda tx: tx.change("insert_watermarks", rows, consumer=consumer, incarnation=incarnation)
+        )
+
+    def assign(
+        self, executor: int, consumer: int, incarnation: int, partitions: Sequence[int]
+    ) -> list[Position]:
+        def work(tx: Tx) -> list[Position]:
+            fence(tx, executor)
+            place = {"consumer": consumer, "incarnation": incarnation, "partitions": sorted(partitions)}
+            rows = tx.run("lock_watermarks", **place)
+            tx.run("raise_epochs", executor=executor, **place)
+            return [
+                Position(row.partition, row.epoch + 1, row.next_offset, row.leader_epoch, row.reason)
+                for row in rows
+            ]
+
+        return self._database.transact(work)
+
+    def report_partitions(
+        self, executor: int, consumer: int, reports: Sequence[tuple[int, int, int | None, str, str | None]]
+    ) -> None:
+        self._database.transact(
+            lambda tx: tx.change("report_partitions", reports, consumer=consumer, executor=executor)
+        )
+
+    def list_partitions(self, application: str | None) -> list[PartitionState]:
+        rows = self._database.transact(lambda tx: tx.run("list_partitions", application=application))
+        return [
+            PartitionState(
+                application=row.application,
+                consumer=row.consumer,
+                group=row.group_id,
+                topic=row.topic,
+                incarnation=row.incarnation,
+                partition=row.partition,
+                next_offset=row.next_offset,
+                end_offset=row.end_offset,
+                holder=row.holder,
+                holder_alive=bool(row.holder_alive),
+                in_flight=row.in_flight,
+                held=row.held,
+                quarantined=row.quarantined,
+                state=row.state,
+                detail=row.detail,
+            )
+            for row in rows
+        ]

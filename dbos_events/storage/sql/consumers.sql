@@ -1,0 +1,12 @@
+-- name: read_consumers
+-- All consumers of an application, to compare a new one with.
+SELECT id, name, handler, group_id, topics FROM {schema}.consumers WHERE application = :application;
+
+-- name: insert_consumer
+-- A consumer that is known keeps its number and its group.
+INSERT INTO {schema}.consumers (application, name, handler, group_id, topics, settings, updated_at)
+VALUES (:application, :name, :handler, :group_id, :topics, :settings, {now})
+ON CONFLICT (application, name) DO UPDATE
+SET handler = excluded.handler, topics = excluded.topics, settings = excluded.settings,
+    updated_at = excluded.updated_at
+RETURNING id, group_id;

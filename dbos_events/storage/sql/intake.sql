@@ -1,0 +1,53 @@
+-- name: move_watermarks
+-- After the comparison under lock_watermarks, in the transaction that inserts the events.
+UPDATE {schema}.watermarks AS m
+SET next_offset = u.next_offset, leader_epoch = COALESCE(u.leader_epoch, m.leader_epoch),
+    reason = 'taken in', updated_at = {now}
+FROM {rows: partition int, next_offset bigint, leader_epoch int}
+WHERE m.consumer = :consumer AND m.incarnation = :incarnation AND m.partition = u.partition;
+
+-- name: insert_gaps
+-- Offsets that the broker skipped, for the gap report.
+INSERT INTO {schema}.gaps (consumer, incarnation, partition, first_offset, next_offset, recorded_at)
+SELECT :consumer, :incarnation, u.partition, u.first_offset, u.next_offset, {now}
+FROM {rows: partition int, first_offset bigint, next_offset bigint};
+
+-- name: insert_event_workflows
+-- Running here, or waiting when the consumer has a queue; an id that is known is passed over.
+INSERT INTO {schema}.workflows
+    (id, application, name, status, owner, take, start_id, version, queue, created_at, updated_at,
+     consumer, incarnation, partition, position, lane, lane_sequence, lane_open)
+SELECT u.workflow_id, :application, :name,
+       CASE WHEN CAST(:queue AS text) IS NULL THEN 'PENDING' ELSE 'ENQUEUED' END,
+       CASE WHEN CAST(:queue AS text) IS NULL THEN CAST(:executor AS bigint) END,
+       CASE WHEN CAST(:queue AS text) IS NULL THEN 1 ELSE 0 END,
+       u.position, :version, :queue, {now}, {now},
+       :consumer, :incarnation, u.partition, u.position, u.lane,
+       CASE WHEN u.lane IS NOT NULL THEN u.position END, CASE WHEN u.lane IS NOT NULL THEN true END
+FROM {rows: workflow_id text, partition int, position bigint, lane text}
+WHERE true
+ON CONFLICT (id) DO NOTHING;
+
+-- name: insert_events
+-- The records themselves.
+INSERT INTO {schema}.events
+    (workflow_id, key, value, headers, timestamp_type, timestamp, leader_epoch, latency, fingerprint)
+SELECT u.workflow_id, u.key, u.value, u.headers, u.timestamp_type, u.timestamp, u.leader_epoch, u.latency,
+       u.fingerprint
+FROM {rows: workflow_id text, key bytea, value bytea, headers text, timestamp_type int, timestamp bigint,
+      leader_epoch int, latency float8, fingerprint bigint}
+WHERE true
+ON CONFLICT (workflow_id) DO NOTHING;
+
+-- name: read_fingerprints
+-- What is known under these ids, to tell a duplicate from another record.
+SELECT workflow_id, fingerprint FROM {schema}.events WHERE workflow_id IN ({list:ids});
+
+-- name: read_events
+-- The records as they were received.
+SELECT e.workflow_id, i.topic, w.partition, w.position, e.key, e.value, e.headers, e.timestamp_type,
+       e.timestamp, e.leader_epoch, e.latency
+FROM {schema}.events AS e
+JOIN {schema}.workflows AS w ON w.id = e.workflow_id
+JOIN {schema}.incarnations AS i ON i.id = w.incarnation
+WHERE e.workflow_id IN ({list:ids});

@@ -1,0 +1,71 @@
+-- name: insert_incarnation
+-- One life of a topic; two processes may learn of it at once.
+INSERT INTO {schema}.incarnations (cluster_id, topic, topic_id, retired, created_at)
+VALUES (:cluster_id, :topic, :topic_id, false, {now})
+ON CONFLICT (cluster_id, topic, topic_id) DO NOTHING;
+
+-- name: read_incarnation
+-- The number of this life of a topic.
+SELECT id FROM {schema}.incarnations
+WHERE cluster_id = :cluster_id AND topic = :topic AND topic_id = :topic_id;
+
+-- name: known_partitions
+-- Partitions that have a first position.
+SELECT partition FROM {schema}.watermarks WHERE consumer = :consumer AND incarnation = :incarnation;
+
+-- name: insert_watermarks
+-- What is there already stays: a watermark never goes back.
+INSERT INTO {schema}.watermarks (consumer, incarnation, partition, next_offset, reason, epoch, updated_at)
+SELECT :consumer, :incarnation, u.partition, u.next_offset, u.reason, 0, {now}
+FROM {rows: partition int, next_offset bigint, reason text}
+WHERE true
+ON CONFLICT DO NOTHING;
+
+-- name: lock_watermarks
+-- In partition order, so that two processes cannot wait for each other.
+SELECT partition, epoch, next_offset, leader_epoch, reason
+FROM {schema}.watermarks
+WHERE consumer = :consumer AND incarnation = :incarnation AND partition IN ({numbers:partitions})
+ORDER BY partition
+{for_update};
+
+-- name: raise_epochs
+-- A new assignment: whoever held these partitions before is fenced by the epoch.
+UPDATE {schema}.watermarks AS m
+SET epoch = m.epoch + 1, holder = :executor, updated_at = {now}
+WHERE m.consumer = :consumer AND m.incarnation = :incarnation AND m.partition IN ({numbers:partitions});
+
+-- name: report_partitions
+-- What the holder knows of the broker; the report of a former holder is passed over.
+UPDATE {schema}.watermarks AS m
+SET end_offset = COALESCE(u.end_offset, m.end_offset), state = u.state, detail = u.detail
+FROM {rows: incarnation int, partition int, end_offset bigint, state text, detail text}
+WHERE m.consumer = :consumer AND m.incarnation = u.incarnation AND m.partition = u.partition
+  AND m.holder = :executor;
+
+-- name: list_partitions
+-- For `kafka status`.
+SELECT c.application, c.name AS consumer, c.group_id, i.topic, m.incarnation, m.partition, m.next_offset, m.end_offset,
+       e.label AS holder, COALESCE(e.alive, false) AS holder_alive, m.state, m.detail,
+       (SELECT count(*) FROM {schema}.workflows AS w
+        WHERE w.consumer = m.consumer AND w.incarnation = m.incarnation AND w.partition = m.partition
+          AND w.status = 'PENDING' AND w.owner IS NOT NULL
+          AND NOT EXISTS (SELECT 1 FROM {schema}.workflows AS h
+                 WHERE h.consumer = w.consumer AND h.incarnation = w.incarnation
+                   AND h.lane = w.lane AND h.lane_open AND h.lane_sequence < w.lane_sequence)) AS in_flight,
+       (SELECT count(*) FROM {schema}.workflows AS w
+        WHERE w.consumer = m.consumer AND w.incarnation = m.incarnation AND w.partition = m.partition
+          AND (w.status = 'ENQUEUED'
+               OR (w.status = 'PENDING'
+                   AND (w.owner IS NULL OR EXISTS (SELECT 1 FROM {schema}.workflows AS h
+                        WHERE h.consumer = w.consumer AND h.incarnation = w.incarnation
+                          AND h.lane = w.lane AND h.lane_open AND h.lane_sequence < w.lane_sequence))))) AS held,
+       (SELECT count(*) FROM {schema}.quarantine AS q JOIN {schema}.workflows AS w ON w.id = q.workflow_id
+        WHERE q.consumer = m.consumer AND q.released_at IS NULL AND w.incarnation = m.incarnation
+          AND w.partition = m.partition) AS quarantined
+FROM {schema}.watermarks AS m
+JOIN {schema}.consumers AS c ON c.id = m.consumer
+JOIN {schema}.incarnations AS i ON i.id = m.incarnation
+LEFT JOIN {schema}.executors AS e ON e.id = m.holder
+WHERE CAST(:application AS text) IS NULL OR c.application = :application
+ORDER BY c.name, i.topic, m.incarnation, m.partition;
