@@ -24,7 +24,9 @@ class SqliteStorage(SqlStorage):
     """Our schema in a SQLite file; made for one machine, several processes may share the file."""
 
     def __init__(self, url: sa.URL, clock: Clock) -> None:
-        engine = sa.create_engine(url, connect_args={"timeout": float(BUSY_SECONDS), "check_same_thread": False})
+        engine = sa.create_engine(
+            url, connect_args={"timeout": float(BUSY_SECONDS), "check_same_thread": False}
+        )
         event.listen(engine, "connect", _prepare)
         event.listen(engine, "begin", _begin)
         super().__init__(Database(engine, SQLITE, "", "main", clock))

@@ -99,7 +99,7 @@ def test_a_newer_schema_that_needs_newer_code_is_refused(empty: SqlStorage) -> N
 def test_a_newer_schema_that_does_not_say_whom_it_serves_is_refused(empty: SqlStorage) -> None:
     migrate(empty)
     change(empty, "DELETE FROM {schema}.schema_facts")
-    change(empty, "UPDATE {schema}.schema_version SET version_num = '0007'")
+    change(empty, "UPDATE {schema}.schema_version SET version_num = '9007'")
     with pytest.raises(MigrationRequired, match="9007"):
         verify(empty)
 
