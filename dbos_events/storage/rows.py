@@ -91,7 +91,10 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """One record to take in: the workflow it starts, and the record itself."""
+    """One record to take in: the workflow it starts, and the record itself.
+
+    `refusal` is (codec, stored error) of what keeps its handler from being called.
+    """
 
     workflow_id: str
     partition: int
@@ -104,6 +107,7 @@ class NewEvent:
     leader_epoch: int | None
     latency: float | None
     fingerprint: int
+    refusal: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,8 @@ class IntakeBatch:
     """Records of one consumer and one incarnation, and the watermarks that they move.
 
     `moves` maps a partition to (assignment epoch, expected next offset, new next offset,
-    leader epoch of the last record).
+    leader epoch of the last record). `filtered` are records that start nothing: (partition,
+    first offset, next offset, how many).
     """
 
     executor: int
@@ -126,6 +131,7 @@ class IntakeBatch:
     moves: dict[int, tuple[int, int, int, int | None]]
     gaps: tuple[tuple[int, int, int], ...]
     events: tuple[NewEvent, ...]
+    filtered: tuple[tuple[int, int, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,3 +187,4 @@ class PartitionState:
     quarantined: int
     state: str | None
     detail: str | None
+    filtered: int = 0

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dbos_events.connect.source import Record
+from dbos_events.errors import Quarantine
 from dbos_events.runtime.encoding import encode_headers, fingerprint_of, id_prefix
 from dbos_events.runtime.intake.lanes import Lane
 from dbos_events.storage.rows import IntakeBatch, NewEvent
@@ -43,10 +44,14 @@ class Intaking:
 
 @dataclass(frozen=True, slots=True)
 class Formed:
-    """A batch, and the records in it with the ids of their workflows."""
+    """A batch, and the records in it with the ids of their workflows.
+
+    `refused` says of some why their handler must not be called.
+    """
 
     batch: IntakeBatch
     records: list[tuple[str, Record]]
+    refused: Mapping[str, Quarantine] = field(default_factory=dict)
 
 
 def form_batch(

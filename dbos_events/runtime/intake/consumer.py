@@ -11,8 +11,10 @@ from dbos_events.connect.source import PartitionReport, Position, Record, TakenI
 from dbos_events.engine.core import Core
 from dbos_events.engine.registry import Registered
 from dbos_events.engine.run import EventOrigin, Run
+from dbos_events.errors import Quarantine
 from dbos_events.model.event import ConsumerOptions, KafkaMessage
-from dbos_events.runtime.intake.batch import Assignment, Intaking, form_batch
+from dbos_events.runtime.intake.batch import Assignment, Formed, Intaking, form_batch
+from dbos_events.runtime.intake.filters import judged
 from dbos_events.runtime.intake.lanes import Lane, LaneService
 from dbos_events.runtime.taken import Taken
 from dbos_events.storage.rows import IntakeResult
@@ -193,11 +195,20 @@ class ConsumerIntake:
             self._core.version,
             self.options.queue_name,
         )
-        formed = form_batch(intaking, self._assignments, records)
+        formed = self._judged(form_batch(intaking, self._assignments, records))
         if not formed.batch.moves:
             return TakenIn({})
         result = self._ask(lambda: self._core.storage.intake(formed.batch))
-        return self._taken_in(incarnation, formed.records, formed.batch.moves, result)
+        return self._taken_in(incarnation, formed.records, formed.batch.moves, result, formed.refused)
+
+    def _judged(self, formed: Formed) -> Formed:
+        """Without the records that the consumer's `when` says no to."""
+        binding = self._function.binding
+        if binding is None or binding.when is None or not formed.records:
+            return formed
+        topic = self._assignments[formed.batch.incarnation, formed.records[0][1].partition].topic
+        codec = self._core.codecs.default
+        return judged(formed, binding.when, lambda record: _message(topic, record), codec)
 
     def _taken_in(
         self,
@@ -205,6 +216,7 @@ class ConsumerIntake:
         records: Sequence[tuple[str, Record]],
         moves: Mapping[int, tuple[int, int, int, int | None]],
         result: IntakeResult,
+        refused: Mapping[str, Quarantine],
     ) -> TakenIn:
         for partition in result.stale:
             logger.info("%s: partition %d was assigned elsewhere.", self.options.name, partition)
@@ -221,7 +233,7 @@ class ConsumerIntake:
             if record.offset < following.get(record.partition, 0) and workflow_id not in result.duplicates
         ]
         if self.options.queue_name is None:
-            self._dispatch(incarnation, fresh)
+            self._dispatch(incarnation, fresh, refused)
         else:
             self._core.hub.signal("queues")
         reasons = {partition: conflict.reason for partition, conflict in halted.items()}
@@ -239,7 +251,9 @@ class ConsumerIntake:
                 )
         return halted
 
-    def _dispatch(self, incarnation: int, records: Sequence[tuple[str, Record]]) -> None:
+    def _dispatch(
+        self, incarnation: int, records: Sequence[tuple[str, Record]], refused: Mapping[str, Quarantine]
+    ) -> None:
         runs: dict[Lane | None, list[Run]] = {}
         quarantines = self.options.on_failure == "quarantine"
         origins = {lane: EventOrigin(self._number, quarantines, holds_lane=lane) for lane in (False, True)}
@@ -248,6 +262,7 @@ class ConsumerIntake:
             run = Run(self._core, workflow_id, self._function, (_message(assignment.topic, record),), {})
             run.origin = origins[assignment.lane is not None]
             run.host = assignment.lane or self
+            run.verdict = refused.get(workflow_id)
             runs.setdefault(assignment.lane, []).append(run)
         self.occupy(len(records))
         for lane, lane_runs in runs.items():
