@@ -19,7 +19,7 @@ from dbos_events.model.event import KafkaMessage
 
 Form: TypeAlias = Any
 
-UNSPECIFIED: tuple[Form, ...] = (inspect.Parameter.empty, Any, object, KafkaMessage)
+UNSPECIFIED: tuple[Form, ...] = (inspect.Parameter.empty, Any, object)
 _RAW = frozenset({bytes, str, type(None)})
 _ALIASES: tuple[type, ...] = tuple(
     {
@@ -41,9 +41,13 @@ class Wanted:
 
     form: Form
     whole: bool
-    raw: frozenset[type]
+    raw: frozenset[Any]
     constrained: bool
     name: str
+
+
+BARE = Wanted(bytes | str | None, whole=True, raw=_RAW, constrained=False, name="bytes | str | None")
+"""`KafkaMessage`, and nothing else said."""
 
 
 def wanted(
@@ -63,15 +67,14 @@ def wanted(
     if any(parameter.annotation is one for one in UNSPECIFIED):
         return None
     form = _resolved(described, function, parameter, namespace or {})
-    leaves = [leaf for leaf, _ in _leaves(form)]
-    whole = any(leaf is KafkaMessage or typing.get_origin(leaf) is KafkaMessage for leaf in leaves)
-    if whole or leaves in ([Any], [object]):
-        _refuse_message_among_others(described, parameter, leaves)
-        form = next(iter(typing.get_args(leaves[0])), Any)
-        leaves = [leaf for leaf, _ in _leaves(form)]
-        if leaves in ([Any], [object]):
-            return None
-    return _wanted(described, parameter, form, whole=whole)
+    types_in_it = [leaf for leaf, _ in _leaves(form)]
+    messages = [leaf for leaf in types_in_it if KafkaMessage in (leaf, typing.get_origin(leaf))]
+    if messages:
+        _refuse_others(described, parameter, types_in_it)
+        form = next(iter(typing.get_args(messages[0])), BARE.form)
+    if [leaf for leaf, _ in _leaves(form)] in ([Any], [object]):
+        return None
+    return _wanted(described, parameter, form, whole=bool(messages))
 
 
 def _wanted(described: str, parameter: inspect.Parameter, form: Form, *, whole: bool) -> Wanted:
@@ -158,8 +161,8 @@ def _leaves(form: Form, *, remarked: bool = False) -> Iterator[tuple[Form, bool]
         yield form, remarked
 
 
-def _refuse_message_among_others(described: str, parameter: inspect.Parameter, leaves: list[Form]) -> None:
-    if len(leaves) > 1:
+def _refuse_others(described: str, parameter: inspect.Parameter, beside: list[Form]) -> None:
+    if len(beside) > 1:
         raise RegistrationError(
             f"{described} annotates {parameter.name!r} with a message among others. It always gets a message, or always "
             "its value: write KafkaMessage[...], or the type of the value alone."

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from dbos_events.engine.annotations import Wanted, wanted
+from dbos_events.engine.annotations import BARE, Wanted, wanted
 from dbos_events.engine.problems import place_of, problem_with, problem_with_json
 from dbos_events.errors import FilterFailed, RegistrationError, UndecodablePayload
 from dbos_events.model.event import KafkaMessage, PayloadCodec
@@ -155,10 +155,15 @@ def _decoder(
 ) -> Decode | None:
     """What makes the function's argument of a message; None where that is the message itself."""
     form = wanted(described, function, namespace)
-    if form is None:
+    if form is None or (form == BARE and bare_is_raw):
         if codec is None or bare_is_raw:
             return None
         return _with_value(_of_codec(codec, None, "value"))
+    if codec is not None and form == BARE:
+        raise RegistrationError(
+            f"{described} takes a KafkaMessage of bytes, and its codec makes other values of them. Write "
+            "KafkaMessage[Order], or KafkaMessage[Any] for whatever the codec gives."
+        )
     if codec is None and form.whole and bytes in form.raw and not form.constrained:
         return None if type(None) in form.raw else _with_any_value(form.name)
     value = _value_decoder(described, form, codec)

@@ -63,6 +63,14 @@ class TestTopics:
         self._partitions[place] = (incarnation, offset + 1)
         return f"{id_prefix(_group(intake, declaration), topic, incarnation, partition)}{offset}"
 
+    def filtered(self, handler: Callable[..., Any]) -> int:
+        """The records that the handler's consumers left out, over all partitions."""
+        name = self._declaration(handler).function.name
+        consumers = {each.options.name for each in self._app.consumers if each.function.name == name}
+        core = self._app.core
+        states = core.storage.list_partitions(core.application)
+        return sum(state.filtered for state in states if state.consumer in consumers)
+
     def relaunched(self) -> None:
         """A new process is assigned what the old one had."""
         self._intakes.clear()
