@@ -81,9 +81,7 @@ def on_stock(stock: Stock) -> str:
 
 
 def main() -> None:
-    with launched("orders") as broker:
-        broker.create_topic("addresses")
-        broker.create_topic("stock")
+    with launched("orders", "addresses", "stock") as broker:
         broker.produce(
             "orders",
             '{"kind": "placed", "order": 1, "total": "250.00"}',
