@@ -11,14 +11,14 @@ from typing import Any, Protocol, TypeVar
 from dbos_events.api.decorators import workflow
 from dbos_events.api.session import Session
 from dbos_events.connect import find_connector
-from dbos_events.engine.payload import NO_BINDING, Binding, bind
+from dbos_events.engine.payload import NO_BINDING, Binding, bind, of_messages
 from dbos_events.engine.registry import Registered
 from dbos_events.errors import ConnectorError, RegistrationError
 from dbos_events.model.event import ConsumerOptions, OnFailure, OnRegression, Ordering, PayloadCodec, Retry
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-ORDERINGS = ("none", "partition")
+ORDERINGS = ("none", "partition", "key", "topic")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,6 @@ class ConsumerRequest:
     def unsupported(self) -> list[str]:
         """The options that this release does not have."""
         given = {
-            "ordering_key": self.ordering_key is not None,
             "retries": self.retries is not None,
             "strict_key_order": self.strict_key_order,
             "on_regression": self.on_regression != "replay",
@@ -84,14 +83,17 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
     for option in request.unsupported():
         raise RegistrationError(f"kafka_consumer: {option}=... is not supported by this release.")
     ordering = request.chosen_ordering
-    _check_ordering(ordering, request.queue_name)
+    _check_ordering(ordering, request)
     topics = (request.topics,) if isinstance(request.topics, str) else tuple(request.topics)
 
     def decorate(function: F) -> F:
         decorated, entry = _workflow_of(app, function)
         name = request.name or entry.name
-        # Handlers and their models are often declared within a test function.
-        binding = bind(name, inspect.unwrap(function), request.codec, request.when, sys._getframe(1).f_locals)  # noqa: SLF001
+        local_names = sys._getframe(1).f_locals  # noqa: SLF001 - models are often declared beside the handler
+        binding = bind(name, inspect.unwrap(function), request.codec, request.when, local_names)
+        key = request.ordering_key
+        if key is not None:
+            key = of_messages(f"Consumer {name!r}: its ordering_key", key, request.codec, local_names)
         options = ConsumerOptions(
             name=name,
             topics=topics,
@@ -102,6 +104,7 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
             max_in_flight=1000 if request.max_in_flight is None else request.max_in_flight,
             on_failure=request.on_failure,
             on_regression=request.on_regression,
+            ordering_key=key,
         )
         _check(options)
         _attach(app, entry, binding, name)
@@ -155,15 +158,19 @@ def _check(options: ConsumerOptions) -> None:
     connector.check(options)
 
 
-def _check_ordering(ordering: str, queue_name: str | None) -> None:
-    if ordering in ("key", "topic"):
-        raise RegistrationError(
-            f"kafka_consumer: ordering={ordering!r} is not supported by this release. Use 'partition', which keeps "
-            "the order of each key too, or 'none'."
-        )
+def _check_ordering(ordering: str, request: ConsumerRequest) -> None:
     if ordering not in ORDERINGS:
         raise RegistrationError(f"kafka_consumer: ordering must be one of {ORDERINGS}, not {ordering!r}.")
-    if queue_name is not None and ordering != "none":
+    if request.ordering_key is not None and ordering != "key":
+        raise RegistrationError(
+            f"kafka_consumer: ordering_key=... says what ordering='key' orders by, and the ordering is {ordering!r}."
+        )
+    if request.in_order and request.ordering not in ("none", "topic"):
+        raise RegistrationError(
+            f"kafka_consumer: in_order=True is the older spelling of ordering='topic', and the ordering is "
+            f"{request.ordering!r}. Leave in_order out."
+        )
+    if request.queue_name is not None and ordering != "none":
         raise RegistrationError(
             "kafka_consumer: a queue runs its workflows in any order, so queue_name goes with "
             f"ordering='none', not {ordering!r}."

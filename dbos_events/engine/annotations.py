@@ -90,7 +90,10 @@ def _wanted(described: str, parameter: inspect.Parameter, form: Form, *, whole: 
 
 
 def _parameter(described: str, function: Callable[..., Any]) -> inspect.Parameter:
-    signature = _signature(function)
+    try:
+        signature = _signature(function)
+    except ValueError:  # written in C, such as operator.attrgetter
+        return inspect.Parameter("message", inspect.Parameter.POSITIONAL_ONLY)
     try:
         signature.bind(object())
     except TypeError as error:

@@ -81,6 +81,18 @@ def bind(
     return Binding(decode, judge, codec, when)
 
 
+def of_messages(
+    described: str, function: Callable[[Any], Any], codec: PayloadCodec | None, namespace: Mapping[str, Any]
+) -> Callable[[Message], Any]:
+    """The function, for messages: it is given the decoded value where its argument is annotated with a type.
+
+    Raises:
+        RegistrationError: It does not take one argument, or what its annotation says.
+    """
+    decode = _decoder(described, function, codec, namespace, bare_is_raw=True)
+    return function if decode is None else lambda message: function(decode(message))
+
+
 def _check_codec(consumer: str, codec: PayloadCodec | None) -> None:
     if codec is None:
         return

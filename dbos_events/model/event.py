@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol
 
@@ -85,3 +86,4 @@ class ConsumerOptions:
     max_in_flight: int = 1000
     on_failure: OnFailure = "quarantine"
     on_regression: OnRegression = "replay"
+    ordering_key: Callable[[Any], Any] | None = None

@@ -282,3 +282,22 @@ def test_one_function_has_one_codec_and_one_filter(app: App) -> None:
         with pytest.raises(RegistrationError, match=r"'three'.*another codec or another `when`"):
             app.kafka_consumer(topics="c", name="three", **options)(first)
     assert [consumer.options.name for consumer in app.consumers] == ["one", "two"]
+
+
+def test_a_lane_may_be_named_by_a_field_of_the_value(
+    app: App, seen: list[Any], dbos_test_app: MakeTestApp
+) -> None:
+    def by_customer(order: Order) -> str:
+        return order.lines[0]
+
+    @app.kafka_consumer(topics="orders", ordering="key", ordering_key=by_customer)
+    def on_order(order: Order) -> None:
+        seen.append((order.lines[0], order.id))
+        if order.id == 1:
+            raise LookupError("no such order")
+
+    dbos = dbos_test_app(app)
+    for number, customer in ((1, "ada"), (2, "ada"), (3, "berta")):
+        dbos.deliver(on_order, {"id": number, "lines": [customer]}, key=b"one key for all")
+    dbos.run_until_idle()
+    assert seen == [("ada", 1), ("berta", 3)]

@@ -12,7 +12,7 @@ from dataclasses import replace
 from dbos_events.connect.source import Record
 from dbos_events.engine.payload import Message
 from dbos_events.errors import Quarantine
-from dbos_events.runtime.intake.batch import Formed
+from dbos_events.runtime.intake.batch import Accepted, Formed
 from dbos_events.serialization.codecs import Codec
 
 
@@ -24,27 +24,20 @@ def judged(
 ) -> Formed:
     """The batch without the records that `when` says no to, and with the reason for those that it fails on."""
     ranges = _Ranges()
-    kept: list[tuple[str, Record]] = []
+    kept: list[Accepted] = []
     refused: dict[str, Quarantine] = {}
-    for workflow_id, record in formed.records:
+    for accepted in formed.records:
         try:
-            wanted = when(message_of(record))
+            wanted = when(message_of(accepted.record))
         except Quarantine as error:
-            refused[workflow_id] = error
+            refused[accepted.workflow_id] = error
             wanted = True
         if wanted:
-            kept.append((workflow_id, record))
+            kept.append(accepted)
         else:
-            ranges.add(record.partition, record.offset)
-    if len(kept) == len(formed.records) and not refused:
-        return formed
-    ids = {workflow_id for workflow_id, _ in kept}
-    events = [event for event in formed.batch.events if event.workflow_id in ids]
-    if refused:
-        notes = {id_: (codec.name, codec.encode_error(error)) for id_, error in refused.items()}
-        events = [replace(event, refusal=notes.get(event.workflow_id)) for event in events]
-    batch = replace(formed.batch, events=tuple(events), filtered=ranges.found)
-    return replace(formed, batch=batch, records=kept, refused=refused)
+            ranges.add(accepted.record.partition, accepted.record.offset)
+    notes = {id_: (codec.name, codec.encode_error(error)) for id_, error in refused.items()}
+    return replace(formed, records=kept, filtered=ranges.found, refused=refused, notes=notes)
 
 
 class _Ranges:

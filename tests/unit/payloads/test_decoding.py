@@ -1,5 +1,6 @@
 """What does not decode says which field and why, in few words; codecs stand in for JSON."""
 
+import operator
 from typing import Any, Protocol
 
 import pydantic
@@ -224,6 +225,7 @@ def test_a_filter_gets_the_message_or_what_its_own_argument_says() -> None:
     assert judge(paid, codec=Making({"id": 1, "amount": 1}))(b"x")
     assert not judge(lambda message: message.value == b"{}", codec=Making({}))(b"x")
     assert judge(Only(17))(None)
+    assert judge(operator.attrgetter("value"))(b"x")
 
 
 class Only:
