@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -90,7 +89,7 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
         decorated, entry = _workflow_of(app, function)
         name = request.name or entry.name
         local_names = sys._getframe(1).f_locals  # noqa: SLF001 - models are often declared beside the handler
-        binding = bind(name, inspect.unwrap(function), request.codec, request.when, local_names)
+        binding = bind(name, function, request.codec, request.when, local_names)
         key = request.ordering_key
         if key is not None:
             key = of_messages(f"Consumer {name!r}: its ordering_key", key, request.codec, local_names)

@@ -84,7 +84,10 @@ class Taken:
         """Why an event's handler must not be called: its consumer's filter could not judge it."""
         if row.input is None or row.generation > 0:
             return None
-        return self._core.codecs.get(row.codec or "json").decode_error(row.input)
+        try:
+            return self._core.codecs.get(row.codec or "json").decode_error(row.input)
+        except DBOSException as error:
+            return SerializationError(f"Why {row.id} must not be run cannot be read: {error}")
 
 
 def message_of(event: StoredEvent) -> KafkaMessage[bytes | None]:
