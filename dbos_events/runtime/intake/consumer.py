@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -18,6 +17,7 @@ from dbos_events.runtime.intake.filters import judged
 from dbos_events.runtime.intake.keeper import LaneService
 from dbos_events.runtime.intake.lanes import LaneGroup
 from dbos_events.runtime.intake.naming import lane_naming
+from dbos_events.runtime.intake.places import Places
 from dbos_events.runtime.intake.planning import LanePlan, sort_out
 from dbos_events.runtime.intake.shared import SharedLane
 from dbos_events.runtime.taken import Taken
@@ -56,9 +56,7 @@ class ConsumerIntake:
         self._assignments: dict[tuple[int, int], Assignment] = {}
         self._shared: dict[int, SharedLane] = {}
         self._lane_of = lane_naming(options, _message)
-        self._in_flight = 0
-        self._cached = 0
-        self._places = threading.Condition()
+        self.places = Places(options.max_in_flight)
         self.options = options
 
     # -- the consumer and its positions -------------------------------------------------------
@@ -70,11 +68,6 @@ class ConsumerIntake:
     @property
     def session(self) -> int:
         return self._core.executor
-
-    @property
-    def in_flight(self) -> int:
-        """Events that run in this process."""
-        return self._in_flight
 
     def open(self, group: str, topics: Sequence[str], settings: Mapping[str, str]) -> None:
         self._group = group
@@ -109,9 +102,9 @@ class ConsumerIntake:
             lanes = None
             if self._lane_of is not None:
                 place = LanePlace(self._number, incarnation, position.partition, position.epoch)
-                lanes = self._lanes.open(place, self, by_key=self.options.ordering == "key")
+                lanes = self._lanes.open(place, self.places, by_key=self.options.ordering == "key")
             elif self.options.ordering == "topic":
-                self._shared[incarnation] = self._lanes.share(self._number, incarnation, self)
+                self._shared[incarnation] = self._lanes.share(self._number, incarnation, self.places)
             self._assignments[incarnation, position.partition] = Assignment(
                 self._group,
                 topic,
@@ -158,50 +151,21 @@ class ConsumerIntake:
     def free(self) -> int:
         if self.options.queue_name is not None:
             return self.options.batch_size
-        return self.options.max_in_flight - self._in_flight
+        return self.places.free
 
     def room(self, incarnation: int, partition: int) -> int:
         assignment = self._assignments.get((incarnation, partition))
         if incarnation in self._shared:
-            return self.capacity - self._shared[incarnation].open
+            return self.places.capacity - self._shared[incarnation].open
         if assignment is None or assignment.lanes is None or assignment.lanes.pinned is None:
             return self.free
         if not assignment.lanes.flowing:
             return 0
-        share = max(1, self.capacity // max(1, len(self._assignments)))
+        share = max(1, self.places.capacity // max(1, len(self._assignments)))
         return share - assignment.lanes.size
 
-    @property
-    def capacity(self) -> int:
-        return self.options.max_in_flight
-
-    @property
-    def cache_room(self) -> int:
-        return self.capacity - self._cached
-
-    def cache(self, count: int) -> None:
-        with self._places:
-            self._cached += count
-
     def wait_for_room(self, seconds: float) -> None:
-        with self._places:
-            ordered = self.options.ordering in ("partition", "topic")
-            if ordered or self._in_flight > self.options.max_in_flight // 2:
-                self._places.wait(seconds)
-
-    def left(self, run: Run) -> None:
-        """One of our runs has left this process; called on the committer's thread."""
-        self.give_back(1)
-
-    def occupy(self, count: int) -> None:
-        with self._places:
-            self._in_flight += count
-
-    def give_back(self, count: int) -> None:
-        with self._places:
-            self._in_flight -= count
-            if self._in_flight <= self.options.max_in_flight // 2:
-                self._places.notify_all()
+        self.places.wait(seconds, always=self.options.ordering in ("partition", "topic"))
 
     # -- intake -------------------------------------------------------------------------------
 
@@ -299,11 +263,11 @@ class ConsumerIntake:
             run.origin = origins[lane is not None]
             run.verdict = refused.get(workflow_id)
             if lane is None:
-                run.host = self
+                run.host = self.places
                 unordered.append(run)
             else:
                 ordered.setdefault(lane, []).append(run)
-        self.occupy(len(unordered))
+        self.places.occupy(len(unordered))
         self._core.runner.submit(unordered)
         plan.carry_out(ordered, spilled)
 
