@@ -12,6 +12,7 @@ from tests.engine.test_typed_events import quarantined, redrive
 from tests.faults.rows import Rows
 
 ORDERS = "orders"
+ORDERED: list[dict[str, Any]] = [{"ordering": ordering} for ordering in ("partition", "key", "topic")]
 
 
 class Order(pydantic.BaseModel):
@@ -51,7 +52,7 @@ def gaps(app: App) -> list[Any]:
     )
 
 
-@pytest.mark.parametrize("options", [{}, {"ordering": "partition"}, {"queue_name": "slow"}], ids=str)
+@pytest.mark.parametrize("options", [{}, *ORDERED, {"queue_name": "slow"}], ids=str)
 def test_what_a_filter_says_no_to_is_counted_and_starts_nothing(
     app: App, seen: list[Any], dbos_test_app: MakeTestApp, options: dict[str, Any]
 ) -> None:
@@ -62,7 +63,7 @@ def test_what_a_filter_says_no_to_is_counted_and_starts_nothing(
         seen.append(message.offset)
 
     dbos = dbos_test_app(app)
-    handles = [dbos.deliver(on_order, value) for value in (b"yes", b"no", b"no", b"yes", None)]
+    handles = [dbos.deliver(on_order, value, key="k") for value in (b"yes", b"no", b"no", b"yes", None)]
     dbos.deliver(on_order, b"no", partition=2)
     dbos.run_until_idle()
     assert sorted(seen) == [0, 3, 4]
@@ -120,7 +121,7 @@ def test_a_filter_may_take_the_decoded_value(app: App, seen: list[Any], dbos_tes
     assert quarantined(app)[undecodable.workflow_id][0] == "undecodable"
 
 
-@pytest.mark.parametrize("options", [{}, {"ordering": "partition"}, {"queue_name": "slow"}], ids=str)
+@pytest.mark.parametrize("options", [{}, *ORDERED, {"queue_name": "slow"}], ids=str)
 @pytest.mark.parametrize("on_failure", ["quarantine", "record"])
 def test_what_a_filter_cannot_judge_is_taken_in_and_not_run(
     app: App, seen: list[Any], dbos_test_app: MakeTestApp, options: dict[str, Any], on_failure: Any
@@ -132,7 +133,7 @@ def test_what_a_filter_cannot_judge_is_taken_in_and_not_run(
         seen.append(message.offset)
 
     dbos = dbos_test_app(app)
-    _, failed, behind = [dbos.deliver(on_order, value) for value in (b"yes", b"?", b"yes")]
+    _, failed, behind = [dbos.deliver(on_order, value, key="k") for value in (b"yes", b"?", b"yes")]
     dbos.run_until_idle()
     error = failed.get_status().error
     assert isinstance(error, FilterFailed)
@@ -144,7 +145,7 @@ def test_what_a_filter_cannot_judge_is_taken_in_and_not_run(
     assert reasons == ({failed.workflow_id: "filter-failed"} if on_failure == "quarantine" else {})
 
 
-@pytest.mark.parametrize("options", [{"ordering": "partition"}, {"queue_name": "slow"}], ids=str)
+@pytest.mark.parametrize("options", [*ORDERED, {"queue_name": "slow"}], ids=str)
 def test_no_other_process_runs_what_a_filter_could_not_judge(
     app: App, seen: list[Any], dbos_test_app: MakeTestApp, options: dict[str, Any]
 ) -> None:
@@ -157,7 +158,7 @@ def test_no_other_process_runs_what_a_filter_could_not_judge(
         app.sleep(60)
 
     dbos = dbos_test_app(app)
-    first, failed = [dbos.deliver(on_order, value) for value in (b"yes", b"?")]
+    first, failed = [dbos.deliver(on_order, value, key="k") for value in (b"yes", b"?")]
     if "ordering" in options:
         dbos.run_until_idle()  # the second waits behind the first
     assert failed.get_status().status in ("PENDING", "ENQUEUED")

@@ -8,7 +8,7 @@ import pytest
 
 from dbos_events import KafkaMessage
 from dbos_events.errors import FilterFailed, Quarantine, RegistrationError, UndecodablePayload
-from dbos_events.serialization.codecs import JsonCodec
+from dbos_events.serialization.codecs import Codec, JsonCodec, PickleCodec
 from tests.unit.payloads.records import argument, binding, record
 
 SECRET = "4111-1111-1111-1111"
@@ -97,8 +97,8 @@ def test_an_error_can_be_stored_whatever_the_keys_are() -> None:
     assert r"a\x00b\n: Extra inputs" in text
 
 
-def test_an_error_comes_back_from_storage_as_what_it_was() -> None:
-    codec = JsonCodec()
+@pytest.mark.parametrize("codec", [JsonCodec(), PickleCodec()], ids=["json", "pickle"])
+def test_an_error_comes_back_from_storage_as_what_it_was(codec: Codec) -> None:
     for error in (UndecodablePayload("no Order"), FilterFailed("no answer")):
         found = codec.decode_error(codec.encode_error(error))
         assert isinstance(found, type(error))
