@@ -118,7 +118,14 @@ def _bytes(value: object) -> bytes | None:
     if isinstance(value, str):
         return value.encode()
     as_json = getattr(value, "model_dump_json", None)
-    return str(as_json()).encode() if as_json is not None else json.dumps(value).encode()
+    if as_json is not None:
+        return str(as_json()).encode()
+    try:
+        return json.dumps(value).encode()
+    except TypeError:  # dataclasses, dates, models within lists
+        from pydantic_core import to_json
+
+        return to_json(value)
 
 
 def _headers(

@@ -72,6 +72,10 @@ def test_a_handler_gets_the_value_that_its_annotation_says(
         seen.append(event)
         return event.kind
 
+    @app.kafka_consumer(topics="baskets")
+    def on_orders(orders: list[Order]) -> int:
+        return sum(order.id for order in orders)
+
     @app.kafka_consumer(topics="texts")
     def on_text(message: KafkaMessage[str | None]) -> str | None:
         return message.value
@@ -79,6 +83,7 @@ def test_a_handler_gets_the_value_that_its_annotation_says(
     dbos = dbos_test_app(app)
     assert dbos.deliver(on_order, {"id": 7, "lines": ["a"]}).get_result() == 7
     assert dbos.deliver(on_payment, Paid(kind="paid", amount=3)).get_result() == "paid"
+    assert dbos.deliver(on_orders, [Order(id=1), Order(id=2)]).get_result() == 3
     assert dbos.deliver(on_text, "x").get_result() == "x"
     assert dbos.deliver(on_text, None).get_result() is None
     assert seen == [Order(id=7, lines=["a"]), Paid(kind="paid", amount=3)]

@@ -1,6 +1,8 @@
 """What does not decode says which field and why, in few words; codecs stand in for JSON."""
 
 import operator
+import subprocess
+import sys
 from typing import Any, Protocol
 
 import pydantic
@@ -103,6 +105,17 @@ def test_an_error_comes_back_from_storage_as_what_it_was(codec: Codec) -> None:
         found = codec.decode_error(codec.encode_error(error))
         assert isinstance(found, type(error))
         assert (str(found), found.reason, found.code) == (error.message, error.reason, error.code)
+
+
+def test_a_program_without_typed_handlers_does_not_load_pydantic() -> None:
+    program = (
+        "import sys; from dbos_events import App, KafkaMessage\n"
+        "def on_order(message: KafkaMessage[bytes]) -> None: ...\n"
+        "App().kafka_consumer(topics='orders', when=lambda message: True)(on_order)\n"
+        "assert 'pydantic' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 # -- codecs -------------------------------------------------------------------------------------
