@@ -162,10 +162,14 @@ class ConsumerIntake:
         if not assignment.lanes.flowing:
             return 0
         share = max(1, self.places.capacity // max(1, len(self._assignments)))
-        return share - assignment.lanes.size
+        size = assignment.lanes.size
+        return share - size if size <= share // 2 else 0
 
     def wait_for_room(self, seconds: float) -> None:
-        self.places.wait(seconds, always=self.options.ordering in ("partition", "topic"))
+        if self.options.ordering in ("partition", "topic"):
+            self.places.wait_for_cache(seconds)
+        else:
+            self.places.wait_for_places(seconds)
 
     # -- intake -------------------------------------------------------------------------------
 

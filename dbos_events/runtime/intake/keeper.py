@@ -46,7 +46,7 @@ class LaneService(Service):
 
     def run(self, runs: Sequence[Run]) -> None:
         if runs:
-            self._core.runner.submit(runs)
+            self._core.runner.submit_following(runs)
 
     def release(self, executor: int, workflow_ids: Sequence[str]) -> None:
         self._released.append((executor, list(workflow_ids)))

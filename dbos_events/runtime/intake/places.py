@@ -18,7 +18,9 @@ class Places:
         self.capacity = capacity
         self._running = 0
         self._waiting = 0
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._left = threading.Condition(self._lock)
+        self._drained = threading.Condition(self._lock)
 
     @property
     def running(self) -> int:
@@ -33,22 +35,29 @@ class Places:
         return self.capacity - self._waiting
 
     def occupy(self, count: int) -> None:
-        with self._changed:
+        with self._lock:
             self._running += count
 
     def cache(self, count: int) -> None:
-        with self._changed:
-            self._waiting += count
+        with self._lock:
+            before, self._waiting = self._waiting, self._waiting + count
+            if self._waiting == 0 or before > self.capacity // 2 >= self._waiting:
+                self._drained.notify_all()
 
     def left(self, run: Run) -> None:
         """One event has left this process; called on the committer's thread."""
-        with self._changed:
+        with self._lock:
             self._running -= 1
             if self._running <= self.capacity // 2:
-                self._changed.notify_all()
+                self._left.notify_all()
 
-    def wait(self, seconds: float, *, always: bool) -> None:
-        """Wait until something has left, if most places are taken, or `always`."""
-        with self._changed:
-            if always or self._running > self.capacity // 2:
-                self._changed.wait(seconds)
+    def wait_for_places(self, seconds: float) -> None:
+        """Wait until something has left, if more than half of the places are taken."""
+        with self._lock:
+            if self._running > self.capacity // 2:
+                self._left.wait(seconds)
+
+    def wait_for_cache(self, seconds: float) -> None:
+        """Wait until no more than half of what may wait in memory does; taking in one by one costs a commit each."""
+        with self._lock:
+            self._drained.wait(seconds)
