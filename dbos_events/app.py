@@ -16,7 +16,7 @@ from dbos_events.clock import Clock, SystemClock
 from dbos_events.config import DBOSConfig
 from dbos_events.engine.registry import Registry
 from dbos_events.errors import DBOSException, DBOSInitializationError, RegistrationError
-from dbos_events.model.event import OnFailure, OnRegression, Ordering, Retry
+from dbos_events.model.event import OnFailure, OnRegression, Ordering, PayloadCodec, Retry
 from dbos_events.model.queue import QueueLimits, QueueRateLimit
 from dbos_events.model.workflow import StepOptions
 from dbos_events.telemetry.log import logger
@@ -115,8 +115,12 @@ class App(Verbs):
         on_failure: OnFailure = "quarantine",
         on_regression: OnRegression = "replay",
         strict_key_order: bool = False,
+        codec: PayloadCodec | None = None,
     ) -> Callable[[F], F]:
         """Run the function as a durable workflow for each record of the topics, exactly once.
+
+        The annotation of its argument says what it gets: the message, or its value as bytes, text, or
+        decoded and validated (docs/payloads.md). A record that does not fit is put into quarantine.
 
         A record is taken in together with its partition's next offset in one transaction, so it starts
         one workflow whatever crashes, is redelivered or reassigned. Steps within are at-least-once.
@@ -133,7 +137,10 @@ class App(Verbs):
             on_failure: "quarantine": a failed event is put aside and, with order, holds those behind it;
                 "record": it ends as ERROR and the next one runs.
             ordering_key: Not in this release: raises RegistrationError, as the orderings "key" and "topic".
-            when: Not in this release.
+            when: Which records start a workflow: called with the message, or with its value where its own
+                argument is annotated with a type. Those that it says no to are counted, and nothing else.
+            codec: Makes values of the records' bytes, for handlers that take something else than bytes or
+                text; JSON by default.
             retries: Not in this release.
             on_regression: Only "replay" in this release.
             strict_key_order: Not in this release.
@@ -158,6 +165,7 @@ class App(Verbs):
                 on_failure,
                 on_regression,
                 strict_key_order,
+                codec,
             ),
         )
 
