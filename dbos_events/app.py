@@ -134,7 +134,8 @@ class App(Verbs):
                 "record": it ends as ERROR and the next one runs.
             ordering_key: Not in this release: raises RegistrationError, as the orderings "key" and "topic".
             when: Not in this release.
-            retries: Not in this release.
+            retries: How often, and with what pauses, an event whose handler fails is tried again, before
+                `on_failure` counts. A retry repeats the failed step and nothing that succeeded.
             on_regression: Only "replay" in this release.
             strict_key_order: Not in this release.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from dbos_events.api.decorators import workflow
+from dbos_events.api.retries import check_retries
 from dbos_events.api.session import Session
 from dbos_events.connect import find_connector
 from dbos_events.engine.registry import Registered
@@ -64,7 +65,6 @@ class ConsumerRequest:
         given = {
             "ordering_key": self.ordering_key is not None,
             "when": self.when is not None,
-            "retries": self.retries is not None,
             "strict_key_order": self.strict_key_order,
             "on_regression": self.on_regression != "replay",
         }
@@ -95,6 +95,7 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
             max_in_flight=1000 if request.max_in_flight is None else request.max_in_flight,
             on_failure=request.on_failure,
             on_regression=request.on_regression,
+            retries=request.retries,
         )
         _check(options, function)
         app.add_consumer(ConsumerDeclaration("kafka", entry, options))
@@ -128,6 +129,7 @@ def _check(options: ConsumerOptions, function: Callable[..., Any]) -> None:
         raise RegistrationError(
             f"Consumer {options.name!r}: on_failure must be 'quarantine' or 'record', not {options.on_failure!r}."
         )
+    check_retries(options.name, options.retries)
     _check_signature(options.name, inspect.unwrap(function))
     try:
         connector = find_connector("kafka")

@@ -69,6 +69,8 @@ class Tx:
         statement = self._database.statements[name]
         if not statement.row_by_row:
             return self._send(statement, {**self._rows(statement, rows), **parameters}).rowcount
+        if ":clock_now" in statement.sql:
+            parameters["clock_now"] = self._database.clock.now_ms()
         names = [name for name, _ in statement.columns]
         many = [dict(zip(names, row, strict=True)) | parameters for row in rows]
         return self._connection.execute(self._database.text(statement), many).rowcount
