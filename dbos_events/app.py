@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from dbos_events.api.consumers import ConsumerDeclaration, ConsumerRequest, declare_consumer
 from dbos_events.api.decorators import step, workflow
+from dbos_events.api.quarantine import QuarantineVerbs
 from dbos_events.api.queues import Queue
 from dbos_events.api.verbs import Verbs
 from dbos_events.clock import Clock, SystemClock
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class App(Verbs):
+class App(Verbs, QuarantineVerbs):
     """One application: its workflows, and, once launched, the engine that runs them.
 
     `DBOS` is a facade over a default App; more Apps may live in one process. Use it as

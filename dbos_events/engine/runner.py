@@ -118,6 +118,13 @@ class Runner:
             run.stop(error or DBOSWorkflowConflictIDError(run.id))
 
 
+_LOOP_CLOSED = DBOSException("The event loop was closed.")
+
+
+def _awaited_cancelled() -> DBOSException:
+    return DBOSException("The workflow ended with CancelledError: it awaited a task that was cancelled.")
+
+
 async def _run_task(run: Run) -> None:
     await drive_async(execute(run))
 
@@ -134,8 +141,8 @@ def execute(run: Run) -> Flow[None]:
 def _closing_write(run: Run) -> Flow[Write | None]:
     """The write that ends this run, or None when it may not write any more."""
     output, error = yield from _returned_or_raised(run)
-    if run.tasks is not None and run.tasks.is_cancelled:
-        return None  # the loop is being closed: recovery takes the workflow up
+    if error is _LOOP_CLOSED:
+        return None  # recovery takes the workflow up
     if run.tasks is not None and not run.tasks.alone:
         yield Reap(run)
     if isinstance(run.verdict, (DBOSWorkflowConflictIDError, DBOSWorkflowCancelledError)):
@@ -160,8 +167,9 @@ def _returned_or_raised(run: Run) -> Flow[tuple[object, Exception | None]]:
     except DBOSWorkflowCancelledError as unwound:
         return None, DBOSException(str(unwound))
     except TASK_CANCELLED:
-        awaited = "The workflow ended with CancelledError: it awaited a task that was cancelled."
-        return None, DBOSException(awaited)
+        # Asked only here: a TaskGroup whose task failed leaves the mark of a cancellation behind, too.
+        closed = run.tasks is not None and run.tasks.is_cancelled
+        return None, _LOOP_CLOSED if closed else _awaited_cancelled()
     except Exception as error:  # noqa: BLE001 - the workflow's own error
         return None, error
 

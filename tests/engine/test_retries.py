@@ -1,6 +1,8 @@
 """Attempts at an event: what a retry repeats, when it runs, and how often (protocol, rules 6 and 11; P8)."""
 
 import asyncio
+import contextlib
+import itertools
 from typing import Any
 
 import pytest
@@ -82,7 +84,7 @@ def test_pauses_grow_to_their_limit_and_jitter_shortens_them(
     dbos.core.chance = lambda: 0.5
     dbos.deliver(on_order, "x")
     dbos.advance(hours=1)
-    assert [(later - one) / 1000 for one, later in zip(times, times[1:], strict=False)] == pauses
+    assert [(later - one) / 1000 for one, later in itertools.pairwise(times)] == pauses
 
 
 def test_a_pause_is_bounded_whatever_the_attempt() -> None:
@@ -285,7 +287,7 @@ def test_an_error_that_was_caught_is_replayed_and_one_that_was_not_is_not(
     @app.step()
     def step(name: str) -> str:
         calls.append(name)
-        if name == "cache" or calls.count(name) == 1 and name == "charge":
+        if name == "cache" or (calls.count(name) == 1 and name == "charge"):
             raise OSError(name)
         return name
 
@@ -304,39 +306,40 @@ def test_an_error_that_was_caught_is_replayed_and_one_that_was_not_is_not(
     assert calls == ["cache", "without cache", "charge", "charge"]
 
 
-@pytest.mark.parametrize("how", ["from", "while handling", "from none", "later"])
+def wrap_from(error: OSError) -> None:
+    raise RuntimeError("wrapped") from error
+
+
+def wrap_while_handling(error: OSError) -> None:
+    raise RuntimeError("wrapped")
+
+
+def wrap_from_none(error: OSError) -> None:
+    raise RuntimeError("wrapped") from None
+
+
+def wrap_in_a_group(error: OSError) -> None:
+    raise ExceptionGroup("wrapped", [KeyError(), error])
+
+
+@pytest.mark.parametrize("wrap", [wrap_from, wrap_while_handling, wrap_from_none, wrap_in_a_group])
 def test_a_wrapped_error_is_followed_to_its_step(
-    app: App, calls: list[Any], dbos_test_app: MakeTestApp, how: str
+    app: App, calls: list[Any], dbos_test_app: MakeTestApp, wrap: Any
 ) -> None:
     @app.step()
     def step(name: str) -> None:
         calls.append(name)
-        if name == "caught" or calls.count(name) == 1 and name == "charge":
+        if name == "caught" or (name == "charge" and calls.count(name) == 1):
             raise OSError(name)
-
-    def fail(error: OSError) -> None:
-        if how == "from":
-            raise RuntimeError("wrapped") from error
-        if how == "from none":
-            raise RuntimeError("wrapped") from None
-        raise RuntimeError("wrapped")
 
     @app.kafka_consumer(None, "orders", retries=THREE)
     def on_order(msg: KafkaMessage) -> None:
-        try:
+        with contextlib.suppress(OSError):
             step("caught")
-        except OSError:
-            pass
-        kept = None
         try:
             step("charge")
         except OSError as error:
-            if how != "later":
-                fail(error)
-            kept = RuntimeError("kept")
-            kept.__cause__ = error
-        if kept is not None:
-            raise kept
+            wrap(error)
 
     dbos = dbos_test_app(app)
     handle = dbos.deliver(on_order, "x")

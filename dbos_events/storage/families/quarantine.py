@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from dbos_events.model.quarantine import (
     Decision,
@@ -142,7 +143,7 @@ def _generations(tx: Tx, workflow_id: str) -> tuple[GenerationRecord, ...]:
     for row in tx.run("read_archived_steps", workflow_id=workflow_id):
         archived.setdefault(row.generation, []).append((row.step, row.name))
     return tuple(
-        GenerationRecord(*tuple(row), tuple(archived.get(row.generation, ())))
+        replace(GenerationRecord(*tuple(row)), steps=tuple(archived.get(row.generation, ())))
         for row in tx.run("read_generations", workflow_id=workflow_id)
     )
 
