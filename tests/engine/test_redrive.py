@@ -31,7 +31,7 @@ class Shop:
             return name
 
         @app.kafka_consumer(None, "orders", name="shop", **options)
-        def on_order(msg: KafkaMessage) -> list[str]:
+        def on_order(msg: KafkaMessage[bytes]) -> list[str]:
             return [step("reserve", b""), step("charge", msg.value), step("ship", b"")]
 
         self.handler = on_order
@@ -182,7 +182,7 @@ def test_an_edited_value_may_change_what_earlier_steps_are_called_with(
         calls.append("unchanged")
 
     @app.kafka_consumer(None, "orders")
-    def on_order(msg: KafkaMessage) -> None:
+    def on_order(msg: KafkaMessage[bytes]) -> None:
         unchanged()
         step(msg.value)
         if msg.value == b"wrong":
@@ -492,7 +492,9 @@ def test_a_workflow_may_decide_and_its_replay_does_not_decide_again(
     @app.workflow()
     def nightly() -> None:
         waiting = app.list_quarantined(consumer="shop")
-        decided.append((app.get_quarantined(waiting[0].workflow_id), app.redrive_events(consumer="shop")))
+        detail = app.get_quarantined(waiting[0].workflow_id)
+        assert detail is not None
+        decided.append((detail.event, detail.value, str(detail.error), app.redrive_events(consumer="shop")))
         app.sleep(60)
 
     dbos = dbos_test_app(app)

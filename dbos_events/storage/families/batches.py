@@ -193,7 +193,9 @@ class _Batch:
         if not retries:
             return
         begun = retry_generations(self._tx, self._executor, [write for _, write in retries])
-        others = [(number, write) for number, write in retries if write.workflow_id not in begun]
+        others = [
+            (number, write) for number, write in retries if (write.workflow_id, write.take) not in begun
+        ]
         tokens = self._tokens([write.workflow_id for _, write in others]) if others else {}
         self._refuse([(number, write) for number, write in others if not is_next_attempt(tokens, write)])
 

@@ -22,15 +22,15 @@ class GenerationTable:
         return found
 
 
-def retry_generations(tx: Tx, executor: int, writes: Sequence[Write]) -> set[str]:
-    """End the generation of each run whose token still holds; gives their ids."""
+def retry_generations(tx: Tx, executor: int, writes: Sequence[Write]) -> set[tuple[str, int]]:
+    """End the generation of each run whose token still holds; gives their ids and takes."""
     retries = [(write, write.retry) for write in writes if write.retry is not None]
     rows = [
         (write.workflow_id, write.take, write.generation, retry.delay_ms, retry.attempt)
         for write, retry in retries
     ]
-    begun = {row.id for row in tx.batch("update_retries", rows, executor=executor)}
-    ended = [(write, retry) for write, retry in retries if write.workflow_id in begun]
+    begun = {(row.id, row.take) for row in tx.batch("update_retries", rows, executor=executor)}
+    ended = [(write, retry) for write, retry in retries if (write.workflow_id, write.take) in begun]
     keep_but(tx, {(write.workflow_id, write.generation): retry.failure.steps for write, retry in ended})
     history = [
         (

@@ -4,11 +4,11 @@
 UPDATE {schema}.workflows AS w
 SET owner = NULL, wake_at = {now} + u.delay_ms, awaited_id = NULL, generation = w.generation + 1,
     attempt = u.attempt, crashes = 0, updated_at = {now}
-FROM {rows: workflow_id text, take int, generation int, delay_ms bigint, attempt int}
+FROM {rows: workflow_id text, token int, ended int, delay_ms bigint, attempt int}
 WHERE w.id = u.workflow_id
-  AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' AND w.generation = u.generation
+  AND CASE WHEN w.owner = :executor AND w.take = u.token AND w.status = 'PENDING' AND w.generation = u.ended
            THEN true ELSE false END
-RETURNING id;
+RETURNING id, take;
 
 -- name: move_checkpoints
 -- All go on to the next generation; those that it shall not have are put back by the next two statements.
