@@ -212,7 +212,7 @@ def test_rule_2_a_redrive_waits_for_the_batch_of_a_live_owner(postgres_storage: 
         open_batch(storage, executor, step("e-0-1")),
         meanwhile(lambda: storage.redrive(["e-0-0"], Redrive(), BY)) as redriven,
     ):
-        await_waiting(storage, redriven)
+        await_waiting(storage, redriven)  # type: ignore[arg-type]
     assert redriven.result(PATIENCE) == ["e-0-0"]
     (answer,) = write(storage, executor, step("e-0-0"))
     assert isinstance(answer, Fenced)
@@ -268,7 +268,7 @@ def test_rule_10_a_discard_and_an_intake_into_its_lane_go_one_after_the_other(
         meanwhile(lambda: storage.discard(["e-0-0"], BY)) as discarded,
     ):
         tx.run("lock_watermarks", consumer=orders.consumer, incarnation=orders.incarnation, partitions=[0])
-        await_waiting(storage, discarded)
+        await_waiting(storage, discarded)  # type: ignore[arg-type]
     assert discarded.result(PATIENCE) == ["e-0-0"]
 
 
