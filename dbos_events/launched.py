@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dbos_events.api.consumers import ConsumerDeclaration
@@ -17,7 +17,7 @@ from dbos_events.engine.registry import Registry
 from dbos_events.model.queue import QueueLimits
 from dbos_events.runtime.identity import this_process
 from dbos_events.runtime.intake.consumer import ConsumerIntake
-from dbos_events.runtime.intake.lanes import LaneService
+from dbos_events.runtime.intake.keeper import LaneService
 from dbos_events.runtime.lease import LeaseService
 from dbos_events.runtime.loops import BackgroundLoop
 from dbos_events.runtime.memory import tune_collector
@@ -132,7 +132,7 @@ class Launched:
         self.core.use_loop(self._loop)
         self.core.committer.start()
         self.core.hub.subscribe("queues", _Waking(self.queues))
-        self.core.hub.subscribe("lanes", _Waking(self.lanes))
+        self.core.hub.subscribe("lanes", _Calling(self.lanes.look))
         self.core.hub.subscribe("timers", _Waking(self.timers))
         for name in self._registry.queues:
             self.core.hub.subscribe(f"queue:{name}", _Waking(self.queues))
@@ -273,6 +273,16 @@ class _Waking:
 
     def wake(self) -> None:
         self._service.wake()
+
+
+class _Calling:
+    """A hub subscriber that calls a function, which must be quick."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._function = function
+
+    def wake(self) -> None:
+        self._function()
 
 
 class _Event(threading.Event):

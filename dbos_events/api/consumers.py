@@ -18,7 +18,7 @@ from dbos_events.model.event import ConsumerOptions, OnFailure, OnRegression, Or
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-ORDERINGS = ("none", "partition")
+ORDERINGS = ("none", "partition", "key", "topic")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,6 @@ class ConsumerRequest:
     def unsupported(self) -> list[str]:
         """The options that this release does not have."""
         given = {
-            "ordering_key": self.ordering_key is not None,
             "when": self.when is not None,
             "strict_key_order": self.strict_key_order,
             "on_regression": self.on_regression != "replay",
@@ -80,7 +79,7 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
     for option in request.unsupported():
         raise RegistrationError(f"kafka_consumer: {option}=... is not supported by this release.")
     ordering = request.chosen_ordering
-    _check_ordering(ordering, request.queue_name)
+    _check_ordering(ordering, request)
     topics = (request.topics,) if isinstance(request.topics, str) else tuple(request.topics)
 
     def decorate(function: F) -> F:
@@ -96,6 +95,7 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
             on_failure=request.on_failure,
             on_regression=request.on_regression,
             retries=request.retries,
+            ordering_key=request.ordering_key,
         )
         _check(options, function)
         app.add_consumer(ConsumerDeclaration("kafka", entry, options))
@@ -138,15 +138,19 @@ def _check(options: ConsumerOptions, function: Callable[..., Any]) -> None:
     connector.check(options)
 
 
-def _check_ordering(ordering: str, queue_name: str | None) -> None:
-    if ordering in ("key", "topic"):
-        raise RegistrationError(
-            f"kafka_consumer: ordering={ordering!r} is not supported by this release. Use 'partition', which keeps "
-            "the order of each key too, or 'none'."
-        )
+def _check_ordering(ordering: str, request: ConsumerRequest) -> None:
     if ordering not in ORDERINGS:
         raise RegistrationError(f"kafka_consumer: ordering must be one of {ORDERINGS}, not {ordering!r}.")
-    if queue_name is not None and ordering != "none":
+    if request.ordering_key is not None and ordering != "key":
+        raise RegistrationError(
+            f"kafka_consumer: ordering_key=... says what ordering='key' orders by, and the ordering is {ordering!r}."
+        )
+    if request.in_order and request.ordering not in ("none", "topic"):
+        raise RegistrationError(
+            f"kafka_consumer: in_order=True is the older spelling of ordering='topic', and the ordering is "
+            f"{request.ordering!r}. Leave in_order out."
+        )
+    if request.queue_name is not None and ordering != "none":
         raise RegistrationError(
             "kafka_consumer: a queue runs its workflows in any order, so queue_name goes with "
             f"ordering='none', not {ordering!r}."

@@ -74,7 +74,7 @@ class Core:
         self.pool = Pool(threads, self.hub)
         self.readers = ThreadPoolExecutor(4, thread_name_prefix="dbos-reader")
         self.runner = Runner(self)
-        self.committer = Committer(self._write_batch, on_fenced)
+        self.committer = Committer(self._write_batch, on_fenced, self.runner.start_following)
         self.stopped = threading.Event()
         self._write_ids = itertools.count(1)
         self._inboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopInbox] = (

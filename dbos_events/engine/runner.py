@@ -35,6 +35,7 @@ class Runner:
         self._core = core
         self._context = contextvars.Context()
         self.active: dict[str, Run] = {}
+        self._following: list[Run] = []
 
     # -- starting -----------------------------------------------------------------------------
 
@@ -48,6 +49,19 @@ class Runner:
         if len(blocking) < len(runs):
             suspending = [run for run in runs if run.function.is_async]
             self._core.loop_inbox.post(functools.partial(self._start_tasks, suspending))
+
+    def submit_following(self, runs: Sequence[Run]) -> None:
+        """Start runs that others have made way for: all that one commit has freed at once, after it."""
+        if self._core.committer.is_here:
+            self._following += runs
+        else:
+            self.submit(runs)
+
+    def start_following(self) -> None:
+        """All answers of a commit have been told; called on the committer's thread."""
+        if self._following:
+            runs, self._following = self._following, []
+            self.submit(runs)
 
     def run_here(self, run: Run) -> None:
         """Run a sync workflow on the calling thread; returns when its outcome is handed over."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal
 
@@ -86,3 +87,4 @@ class ConsumerOptions:
     on_failure: OnFailure = "quarantine"
     on_regression: OnRegression = "replay"
     retries: Retry | None = None
+    ordering_key: Callable[[Any], Any] | None = None

@@ -23,6 +23,7 @@ Row = sa.Row[Any]
 # I/O, serialization, lock not available, read-only (a server that is being failed over).
 _TRANSIENT_CLASSES = ("08", "53", "57P", "58", "40")
 _TRANSIENT_CODES = ("55P03", "25006")
+_LOST_PLAN = ("26000", "42P05")
 _VALUE_CLASSES = ("22", "23", "42804", "54")
 # Raised by the drivers themselves: text that is no Unicode, numbers that are too large for their column.
 _UNSENDABLE = (UnicodeEncodeError, struct.error, OverflowError)
@@ -99,7 +100,8 @@ class Tx:
 class Database:
     """A pool of connections to one database with our schema in it.
 
-    `arrays` gives, by type, what a list parameter is wrapped in; empty where lists go as JSON.
+    `arrays` gives, by type, what a list parameter is wrapped in; empty where lists go as JSON. `on_lost_plan` is
+    called when the server does not know a statement that was prepared.
     """
 
     def __init__(
@@ -110,12 +112,14 @@ class Database:
         quoted_schema: str,
         clock: Clock,
         arrays: Mapping[str, Callable[[Sequence[Any]], object]] | None = None,
+        on_lost_plan: Callable[[], object] | None = None,
     ) -> None:
         self.engine = engine
         self.dialect = dialect
         self.schema = schema
         self.clock = clock
         self.arrays = arrays or {}
+        self._on_lost_plan = on_lost_plan
         self.statements: Mapping[str, Statement] = load(dialect, quoted_schema, manual_clock=clock.manual)
         self._texts = {name: sa.text(statement.sql) for name, statement in self.statements.items()}
         # SQLite lets one connection write; queueing here is fairer than its busy handler.
@@ -165,6 +169,9 @@ class Database:
         if error.connection_invalidated:
             return True
         code = getattr(cause, "sqlstate", None)
+        if code in _LOST_PLAN and self._on_lost_plan is not None:
+            self._on_lost_plan()
+            return True
         if code is not None:
             return code.startswith(_TRANSIENT_CLASSES) or code in _TRANSIENT_CODES
         if not isinstance(error, exc.OperationalError):

@@ -18,7 +18,8 @@ from dbos_events.storage.rows import (
     ExecutorRow,
     IntakeBatch,
     IntakeResult,
-    LaneEntry,
+    LanePlace,
+    LaneTaken,
     NewExecutor,
     PartitionState,
     Position,
@@ -225,23 +226,43 @@ class Intakes(Protocol):
 class Lanes(Protocol):
     """Events that must run in order (protocol 10)."""
 
-    def lane_entries(
-        self, consumer: int, incarnation: int, partition: int, before: int, count: int
-    ) -> list[LaneEntry]:
-        """The first entries of a partition's lane below offset `before` that still hold it."""
+    def take_lanes(
+        self,
+        executor: int,
+        place: LanePlace,
+        lanes: Sequence[str],
+        count: int,
+        limits: Mapping[str, int | None],
+    ) -> dict[str, LaneTaken] | None:
+        """Take up to `count` events of each lane, from its head on, as far as nobody runs them and none sleeps.
+
+        None when another process has become the holder. `limits` names the functions that may be taken; a
+        head that crashed more often than its limit is ended and put aside instead.
+        """
         ...
 
-    def take_lane_entry(
-        self, executor: int, workflow_id: str, max_crashes: int | None
-    ) -> TakenWorkflow | None:
-        """Take an ordered event that nobody owns; None when somebody does, or it has ended.
+    def ready_lanes(self, executor: int, consumer: int, count: int) -> list[tuple[int, int, str]]:
+        """Lanes (incarnation, partition, name), held by this executor, in which an event became ready."""
+        ...
 
-        One that crashed more often than `max_crashes` is ended and put aside instead.
-        """
+    def lanes_after(self, consumer: int, incarnation: int, after: str, before: str, count: int) -> list[str]:
+        """The next `count` lanes, by name, between two names, that an event still holds."""
         ...
 
     def release_unstarted(self, executor: int, workflow_ids: Sequence[str]) -> None:
         """Give ordered events back that were never started here."""
+        ...
+
+    def hold_lane(self, executor: int, consumer: int, incarnation: int, lane: str) -> int | None:
+        """Become the holder of a lane over several partitions; gives its epoch, None while another holds it."""
+        ...
+
+    def leave_lane(self, executor: int, consumer: int, incarnation: int, lane: str) -> None:
+        """Hold it no more."""
+        ...
+
+    def count_open(self, consumer: int, incarnation: int, lane: str, limit: int) -> int:
+        """How many events still hold a lane, counted up to `limit`."""
         ...
 
 

@@ -111,8 +111,14 @@ PARTIAL = {
     "wake_awaiting": ("workflows_awaiting", {"ids": ["w4", "w14"]}),
     "lane_entries": (
         "workflows_lanes",
-        {"consumer": 1, "incarnation": 1, "partition": 2, "before": 100, "count": 50},
+        {"consumer": 1, "incarnation": 1, "lane": "2", "count": 50},
     ),
+    "lanes_after": (
+        "workflows_lanes",
+        {"consumer": 1, "incarnation": 1, "after": "2", "before": "20", "count": 50},
+    ),
+    "ready_lanes": ("workflows_ready", {"executor": 1, "consumer": 1, "count": 50}),
+    "count_open": ("workflows_lanes", {"consumer": 1, "incarnation": 1, "lane": "2", "limit": 50}),
 }
 
 

@@ -36,7 +36,8 @@ WITH dead AS (
     WHERE w.status = 'PENDING' AND NOT e.alive AND w.application = :application AND w.lane_open
 )
 UPDATE {schema}.workflows AS w
-SET owner = NULL, crashes = w.crashes + CASE WHEN d.is_head THEN 1 ELSE 0 END, updated_at = {now}
+SET owner = NULL, held = NOT d.is_head, crashes = w.crashes + CASE WHEN d.is_head THEN 1 ELSE 0 END,
+    updated_at = {now}
 FROM dead AS d
 WHERE w.id = d.workflow_id AND w.owner = d.owner AND w.status = 'PENDING'
 RETURNING id;
@@ -77,7 +78,7 @@ RETURNING queue;
 -- name: ready_due_lanes
 -- Parked events of an ordered lane become ready; only the lane's holder runs them.
 UPDATE {schema}.workflows AS w
-SET wake_at = NULL, awaited_id = NULL, updated_at = {now}
+SET wake_at = NULL, awaited_id = NULL, held = false, updated_at = {now}
 WHERE w.wake_at <= (SELECT {now}) AND CASE WHEN w.status = 'PENDING' THEN true ELSE false END
   AND w.application = :application AND w.lane_open
 RETURNING consumer;

@@ -40,7 +40,7 @@ ORDER BY e.id
 -- Only from owners that are locked: one who claimed in between may have a batch under way.
 UPDATE {schema}.workflows
 SET status = CASE WHEN lane_open IS TRUE THEN 'PENDING' ELSE 'ENQUEUED' END,
-    queue = NULL, owner = NULL, take = take + 1, crashes = 0, completed_at = NULL, wake_at = NULL,
+    queue = NULL, owner = NULL, held = false, take = take + 1, crashes = 0, completed_at = NULL, wake_at = NULL,
     awaited_id = NULL, delay_until = NULL, deadline = NULL, updated_at = {now}
 WHERE id IN ({list:ids})
   AND status IN ('PENDING', 'ENQUEUED', 'DELAYED', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')

@@ -69,10 +69,8 @@ def test_a_consumer_without_a_topic_is_refused(app: App) -> None:
 @pytest.mark.parametrize(
     ("options", "named", "instead"),
     [
-        ({"ordering": "key"}, "ordering='key'", "'partition'"),
-        ({"ordering": "topic"}, "ordering='topic'", "'partition'"),
-        ({"in_order": True}, "ordering='topic'", "'partition'"),
-        ({"ordering_key": handler}, "ordering_key", "not supported by this release"),
+        ({"ordering": "partition", "ordering_key": handler}, "ordering_key", "ordering='key'"),
+        ({"ordering": "key", "in_order": True}, "in_order", "ordering='topic'"),
         ({"when": handler}, "when", "not supported by this release"),
         ({"strict_key_order": True}, "strict_key_order", "not supported by this release"),
         ({"on_regression": "halt"}, "on_regression", "not supported by this release"),
