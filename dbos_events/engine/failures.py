@@ -92,7 +92,9 @@ def next_attempt(run: Run, error: Exception, failure: Failure) -> NextAttempt | 
     made = run.attempt + 1
     if retries is None or made >= retries.max_attempts or run.verdict is not None:
         return None
-    if isinstance(error, (Quarantine, DBOSUnexpectedStepError)) or not isinstance(error, retries.retry_on):
+    if isinstance(error, DBOSUnexpectedStepError) or _quarantine_in(error) is not None:
+        return None
+    if not _are_all(error, retries.retry_on):
         return None
     delay = retries.delay_after(made, run.core.chance())
     logger.info(
@@ -104,8 +106,24 @@ def next_attempt(run: Run, error: Exception, failure: Failure) -> NextAttempt | 
 
 def reason_of(run: Run, error: Exception) -> str:
     """Why the event is put aside, as a word for filters."""
-    if isinstance(error, Quarantine):
-        return error.reason
+    asked = _quarantine_in(error)
+    if asked is not None:
+        return asked.reason
     if getattr(error, "version_mismatch", False):
         return "version-mismatch"
     return "attempts-exhausted" if run.attempt else "handler-failed"
+
+
+def _quarantine_in(error: BaseException) -> Quarantine | None:
+    """The handler's request to put the event aside, also where one of several branches made it."""
+    if isinstance(error, BaseExceptionGroup):
+        found = (_quarantine_in(one) for one in error.exceptions)
+        return next((one for one in found if one is not None), None)
+    return error if isinstance(error, Quarantine) else None
+
+
+def _are_all(error: BaseException, classes: tuple[type[BaseException], ...]) -> bool:
+    """Whether the error, or each one in the group that it is, is of these classes."""
+    if isinstance(error, BaseExceptionGroup) and not isinstance(error, classes):
+        return all(_are_all(one, classes) for one in error.exceptions)
+    return isinstance(error, classes)

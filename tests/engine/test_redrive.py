@@ -42,7 +42,7 @@ class Shop:
 
     def fail(self, dbos: TestApp, value: bytes = b"x", partition: int = 0) -> str:
         """Deliver an event that ends in quarantine; gives its id."""
-        handle = dbos.deliver(self.handler, value, partition=partition)
+        handle = dbos.deliver(self.handler, value, partition=partition, key="ada")
         dbos.run_until_idle()
         return handle.workflow_id
 
@@ -330,8 +330,11 @@ def test_rule_2_a_live_zombie_of_the_old_generation_writes_nothing(
 # ------------------------------------------------------------------ discard
 
 
-def test_rule_11_a_discard_lets_the_next_of_its_lane_run(app: App, dbos_test_app: MakeTestApp) -> None:
-    shop = Shop(app, ordering="partition")
+@pytest.mark.parametrize("ordering", ["partition", "key", "topic"])
+def test_rule_11_a_discard_lets_the_next_of_its_lane_run(
+    app: App, dbos_test_app: MakeTestApp, ordering: str
+) -> None:
+    shop = Shop(app, ordering=ordering)
     dbos = dbos_test_app(app)
     failed = shop.fail(dbos)
     behind = shop.fail(dbos)
@@ -351,8 +354,11 @@ def test_rule_11_a_discard_lets_the_next_of_its_lane_run(app: App, dbos_test_app
     )
 
 
-def test_a_redriven_event_runs_before_those_behind_it(app: App, dbos_test_app: MakeTestApp) -> None:
-    shop = Shop(app, ordering="partition")
+@pytest.mark.parametrize("ordering", ["partition", "key", "topic"])
+def test_a_redriven_event_runs_before_those_behind_it(
+    app: App, dbos_test_app: MakeTestApp, ordering: str
+) -> None:
+    shop = Shop(app, ordering=ordering)
     dbos = dbos_test_app(app)
     failed = shop.fail(dbos, b"1")
     shop.fail(dbos, b"2")

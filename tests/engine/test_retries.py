@@ -168,6 +168,51 @@ def test_only_errors_in_retry_on_are_tried_again(
     assert sorted(calls) == [b"network"] * 3 + [b"wrong"]
 
 
+@pytest.mark.parametrize(
+    ("raised", "attempts"),
+    [
+        ([OSError(), ConnectionError()], 3),
+        ([OSError(), ExceptionGroup("inner", [OSError()])], 3),
+        ([OSError(), LookupError()], 1),
+        ([OSError(), Quarantine("no such customer")], 1),
+    ],
+)
+def test_of_a_group_of_errors_each_one_counts(
+    app: App, calls: list[Any], dbos_test_app: MakeTestApp, raised: list[Exception], attempts: int
+) -> None:
+    @app.kafka_consumer(None, "orders", retries=Retry(3, 1, retry_on=(OSError, Quarantine)))
+    async def on_order(msg: KafkaMessage) -> None:
+        calls.append(1)
+        raise ExceptionGroup("several", raised)
+
+    dbos = dbos_test_app(app)
+    dbos.deliver(on_order, "x")
+    dbos.advance(minutes=1)
+    assert len(calls) == attempts
+    (event,) = app.list_quarantined()
+    assert event.attempts == attempts
+    if isinstance(raised[1], Quarantine):
+        assert event.reason == "no such customer"
+
+
+def test_a_retrying_event_of_a_key_holds_up_its_key_only(
+    app: App, calls: list[Any], dbos_test_app: MakeTestApp
+) -> None:
+    @app.kafka_consumer(None, "orders", ordering="key", retries=THREE)
+    def on_order(msg: KafkaMessage) -> None:
+        calls.append((msg.key, msg.offset))
+        if calls == [(b"ada", 0)]:
+            raise OSError
+
+    dbos = dbos_test_app(app)
+    for key in ("ada", "ada", "berta", "ada"):
+        dbos.deliver(on_order, "x", key=key)
+        dbos.run_until_idle()
+    assert calls == [(b"ada", 0), (b"berta", 2)]
+    dbos.advance(seconds=60)
+    assert calls == [(b"ada", 0), (b"berta", 2), (b"ada", 0), (b"ada", 1), (b"ada", 3)]
+
+
 def test_a_retrying_event_gives_its_place_back_and_keeps_its_lane(
     app: App, calls: list[Any], dbos_test_app: MakeTestApp
 ) -> None:

@@ -146,15 +146,18 @@ def test_a_retry_in_a_lane_holds_it_and_is_left_to_its_holder(
 ) -> None:
     executor = register(storage)
     orders = topic(storage, lane=True)
-    orders.intake(executor, {0: (orders.epoch(executor), 0, 2)})
+    epoch = orders.epoch(executor)
+    orders.intake(executor, {0: (epoch, 0, 2)})
     write(storage, executor, retry("e-0-0"))
     assert orders.lane_ids() == ["e-0-0", "e-0-1"]
-    assert storage.take_lane_entry(executor, "e-0-0", None) is None
+    blocked = orders.take(executor, epoch)
+    assert blocked is not None
+    assert blocked.rows == ()
     clock.move_to(clock.now_ms() + 1000)
     assert storage.take_due(executor, *TAKER, ["handle"], 10) == []
-    taken = storage.take_lane_entry(executor, "e-0-0", None)
+    taken = orders.take(executor, epoch)
     assert taken is not None
-    assert (taken.generation, taken.attempt) == (1, 1)
+    assert [(row.id, row.generation, row.attempt) for row in taken.rows] == [("e-0-0", 1, 1)]
 
 
 def test_a_dead_executors_retry_is_found_by_the_others(storage: SqlStorage, clock: ManualClock) -> None:
