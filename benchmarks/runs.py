@@ -93,7 +93,9 @@ def run_once(plan: Plan, entry: Entry, number: int, servers: Servers) -> Run:
     with ExitStack() as stack:
         url = stack.enter_context(fresh_database(servers.postgres, entry.contestant.name))
         topic = (
-            stack.enter_context(filled_topic(servers.kafka, events, plan.workload.value_bytes, plan.workload.keys))
+            stack.enter_context(
+                filled_topic(servers.kafka, events, plan.workload.value_bytes, plan.workload.keys)
+            )
             if entry.contestant.reads_topic
             else "none"
         )

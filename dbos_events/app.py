@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from dbos_events.api.consumers import ConsumerDeclaration, ConsumerRequest, declare_consumer
 from dbos_events.api.decorators import step, workflow
+from dbos_events.api.quarantine import QuarantineVerbs
 from dbos_events.api.queues import Queue
 from dbos_events.api.verbs import Verbs
 from dbos_events.clock import Clock, SystemClock
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class App(Verbs):
+class App(Verbs, QuarantineVerbs):
     """One application: its workflows, and, once launched, the engine that runs them.
 
     `DBOS` is a facade over a default App; more Apps may live in one process. Use it as
@@ -141,7 +142,8 @@ class App(Verbs):
                 argument is annotated with a type. Those that it says no to are counted, and nothing else.
             codec: Makes values of the records' bytes, for handlers that take something else than bytes or
                 text; JSON by default.
-            retries: Not in this release.
+            retries: How often, and with what pauses, an event whose handler fails is tried again, before
+                `on_failure` counts. A retry repeats the failed step and nothing that succeeded.
             on_regression: Only "replay" in this release.
             strict_key_order: Not in this release.
 

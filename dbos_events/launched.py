@@ -107,6 +107,7 @@ class Launched:
             verify(self.storage)
         self._register()
         self.storage.save_queues(self.settings.name, self._registry.queues)
+        self.apply_failure_policies(self._declarations)
         if self.settings.tune_garbage_collector:
             tune_collector()
         self._start_engine()
@@ -114,6 +115,15 @@ class Launched:
             for service in self.services:
                 service.start()
         self._start_sources()
+
+    def apply_failure_policies(self, declarations: Sequence[ConsumerDeclaration]) -> None:
+        """Before anything is taken up: an event may fail before its consumer has reached the broker."""
+        numbers = self.storage.consumer_numbers(self.settings.name)
+        for declaration in declarations:
+            number = numbers.get(declaration.options.name)
+            if number is not None:
+                self.core.retries[number] = declaration.options.retries
+                self.taken.quarantines[number] = declaration.options.on_failure == "quarantine"
 
     def _start_engine(self) -> None:
         if self._loop is None:

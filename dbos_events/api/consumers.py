@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from dbos_events.api.decorators import workflow
+from dbos_events.api.retries import check_retries
 from dbos_events.api.session import Session
 from dbos_events.connect import find_connector
 from dbos_events.engine.payload import NO_BINDING, Binding, bind, of_messages
@@ -66,7 +67,6 @@ class ConsumerRequest:
     def unsupported(self) -> list[str]:
         """The options that this release does not have."""
         given = {
-            "retries": self.retries is not None,
             "strict_key_order": self.strict_key_order,
             "on_regression": self.on_regression != "replay",
         }
@@ -103,6 +103,7 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
             max_in_flight=1000 if request.max_in_flight is None else request.max_in_flight,
             on_failure=request.on_failure,
             on_regression=request.on_regression,
+            retries=request.retries,
             ordering_key=key,
         )
         _check(options)
@@ -150,6 +151,7 @@ def _check(options: ConsumerOptions) -> None:
         raise RegistrationError(
             f"Consumer {options.name!r}: on_failure must be 'quarantine' or 'record', not {options.on_failure!r}."
         )
+    check_retries(options.name, options.retries)
     try:
         connector = find_connector("kafka")
     except ConnectorError as error:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from dbos_events.engine.context import CURRENT, Scope
 from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.effects import TASK_CANCELLED, Call, Flow, Reap
+from dbos_events.engine.failures import failure_of, next_attempt, reason_of
 from dbos_events.engine.run import LOST, PARKED, Ending, Run, Unwind
 from dbos_events.engine.tasks import TaskTree
 from dbos_events.errors import (
     DBOSException,
     DBOSWorkflowCancelledError,
     DBOSWorkflowConflictIDError,
-    Quarantine,
 )
 from dbos_events.model.workflow import ERROR, SUCCESS
 from dbos_events.storage.writes import Fenced, Outcome, Park, QuarantineNote, Refused, Result, Write
@@ -103,7 +103,7 @@ class Runner:
             self.leave(run, Ending("lost", error=run.verdict))
             return
         self.leave(run, run.proposed or LOST)
-        if write.park is not None or run.parent_id is not None:
+        if write.park is not None or write.retry is not None or run.parent_id is not None:
             self._core.hub.signal("timers")
 
     def leave(self, run: Run, ending: Ending) -> None:
@@ -132,6 +132,13 @@ class Runner:
             run.stop(error or DBOSWorkflowConflictIDError(run.id))
 
 
+_LOOP_CLOSED = DBOSException("The event loop was closed.")
+
+
+def _awaited_cancelled() -> DBOSException:
+    return DBOSException("The workflow ended with CancelledError: it awaited a task that was cancelled.")
+
+
 async def _run_task(run: Run) -> None:
     await drive_async(execute(run))
 
@@ -154,8 +161,8 @@ def _closing_write(run: Run) -> Flow[Write | None]:
     if args is None:
         return _success(run, None)
     output, error = yield from _returned_or_raised(run, args)
-    if run.tasks is not None and run.tasks.is_cancelled:
-        return None  # the loop is being closed: recovery takes the workflow up
+    if error is _LOOP_CLOSED:
+        return None  # recovery takes the workflow up
     if run.tasks is not None and not run.tasks.alone:
         yield Reap(run)
     if isinstance(run.verdict, (DBOSWorkflowConflictIDError, DBOSWorkflowCancelledError)):
@@ -180,8 +187,9 @@ def _returned_or_raised(run: Run, args: tuple[Any, ...]) -> Flow[tuple[object, E
     except DBOSWorkflowCancelledError as unwound:
         return None, DBOSException(str(unwound))
     except TASK_CANCELLED:
-        awaited = "The workflow ended with CancelledError: it awaited a task that was cancelled."
-        return None, DBOSException(awaited)
+        # Asked only here: a TaskGroup whose task failed leaves the mark of a cancellation behind, too.
+        closed = run.tasks is not None and run.tasks.is_cancelled
+        return None, _LOOP_CLOSED if closed else _awaited_cancelled()
     except Exception as error:  # noqa: BLE001 - the workflow's own error
         return None, error
 
@@ -198,23 +206,29 @@ def _success(run: Run, output: object) -> Write:
 
 
 def failure(run: Run, error: Exception) -> Write:
-    """The write that ends `run` with `error`; an event's workflow is quarantined where its consumer says so."""
-    codec = run.core.codecs.default
-    text = codec.encode_error(error)
+    """The write that ends `run` with `error`, or this attempt at it.
+
+    An event's workflow is tried again, or quarantined, where its consumer says so.
+    """
+    failed = failure_of(run, error)
+    again = next_attempt(run, error, failed)
+    if again is not None:
+        run.proposed = PARKED
+        return Write(run.id, run.take, run.generation, retry=again)
     if run.proposed is None or run.proposed.error is None:
         run.proposed = Ending("ended", error=error)
     note = None
     if run.origin is not None and run.origin.quarantines:
-        note = QuarantineNote(run.origin.consumer, _reason(error), text, run.generation + 1)
+        note = QuarantineNote(
+            run.origin.consumer, reason_of(run, error), failed.error, run.attempt + 1, failed
+        )
     outcome = Outcome(
-        ERROR, codec.name, None, text, parent_id=run.parent_id, quarantine=note, frees_lane=note is None
+        ERROR,
+        failed.codec,
+        None,
+        failed.error,
+        parent_id=run.parent_id,
+        quarantine=note,
+        frees_lane=note is None,
     )
     return Write(run.id, run.take, run.generation, outcome=outcome)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, Quarantine):
-        return error.reason
-    if getattr(error, "version_mismatch", False):
-        return "version-mismatch"
-    return "handler-failed"

@@ -63,6 +63,9 @@ class Retry:
         max_interval_seconds: The longest pause.
         jitter: Share of a pause that is drawn by chance, 0 to 1.
         retry_on: Error classes worth another attempt; all of `Exception` by default.
+
+    Attempts multiply with those of the steps: a step with three attempts in a handler with three is
+    called nine times.
     """
 
     max_attempts: int = 1
@@ -71,6 +74,17 @@ class Retry:
     max_interval_seconds: float = 3600.0
     jitter: float = 0.1
     retry_on: tuple[type[BaseException], ...] = (Exception,)
+
+    def delay_after(self, attempt: int, chance: float) -> float:
+        """Seconds to wait after attempt number `attempt` (from 1) failed; `chance` is drawn from 0 to 1.
+
+        Jitter only shortens a pause, so that `max_interval_seconds` holds.
+        """
+        try:
+            pause = min(self.interval_seconds * self.backoff_rate ** (attempt - 1), self.max_interval_seconds)
+        except OverflowError:
+            pause = self.max_interval_seconds
+        return pause * (1 - self.jitter + self.jitter * chance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,4 +100,5 @@ class ConsumerOptions:
     max_in_flight: int = 1000
     on_failure: OnFailure = "quarantine"
     on_regression: OnRegression = "replay"
+    retries: Retry | None = None
     ordering_key: Callable[[Any], Any] | None = None

@@ -29,11 +29,13 @@ class Taken:
         core = self._core
         begun = [row.id for row in rows if row.take > 1]
         histories = core.ask(lambda: core.storage.read_checkpoints(begun)) if begun else {}
+        retried = [row.id for row in rows if row.generation > 0]
+        diverged = core.ask(lambda: core.storage.read_divergences(retried)) if retried else {}
         event_ids = [row.id for row in rows if row.consumer is not None]
         events = core.ask(lambda: core.storage.read_events(event_ids)) if event_ids else {}
         runs = []
         for row in rows:
-            run = self._run(row, History(histories.get(row.id, ())), events.get(row.id))
+            run = self._run(row, History(histories.get(row.id, ()), diverged.get(row.id)), events.get(row.id))
             run.host = host
             runs.append(run)
         return runs
@@ -64,6 +66,7 @@ class Taken:
             queue=row.queue,
             parent_id=row.parent_id,
             root_id=row.root_id,
+            attempt=row.attempt,
         )
         run.verdict = verdict
         return run

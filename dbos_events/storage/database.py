@@ -75,6 +75,8 @@ class Tx:
         statement = self._database.statements[name]
         if not statement.row_by_row:
             return self._count(statement, {**self._rows(statement, rows), **parameters})
+        if ":clock_now" in statement.sql:
+            parameters["clock_now"] = self._database.clock.now_ms()
         names = [name for name, _ in statement.columns]
         many = [dict(zip(names, row, strict=True)) | parameters for row in rows]
         return self._connection.execute(self._database.text(statement), many).rowcount

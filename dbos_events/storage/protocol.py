@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from dbos_events.model.quarantine import QuarantinedEvent, QuarantineFilter
 from dbos_events.model.queue import QueueLimits
 from dbos_events.model.workflow import WorkflowFilter
+from dbos_events.storage.quarantined import Decided, Redrive, StoredQuarantine
 from dbos_events.storage.rows import (
     ExecutorRow,
     IntakeBatch,
@@ -118,6 +120,10 @@ class Workflows(Protocol):
         """The checkpoints that the current generation of each workflow may use."""
         ...
 
+    def read_divergences(self, workflow_ids: Sequence[str]) -> dict[str, dict[int, int]]:
+        """Of each workflow, by generation: from which completion on the next generation may differ."""
+        ...
+
     def read_ending(self, workflow_id: str) -> StoredEnding | None:
         """How a workflow stands; None when there is none."""
         ...
@@ -161,6 +167,10 @@ class Consumers(Protocol):
         Raises `RegistrationError` when its group changed, or another consumer of the application
         reads one of the topics in the same group.
         """
+        ...
+
+    def consumer_numbers(self, application: str) -> dict[str, int]:
+        """The consumers of an application, by name."""
         ...
 
 
@@ -256,7 +266,30 @@ class Lanes(Protocol):
         ...
 
 
-class Storage(Executors, Workflows, Consumers, Positions, Intakes, Lanes, Protocol):
+class Quarantines(Protocol):
+    """Events that were put aside, and what is decided about them (protocol 6 and 11)."""
+
+    def list_quarantined(self, criteria: QuarantineFilter) -> list[QuarantinedEvent]:
+        """Those that fit, in the order in which they were put aside."""
+        ...
+
+    def read_quarantined(self, workflow_id: str) -> StoredQuarantine | None:
+        """All that is known of one event that was put aside; None when it never was."""
+        ...
+
+    def redrive(self, workflow_ids: Sequence[str], order: Redrive, decision: Decided) -> list[str]:
+        """Begin a new generation of events in quarantine; gives the ids that were changed.
+
+        What a process runs under an older token, alive or not, is taken from it before the history is read.
+        """
+        ...
+
+    def discard(self, workflow_ids: Sequence[str], decision: Decided) -> list[str]:
+        """Give events in quarantine up, and let their lanes go on; gives the ids that were changed."""
+        ...
+
+
+class Storage(Executors, Workflows, Consumers, Positions, Intakes, Lanes, Quarantines, Protocol):
     """A database with our schema in it."""
 
     @property

@@ -61,6 +61,7 @@ class TakenWorkflow:
     partition: int | None
     position: int | None
     lane: str | None
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)

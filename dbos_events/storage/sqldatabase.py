@@ -6,9 +6,11 @@ from dbos_events.storage.database import Database
 from dbos_events.storage.families.batches import BatchTable
 from dbos_events.storage.families.consumers import ConsumerTable
 from dbos_events.storage.families.executors import ExecutorTable
+from dbos_events.storage.families.generations import GenerationTable
 from dbos_events.storage.families.intake import IntakeTable
 from dbos_events.storage.families.lanes import LaneTable
 from dbos_events.storage.families.positions import PositionTable
+from dbos_events.storage.families.quarantine import QuarantineTable
 from dbos_events.storage.families.taking import TakingTable
 from dbos_events.storage.families.workflows import WorkflowTable
 
@@ -22,6 +24,8 @@ class SqlStorage(
     PositionTable,
     IntakeTable,
     LaneTable,
+    GenerationTable,
+    QuarantineTable,
 ):
     """Everything that is the same on PostgreSQL and SQLite."""
 

@@ -139,6 +139,8 @@ class TestApp:
         if self._check_values:
             launched.core.codecs.default = CheckedCodec(launched.core.codecs.default)
         launched.core.stepper = self._step
+        launched.core.chance = lambda: 1.0
+        launched.apply_failure_policies(self.app.consumers)
 
     def _relaunch(self) -> None:
         self._crashed = False

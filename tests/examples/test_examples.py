@@ -88,6 +88,19 @@ def test_typed_handlers_get_what_fits_and_the_rest_is_put_aside() -> None:
     ]
 
 
+def test_a_failed_event_is_tried_again_put_aside_and_redriven_or_discarded() -> None:
+    assert run("failure_and_redrive").splitlines() == [
+        "  A: reserved",
+        "  A: the bank does not answer",
+        "  A: the bank does not answer",
+        "after 2 retries: A paid 5.00",
+        "  B: reserved",
+        "in quarantine after 3 attempts: TypeError",
+        "redriven: B paid 7.00",
+        "ada: discard, a test order",
+    ]
+
+
 def test_sleeping_workflows_need_few_threads_and_survive_the_process() -> None:
     first, second, third = run("long_sleep").splitlines()
 

@@ -80,6 +80,10 @@ BATCHES: dict[str, tuple[str, list[tuple[Any, ...]], dict[str, Any]]] = {
     ),
     "update_outcomes": ("workflows", [(i, 1, "SUCCESS", True) for i in IDS], {"executor": 1}),
     "update_parks": ("workflows", [(i, 1, 5, None) for i in IDS], {"executor": 1}),
+    "update_retries": ("workflows", [(i, 1, 0, 5, 1) for i in IDS], {"executor": 1}),
+    "move_checkpoints": ("checkpoints", [(i, 0) for i in IDS], {}),
+    "archive_checkpoints": ("checkpoints", [(i, 0, 1) for i in IDS], {}),
+    "archive_children": ("checkpoints", [(i, 0, 1) for i in IDS], {}),
     "wake_parents": ("workflows", [(i, i) for i in IDS], {}),
     "read_written_checkpoints": ("checkpoints", [(i, 0, 1) for i in IDS], {"executor": 1}),
 }
@@ -88,6 +92,9 @@ BY_ID = {
     "read_taken": "workflows",
     "lock_awaited": "workflows",
     "read_checkpoints": "checkpoints",
+    "lock_decided": "workflows",
+    "read_waiting": "workflows",
+    "read_history": "checkpoints",
 }
 TAKER = {"executor": 1, "application": APP, "version": "v1", "names": ["work"], "count": 50}
 PARTIAL = {

@@ -81,6 +81,7 @@ class ConsumerIntake:
                 json.dumps(dict(settings), sort_keys=True),
             )
         )
+        self._core.retries[self._number] = self.options.retries
         self._taken.quarantines[self._number] = self.options.on_failure == "quarantine"
 
     def identify(self, cluster_id: str, topic: str, topic_id: str) -> int:

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from dbos_events.storage.database import Database, Row, Tx
 from dbos_events.storage.families.executors import fence
+from dbos_events.storage.families.generations import is_next_attempt, quarantine_row, retry_generations
 from dbos_events.storage.families.plain import NotAsExpected, are_plain, write_plain
 from dbos_events.storage.families.shapes import checkpoint_row, outcome_row, result_row
 from dbos_events.storage.writes import (
@@ -54,6 +55,7 @@ class _Batch:
         self._write_checkpoints()
         self._write_starts()
         self._write_outcomes()
+        self._write_retries()
         self._write_parks()
         resets = [write.workflow_id for write in self._writes if write.reset_crashes]
         if resets:
@@ -78,13 +80,13 @@ class _Batch:
         """What was not inserted is either there by our own hand already, or not ours to write."""
         keys = [(write.workflow_id, write.generation, entry.step) for _, write, entry in entries]
         ours = {
-            (row.workflow_id, row.step): row.write_id
+            (row.workflow_id, row.step, row.write_id)
             for row in self._tx.batch("read_written_checkpoints", keys, executor=self._executor)
         }
         lost = [
             (number, write)
             for number, write, entry in entries
-            if ours.get((write.workflow_id, entry.step)) != entry.write_id
+            if (write.workflow_id, entry.step, entry.write_id) not in ours
         ]
         self._refuse(lost)
 
@@ -175,13 +177,30 @@ class _Batch:
         ]
         self._tx.change("insert_results", values)
         notes = [
-            (write.workflow_id, note.consumer, note.reason, note.error, note.attempts)
+            quarantine_row(write.workflow_id, note)
             for write, outcome in ended
             if (note := outcome.quarantine) is not None
         ]
         self._tx.change("insert_quarantine", notes)
         children = [(outcome.parent_id, write.workflow_id) for write, outcome in ended if outcome.parent_id]
         self._tx.change("wake_parents", children)
+
+    # -- retries ------------------------------------------------------------------------------
+
+    def _write_retries(self) -> None:
+        retries = [
+            (number, write)
+            for number, write in enumerate(self._writes)
+            if write.retry is not None and self._may_go_on(number, write)
+        ]
+        if not retries:
+            return
+        begun = retry_generations(self._tx, self._executor, [write for _, write in retries])
+        others = [
+            (number, write) for number, write in retries if (write.workflow_id, write.take) not in begun
+        ]
+        tokens = self._tokens([write.workflow_id for _, write in others]) if others else {}
+        self._refuse([(number, write) for number, write in others if not is_next_attempt(tokens, write)])
 
     # -- parks --------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ def are_plain(writes: Sequence[Write]) -> bool:
     return not any(
         write.start is not None
         or write.park is not None
+        or write.retry is not None
         or write.reset_crashes
         or (write.outcome is not None and (write.outcome.quarantine is not None or write.outcome.parent_id))
         for write in writes
