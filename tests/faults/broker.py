@@ -43,8 +43,17 @@ class Broker:
         """Write `values` to one partition, in order; returns when the broker has them."""
         self.produce_to(topic, ((partition, value) for value in values), **more)
 
+    def produce_keyed(
+        self, topic: str, records: Iterable[tuple[bytes, Value]], *, partition: int = 0
+    ) -> None:
+        """Write (key, value) pairs to one partition, in order; returns when the broker has them."""
+        self._produce(topic, ((partition, value, {"key": key}) for key, value in records))
+
     def produce_to(self, topic: str, records: Iterable[tuple[int, Value]], **more: Any) -> None:
         """Write (partition, value) pairs; returns when the broker has them."""
+        self._produce(topic, ((partition, value, more) for partition, value in records))
+
+    def _produce(self, topic: str, records: Iterable[tuple[int, Value, dict[str, Any]]]) -> None:
         producer = self.producer(**{"enable.idempotence": True})
         failures: list[object] = []
 
@@ -52,7 +61,7 @@ class Broker:
             if error is not None:
                 failures.append(error)
 
-        for partition, value in records:
+        for partition, value, more in records:
             while True:
                 try:
                     producer.produce(topic, value, partition=partition, on_delivery=delivered, **more)
