@@ -17,7 +17,7 @@ from dbos_events.clock import Clock, SystemClock
 from dbos_events.config import DBOSConfig
 from dbos_events.engine.registry import Registry
 from dbos_events.errors import DBOSException, DBOSInitializationError, RegistrationError
-from dbos_events.model.event import OnFailure, OnRegression, Ordering, Retry
+from dbos_events.model.event import OnFailure, OnRegression, Ordering, PayloadCodec, Retry
 from dbos_events.model.queue import QueueLimits, QueueRateLimit
 from dbos_events.model.workflow import StepOptions
 from dbos_events.telemetry.log import logger
@@ -116,8 +116,12 @@ class App(Verbs, QuarantineVerbs):
         on_failure: OnFailure = "quarantine",
         on_regression: OnRegression = "replay",
         strict_key_order: bool = False,
+        codec: PayloadCodec | None = None,
     ) -> Callable[[F], F]:
         """Run the function as a durable workflow for each record of the topics, exactly once.
+
+        The annotation of its argument says what it gets: the message, or its value as bytes, text, or
+        decoded and validated (docs/payloads.md). A record that does not fit is put into quarantine.
 
         A record is taken in together with its partition's next offset in one transaction, so it starts
         one workflow whatever crashes, is redelivered or reassigned. Steps within are at-least-once.
@@ -134,7 +138,10 @@ class App(Verbs, QuarantineVerbs):
             on_failure: "quarantine": a failed event is put aside and, with order, holds those behind it;
                 "record": it ends as ERROR and the next one runs.
             ordering_key: Not in this release: raises RegistrationError, as the orderings "key" and "topic".
-            when: Not in this release.
+            when: Which records start a workflow: called with the message, or with its value where its own
+                argument is annotated with a type. Those that it says no to are counted, and nothing else.
+            codec: Makes values of the records' bytes, for handlers that take something else than bytes or
+                text; JSON by default.
             retries: How often, and with what pauses, an event whose handler fails is tried again, before
                 `on_failure` counts. A retry repeats the failed step and nothing that succeeded.
             on_regression: Only "replay" in this release.
@@ -160,6 +167,7 @@ class App(Verbs, QuarantineVerbs):
                 on_failure,
                 on_regression,
                 strict_key_order,
+                codec,
             ),
         )
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -12,9 +11,10 @@ from dbos_events.api.decorators import workflow
 from dbos_events.api.retries import check_retries
 from dbos_events.api.session import Session
 from dbos_events.connect import find_connector
+from dbos_events.engine.payload import NO_BINDING, Binding, bind, of_messages
 from dbos_events.engine.registry import Registered
 from dbos_events.errors import ConnectorError, RegistrationError
-from dbos_events.model.event import ConsumerOptions, OnFailure, OnRegression, Ordering, Retry
+from dbos_events.model.event import ConsumerOptions, OnFailure, OnRegression, Ordering, PayloadCodec, Retry
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,6 +32,9 @@ class ConsumerDeclaration:
 
 class ConsumerHost(Session, Protocol):
     """An App that consumers can be declared on."""
+
+    @property
+    def consumers(self) -> Sequence[ConsumerDeclaration]: ...
 
     def add_consumer(self, declaration: ConsumerDeclaration) -> None: ...
 
@@ -54,6 +57,7 @@ class ConsumerRequest:
     on_failure: OnFailure
     on_regression: OnRegression
     strict_key_order: bool
+    codec: PayloadCodec | None = None
 
     @property
     def chosen_ordering(self) -> Ordering:
@@ -63,7 +67,6 @@ class ConsumerRequest:
     def unsupported(self) -> list[str]:
         """The options that this release does not have."""
         given = {
-            "when": self.when is not None,
             "strict_key_order": self.strict_key_order,
             "on_regression": self.on_regression != "replay",
         }
@@ -84,8 +87,14 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
 
     def decorate(function: F) -> F:
         decorated, entry = _workflow_of(app, function)
+        name = request.name or entry.name
+        local_names = sys._getframe(1).f_locals  # noqa: SLF001 - models are often declared beside the handler
+        binding = bind(name, function, request.codec, request.when, local_names)
+        key = request.ordering_key
+        if key is not None:
+            key = of_messages(f"Consumer {name!r}: its ordering_key", key, request.codec, local_names)
         options = ConsumerOptions(
-            name=request.name or entry.name,
+            name=name,
             topics=topics,
             config=dict(request.config or {}),
             ordering=ordering,
@@ -95,9 +104,10 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
             on_failure=request.on_failure,
             on_regression=request.on_regression,
             retries=request.retries,
-            ordering_key=request.ordering_key,
+            ordering_key=key,
         )
-        _check(options, function)
+        _check(options)
+        _attach(app, entry, binding, name)
         app.add_consumer(ConsumerDeclaration("kafka", entry, options))
         return decorated
 
@@ -116,7 +126,19 @@ def _workflow_of(app: ConsumerHost, function: F) -> tuple[F, Registered]:
     return decorated, entry
 
 
-def _check(options: ConsumerOptions, function: Callable[..., Any]) -> None:
+def _attach(app: ConsumerHost, entry: Registered, binding: Binding | None, name: str) -> None:
+    """Events of one function are bound in one way, whichever process takes them up."""
+    if any(known.function.name == entry.name for known in app.consumers):
+        before, now = entry.binding or NO_BINDING, binding or NO_BINDING
+        if before.codec != now.codec or before.rule != now.rule:
+            raise RegistrationError(
+                f"Consumer {name!r}: its handler {entry.name} has a consumer with another codec or another `when` "
+                "already. Events find both by their function: give each consumer a function of its own."
+            )
+    entry.binding = binding
+
+
+def _check(options: ConsumerOptions) -> None:
     if not options.topics:
         raise RegistrationError(
             f"Consumer {options.name!r} names no topic: kafka_consumer(config, ['orders'])."
@@ -130,7 +152,6 @@ def _check(options: ConsumerOptions, function: Callable[..., Any]) -> None:
             f"Consumer {options.name!r}: on_failure must be 'quarantine' or 'record', not {options.on_failure!r}."
         )
     check_retries(options.name, options.retries)
-    _check_signature(options.name, inspect.unwrap(function))
     try:
         connector = find_connector("kafka")
     except ConnectorError as error:
@@ -155,14 +176,3 @@ def _check_ordering(ordering: str, request: ConsumerRequest) -> None:
             "kafka_consumer: a queue runs its workflows in any order, so queue_name goes with "
             f"ordering='none', not {ordering!r}."
         )
-
-
-def _check_signature(name: str, function: Callable[..., Any]) -> None:
-    while isinstance(function, functools.partial):
-        function = function.func
-    try:
-        inspect.signature(function).bind(object())
-    except TypeError as error:
-        raise RegistrationError(
-            f"Consumer {name!r}: its handler must take one argument, the message ({error})."
-        ) from error

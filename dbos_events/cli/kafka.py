@@ -17,7 +17,7 @@ group = typer.Typer(help="Consumers of Kafka topics.", no_args_is_help=True, ric
 
 TITLES = (
     *("CONSUMER", "GROUP", "TOPIC", "PARTITION", "STATE", "HOLDER"),
-    *("WATERMARK", "END", "LAG", "IN FLIGHT", "HELD", "QUARANTINED", "DETAIL"),
+    *("WATERMARK", "END", "LAG", "IN FLIGHT", "HELD", "QUARANTINED", "FILTERED", "DETAIL"),
 )
 
 
@@ -46,11 +46,12 @@ def status(
 
     It asks the database alone; neither the service nor the broker need to run. WATERMARK is the next
     offset to take in, END what the broker had when the holder last asked, LAG the difference. IN FLIGHT
-    events run, HELD ones wait for their turn, QUARANTINED ones were put aside after they failed.
+    events run, HELD ones wait for their turn, QUARANTINED ones were put aside after they failed, FILTERED
+    ones were left out by the consumer's `when`.
 
     Keys of --json, one object for each partition: application, consumer, group, topic, incarnation (number
     of this life of the topic), partition, holder (label of the process, or null), holder_alive, watermark,
-    end_offset, lag, in_flight, held, quarantined, state, detail. What is not known is null.
+    end_offset, lag, in_flight, held, quarantined, filtered, state, detail. What is not known is null.
     """
     settings = settings_of(database, schema, application)
     with fitting(settings) as storage:
@@ -82,6 +83,7 @@ def fields(row: PartitionState) -> dict[str, Any]:
         "in_flight": row.in_flight,
         "held": row.held,
         "quarantined": row.quarantined,
+        "filtered": row.filtered,
         "state": row.state,
         "detail": row.detail,
     }
@@ -104,7 +106,7 @@ def _show(rows: list[PartitionState], *, all_applications: bool) -> None:
 def _cells(row: PartitionState) -> tuple[object, ...]:
     where = (row.consumer, row.group, row.topic, row.partition, row.state, _holder(row))
     counts = (row.next_offset, row.end_offset, _lag(row), row.in_flight, row.held, row.quarantined)
-    return (*where, *counts, row.detail)
+    return (*where, *counts, row.filtered, row.detail)
 
 
 def _holder(row: PartitionState) -> str | None:

@@ -41,11 +41,15 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class EventOrigin:
-    """The event that a workflow was started by."""
+    """The event that a workflow was started by.
+
+    `asks_again` says that its consumer's `when` could not judge it when it was taken in.
+    """
 
     consumer: int
     quarantines: bool
     holds_lane: bool
+    asks_again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import contextvars
 import functools
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.context import CURRENT, Scope
 from dbos_events.engine.drivers import drive, drive_async
@@ -154,7 +154,13 @@ def execute(run: Run) -> Flow[None]:
 
 def _closing_write(run: Run) -> Flow[Write | None]:
     """The write that ends this run, or None when it may not write any more."""
-    output, error = yield from _returned_or_raised(run)
+    try:
+        args = run.args if run.function.binding is None else run.function.binding.arguments(run)
+    except Exception as refusal:  # noqa: BLE001 - the event's value, or what tells whether it is to run
+        return failure(run, refusal)
+    if args is None:
+        return _success(run, None)
+    output, error = yield from _returned_or_raised(run, args)
     if error is _LOOP_CLOSED:
         return None  # recovery takes the workflow up
     if run.tasks is not None and not run.tasks.alone:
@@ -169,13 +175,13 @@ def _closing_write(run: Run) -> Flow[Write | None]:
     return failure(run, error) if error is not None else _success(run, output)
 
 
-def _returned_or_raised(run: Run) -> Flow[tuple[object, Exception | None]]:
+def _returned_or_raised(run: Run, args: tuple[Any, ...]) -> Flow[tuple[object, Exception | None]]:
     scope = Scope(run)
     CURRENT.set(scope)
     if run.verdict is not None:  # its input cannot be read
         return None, None
     try:
-        return (yield Call(scope, run.function.function, run.args, run.kwargs)), None
+        return (yield Call(scope, run.function.function, args, run.kwargs)), None
     except (Unwind, DBOSWorkflowConflictIDError):
         return None, None  # the run itself knows why
     except DBOSWorkflowCancelledError as unwound:

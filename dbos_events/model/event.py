@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal
+from typing import Any, Generic, Literal, Protocol
 
 from typing_extensions import TypeVar
 
-V = TypeVar("V", default="bytes | str | None")
+V_co = TypeVar("V_co", covariant=True, default="bytes | str | None")
 
 Ordering = Literal["none", "partition", "topic", "key"]
 OnFailure = Literal["quarantine", "record"]
@@ -16,7 +16,7 @@ OnRegression = Literal["replay", "halt"]
 
 
 @dataclass(frozen=True, slots=True)
-class KafkaMessage(Generic[V]):
+class KafkaMessage(Generic[V_co]):
     """One Kafka record, field for field what confluent-kafka delivers.
 
     `timestamp` is `(type, milliseconds)` as in confluent-kafka, type 0 when the record
@@ -31,11 +31,25 @@ class KafkaMessage(Generic[V]):
     partition: int | None
     timestamp: tuple[int, int]
     topic: str | None
-    value: V
+    value: V_co
 
     def __repr__(self) -> str:
         size = len(self.value) if isinstance(self.value, (bytes, str)) else 0
         return f"KafkaMessage({self.topic}/{self.partition}/{self.offset}, key={self.key!r}, {size} bytes)"
+
+
+class PayloadCodec(Protocol):
+    """Makes a value of a record's bytes: `kafka_consumer(codec=...)`, for what is not JSON.
+
+    Its `decode` gets the whole record, so that it can look at headers and topic. What it gives is
+    checked against the handler's annotation. It runs whenever a run of the event starts, on the thread
+    or loop that the handler runs on, several at once; it must give the same for the same record. What
+    it raises puts the event into quarantine as undecodable. It is not asked about tombstones.
+    """
+
+    def decode(self, message: KafkaMessage[bytes], /) -> Any:
+        """What the record's value means; `message.value` is never None."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,16 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import psycopg
 import sqlalchemy as sa
+from psycopg import sql
 from sqlalchemy import event
 
 from dbos_events.clock import Clock
 from dbos_events.errors import ConfigurationError
 from dbos_events.storage import arrays
-from dbos_events.storage.database import Database
+from dbos_events.storage.database import Database, Driver
+from dbos_events.storage.psycopg_tx import PsycopgTx
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.statements import POSTGRES
 from dbos_events.telemetry.log import Recurring, logger
@@ -46,9 +49,8 @@ class PostgresStorage(SqlStorage):
         )
         quoted = engine.dialect.identifier_preparer.quote_identifier(schema)
         event.listen(engine, "connect", self._prepare_connection)
-        super().__init__(
-            Database(engine, POSTGRES, schema, quoted, clock, arrays.BY_KIND, self._prepare_no_more)
-        )
+        driver = Driver(arrays.BY_KIND, PsycopgTx, (psycopg.Error,), self._prepare_no_more)
+        super().__init__(Database(engine, POSTGRES, schema, quoted, clock, driver))
         self._prepare_after: int | None = PREPARE_AFTER
         self._channel = f"dbos_events:{schema}"
 
@@ -109,9 +111,6 @@ class _Listener:
             self._stopped.wait(1.0)
 
     def _listen(self) -> None:
-        import psycopg
-        from psycopg import sql
-
         url = self._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
         with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
             connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))

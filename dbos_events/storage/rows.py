@@ -96,7 +96,8 @@ class NewEvent:
     """One record to take in: the workflow it starts, and the record itself.
 
     `lane` names the lane that it is in, if any; `kept` says that the caller runs it, unless the database knows of
-    an earlier event of the lane that the caller does not.
+    an earlier event of the lane that the caller does not. `refusal` is (codec, stored error) of what keeps its
+    handler from being called.
     """
 
     workflow_id: str
@@ -112,6 +113,7 @@ class NewEvent:
     fingerprint: int
     lane: str | None = None
     kept: bool = True
+    refusal: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,7 @@ class IntakeBatch:
     `moves` maps a partition to (assignment epoch, expected next offset, new next offset,
     leader epoch of the last record). `unknown` lanes are looked up for earlier events that hold
     them. `shared_lane` is the one lane of all events over several partitions, which counts them itself.
+    `filtered` are records that start nothing: (partition, first offset, next offset, how many).
     """
 
     executor: int
@@ -135,6 +138,7 @@ class IntakeBatch:
     events: tuple[NewEvent, ...]
     unknown: frozenset[str] = frozenset()
     shared_lane: str | None = None
+    filtered: tuple[tuple[int, int, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,3 +216,4 @@ class PartitionState:
     quarantined: int
     state: str | None
     detail: str | None
+    filtered: int = 0

@@ -10,8 +10,10 @@ from dbos_events.connect.source import PartitionReport, Position, Record, TakenI
 from dbos_events.engine.core import Core
 from dbos_events.engine.registry import Registered
 from dbos_events.engine.run import EventOrigin, Run
+from dbos_events.errors import Quarantine
 from dbos_events.model.event import ConsumerOptions, KafkaMessage
 from dbos_events.runtime.intake.batch import Accepted, Assignment, Formed, Intaking, batch_of, form
+from dbos_events.runtime.intake.filters import judged
 from dbos_events.runtime.intake.keeper import LaneService
 from dbos_events.runtime.intake.lanes import LaneGroup
 from dbos_events.runtime.intake.naming import lane_naming
@@ -184,7 +186,7 @@ class ConsumerIntake:
             self._lane_of,
             shared=self.options.ordering == "topic",
         )
-        formed = form(common, self._assignments, records)
+        formed = self._judged(incarnation, form(common, self._assignments, records))
         if not formed.moves:
             return TakenIn({})
         plan = LanePlan(self._groups(incarnation, formed), formed.records, shared=common.shared)
@@ -195,6 +197,15 @@ class ConsumerIntake:
             plan.give_up()
             raise
         return self._taken_in(incarnation, formed, plan, result)
+
+    def _judged(self, incarnation: int, formed: Formed) -> Formed:
+        """Without the records that the consumer's `when` says no to."""
+        binding = self._function.binding
+        if binding is None or binding.when is None or not formed.records:
+            return formed
+        topic = self._assignments[incarnation, formed.records[0].record.partition].topic
+        codec = self._core.codecs.default
+        return judged(formed, binding.when, lambda record: _message(topic, record), codec)
 
     def _groups(self, incarnation: int, formed: Formed) -> dict[int, LaneGroup]:
         found = {partition: self._assignments[incarnation, partition].lanes for partition in formed.moves}
@@ -214,7 +225,7 @@ class ConsumerIntake:
 
         runs, spilled, returned = sort_out(plan, formed.records, is_fresh, result.behind, result.repeated)
         self._release(returned)
-        self._start(incarnation, runs, plan, spilled)
+        self._start(incarnation, runs, plan, spilled, formed.refused)
         for partition in result.stale:
             logger.info("%s: partition %d was assigned elsewhere.", self.options.name, partition)
             self._forget(incarnation, partition)
@@ -236,7 +247,12 @@ class ConsumerIntake:
         return halted
 
     def _start(
-        self, incarnation: int, events: Sequence[Accepted], plan: LanePlan, spilled: dict[int, set[str]]
+        self,
+        incarnation: int,
+        events: Sequence[Accepted],
+        plan: LanePlan,
+        spilled: dict[int, set[str]],
+        refused: Mapping[str, Quarantine],
     ) -> None:
         """Run what is to run here, at once or in its lane."""
         if self.options.queue_name is not None:
@@ -250,6 +266,7 @@ class ConsumerIntake:
             message = _message(self._assignments[incarnation, record.partition].topic, record)
             run = Run(self._core, workflow_id, self._function, (message,), {})
             run.origin = origins[lane is not None]
+            run.verdict = refused.get(workflow_id)
             if lane is None:
                 run.host = self.places
                 unordered.append(run)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from dbos_events.storage.database import Database, Row, Tx
 from dbos_events.storage.families.executors import fence
 from dbos_events.storage.families.generations import is_next_attempt, quarantine_row, retry_generations
+from dbos_events.storage.families.plain import NotAsExpected, are_plain, write_plain
+from dbos_events.storage.families.shapes import checkpoint_row, outcome_row, result_row
 from dbos_events.storage.writes import (
     WRITTEN,
     Checkpoint,
@@ -31,6 +34,9 @@ class BatchTable:
         self._database = database
 
     def write_batch(self, executor: int, writes: Sequence[Write]) -> list[Result]:
+        if are_plain(writes):
+            with suppress(NotAsExpected):
+                return self._database.transact(lambda tx: write_plain(tx, executor, writes))
         return self._database.transact(lambda tx: _Batch(tx, executor, writes).write())
 
 
@@ -66,7 +72,7 @@ class _Batch:
         ]
         if not entries:
             return
-        rows = [_checkpoint_row(write, entry) for _, write, entry in entries]
+        rows = [checkpoint_row(write, entry) for _, write, entry in entries]
         if self._tx.change("insert_checkpoints", rows, executor=self._executor) < len(rows):
             self._judge_checkpoints(entries)
 
@@ -144,10 +150,7 @@ class _Batch:
         ]
         if not outcomes:
             return
-        rows = [
-            (write.workflow_id, write.take, outcome.status, outcome.frees_lane)
-            for _, write, outcome in outcomes
-        ]
+        rows = [outcome_row(write, outcome) for _, write, outcome in outcomes]
         ended = outcomes
         if self._tx.change("update_outcomes", rows, executor=self._executor) < len(rows):
             ended = self._judge_outcomes(outcomes)
@@ -168,7 +171,7 @@ class _Batch:
 
     def _write_results(self, ended: list[tuple[Write, Outcome]]) -> None:
         values = [
-            (write.workflow_id, outcome.codec, outcome.output, outcome.error)
+            result_row(write, outcome)
             for write, outcome in ended
             if outcome.output is not None or outcome.error is not None
         ]
@@ -224,14 +227,6 @@ def _is_parked(tokens: dict[str, Row], write: Write) -> bool:
     return (
         token is not None and token.owner is None and token.take == write.take and token.status == "PENDING"
     )
-
-
-def _checkpoint_row(write: Write, entry: Checkpoint) -> tuple[object, ...]:
-    return (
-        write.workflow_id, write.take, write.generation, entry.step, entry.call, entry.name, entry.order,
-        entry.arguments, entry.codec, entry.output, entry.error, entry.child_id, entry.started_at,
-        entry.completed_at, entry.write_id,
-    )  # fmt: skip
 
 
 def _start_row(start: NewWorkflow) -> tuple[object, ...]:

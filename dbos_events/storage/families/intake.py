@@ -49,13 +49,22 @@ def _before(batch: IntakeBatch, conflicts: frozenset[str]) -> IntakeBatch:
         if event.partition not in stops or event.offset < stops[event.partition]
     )
     last = {event.partition: event for event in events}
+    filtered = tuple(one for one in batch.filtered if one[0] not in stops or one[1] < stops[one[0]])
+    passed = {one[0] for one in filtered}
     moves = {
-        partition: (epoch, expected, stops.get(partition, target), last[partition].leader_epoch)
-        for partition, (epoch, expected, target, _) in batch.moves.items()
-        if partition in last
+        partition: (
+            epoch,
+            expected,
+            stops[partition],
+            last[partition].leader_epoch if partition in last else None,
+        )
+        if partition in stops
+        else (epoch, expected, target, leader_epoch)
+        for partition, (epoch, expected, target, leader_epoch) in batch.moves.items()
+        if partition in last or partition in passed
     }
     gaps = tuple(gap for gap in batch.gaps if gap[0] in moves and gap[2] <= moves[gap[0]][2])
-    return replace(batch, moves=moves, gaps=gaps, events=events)
+    return replace(batch, moves=moves, gaps=gaps, events=events, filtered=filtered)
 
 
 def _intake(tx: Tx, batch: IntakeBatch) -> IntakeResult:
@@ -68,6 +77,7 @@ def _intake(tx: Tx, batch: IntakeBatch) -> IntakeResult:
     moves = [(partition, batch.moves[partition][2], batch.moves[partition][3]) for partition in sorted(moved)]
     tx.change("move_watermarks", moves, **place)
     tx.change("insert_gaps", [gap for gap in batch.gaps if gap[0] in moved], **place)
+    tx.change("insert_filtered", [one for one in batch.filtered if one[0] in moved], **place)
     events = [event for event in batch.events if event.partition in moved]
     known: dict[str, int] = {}
     behind = _lanes_in_use(tx, batch)
@@ -80,6 +90,8 @@ def _intake(tx: Tx, batch: IntakeBatch) -> IntakeResult:
         raise _Conflicting(conflicts)
     fresh = [event for event in events if event.workflow_id not in known] if known else events
     tx.change("insert_events", [_event_row(event) for event in fresh])
+    refused = [(event.workflow_id, *event.refusal) for event in fresh if event.refusal is not None]
+    tx.change("insert_payloads", refused)
     return IntakeResult(frozenset(stale), frozenset(known), behind=behind, repeated=frozenset(repeated))
 
 

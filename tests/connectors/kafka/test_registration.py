@@ -71,7 +71,6 @@ def test_a_consumer_without_a_topic_is_refused(app: App) -> None:
     [
         ({"ordering": "partition", "ordering_key": handler}, "ordering_key", "ordering='key'"),
         ({"ordering": "key", "in_order": True}, "in_order", "ordering='topic'"),
-        ({"when": handler}, "when", "not supported by this release"),
         ({"strict_key_order": True}, "strict_key_order", "not supported by this release"),
         ({"on_regression": "halt"}, "on_regression", "not supported by this release"),
         ({"ordering": "sideways"}, "sideways", "partition"),
