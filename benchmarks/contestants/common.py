@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import psycopg
 
@@ -30,7 +31,7 @@ class Task:
     url: str
     colour: str
     timeout: float
-    ordering: str = "none"
+    ordering: Literal["none", "partition", "key"] = "none"
 
     @property
     def is_async(self) -> bool:
