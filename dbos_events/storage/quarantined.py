@@ -114,7 +114,8 @@ def _bounds(
     if criteria.after is not None:
         time, workflow_id = criteria.after
         later = sa.and_(put.c.quarantined_at == time, put.c.workflow_id > workflow_id)
-        conditions.append(sa.or_(put.c.quarantined_at > time, later))
+        # The first one says nothing new but to the index.
+        conditions += [put.c.quarantined_at >= time, sa.or_(put.c.quarantined_at > time, later)]
     between = (
         (rows.c.position, criteria.first_offset, criteria.last_offset),
         (put.c.quarantined_at, criteria.quarantined_from, criteria.quarantined_until),

@@ -9,6 +9,7 @@ import pytest
 
 from dbos_events import App, KafkaMessage, Quarantine, Retry
 from dbos_events.errors import RegistrationError, StorageUnavailable
+from dbos_events.testing import ManualClock, TestApp
 from dbos_events.testing.plugin import MakeTestApp
 from tests.engine.gates import Gate
 
@@ -298,6 +299,69 @@ def test_a_lost_commit_answer_counts_an_attempt_once(
     assert calls == ["first", "fails", "fails"]
     assert handle.get_status().status == "ERROR"
     assert generations(app, handle.workflow_id) == [(0, 1, "retry")]
+
+
+def test_a_crash_within_an_attempt_is_no_attempt(
+    app: App, calls: list[Any], dbos_test_app: MakeTestApp
+) -> None:
+    @app.kafka_consumer(None, "orders", retries=Retry(2, 60))
+    def on_order(msg: KafkaMessage) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            dbos.crash()
+        raise OSError
+
+    dbos = dbos_test_app(app)
+    dbos.deliver(on_order, "x")
+    dbos.advance(hours=1)
+    assert len(calls) == 3
+    assert [event.attempts for event in app.list_quarantined()] == [2]
+
+
+def test_a_process_that_has_not_reached_the_broker_yet_knows_the_retries(
+    app: App, calls: list[Any], dbos_test_app: MakeTestApp, sqlite_url: str
+) -> None:
+    @app.kafka_consumer(None, "orders", retries=THREE)
+    def on_order(msg: KafkaMessage) -> None:
+        calls.append(1)
+        raise OSError
+
+    clock = ManualClock()
+    with TestApp(app, database_url=sqlite_url, clock=clock) as first:
+        first.deliver(on_order, "x")
+        first.run_until_idle()
+    second = dbos_test_app(app, database_url=sqlite_url, clock=clock)
+    second.advance(seconds=60)
+    assert len(calls) == 2
+    assert app.list_quarantined() == []
+    second.advance(hours=1)
+    assert [event.attempts for event in app.list_quarantined()] == [3]
+
+
+def test_a_workflow_whose_task_group_failed_ends(app: App, dbos_test_app: MakeTestApp) -> None:
+    @app.step()
+    async def fails() -> None:
+        raise OSError
+
+    @app.workflow()
+    async def grouped(catches: bool) -> str:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(fails())
+        except* OSError:
+            if not catches:
+                raise
+        return "caught"
+
+    dbos = dbos_test_app(app)
+
+    async def start(catches: bool) -> str:
+        return (await app.start_workflow_async(grouped, catches)).workflow_id
+
+    caught, failed = (asyncio.run(start(catches)) for catches in (True, False))
+    dbos.run_until_idle()
+    found = {one.workflow_id: one.status for one in app.list_workflows()}
+    assert found == {caught: "SUCCESS", failed: "ERROR"}
 
 
 # ------------------------------------------------------------------ what
