@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from dbos_events.model.queue import QueueLimits
 from dbos_events.model.workflow import WorkflowFilter
+from dbos_events.storage.lives import Lives
 from dbos_events.storage.rows import (
     ExecutorRow,
     IntakeBatch,
@@ -187,9 +188,12 @@ class Positions(Protocol):
         ...
 
     def report_partitions(
-        self, executor: int, consumer: int, reports: Sequence[tuple[int, int, int | None, str, str | None]]
+        self, executor: int, consumer: int, reports: Sequence[tuple[Any, ...]]
     ) -> None:
-        """Store (incarnation, partition, end offset, state, detail) for `kafka status`."""
+        """Store (incarnation, partition, end offset, state, detail) for `kafka status`.
+
+        A sixth value says how far the log was read, what is no record included.
+        """
         ...
 
     def list_partitions(self, application: str | None) -> list[PartitionState]:
@@ -235,7 +239,7 @@ class Lanes(Protocol):
         ...
 
 
-class Storage(Executors, Workflows, Consumers, Positions, Intakes, Lanes, Protocol):
+class Storage(Executors, Workflows, Consumers, Positions, Intakes, Lanes, Lives, Protocol):
     """A database with our schema in it."""
 
     @property

@@ -150,6 +150,8 @@ class Position:
     next_offset: int
     leader_epoch: int | None
     reason: str
+    halted: str | None = None
+    regression: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,3 +183,4 @@ class PartitionState:
     quarantined: int
     state: str | None
     detail: str | None
+    reached: int | None = None

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dbos_events.storage.database import Database
 from dbos_events.storage.families.batches import BatchTable
 from dbos_events.storage.families.consumers import ConsumerTable
+from dbos_events.storage.families.decisions import DecisionTable
 from dbos_events.storage.families.executors import ExecutorTable
 from dbos_events.storage.families.intake import IntakeTable
 from dbos_events.storage.families.lanes import LaneTable
+from dbos_events.storage.families.lives import LifeTable
 from dbos_events.storage.families.positions import PositionTable
 from dbos_events.storage.families.taking import TakingTable
 from dbos_events.storage.families.workflows import WorkflowTable
@@ -22,6 +24,8 @@ class SqlStorage(
     PositionTable,
     IntakeTable,
     LaneTable,
+    LifeTable,
+    DecisionTable,
 ):
     """Everything that is the same on PostgreSQL and SQLite."""
 
