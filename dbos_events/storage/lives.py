@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
-
-@dataclass(frozen=True, slots=True)
-class TopicHistory:
-    """What a consumer has to do with a topic already.
-
-    `known` says that it has read an earlier life of it in this cluster; `adopted` that an operator
-    moved it here from another cluster, and `inherited` where it stood there, when it shall go on so.
-    """
-
-    known: bool
-    adopted: bool
-    inherited: Mapping[int, int] = field(default_factory=dict)
+from dbos_events.model.topic import TopicHistory
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +43,10 @@ class Lives(Protocol):
         """The newest branch of each partition that has one."""
         ...
 
+    def unfinished_lives(self, consumer: int, incarnation: int) -> dict[int, frozenset[int]]:
+        """Lives and branches of the same topic that are over, with the partitions that hold ordered events still."""
+        ...
+
     def history(self, consumer: int, topic: str) -> TopicHistory:
         """What the consumer has to do with the topic already."""
         ...
@@ -76,9 +68,7 @@ class Lives(Protocol):
         """
         ...
 
-    def halt(
-        self, executor: int, place: tuple[int, int, int], reason: str, divergence: int | None
-    ) -> None:
+    def halt(self, executor: int, place: tuple[int, int, int], reason: str, divergence: int | None) -> None:
         """Keep a partition from being read until an operator decides, also in the next process."""
         ...
 
@@ -103,7 +93,9 @@ class Lives(Protocol):
         """Open a new branch of a halted (topic, partition) from `offset`, or where the log diverges."""
         ...
 
-    def resolve_regression(self, application: str, name: str, place: tuple[str, int], *, skip: bool) -> Decided:
+    def resolve_regression(
+        self, application: str, name: str, place: tuple[str, int], *, skip: bool
+    ) -> Decided:
         """Read a halted partition on from its watermark, or from Kafka's committed offset."""
         ...
 

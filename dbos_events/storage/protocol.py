@@ -187,9 +187,7 @@ class Positions(Protocol):
         """Become holder of the partitions under a new epoch each."""
         ...
 
-    def report_partitions(
-        self, executor: int, consumer: int, reports: Sequence[tuple[Any, ...]]
-    ) -> None:
+    def report_partitions(self, executor: int, consumer: int, reports: Sequence[tuple[Any, ...]]) -> None:
         """Store (incarnation, partition, end offset, state, detail) for `kafka status`.
 
         A sixth value says how far the log was read, what is no record included.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from dbos_events.connect.source import PartitionReport, Position, Record, TakenIn
 from dbos_events.engine.core import Core
@@ -14,11 +15,10 @@ from dbos_events.engine.run import EventOrigin, Run
 from dbos_events.model.event import ConsumerOptions, KafkaMessage
 from dbos_events.runtime.intake.batch import Assignment, Intaking, form_batch
 from dbos_events.runtime.intake.lanes import Lane, LaneService
+from dbos_events.runtime.intake.positioning import Positioning
 from dbos_events.runtime.taken import Taken
 from dbos_events.storage.rows import IntakeResult
 from dbos_events.telemetry.log import logger
-
-R = TypeVar("R")
 
 
 class _Conflict(NamedTuple):
@@ -35,12 +35,13 @@ class _Conflict(NamedTuple):
         )
 
 
-class ConsumerIntake:
+class ConsumerIntake(Positioning):
     """Takes in what one source receives. All methods but `left` and `room` belong to its intake thread."""
 
     def __init__(
         self, core: Core, taken: Taken, function: Registered, options: ConsumerOptions, lanes: LaneService
     ) -> None:
+        super().__init__()
         self._core = core
         self._taken = taken
         self._function = function
@@ -72,7 +73,6 @@ class ConsumerIntake:
         return self._function.max_recovery_attempts
 
     def open(self, group: str, topics: Sequence[str], settings: Mapping[str, str]) -> None:
-        self._group = group
         self._number = self._ask(
             lambda: self._core.storage.save_consumer(
                 self._core.application,
@@ -83,16 +83,8 @@ class ConsumerIntake:
                 json.dumps(dict(settings), sort_keys=True),
             )
         )
+        self._group = self._ask(lambda: self._core.storage.id_group(self._number))
         self._taken.quarantines[self._number] = self.options.on_failure == "quarantine"
-
-    def identify(self, cluster_id: str, topic: str, topic_id: str) -> int:
-        return self._ask(lambda: self._core.storage.save_incarnation(cluster_id, topic, topic_id))
-
-    def known_partitions(self, incarnation: int) -> frozenset[int]:
-        return self._ask(lambda: self._core.storage.known_partitions(self._number, incarnation))
-
-    def begin(self, incarnation: int, positions: Mapping[int, tuple[int, str]]) -> None:
-        self._ask(lambda: self._core.storage.create_watermarks(self._number, incarnation, positions))
 
     def assign(self, incarnation: int, topic: str, partitions: Collection[int]) -> list[Position]:
         executor = self._core.executor
@@ -115,7 +107,19 @@ class ConsumerIntake:
                 position.next_offset,
                 lane,
             )
-        return [Position(row.partition, row.next_offset, row.leader_epoch, row.reason) for row in found]
+        witnesses = self._witness(topic, incarnation, found)
+        return [
+            Position(
+                row.partition,
+                row.next_offset,
+                row.leader_epoch,
+                row.reason,
+                row.halted,
+                row.regression,
+                witnesses.get(row.partition),
+            )
+            for row in found
+        ]
 
     def revoke(self, incarnation: int, partitions: Collection[int]) -> None:
         for partition in partitions:
@@ -130,7 +134,10 @@ class ConsumerIntake:
             self._forget(incarnation, partition)
 
     def report(self, incarnation: int, reports: Sequence[PartitionReport]) -> None:
-        rows = [(incarnation, row.partition, row.end_offset, row.state, row.detail) for row in reports]
+        rows = [
+            (incarnation, row.partition, row.end_offset, row.state, row.detail, row.reached)
+            for row in reports
+        ]
         self._core.storage.report_partitions(self._core.executor, self._number, rows)
 
     def _forget(self, incarnation: int, partition: int) -> None:
@@ -193,11 +200,15 @@ class ConsumerIntake:
             self._core.version,
             self.options.queue_name,
         )
+        contradicted = self._contradicted(incarnation, records)
+        if contradicted:
+            records = [record for record in records if record.partition not in contradicted]
         formed = form_batch(intaking, self._assignments, records)
         if not formed.batch.moves:
-            return TakenIn({})
+            return TakenIn({}, halted=contradicted or None)
         result = self._ask(lambda: self._core.storage.intake(formed.batch))
-        return self._taken_in(incarnation, formed.records, formed.batch.moves, result)
+        taken_in = self._taken_in(incarnation, formed.records, formed.batch.moves, result)
+        return replace(taken_in, halted={**(taken_in.halted or {}), **contradicted} or None)
 
     def _taken_in(
         self,
@@ -255,10 +266,6 @@ class ConsumerIntake:
                 self._core.runner.submit(lane_runs)
             else:
                 lane.extend(lane_runs)
-
-    def _ask(self, work: Callable[[], R]) -> R:
-        self._core.refuse_when_stopped()
-        return self._core.ask(work)
 
 
 def _message(topic: str, record: Record) -> KafkaMessage[bytes | None]:

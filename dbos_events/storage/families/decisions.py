@@ -47,10 +47,10 @@ class DecisionTable:
                     f"{standing.next_offset}, not at {begin}."
                 )
             branch = int(tx.run("insert_branch", incarnation=standing.incarnation)[0].id)
-            reason = f"branch of incarnation {standing.incarnation}, which took in up to {standing.next_offset}"
-            tx.change(
-                "insert_watermarks", [(partition, begin, reason)], consumer=row.id, incarnation=branch
+            reason = (
+                f"branch of incarnation {standing.incarnation}, which took in up to {standing.next_offset}"
             )
+            tx.change("insert_watermarks", [(partition, begin, reason)], consumer=row.id, incarnation=branch)
             tx.run(
                 "leave_for_branch",
                 consumer=row.id,
@@ -62,7 +62,9 @@ class DecisionTable:
 
         return self._database.transact(work)
 
-    def resolve_regression(self, application: str, name: str, place: tuple[str, int], *, skip: bool) -> Decided:
+    def resolve_regression(
+        self, application: str, name: str, place: tuple[str, int], *, skip: bool
+    ) -> Decided:
         topic, partition = place
 
         def work(tx: Tx) -> Decided:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from dbos_events.errors import ClusterChanged, RegistrationError, StaleTopic
 from dbos_events.model.subscription import covers
+from dbos_events.model.topic import TopicHistory
 from dbos_events.storage.database import Database, Row, Tx
 from dbos_events.storage.families.executors import fence
-from dbos_events.storage.lives import TopicHistory
 
 Place = tuple[int, int, int]
 
@@ -46,7 +46,11 @@ class LifeTable:
         def work(tx: Tx) -> None:
             own = tx.run("lock_consumer", consumer=consumer)[0]
             for row in tx.run("read_consumers", application=own.application):
-                if row.id != own.id and row.group_id == own.group_id and covers(json.loads(row.topics), topic):
+                if (
+                    row.id != own.id
+                    and row.group_id == own.group_id
+                    and covers(json.loads(row.topics), topic)
+                ):
                     raise RegistrationError(
                         f"The topic {topic} fits what {own.name!r} and {row.name!r} subscribe to with the group "
                         f"{own.group_id!r}, so each would get only a part of its records. It is not read. Narrow a "
@@ -68,6 +72,15 @@ class LifeTable:
         )
         return {row.partition: row.incarnation for row in rows}
 
+    def unfinished_lives(self, consumer: int, incarnation: int) -> dict[int, frozenset[int]]:
+        rows = self._database.transact(
+            lambda tx: tx.run("unfinished_lives", consumer=consumer, incarnation=incarnation)
+        )
+        found: dict[int, frozenset[int]] = {}
+        for row in rows:
+            found[row.incarnation] = found.get(row.incarnation, frozenset()) | {row.partition}
+        return found
+
     def history(self, consumer: int, topic: str) -> TopicHistory:
         def work(tx: Tx) -> TopicHistory:
             row = tx.run("lock_consumer", consumer=consumer)[0]
@@ -75,7 +88,9 @@ class LifeTable:
             inherited = {}
             if row.adoption == "continue":
                 place = {"consumer": consumer, "topic": topic, "cluster_id": row.former_cluster_id}
-                inherited = {old.partition: old.next_offset for old in tx.run("positions_in_cluster", **place)}
+                inherited = {
+                    old.partition: old.next_offset for old in tx.run("positions_in_cluster", **place)
+                }
             return TopicHistory(known is not None, row.adoption is not None, inherited)
 
         return self._database.transact(work)

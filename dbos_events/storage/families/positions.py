@@ -64,9 +64,7 @@ class PositionTable:
 
         return self._database.transact(work)
 
-    def report_partitions(
-        self, executor: int, consumer: int, reports: Sequence[tuple[Any, ...]]
-    ) -> None:
+    def report_partitions(self, executor: int, consumer: int, reports: Sequence[tuple[Any, ...]]) -> None:
         rows = [(*report, None)[:6] for report in reports]
         self._database.transact(
             lambda tx: tx.change("report_partitions", rows, consumer=consumer, executor=executor)

@@ -70,6 +70,18 @@ JOIN {schema}.watermarks AS m ON m.incarnation = b.id AND m.consumer = :consumer
 WHERE i.id = :incarnation
 GROUP BY m.partition;
 
+-- name: unfinished_lives
+-- What was taken in of a life or a branch that is over is finished by who holds the topic's partition now.
+SELECT m.incarnation, m.partition
+FROM {schema}.incarnations AS n
+JOIN {schema}.incarnations AS i ON i.topic = n.topic AND i.cluster_id = n.cluster_id
+JOIN {schema}.watermarks AS m ON m.incarnation = i.id AND m.consumer = :consumer
+WHERE n.id = :incarnation AND (i.retired OR m.state = 'left')
+  AND EXISTS (SELECT 1 FROM {schema}.workflows AS w
+              WHERE w.consumer = m.consumer AND w.incarnation = m.incarnation AND w.lane_open
+                AND w.partition = m.partition)
+ORDER BY m.incarnation, m.partition;
+
 -- name: knows_topic
 -- Whether a consumer has read any life of a topic, in its cluster.
 SELECT 1 FROM {schema}.watermarks AS m JOIN {schema}.incarnations AS i ON i.id = m.incarnation
@@ -144,10 +156,10 @@ SET halted = NULL, divergence = NULL, alarm = NULL, holder = NULL, epoch = epoch
 WHERE consumer = :consumer AND incarnation = :incarnation AND partition = :partition;
 
 -- name: holders_of
--- Live processes that hold partitions of a consumer.
+-- Processes that hold partitions of a consumer; one that crashed counts until its lease is over.
 SELECT DISTINCT e.label
 FROM {schema}.watermarks AS m JOIN {schema}.executors AS e ON e.id = m.holder
-WHERE m.consumer = :consumer AND e.alive;
+WHERE m.consumer = :consumer AND e.alive AND e.lease_until > {now};
 
 -- name: change_group
 -- Watermarks and ids stay: ids go on naming the group that the consumer began with.
