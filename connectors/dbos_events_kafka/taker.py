@@ -138,6 +138,7 @@ class Taker:
                     "%s: intake met an unexpected error and tries again.", self._intake.options.name
                 )
                 self._pause(RETRY_SECONDS)
+        self._topics.close()
 
     def _turn(self) -> None:
         self._run_jobs()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
+    Consumer,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -64,6 +64,7 @@ class Topics:
         self._intake = intake
         self._settings = settings
         self._admin: AdminClient | None = None
+        self._asker: Consumer | None = None
         self._lives: dict[str, Life] = {}
 
     # -- lives --------------------------------------------------------------------------------
@@ -155,17 +156,26 @@ class Topics:
         return answers
 
     def committed(self, topic: str, partitions: Iterable[int]) -> dict[int, Committed]:
-        """What the group has committed, where it has."""
-        question = ConsumerGroupTopicPartitions(
-            self._settings.group, [TopicPartition(topic, number) for number in partitions]
-        )
-        answers = self._client().list_consumer_group_offsets([question], request_timeout=TIMEOUT)
-        found = answers[self._settings.group].result().topic_partitions or []
+        """What the group has committed, where it has.
+
+        Asked with a consumer that joins nothing: the admin client of librdkafka 2.16 ends the process when the group's
+        coordinator is not known yet.
+        """
+        places = [TopicPartition(topic, number) for number in partitions]
+        if self._asker is None:
+            client = {**self._settings.admin, "group.id": self._settings.group, "enable.auto.commit": False}
+            self._asker = Consumer({**client, "log_level": 0})
+        found = self._asker.committed(places, timeout=TIMEOUT)
         return {
             place.partition: Committed(place.offset, place.metadata or "")
             for place in found
             if place.offset >= 0 and place.error is None
         }
+
+    def close(self) -> None:
+        """End the clients."""
+        if self._asker is not None:
+            self._asker.close()
 
     @property
     def _isolation(self) -> IsolationLevel:
