@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -14,6 +15,7 @@ from dbos_events.connect import find_connector
 from dbos_events.engine.registry import Registered
 from dbos_events.errors import ConnectorError, RegistrationError
 from dbos_events.model.event import ConsumerOptions, OnFailure, OnRegression, Ordering, Retry
+from dbos_events.model.subscription import compiled, is_pattern
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -66,7 +68,6 @@ class ConsumerRequest:
             "when": self.when is not None,
             "retries": self.retries is not None,
             "strict_key_order": self.strict_key_order,
-            "on_regression": self.on_regression != "replay",
         }
         return [option for option, is_given in given.items() if is_given]
 
@@ -128,12 +129,28 @@ def _check(options: ConsumerOptions, function: Callable[..., Any]) -> None:
         raise RegistrationError(
             f"Consumer {options.name!r}: on_failure must be 'quarantine' or 'record', not {options.on_failure!r}."
         )
+    if options.on_regression not in ("replay", "halt"):
+        raise RegistrationError(
+            f"Consumer {options.name!r}: on_regression must be 'replay' or 'halt', not {options.on_regression!r}."
+        )
+    _check_patterns(options)
     _check_signature(options.name, inspect.unwrap(function))
     try:
         connector = find_connector("kafka")
     except ConnectorError as error:
         raise RegistrationError(str(error)) from error
     connector.check(options)
+
+
+def _check_patterns(options: ConsumerOptions) -> None:
+    for subscription in filter(is_pattern, options.topics):
+        try:
+            compiled(subscription)
+        except re.error as error:
+            raise RegistrationError(
+                f"Consumer {options.name!r}: {subscription!r} begins with ^, so it is a pattern, and none that can be "
+                f"read: {error}."
+            ) from error
 
 
 def _check_ordering(ordering: str, queue_name: str | None) -> None:

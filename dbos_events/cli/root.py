@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dbos_events.cli import kafka, migrate, run, workflow
+from dbos_events.cli import kafka, migrate, positions, run, workflow
 from dbos_events.cli.options import DEBUG, AsJson, examples
 from dbos_events.cli.output import fail, show_json
 from dbos_events.errors import DBOSException
@@ -90,6 +90,7 @@ def version_command(as_json: AsJson = False) -> None:
 
 
 run.add_to(app)
+kafka.group.add_typer(positions.decisions)
 app.add_typer(kafka.group, name="kafka")
 app.add_typer(workflow.group, name="workflow")
 migrate.add_to(app)

@@ -82,7 +82,9 @@ class Broker:
         answer = self.admin.list_consumer_group_offsets([question])[group].result(SECONDS)
         return {place.partition: place.offset for place in answer.topic_partitions}
 
-    def commits(self, group: str, topic: str, partitions: int) -> list[tuple[int, int, str | None, int | None]]:
+    def commits(
+        self, group: str, topic: str, partitions: int
+    ) -> list[tuple[int, int, str | None, int | None]]:
         """(partition, offset, metadata, leader epoch) of what the group has committed."""
         places = [TopicPartition(topic, number) for number in range(partitions)]
         question = ConsumerGroupTopicPartitions(group, places)
@@ -92,9 +94,7 @@ class Broker:
             for place in answer.topic_partitions
         ]
 
-    def commit(
-        self, group: str, topic: str, offsets: dict[int, int], *, metadata: str | None = None
-    ) -> None:
+    def commit(self, group: str, topic: str, offsets: dict[int, int], *, metadata: str | None = None) -> None:
         """Set the group's committed offsets, as an operator would; the group must have no members."""
         places = [
             TopicPartition(topic, number, offset, metadata=metadata) for number, offset in offsets.items()

@@ -71,9 +71,7 @@ def test_a_topic_that_is_made_again_while_the_service_runs_is_read_from_its_begi
         broker.produce(topic, values("c", 2))
         wait_until(lambda: rows.succeeded() == 5 + count, "the second life is not read on")
 
-    assert received(counting) == sorted(
-        map(str, values("a", 3) + values("b", count) + values("c", 2))
-    )
+    assert received(counting) == sorted(map(str, values("a", 3) + values("b", count) + values("c", 2)))
     assert lives(rows, topic) == [(True, 3), (False, count + 2)]
     assert len([record for record in caplog.records if "made again" in record.getMessage()]) == 1
     states = [(row.state, row.detail) for row in app.launched.storage.list_partitions(None)]
@@ -157,7 +155,9 @@ def test_what_was_taken_in_of_the_life_before_is_finished_in_its_order(
         gate.set()
         wait_until(lambda: rows.succeeded() == 6, "the first life is not finished")
 
-    assert [message.value for message in counting.messages if str(message.value).startswith("b'a")] == values("a", 4)
+    assert [message.value for message in counting.messages if str(message.value).startswith("b'a")] == values(
+        "a", 4
+    )
     assert rows.unexplained_holes() == []
 
 
