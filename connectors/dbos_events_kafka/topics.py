@@ -113,10 +113,13 @@ class Topics:
     def matching(self, subscription: str) -> list[str]:
         """The topics that belong to it now. Raises KafkaException when that cannot be known."""
         if not is_pattern(subscription):
-            exists = self.exists(subscription)
-            if exists is None:
-                raise KafkaException(KafkaError(KafkaError._TRANSPORT, f"{subscription} cannot be described"))  # noqa: SLF001
-            return [subscription] if exists else []
+            try:
+                self._describe(subscription)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise
+                return []
+            return [subscription]
         found = self._client().list_topics(timeout=TIMEOUT).topics
         return sorted(name for name in found if fits(subscription, name) and not name.startswith("__"))
 

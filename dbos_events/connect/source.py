@@ -75,34 +75,8 @@ class PartitionReport:
     reached: int | None = None
 
 
-class Intake(Protocol):
-    """The core's side for one consumer.
-
-    All methods may block for as long as the database is down: call them from a thread that does
-    not poll. They raise `ExecutorFenced` when this process lost its lease (it gets a new one;
-    assign again) and `DBOSException` when the App stops.
-    """
-
-    @property
-    def options(self) -> ConsumerOptions: ...
-
-    @property
-    def default_group(self) -> str:
-        """A group id for a consumer that was given none; it depends on names alone, not on topics."""
-        ...
-
-    @property
-    def session(self) -> int:
-        """Changes when this process had to register anew: assign all partitions again."""
-        ...
-
-    def open(self, group: str, topics: Sequence[str], settings: Mapping[str, str]) -> None:
-        """Register the consumer.
-
-        Raises:
-            RegistrationError: Its group changed, or another consumer reads the topic in the same group.
-        """
-        ...
+class PositionBook(Protocol):
+    """Where a consumer stands in its topics: the part of the intake that writes positions down."""
 
     def identify(self, cluster_id: str, topic: str, topic_id: str) -> int:
         """The number of this life of the topic (its incarnation).
@@ -162,6 +136,36 @@ class Intake(Protocol):
         """Lives and branches of the same topic that are over, with the partitions that hold ordered events still.
 
         Assign those too, without reading: whoever holds the topic's partitions finishes what was taken in.
+        """
+        ...
+
+
+class Intake(PositionBook, Protocol):
+    """The core's side for one consumer.
+
+    All methods may block for as long as the database is down: call them from a thread that does
+    not poll. They raise `ExecutorFenced` when this process lost its lease (it gets a new one;
+    assign again) and `DBOSException` when the App stops.
+    """
+
+    @property
+    def options(self) -> ConsumerOptions: ...
+
+    @property
+    def default_group(self) -> str:
+        """A group id for a consumer that was given none; it depends on names alone, not on topics."""
+        ...
+
+    @property
+    def session(self) -> int:
+        """Changes when this process had to register anew: assign all partitions again."""
+        ...
+
+    def open(self, group: str, topics: Sequence[str], settings: Mapping[str, str]) -> None:
+        """Register the consumer.
+
+        Raises:
+            RegistrationError: Its group changed, or another consumer reads the topic in the same group.
         """
         ...
 
