@@ -96,9 +96,7 @@ class Broker:
 
     def commit(self, group: str, topic: str, offsets: dict[int, int], *, metadata: str | None = None) -> None:
         """Set the group's committed offsets, as an operator would; the group must have no members."""
-        places = [
-            TopicPartition(topic, number, offset, metadata=metadata) for number, offset in offsets.items()
-        ]
+        places = [TopicPartition(topic, number, offset) for number, offset in offsets.items()]
         request = ConsumerGroupTopicPartitions(group, places)
 
         def committed() -> (
