@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from confluent_kafka import KafkaException
 
 from dbos_events.connect import Intake, Position, logger
-from dbos_events.errors import ConnectorError, RegistrationError
+from dbos_events.errors import ConnectorError, RegistrationError, StaleTopic
 from dbos_events_kafka.buffers import Buffers, Place
 from dbos_events_kafka.commands import Commands, Target
 from dbos_events_kafka.firsts import Firsts
@@ -50,10 +50,9 @@ class Positions:
     @property
     def problem(self) -> str:
         """What is not read, and why; empty when all is well."""
-        halts = [
-            f"{place.topic}[{place.partition}] is halted: {why}" for place, why in sorted(self.halted.items())
-        ]
-        return "; ".join([*halts, *self._troubles.values()])
+        halts = sorted(dict(self.halted).items())  # copies: other threads ask
+        shown = [f"{place.topic}[{place.partition}] is halted: {why}" for place, why in halts]
+        return "; ".join([*shown, *tuple(self._troubles.values())])
 
     def incarnation_of(self, place: Place) -> int:
         """The number of the life, or of its branch, that the partition is read in."""
@@ -74,6 +73,23 @@ class Positions:
         self.unpositioned |= again
         for place in again:
             self.halted.pop(place, None)
+
+    def out_of_range(self, places: Iterable[Place], why: str) -> None:
+        """The client could not read on where it stood: position anew, or halt when the log was cut."""
+        for place in places:
+            if self._was_cut(place, why):
+                self.halt(place, why, None)
+            else:
+                self.again([place])
+
+    def _was_cut(self, place: Place, why: str) -> bool:
+        """Whether the client has found the log truncated by its leader epochs, in the life that we read."""
+        if "truncat" not in why.lower() or place not in self.assigned - self.unpositioned:
+            return False
+        try:
+            return self._topics.still(place.topic)
+        except KafkaException:
+            return False  # positioned anew, it is found again
 
     def topic_changed(self, topic: str) -> None:
         """The topic has another id than its partitions were positioned with."""
@@ -162,7 +178,7 @@ class Positions:
             target = self._target(place, position, bounds[place.partition], committed.get(place.partition))
             if target is not None:
                 targets[place] = target
-            self.unpositioned.discard(place)
+        self.unpositioned.difference_update(Place(topic, position.partition) for position in found)
         self._commands.position(targets)
         if targets:
             shown = ", ".join(f"{p.topic}[{p.partition}] from {t.next_offset}" for p, t in targets.items())
@@ -195,6 +211,8 @@ class Positions:
         offset = position.next_offset
         if committed is not None and self._is_regression(place, position, committed):
             return None
+        if not low <= offset <= high:
+            low, high = self._bounds_again(place)
         if offset > high:
             reason = f"the watermark {offset} lies beyond the end of the log {high}: the topic was truncated"
             self.halt(place, reason, high)
@@ -207,6 +225,12 @@ class Positions:
         witness = position.witness
         start = witness if witness is not None and low <= witness else offset
         return Target(start, position.leader_epoch, offset, self._numbers[place])
+
+    def _bounds_again(self, place: Place) -> tuple[int, int]:
+        """Look twice before anything is given up: the topic may have been made again since it was described."""
+        if not self._topics.still(place.topic):
+            raise StaleTopic(f"{place.topic} was made again meanwhile; it is positioned anew.")
+        return self._topics.bounds(place.topic, [place.partition])[place.partition]
 
     def _skip(self, place: Place, offset: int, low: int) -> bool:
         text = f"the offsets {offset} to {low - 1} were deleted by retention before they were read"

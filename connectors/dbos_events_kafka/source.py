@@ -189,7 +189,7 @@ class KafkaSource:
         self._astray.add(place)
         if place in self._buffers.opened():
             self._note_error(error)
-            self._taker.out_of_range([place])
+            self._taker.out_of_range([place], error.str())
 
     # -- positions and pauses -----------------------------------------------------------------
 

@@ -181,9 +181,9 @@ class Taker:
     def _topic_changed(self, topic: str) -> None:
         self._post(lambda: self._positions.topic_changed(topic))
 
-    def out_of_range(self, places: Collection[Place]) -> None:
+    def out_of_range(self, places: Collection[Place], why: str = "") -> None:
         """The client could not read on where it stood; look at the log and position anew."""
-        self._post(lambda: self._positions.again(places))
+        self._post(lambda: self._positions.out_of_range(places, why))
 
     def proved(self, places: Collection[Place]) -> None:
         """The coordinator has confirmed that these partitions are ours after all."""

@@ -90,6 +90,11 @@ class Topics:
         self._lives[topic] = life
         return life
 
+    def still(self, topic: str) -> bool:
+        """Whether the topic has the id that `look` has found last; waits a moment before it asks."""
+        time.sleep(AGREE_SECONDS)
+        return id_of(self._describe(topic)) == self._lives[topic].topic_id
+
     def current(self, topic: str) -> Life:
         """What `look` has found last."""
         return self._lives[topic]
