@@ -135,7 +135,8 @@ class App(Verbs):
             ordering_key: Not in this release: raises RegistrationError, as the orderings "key" and "topic".
             when: Not in this release.
             retries: Not in this release.
-            on_regression: Only "replay" in this release.
+            on_regression: What to do when the database went back behind what Kafka knows to be taken in: "replay"
+                the events between, or "halt" the partition until an operator decides.
             strict_key_order: Not in this release.
 
         Raises:
