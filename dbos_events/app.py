@@ -144,7 +144,8 @@ class App(Verbs, QuarantineVerbs):
                 text; JSON by default.
             retries: How often, and with what pauses, an event whose handler fails is tried again, before
                 `on_failure` counts. A retry repeats the failed step and nothing that succeeded.
-            on_regression: Only "replay" in this release.
+            on_regression: What to do when the database went back behind what Kafka knows to be taken in: "replay"
+                the events between, or "halt" the partition until an operator decides.
             strict_key_order: Not in this release.
 
         Raises:

@@ -25,6 +25,8 @@
     │   └── BadWrite                           the database refuses this value
     ├── ExecutorFenced                         this process lost its lease
     └── ConnectorError
+        ├── StaleTopic                         the answer is about a life of the topic that is over
+        └── ClusterChanged                     the brokers are another cluster's
 
     DBOSBaseException                          passes through `except Exception`
     ├── DBOSWorkflowCancelledError
@@ -329,6 +331,18 @@ class ConnectorError(DBOSException):
     """A connector cannot do what it was asked to do."""
 
     code = "connector"
+
+
+class StaleTopic(ConnectorError):
+    """A broker told the id of a life of the topic that is over: ask again."""
+
+    code = "stale-topic"
+
+
+class ClusterChanged(ConnectorError):
+    """The brokers belong to another cluster than the one that the consumer has read."""
+
+    code = "cluster-changed"
 
 
 class DBOSWorkflowCancelledError(DBOSBaseException):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from dbos_events.engine.payload import NO_BINDING, Binding, bind, of_messages
 from dbos_events.engine.registry import Registered
 from dbos_events.errors import ConnectorError, RegistrationError
 from dbos_events.model.event import ConsumerOptions, OnFailure, OnRegression, Ordering, PayloadCodec, Retry
+from dbos_events.model.subscription import compiled, is_pattern
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -68,7 +70,6 @@ class ConsumerRequest:
         """The options that this release does not have."""
         given = {
             "strict_key_order": self.strict_key_order,
-            "on_regression": self.on_regression != "replay",
         }
         return [option for option, is_given in given.items() if is_given]
 
@@ -152,11 +153,27 @@ def _check(options: ConsumerOptions) -> None:
             f"Consumer {options.name!r}: on_failure must be 'quarantine' or 'record', not {options.on_failure!r}."
         )
     check_retries(options.name, options.retries)
+    if options.on_regression not in ("replay", "halt"):
+        raise RegistrationError(
+            f"Consumer {options.name!r}: on_regression must be 'replay' or 'halt', not {options.on_regression!r}."
+        )
+    _check_patterns(options)
     try:
         connector = find_connector("kafka")
     except ConnectorError as error:
         raise RegistrationError(str(error)) from error
     connector.check(options)
+
+
+def _check_patterns(options: ConsumerOptions) -> None:
+    for subscription in filter(is_pattern, options.topics):
+        try:
+            compiled(subscription)
+        except re.error as error:
+            raise RegistrationError(
+                f"Consumer {options.name!r}: {subscription!r} begins with ^, so it is a pattern, and none that can be "
+                f"read: {error}."
+            ) from error
 
 
 def _check_ordering(ordering: str, request: ConsumerRequest) -> None:

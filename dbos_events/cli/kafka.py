@@ -21,11 +21,6 @@ TITLES = (
 )
 
 
-@group.callback()
-def _kafka() -> None:
-    """Keep `status` a command of the group, though it is the only one."""
-
-
 @group.command(
     "status",
     epilog=examples(
@@ -90,8 +85,10 @@ def fields(row: PartitionState) -> dict[str, Any]:
 
 
 def _lag(row: PartitionState) -> int | None:
-    """The end is asked for now and then, so the watermark may be past it."""
-    return None if row.end_offset is None else max(0, row.end_offset - row.next_offset)
+    """The end is asked for now and then, so the watermark may be past it; markers of transactions are no records."""
+    if row.end_offset is None:
+        return None
+    return max(0, row.end_offset - max(row.next_offset, row.reached or 0))
 
 
 def _show(rows: list[PartitionState], *, all_applications: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dbos_events.cli import decisions, kafka, migrate, quarantine, run, workflow
+from dbos_events.cli import decisions, kafka, migrate, positions, quarantine, run, workflow
 from dbos_events.cli.options import DEBUG, AsJson, examples
 from dbos_events.cli.output import fail, show_json
 from dbos_events.errors import DBOSException
@@ -91,6 +91,7 @@ def version_command(as_json: AsJson = False) -> None:
 
 
 run.add_to(app)
+kafka.group.add_typer(positions.decisions)
 app.add_typer(kafka.group, name="kafka")
 app.add_typer(workflow.group, name="workflow")
 decisions.add_to(quarantine.group)

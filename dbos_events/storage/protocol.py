@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from dbos_events.model.quarantine import QuarantinedEvent, QuarantineFilter
 from dbos_events.model.queue import QueueLimits
 from dbos_events.model.workflow import WorkflowFilter
+from dbos_events.storage.lives import Lives
 from dbos_events.storage.quarantined import Decided, Redrive, StoredQuarantine
 from dbos_events.storage.rows import (
     ExecutorRow,
@@ -197,10 +198,11 @@ class Positions(Protocol):
         """Become holder of the partitions under a new epoch each."""
         ...
 
-    def report_partitions(
-        self, executor: int, consumer: int, reports: Sequence[tuple[int, int, int | None, str, str | None]]
-    ) -> None:
-        """Store (incarnation, partition, end offset, state, detail) for `kafka status`."""
+    def report_partitions(self, executor: int, consumer: int, reports: Sequence[tuple[Any, ...]]) -> None:
+        """Store (incarnation, partition, end offset, state, detail) for `kafka status`.
+
+        A sixth value says how far the log was read, what is no record included.
+        """
         ...
 
     def list_partitions(self, application: str | None) -> list[PartitionState]:
@@ -289,7 +291,7 @@ class Quarantines(Protocol):
         ...
 
 
-class Storage(Executors, Workflows, Consumers, Positions, Intakes, Lanes, Quarantines, Protocol):
+class Storage(Executors, Workflows, Consumers, Positions, Intakes, Lanes, Quarantines, Lives, Protocol):
     """A database with our schema in it."""
 
     @property

@@ -167,6 +167,8 @@ class Position:
     next_offset: int
     leader_epoch: int | None
     reason: str
+    halted: str | None = None
+    regression: int | None = None
 
 
 class LanePlace(NamedTuple):
@@ -217,3 +219,4 @@ class PartitionState:
     state: str | None
     detail: str | None
     filtered: int = 0
+    reached: int | None = None

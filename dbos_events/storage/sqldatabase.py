@@ -5,10 +5,12 @@ from __future__ import annotations
 from dbos_events.storage.database import Database
 from dbos_events.storage.families.batches import BatchTable
 from dbos_events.storage.families.consumers import ConsumerTable
+from dbos_events.storage.families.decisions import DecisionTable
 from dbos_events.storage.families.executors import ExecutorTable
 from dbos_events.storage.families.generations import GenerationTable
 from dbos_events.storage.families.intake import IntakeTable
 from dbos_events.storage.families.lanes import LaneTable
+from dbos_events.storage.families.lives import LifeTable
 from dbos_events.storage.families.positions import PositionTable
 from dbos_events.storage.families.quarantine import QuarantineTable
 from dbos_events.storage.families.taking import TakingTable
@@ -26,6 +28,8 @@ class SqlStorage(
     LaneTable,
     GenerationTable,
     QuarantineTable,
+    LifeTable,
+    DecisionTable,
 ):
     """Everything that is the same on PostgreSQL and SQLite."""
 

@@ -91,7 +91,19 @@ class Broker:
         answer = self.admin.list_consumer_group_offsets([question])[group].result(SECONDS)
         return {place.partition: place.offset for place in answer.topic_partitions}
 
-    def commit(self, group: str, topic: str, offsets: dict[int, int]) -> None:
+    def commits(
+        self, group: str, topic: str, partitions: int
+    ) -> list[tuple[int, int, str | None, int | None]]:
+        """(partition, offset, metadata, leader epoch) of what the group has committed."""
+        places = [TopicPartition(topic, number) for number in range(partitions)]
+        question = ConsumerGroupTopicPartitions(group, places)
+        answer = self.admin.list_consumer_group_offsets([question])[group].result(SECONDS)
+        return [
+            (place.partition, place.offset, place.metadata, place.leader_epoch)
+            for place in answer.topic_partitions
+        ]
+
+    def commit(self, group: str, topic: str, offsets: dict[int, int], *, metadata: str | None = None) -> None:
         """Set the group's committed offsets, as an operator would; the group must have no members."""
         places = [TopicPartition(topic, number, offset) for number, offset in offsets.items()]
         request = ConsumerGroupTopicPartitions(group, places)

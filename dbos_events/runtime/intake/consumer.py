@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from dbos_events.connect.source import PartitionReport, Position, Record, TakenIn
 from dbos_events.engine.core import Core
@@ -19,12 +20,11 @@ from dbos_events.runtime.intake.lanes import LaneGroup
 from dbos_events.runtime.intake.naming import lane_naming
 from dbos_events.runtime.intake.places import Places
 from dbos_events.runtime.intake.planning import LanePlan, sort_out
+from dbos_events.runtime.intake.positioning import Positioning
 from dbos_events.runtime.intake.shared import SharedLane
 from dbos_events.runtime.taken import Taken
 from dbos_events.storage.rows import IntakeResult, LanePlace
 from dbos_events.telemetry.log import logger
-
-R = TypeVar("R")
 
 
 class _Conflict(NamedTuple):
@@ -41,12 +41,13 @@ class _Conflict(NamedTuple):
         )
 
 
-class ConsumerIntake:
+class ConsumerIntake(Positioning):
     """Takes in what one source receives. All methods but `left` and `room` belong to its intake thread."""
 
     def __init__(
         self, core: Core, taken: Taken, function: Registered, options: ConsumerOptions, lanes: LaneService
     ) -> None:
+        super().__init__()
         self._core = core
         self._taken = taken
         self._function = function
@@ -70,7 +71,6 @@ class ConsumerIntake:
         return self._core.executor
 
     def open(self, group: str, topics: Sequence[str], settings: Mapping[str, str]) -> None:
-        self._group = group
         self._number = self._ask(
             lambda: self._core.storage.save_consumer(
                 self._core.application,
@@ -82,16 +82,8 @@ class ConsumerIntake:
             )
         )
         self._core.retries[self._number] = self.options.retries
+        self._group = self._ask(lambda: self._core.storage.id_group(self._number))
         self._taken.quarantines[self._number] = self.options.on_failure == "quarantine"
-
-    def identify(self, cluster_id: str, topic: str, topic_id: str) -> int:
-        return self._ask(lambda: self._core.storage.save_incarnation(cluster_id, topic, topic_id))
-
-    def known_partitions(self, incarnation: int) -> frozenset[int]:
-        return self._ask(lambda: self._core.storage.known_partitions(self._number, incarnation))
-
-    def begin(self, incarnation: int, positions: Mapping[int, tuple[int, str]]) -> None:
-        self._ask(lambda: self._core.storage.create_watermarks(self._number, incarnation, positions))
 
     def assign(self, incarnation: int, topic: str, partitions: Collection[int]) -> list[Position]:
         executor = self._core.executor
@@ -115,7 +107,19 @@ class ConsumerIntake:
                 position.next_offset,
                 lanes,
             )
-        return [Position(row.partition, row.next_offset, row.leader_epoch, row.reason) for row in found]
+        witnesses = self._witness(topic, incarnation, found)
+        return [
+            Position(
+                row.partition,
+                row.next_offset,
+                row.leader_epoch,
+                row.reason,
+                row.halted,
+                row.regression,
+                witnesses.get(row.partition),
+            )
+            for row in found
+        ]
 
     def revoke(self, incarnation: int, partitions: Collection[int]) -> None:
         for partition in partitions:
@@ -130,7 +134,10 @@ class ConsumerIntake:
             self._forget(incarnation, partition)
 
     def report(self, incarnation: int, reports: Sequence[PartitionReport]) -> None:
-        rows = [(incarnation, row.partition, row.end_offset, row.state, row.detail) for row in reports]
+        rows = [
+            (incarnation, row.partition, row.end_offset, row.state, row.detail, row.reached)
+            for row in reports
+        ]
         self._core.storage.report_partitions(self._core.executor, self._number, rows)
 
     def _forget(self, incarnation: int, partition: int) -> None:
@@ -186,9 +193,12 @@ class ConsumerIntake:
             self._lane_of,
             shared=self.options.ordering == "topic",
         )
+        contradicted = self._contradicted(incarnation, records)
+        if contradicted:
+            records = [record for record in records if record.partition not in contradicted]
         formed = self._judged(incarnation, form(common, self._assignments, records))
         if not formed.moves:
-            return TakenIn({})
+            return TakenIn({}, halted=contradicted or None)
         plan = LanePlan(self._groups(incarnation, formed), formed.records, shared=common.shared)
         try:
             batch = batch_of(common, formed, plan.kept, plan.unknown)
@@ -196,7 +206,8 @@ class ConsumerIntake:
         except BaseException:
             plan.give_up()
             raise
-        return self._taken_in(incarnation, formed, plan, result)
+        taken_in = self._taken_in(incarnation, formed, plan, result)
+        return replace(taken_in, halted={**(taken_in.halted or {}), **contradicted} or None)
 
     def _judged(self, incarnation: int, formed: Formed) -> Formed:
         """Without the records that the consumer's `when` says no to."""
@@ -275,10 +286,6 @@ class ConsumerIntake:
         self.places.occupy(len(unordered))
         self._core.runner.submit(unordered)
         plan.carry_out(ordered, spilled)
-
-    def _ask(self, work: Callable[[], R]) -> R:
-        self._core.refuse_when_stopped()
-        return self._core.ask(work)
 
 
 def _message(topic: str, record: Record) -> KafkaMessage[bytes | None]:

@@ -1,6 +1,7 @@
 -- name: read_consumers
 -- All consumers of an application, to compare a new one with.
-SELECT id, name, handler, group_id, topics FROM {schema}.consumers WHERE application = :application;
+SELECT id, name, handler, group_id, COALESCE(id_group, group_id) AS id_group, topics
+FROM {schema}.consumers WHERE application = :application;
 
 -- name: insert_consumer
 -- A consumer that is known keeps its number and its group.

@@ -2,12 +2,12 @@
 -- One life of a topic; two processes may learn of it at once.
 INSERT INTO {schema}.incarnations (cluster_id, topic, topic_id, retired, created_at)
 VALUES (:cluster_id, :topic, :topic_id, false, {now})
-ON CONFLICT (cluster_id, topic, topic_id) DO NOTHING;
+ON CONFLICT (cluster_id, topic, topic_id, branch) DO NOTHING;
 
 -- name: read_incarnation
 -- The number of this life of a topic.
 SELECT id FROM {schema}.incarnations
-WHERE cluster_id = :cluster_id AND topic = :topic AND topic_id = :topic_id;
+WHERE cluster_id = :cluster_id AND topic = :topic AND topic_id = :topic_id AND branch = 0;
 
 -- name: known_partitions
 -- Partitions that have a first position.
@@ -23,7 +23,7 @@ ON CONFLICT DO NOTHING;
 
 -- name: lock_watermarks
 -- In partition order, so that two processes cannot wait for each other.
-SELECT partition, epoch, next_offset, leader_epoch, reason
+SELECT partition, epoch, next_offset, leader_epoch, reason, halted, regression
 FROM {schema}.watermarks
 WHERE consumer = :consumer AND incarnation = :incarnation AND partition IN ({numbers:partitions})
 ORDER BY partition
@@ -38,15 +38,18 @@ WHERE m.consumer = :consumer AND m.incarnation = :incarnation AND m.partition IN
 -- name: report_partitions
 -- What the holder knows of the broker; the report of a former holder is passed over.
 UPDATE {schema}.watermarks AS m
-SET end_offset = COALESCE(u.end_offset, m.end_offset), state = u.state, detail = u.detail
-FROM {rows: incarnation int, partition int, end_offset bigint, state text, detail text}
+SET end_offset = COALESCE(u.end_offset, m.end_offset), state = u.state, detail = u.detail,
+    reached = COALESCE(u.reached, m.reached)
+FROM {rows: incarnation int, partition int, end_offset bigint, state text, detail text, reached bigint}
 WHERE m.consumer = :consumer AND m.incarnation = u.incarnation AND m.partition = u.partition
   AND m.holder = :executor;
 
 -- name: list_partitions
 -- For `kafka status`.
 SELECT c.application, c.name AS consumer, c.group_id, i.topic, m.incarnation, m.partition, m.next_offset, m.end_offset,
-       e.label AS holder, COALESCE(e.alive, false) AS holder_alive, m.state, m.detail,
+       e.label AS holder, COALESCE(e.alive, false) AS holder_alive,
+       CASE WHEN i.retired THEN 'retired' WHEN m.halted IS NOT NULL THEN 'halted' ELSE m.state END AS state,
+       COALESCE(m.halted, m.detail, m.alarm) AS detail, m.reached,
        (SELECT count(*) FROM {schema}.workflows AS w
         WHERE w.consumer = m.consumer AND w.incarnation = m.incarnation AND w.partition = m.partition
           AND w.status = 'PENDING' AND w.owner IS NOT NULL

@@ -72,7 +72,7 @@ def test_a_consumer_without_a_topic_is_refused(app: App) -> None:
         ({"ordering": "partition", "ordering_key": handler}, "ordering_key", "ordering='key'"),
         ({"ordering": "key", "in_order": True}, "in_order", "ordering='topic'"),
         ({"strict_key_order": True}, "strict_key_order", "not supported by this release"),
-        ({"on_regression": "halt"}, "on_regression", "not supported by this release"),
+        ({"on_regression": "skip"}, "on_regression", "'replay' or 'halt'"),
         ({"ordering": "sideways"}, "sideways", "partition"),
         ({"ordering": "partition", "queue_name": "slow"}, "queue_name", "ordering='none'"),
         ({"on_failure": "retry"}, "retry", "'quarantine' or 'record'"),
@@ -88,6 +88,11 @@ def test_an_option_that_cannot_be_had_is_refused(
     assert named in refused.value.message
     assert instead in refused.value.message
     assert app.consumers == []
+
+
+def test_a_pattern_that_cannot_be_read_is_refused(app: App) -> None:
+    with pytest.raises(RegistrationError, match="pattern"):
+        declare(app, topics="^orders-(")
 
 
 def takes_nothing() -> None:
