@@ -8,7 +8,11 @@ from dbos_events.storage.families.consumers import ConsumerTable
 from dbos_events.storage.families.executors import ExecutorTable
 from dbos_events.storage.families.intake import IntakeTable
 from dbos_events.storage.families.lanes import LaneTable
+from dbos_events.storage.families.orphans import OrphanTable
 from dbos_events.storage.families.positions import PositionTable
+from dbos_events.storage.families.proofs import ProofTable
+from dbos_events.storage.families.quotas import QuotaTable
+from dbos_events.storage.families.standing import StandingTable
 from dbos_events.storage.families.taking import TakingTable
 from dbos_events.storage.families.workflows import WorkflowTable
 
@@ -22,6 +26,10 @@ class SqlStorage(
     PositionTable,
     IntakeTable,
     LaneTable,
+    StandingTable,
+    ProofTable,
+    OrphanTable,
+    QuotaTable,
 ):
     """Everything that is the same on PostgreSQL and SQLite."""
 
