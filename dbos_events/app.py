@@ -16,7 +16,7 @@ from dbos_events.clock import Clock, SystemClock
 from dbos_events.config import DBOSConfig
 from dbos_events.engine.registry import Registry
 from dbos_events.errors import DBOSException, DBOSInitializationError, RegistrationError
-from dbos_events.model.event import OnFailure, OnRegression, Ordering, Retry
+from dbos_events.model.event import Breaker, OnFailure, OnRegression, Ordering, Retry
 from dbos_events.model.queue import QueueLimits, QueueRateLimit
 from dbos_events.model.workflow import StepOptions
 from dbos_events.telemetry.log import logger
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from dbos_events.launched import Health, Launched
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_BREAKER = Breaker()
 
 
 class App(Verbs):
@@ -115,6 +117,7 @@ class App(Verbs):
         on_failure: OnFailure = "quarantine",
         on_regression: OnRegression = "replay",
         strict_key_order: bool = False,
+        breaker: Breaker | None = _BREAKER,
     ) -> Callable[[F], F]:
         """Run the function as a durable workflow for each record of the topics, exactly once.
 
@@ -137,6 +140,7 @@ class App(Verbs):
             retries: Not in this release.
             on_regression: Only "replay" in this release.
             strict_key_order: Not in this release.
+            breaker: When to stop taking events in because the handler fails; None: never.
 
         Raises:
             RegistrationError: An option is wrong, or the kafka extra is not installed.
@@ -158,6 +162,7 @@ class App(Verbs):
                 on_failure,
                 on_regression,
                 strict_key_order,
+                breaker,
             ),
         )
 

@@ -13,7 +13,7 @@ from dbos_events.api.session import Session
 from dbos_events.connect import find_connector
 from dbos_events.engine.registry import Registered
 from dbos_events.errors import ConnectorError, RegistrationError
-from dbos_events.model.event import ConsumerOptions, OnFailure, OnRegression, Ordering, Retry
+from dbos_events.model.event import Breaker, ConsumerOptions, OnFailure, OnRegression, Ordering, Retry
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,6 +53,7 @@ class ConsumerRequest:
     on_failure: OnFailure
     on_regression: OnRegression
     strict_key_order: bool
+    breaker: Breaker | None
 
     @property
     def chosen_ordering(self) -> Ordering:
@@ -95,6 +96,7 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
             max_in_flight=1000 if request.max_in_flight is None else request.max_in_flight,
             on_failure=request.on_failure,
             on_regression=request.on_regression,
+            breaker=request.breaker,
         )
         _check(options, function)
         app.add_consumer(ConsumerDeclaration("kafka", entry, options))
@@ -128,6 +130,9 @@ def _check(options: ConsumerOptions, function: Callable[..., Any]) -> None:
         raise RegistrationError(
             f"Consumer {options.name!r}: on_failure must be 'quarantine' or 'record', not {options.on_failure!r}."
         )
+    problem = options.breaker.problem() if options.breaker is not None else None
+    if problem is not None:
+        raise RegistrationError(f"Consumer {options.name!r}: the breaker cannot be used: {problem}.")
     _check_signature(options.name, inspect.unwrap(function))
     try:
         connector = find_connector("kafka")

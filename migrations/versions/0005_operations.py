@@ -17,7 +17,9 @@ depends_on = None
 
 def upgrade() -> None:
     schema = context.config.attributes["schema"]
-    op.add_column("gaps", sa.Column("reason", sa.Text(), nullable=False, server_default="missing"), schema=schema)
+    op.add_column(
+        "gaps", sa.Column("reason", sa.Text(), nullable=False, server_default="missing"), schema=schema
+    )
     op.add_column("gaps", sa.Column("records", sa.BigInteger(), nullable=True), schema=schema)
     add_first_offsets(schema)
     add_pauses_and_breakers(schema)

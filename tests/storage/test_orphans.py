@@ -44,7 +44,9 @@ def test_what_a_dead_holder_left_is_found_after_the_grace_time(
     assert orphans(storage) == []
     later(clock, 1)
     epoch = 1
-    assert orphans(storage) == [Orphan(lanes.consumer, "orders", "handle", "orders", lanes.incarnation, 1, epoch)]
+    assert orphans(storage) == [
+        Orphan(lanes.consumer, "orders", "handle", "orders", lanes.incarnation, 1, epoch)
+    ]
     assert orphans(storage, ["other"]) == [], "its function is not registered here"
     assert storage.orphaned_partitions("other", HANDLERS, GRACE_MS) == []
 

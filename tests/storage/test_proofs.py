@@ -43,10 +43,14 @@ class Reader:
             position = offset + 1
         target = position if to is None else to
         events = tuple(
-            NewEvent(self.id(offset, partition), partition, offset, None, b"v", None, 1, 0, None, None, offset)
+            NewEvent(
+                self.id(offset, partition), partition, offset, None, b"v", None, 1, 0, None, None, offset
+            )
             for offset in offsets
         )
-        moves = {partition: (self.epochs[partition], expected, target, None)}
+        moves: dict[int, tuple[int, int, int, int | None]] = {
+            partition: (self.epochs[partition], expected, target, None)
+        }
         batch = IntakeBatch(
             self.executor, self.consumer, self.incarnation, APP, "handle", "v1", None, False, {}, moves,
             tuple(gaps), events,
@@ -68,7 +72,9 @@ def holes(storage: SqlStorage, **question: object) -> list[tuple[str, int, int, 
     """(consumer, partition, first, next) of what nothing explains."""
     found = storage.find_gaps(GapQuestion(**question))  # type: ignore[arg-type]
     return [
-        (gap.consumer, gap.partition, gap.first_offset, gap.next_offset) for gap in found if gap.reason is None
+        (gap.consumer, gap.partition, gap.first_offset, gap.next_offset)
+        for gap in found
+        if gap.reason is None
     ]
 
 
@@ -128,7 +134,9 @@ def test_all_consumers_and_incarnations_are_told(storage: SqlStorage, reader: Re
     assert other.trace(0).workflow_id is None
 
 
-def test_a_consumer_of_an_older_release_is_found_once_it_registers(storage: SqlStorage, reader: Reader) -> None:
+def test_a_consumer_of_an_older_release_is_found_once_it_registers(
+    storage: SqlStorage, reader: Reader
+) -> None:
     reader.take([0])
     change(storage, "UPDATE {schema}.consumers SET id_prefix = NULL")
     assert reader.trace(0).workflow_id is None
@@ -169,7 +177,12 @@ def test_gaps_that_overlap_explain_what_they_cover_together(storage: SqlStorage,
     )
     for first, following in ((1, 15), (3, 5), (12, 18)):
         change(
-            storage, insert, consumer=reader.consumer, incarnation=reader.incarnation, first=first, next=following
+            storage,
+            insert,
+            consumer=reader.consumer,
+            incarnation=reader.incarnation,
+            first=first,
+            next=following,
         )
     assert holes(storage) == [("orders", 0, 18, 20)]
 
@@ -189,7 +202,9 @@ def test_ids_that_only_look_like_those_of_events_explain_nothing(storage: SqlSto
     reader.take([0, 2], to=4)
     change(storage, "DELETE FROM {schema}.gaps")
     prefix = id_prefix(GROUP, "orders", reader.incarnation, 0)
-    begin(storage, reader.executor, f"{prefix}1-2", f"{prefix}3/1", f"{prefix}1{'0' * 30}", f"{prefix[:-1]}0/1")
+    begin(
+        storage, reader.executor, f"{prefix}1-2", f"{prefix}3/1", f"{prefix}1{'0' * 30}", f"{prefix[:-1]}0/1"
+    )
     assert holes(storage) == [("orders", 0, 1, 2), ("orders", 0, 3, 4)]
 
 

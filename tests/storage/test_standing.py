@@ -142,7 +142,12 @@ def test_the_trials_end_closes_the_breaker_or_opens_it_for_longer(storage: SqlSt
     assert (again.breaker, again.openings, again.breaker_since, again.trial) == ("open", 2, since, None)
     assert storage.close_breaker(number, again.epoch)
     closed = state(storage)
-    assert (closed.breaker, closed.openings, closed.breaker_since, closed.breaker_reason) == (None, 0, None, None)
+    assert (closed.breaker, closed.openings, closed.breaker_since, closed.breaker_reason) == (
+        None,
+        0,
+        None,
+        None,
+    )
 
 
 @pytest.mark.parametrize("late", ["open_breaker", "begin_trial", "note_trial", "close_breaker"])

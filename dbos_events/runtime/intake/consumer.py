@@ -13,7 +13,9 @@ from dbos_events.engine.registry import Registered
 from dbos_events.engine.run import EventOrigin, Run
 from dbos_events.model.event import ConsumerOptions, KafkaMessage
 from dbos_events.runtime.intake.batch import Assignment, Intaking, form_batch
+from dbos_events.runtime.intake.gate import Gate
 from dbos_events.runtime.intake.lanes import Lane, LaneService
+from dbos_events.runtime.intake.standing import ConsumerService
 from dbos_events.runtime.taken import Taken
 from dbos_events.storage.rows import IntakeResult
 from dbos_events.telemetry.log import logger
@@ -39,7 +41,13 @@ class ConsumerIntake:
     """Takes in what one source receives. All methods but `left` and `room` belong to its intake thread."""
 
     def __init__(
-        self, core: Core, taken: Taken, function: Registered, options: ConsumerOptions, lanes: LaneService
+        self,
+        core: Core,
+        taken: Taken,
+        function: Registered,
+        options: ConsumerOptions,
+        lanes: LaneService,
+        consumers: ConsumerService,
     ) -> None:
         self._core = core
         self._taken = taken
@@ -50,6 +58,8 @@ class ConsumerIntake:
         self._assignments: dict[tuple[int, int], Assignment] = {}
         self._in_flight = 0
         self._places = threading.Condition()
+        self._consumers = consumers
+        self.gate = Gate()
         self.options = options
 
     # -- the consumer and its positions -------------------------------------------------------
@@ -84,6 +94,7 @@ class ConsumerIntake:
             )
         )
         self._taken.quarantines[self._number] = self.options.on_failure == "quarantine"
+        self._ask(lambda: self._consumers.watch(self._number, self.options, self.gate))
 
     def identify(self, cluster_id: str, topic: str, topic_id: str) -> int:
         return self._ask(lambda: self._core.storage.save_incarnation(cluster_id, topic, topic_id))
@@ -151,8 +162,8 @@ class ConsumerIntake:
     @property
     def free(self) -> int:
         if self.options.queue_name is not None:
-            return self.options.batch_size
-        return self.options.max_in_flight - self._in_flight
+            return self.gate.admits(self.options.batch_size)
+        return self.gate.admits(self.options.max_in_flight - self._in_flight)
 
     def room(self, incarnation: int, partition: int) -> int:
         assignment = self._assignments.get((incarnation, partition))
@@ -162,6 +173,8 @@ class ConsumerIntake:
         return share - assignment.lane.size
 
     def wait_for_room(self, seconds: float) -> None:
+        if self.gate.wait(seconds):
+            return
         with self._places:
             ordered = self.options.ordering != "none"
             if ordered or self._in_flight > self.options.max_in_flight // 2:
@@ -220,6 +233,8 @@ class ConsumerIntake:
             for workflow_id, record in records
             if record.offset < following.get(record.partition, 0) and workflow_id not in result.duplicates
         ]
+        if self.gate.admitted([workflow_id for workflow_id, _ in fresh]):
+            self._consumers.wake()
         if self.options.queue_name is None:
             self._dispatch(incarnation, fresh)
         else:

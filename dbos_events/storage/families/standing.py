@@ -32,9 +32,7 @@ class StandingTable:
         return self._did("open_breaker", consumer=consumer, epoch=epoch, reason=reason, pause_ms=pause_ms)
 
     def begin_trial(self, executor: int, consumer: int, epoch: int, trial_ms: int) -> bool:
-        return self._did(
-            "begin_trial", consumer=consumer, epoch=epoch, executor=executor, trial_ms=trial_ms
-        )
+        return self._did("begin_trial", consumer=consumer, epoch=epoch, executor=executor, trial_ms=trial_ms)
 
     def note_trial(self, consumer: int, epoch: int, workflow_id: str) -> bool:
         return self._did("note_trial", consumer=consumer, epoch=epoch, workflow_id=workflow_id)
