@@ -31,5 +31,8 @@ class DBOSConfig(TypedDict, total=False):
     park_after_seconds: float
     shutdown_timeout_seconds: float
     max_in_flight: int
+    held_per_lane: int
+    held_per_consumer: int
+    sweep_after_seconds: float
     tune_garbage_collector: bool
     kafka: Mapping[str, Any]

@@ -145,7 +145,9 @@ class Database:
         """As `transact`, for what only reads and may take long: on SQLite, writers go on meanwhile."""
         try:
             with self.engine.connect().execution_options(only_reads=True) as connection, connection.begin():
-                return work(Tx(self, connection))
+                tx = Tx(self, connection)
+                tx.run("begin_look")
+                return work(tx)
         except exc.SQLAlchemyError as error:
             raise self.translate(error) from error
 

@@ -27,6 +27,10 @@ WHERE i.topic = :topic AND m.partition = :partition
   AND (CAST(:consumer AS text) IS NULL OR c.name = :consumer)
 ORDER BY c.application, c.name, m.incarnation;
 
+-- name: begin_look
+-- What reads millions of rows once is not worth compiling, nor a second process.
+SELECT {plain_plan};
+
 -- name: known_topics
 -- For whoever asked for another one.
 SELECT DISTINCT i.topic, m.partition
@@ -40,7 +44,8 @@ ORDER BY i.topic, m.partition;
 -- Every offset from a watermark's first one to its next one is covered by a workflow or by a stated gap; what
 -- is left over has no reason. One ordered pass over the ids of each partition, which the primary key holds side
 -- by side, so finished workflows need no index of their own (docs/operations.md has figures).
--- `reached` is how far all that begins before a row goes.
+-- `reached` is how far all that begins before a row goes. The CASE keeps the planner from going by the numbers
+-- alone, for which it would read the whole table.
 WITH places AS (
     SELECT m.consumer, m.incarnation, m.partition, m.first_offset, m.next_offset,
            c.application, c.name, i.topic,
@@ -54,13 +59,11 @@ WITH places AS (
       AND (CAST(:partition AS int) IS NULL OR m.partition = :partition)
 ),
 covered AS (
-    SELECT e.consumer, e.incarnation, e.partition, e.position AS begins, e.position + 1 AS ends
-    FROM (SELECT p.consumer, p.incarnation, p.partition,
-                 CASE WHEN ltrim(substr(w.id, length(p.id) + 2), '0123456789') = '' AND length(w.id) <= length(p.id) + 19
-                      THEN CAST(substr(w.id, length(p.id) + 2) AS bigint) END AS position
-          FROM places AS p
-          JOIN {schema}.workflows AS w ON w.id > p.id || '/' AND w.id < p.id || '0') AS e
-    WHERE e.position IS NOT NULL
+    SELECT p.consumer, p.incarnation, p.partition, w.position AS begins, w.position + 1 AS ends
+    FROM places AS p
+    JOIN {schema}.workflows AS w ON w.id > p.id || '/' AND w.id < p.id || '0'
+     AND CASE WHEN w.consumer = p.consumer AND w.incarnation = p.incarnation AND w.partition = p.partition
+              THEN true ELSE false END
     UNION ALL
     SELECT g.consumer, g.incarnation, g.partition, g.first_offset, g.next_offset
     FROM places AS p
@@ -83,7 +86,8 @@ found AS (
     FROM passed AS s
     JOIN places AS p
       ON p.consumer = s.consumer AND p.incarnation = s.incarnation AND p.partition = s.partition
-    WHERE s.begins > COALESCE(s.reached, p.first_offset) AND s.begins > COALESCE(p.first_offset, s.reached)
+    WHERE (s.reached IS NULL OR s.begins > s.reached)
+      AND s.begins > COALESCE(s.reached, p.first_offset) AND s.begins > COALESCE(p.first_offset, s.reached)
       AND s.begins <= p.next_offset
     UNION ALL
     SELECT p.application, p.name, p.topic, p.incarnation, p.partition, g.first_offset, g.next_offset,
