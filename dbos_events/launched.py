@@ -40,7 +40,8 @@ from dbos_events.telemetry.log import logger
 class Health:
     """`live` is false only when the process itself is stuck; `ready` when it should get work.
 
-    `problems` says what is wrong, one line each, `notes` what stands still because an operator asked for it.
+    `problems` says what is wrong, one line each, also what does not make this process unready (work that no process can
+    run); `notes` what stands still because an operator asked for it.
     """
 
     live: bool
@@ -163,6 +164,7 @@ class Launched:
                 pid=process.pid,
                 process_started=process.started,
                 lease_ms=round(self.settings.lease_seconds * 1000),
+                functions=tuple(self._registry.names()),
             )
         )
 
@@ -262,7 +264,8 @@ class Launched:
             waiting.append("the lease is not renewed: the database does not answer")
         if self._draining:
             waiting.append("draining")
-        return Health(not stuck, not stuck and not waiting, tuple(stuck + waiting), notes)
+        problems = stuck + waiting + self.recovery.unhandled.problems
+        return Health(not stuck, not stuck and not waiting, tuple(problems), notes)
 
 
 class _Waking:

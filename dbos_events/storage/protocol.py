@@ -24,7 +24,7 @@ from dbos_events.storage.rows import (
     StoredEvent,
     TakenWorkflow,
 )
-from dbos_events.storage.standing import ConsumerState, Gap, GapQuestion, Orphan, TracedEvent
+from dbos_events.storage.standing import ConsumerState, Gap, GapQuestion, Orphan, TracedEvent, Unhandled
 from dbos_events.storage.writes import Checkpoint, Result, Write
 
 
@@ -278,6 +278,10 @@ class Proofs(Protocol):
         self, topic: str, partition: int, offset: int, application: str | None, consumer: str | None
     ) -> list[TracedEvent]:
         """What became of an offset, for each consumer and each incarnation that knows the partition."""
+        ...
+
+    def unhandled_work(self, application: str | None) -> list[Unhandled]:
+        """Functions of waiting work that no live process has, of applications of which a process lives."""
         ...
 
     def known_topics(self, application: str | None) -> dict[str, list[int]]:

@@ -14,6 +14,7 @@ from dbos_events.storage.families.proofs import ProofTable
 from dbos_events.storage.families.quotas import QuotaTable
 from dbos_events.storage.families.standing import StandingTable
 from dbos_events.storage.families.taking import TakingTable
+from dbos_events.storage.families.unhandled import UnhandledTable
 from dbos_events.storage.families.workflows import WorkflowTable
 
 
@@ -30,6 +31,7 @@ class SqlStorage(
     ProofTable,
     OrphanTable,
     QuotaTable,
+    UnhandledTable,
 ):
     """Everything that is the same on PostgreSQL and SQLite."""
 

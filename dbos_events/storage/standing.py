@@ -133,3 +133,12 @@ class Orphan:
     incarnation: int
     partition: int
     epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unhandled:
+    """A function that no live process of the application has, and how many workflows of it wait, at least."""
+
+    application: str
+    name: str
+    waiting: int
