@@ -27,6 +27,7 @@ class DBOSConfig(TypedDict, total=False):
     log_level: str
     use_listen_notify: bool
 
+    on_old_version: str
     lease_seconds: float
     park_after_seconds: float
     shutdown_timeout_seconds: float

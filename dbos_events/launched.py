@@ -89,6 +89,7 @@ class Launched:
             park_after=settings.park_after_seconds,
             on_fenced=lambda: self.lease.wake(),  # noqa: PLW0108 - the lease service comes later
         )
+        self.core.waits_for_version = settings.on_old_version == "wait"
         self.taken = Taken(self.core)
         self.lease = LeaseService(self.core, settings.lease_seconds, self._fenced)
         self.recovery = RecoveryService(self.core, self.taken, settings.lease_seconds, settings.executor_id)

@@ -63,6 +63,9 @@ class Settings(BaseSettings):
     sys_db_pool_size: int = Field(20, ge=4, description="Connections at most.")
     run_migrations: bool = Field(True, description="Migrate at launch; False only checks the schema.")
     application_version: str | None = Field(None, description="By default a hash of the workflows' source.")
+    on_old_version: Literal["replay", "wait"] = Field(
+        "replay", description="Started work of a version that no live process has: replay it, or let it wait."
+    )
     executor_id: str | None = Field(
         None, description="Label of this process. Set it only where each process has its own."
     )

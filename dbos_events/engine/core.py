@@ -83,6 +83,8 @@ class Core:
         self.lease_end: float | None = None
         """Until when, on the monotonic clock, nobody can have declared this process dead; None: no end."""
         self.announce: Callable[[str], object] = lambda _channel: None
+        self.waits_for_version = False
+        """Whether started work of a version that no live process has is left waiting instead of replayed."""
         self.event_ended: Callable[[Run], object] = lambda _run: None
         """Told of each run of an event that leaves this process, however it came here; must be quick."""
         self.stepper: Callable[[Sequence[str]], object] | None = None

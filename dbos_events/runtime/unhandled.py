@@ -15,6 +15,7 @@ class UnhandledAlarm:
         self._core = core
         self._look_at = 0.0
         self._known: dict[str, int] = {}
+        self._versions: dict[str, int] = {}
 
     @property
     def problems(self) -> list[str]:
@@ -22,7 +23,7 @@ class UnhandledAlarm:
         return [
             f"no-handler: no live process has the function {name!r}; at least {waiting} workflows of it wait"
             for name, waiting in sorted(self._known.items())
-        ]
+        ] + [_old_version(version, waiting) for version, waiting in self._versions.items()]
 
     def look(self) -> None:
         """Look, if it is time."""
@@ -47,3 +48,19 @@ class UnhandledAlarm:
         for name in sorted(self._known.keys() - found.keys()):
             logger.info("Workflows of the function %r wait for a process no more.", name)
         self._known = found
+        if self._core.waits_for_version:
+            self._look_for_versions()
+
+    def _look_for_versions(self) -> None:
+        core = self._core
+        found = core.storage.waiting_versions(core.application, core.version)
+        for version in found.keys() - self._versions.keys():
+            logger.warning("%s", _old_version(version, found[version]))
+        self._versions = found
+
+
+def _old_version(version: str, waiting: int) -> str:
+    return (
+        f"old-version: at least {waiting} started workflows wait for a process of version {version!r}; start one, or "
+        "set on_old_version='replay'"
+    )

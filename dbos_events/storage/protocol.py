@@ -69,11 +69,18 @@ class Workflows(Protocol):
         ...
 
     def adopt_from_dead(
-        self, executor: int, application: str, version: str, limits: Mapping[str, int | None], count: int
+        self,
+        executor: int,
+        application: str,
+        version: str,
+        limits: Mapping[str, int | None],
+        count: int,
+        waits: bool = False,
     ) -> list[TakenWorkflow]:
         """Take unordered running workflows of dead executors; the named functions only.
 
-        A started one of another version is taken only when no live process has that version.
+        A started one of another version is taken only when no live process has that version, and with
+        `waits` never; the same holds for the three methods below.
         Those that crashed more often than `limits` allows are ended and not given back.
         """
         ...
@@ -83,7 +90,13 @@ class Workflows(Protocol):
         ...
 
     def take_due(
-        self, executor: int, application: str, version: str, names: Sequence[str], count: int
+        self,
+        executor: int,
+        application: str,
+        version: str,
+        names: Sequence[str],
+        count: int,
+        waits: bool = False,
     ) -> list[TakenWorkflow]:
         """Take parked workflows whose time has come; those of a queue go back to it instead.
 
@@ -100,12 +113,19 @@ class Workflows(Protocol):
         limits: QueueLimits,
         names: Sequence[str],
         count: int,
+        waits: bool = False,
     ) -> list[TakenWorkflow]:
         """Take at most `count` waiting workflows of a queue, by priority, then age, within its limits."""
         ...
 
     def claim_resumed(
-        self, executor: int, application: str, version: str, names: Sequence[str], count: int
+        self,
+        executor: int,
+        application: str,
+        version: str,
+        names: Sequence[str],
+        count: int,
+        waits: bool = False,
     ) -> list[TakenWorkflow]:
         """Take workflows that wait for any process: resumed ones, and woken ones without a queue."""
         ...
@@ -278,6 +298,10 @@ class Proofs(Protocol):
         self, topic: str, partition: int, offset: int, application: str | None, consumer: str | None
     ) -> list[TracedEvent]:
         """What became of an offset, for each consumer and each incarnation that knows the partition."""
+        ...
+
+    def waiting_versions(self, application: str, version: str) -> dict[str, int]:
+        """Versions that no live process has, with how many started workflows wait for one, at least."""
         ...
 
     def unhandled_work(self, application: str | None) -> list[Unhandled]:

@@ -34,3 +34,15 @@ class UnhandledTable:
             ]
 
         return self._database.look(work)
+
+    def waiting_versions(self, application: str, version: str) -> dict[str, int]:
+        rows = self._database.look(
+            lambda tx: tx.run(
+                "waiting_versions",
+                application=application,
+                version=version,
+                count=LOOKED_AT,
+                grace_ms=GRACE_MS,
+            )
+        )
+        return {row.version: row.waiting for row in rows}
