@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
@@ -11,7 +12,7 @@ from dbos_events.model.workflow import FINISHED, SUCCESS
 from dbos_events.storage.standing import Trial
 
 MOST_RECENT = 1000
-"""So many events count as recent at most, whatever the window's length: memory is bounded."""
+"""So many attempts count as recent at most, whatever the window's length: memory is bounded."""
 
 Verdict = Literal["passed", "failed", "running", "unsettled"]
 
@@ -27,52 +28,57 @@ class RecentEvents:
         self._options = options
         self._now = now
         self._lock = threading.Lock()
-        self._ended: dict[str, tuple[float, bool]] = {}
-        self._failed = 0
+        self._attempts: deque[tuple[float, str | None]] = deque()
+        self._failing: dict[str, tuple[float, str | None]] = {}
+        self._outdated = 0
         self._row: set[str] = set()
 
     def ended(self, workflow_id: str, *, failed: bool) -> str | None:
         """Count one attempt of an event; gives why the breaker should open, None when it should not."""
         with self._lock:
             now = self._now()
-            if workflow_id in self._ended:
-                self._forget(workflow_id)
-            self._ended[workflow_id] = (now, failed)
-            self._failed += failed
-            self._expire(now)
-            if failed:
-                self._row.add(workflow_id)
-                return self._reason()
-            self._row.clear()
-            return None
+            if self._failing and self._failing.pop(workflow_id, None) is not None:
+                self._outdated += 1  # what was said of this event before does not count any more
+            attempt = (now, workflow_id if failed else None)
+            self._attempts.append(attempt)
+            if len(self._attempts) > MOST_RECENT:
+                self._forget_oldest()
+            if not failed:
+                self._row.clear()
+                return None
+            self._failing[workflow_id] = attempt
+            while self._attempts[0][0] < now - self._options.window_seconds:
+                self._forget_oldest()
+            return self._reason(workflow_id)
 
     def clear(self) -> None:
         """Begin anew: what was before says nothing about what comes."""
         with self._lock:
-            self._ended.clear()
+            self._attempts.clear()
+            self._failing.clear()
             self._row.clear()
-            self._failed = 0
+            self._outdated = 0
 
-    def _forget(self, workflow_id: str) -> None:
-        _, failed = self._ended.pop(workflow_id)
-        self._failed -= failed
+    def _forget_oldest(self) -> None:
+        attempt = self._attempts.popleft()
+        workflow_id = attempt[1]
+        if workflow_id is None:
+            return
+        if self._failing.get(workflow_id) is attempt:
+            del self._failing[workflow_id]
+        else:
+            self._outdated -= 1
 
-    def _expire(self, now: float) -> None:
-        oldest = now - self._options.window_seconds
-        while True:
-            first = next(iter(self._ended))
-            if self._ended[first][0] >= oldest and len(self._ended) <= MOST_RECENT:
-                return
-            self._forget(first)
-
-    def _reason(self) -> str | None:
+    def _reason(self, workflow_id: str) -> str | None:
         options = self._options
         limit = options.consecutive_failures
+        if limit is not None and len(self._row) < limit:
+            self._row.add(workflow_id)
         if limit is not None and len(self._row) >= limit:
-            return f"{len(self._row)} events failed one after the other"
-        recent = len(self._ended)
-        if recent >= options.min_events and self._failed >= options.failure_share * recent:
-            return f"{self._failed} of the last {recent} events failed"
+            return f"{limit} events failed one after the other"
+        recent, failing = len(self._attempts) - self._outdated, len(self._failing)
+        if recent >= options.min_events and failing >= options.failure_share * recent:
+            return f"{failing} of the last {recent} events failed"
         return None
 
 

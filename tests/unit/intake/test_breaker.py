@@ -106,11 +106,26 @@ def test_what_was_before_the_breaker_closed_does_not_count(time: Time) -> None:
     assert tell(events, "bbb", 10) == []
 
 
+def test_the_count_of_events_that_were_tried_again_stays_true(time: Time) -> None:
+    """A thousand attempts at few events are those few events."""
+    events = recent(time)
+    for number in range(5 * MOST_RECENT):
+        events.ended(f"poison-{number % 3}", failed=True)
+    assert len(events._attempts) - events._outdated == 3
+    time.now += 61
+    assert tell(events, "b") == []
+    assert (len(events._attempts), events._outdated, len(events._failing)) == (1, 0, 1)
+
+
 def test_memory_is_bounded_however_many_events_a_window_has(time: Time) -> None:
     events = recent(time)
     tell(events, "b" * (MOST_RECENT // 2 - 1) + "g" * (10 * MOST_RECENT))
-    assert len(events._ended) == MOST_RECENT
-    assert events._failed == 0
+    assert len(events._attempts) == MOST_RECENT
+    assert not events._failing
+    tell(events, "b" * (MOST_RECENT // 2 - 1), 100_000)
+    assert (
+        events.ended("one more", failed=True) == f"{MOST_RECENT // 2} of the last {MOST_RECENT} events failed"
+    )
 
 
 @pytest.mark.parametrize(
