@@ -169,6 +169,8 @@ class ConsumerIntake:
         assignment = self._assignments.get((incarnation, partition))
         if assignment is None or assignment.lane is None:
             return self.free
+        if self.gate.trying and assignment.lane.behind is not None:
+            return 0  # what holds this lane would hold the trial, too
         share = max(1, self.options.max_in_flight // max(1, len(self._assignments)))
         return share - assignment.lane.size
 

@@ -25,6 +25,11 @@ class Gate:
         """Why nothing is taken in; empty when something is."""
         return "" if self._trial is not None else self._closed_by
 
+    @property
+    def trying(self) -> bool:
+        """Whether the next event is a trial: it should be one that can run at once."""
+        return self._trial is not None
+
     def admits(self, count: int) -> int:
         """How many of `count` records may come in."""
         if self._trial is not None:
