@@ -19,6 +19,8 @@
     ├── SerializationError
     ├── RecordedError                          a stored error whose class is gone
     ├── Quarantine                             raised by a handler: skip the retries
+    │   ├── UndecodablePayload                 the event's value is not what its handler takes
+    │   └── FilterFailed                       the consumer's `when` could not judge the event
     ├── StorageError
     │   ├── StorageUnavailable                 transient: the server does not answer
     │   └── BadWrite                           the database refuses this value
@@ -280,6 +282,32 @@ class Quarantine(DBOSException):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)
+
+
+class UndecodablePayload(Quarantine):
+    """The value of an event does not decode, or is not what the handler's annotation says.
+
+    The handler was not called. The record is stored as it came: mend model or codec and redrive it.
+    """
+
+    code = "undecodable"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.reason = self.code
+
+
+class FilterFailed(Quarantine):
+    """The `when` of a consumer raised, so whether the event is to run is not known.
+
+    The handler was not called. Mend `when` and redrive the event: it is asked again then.
+    """
+
+    code = "filter-failed"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.reason = self.code
 
 
 class StorageError(DBOSException):

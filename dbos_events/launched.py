@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dbos_events.api.consumers import ConsumerDeclaration
@@ -17,7 +17,7 @@ from dbos_events.engine.registry import Registry
 from dbos_events.model.queue import QueueLimits
 from dbos_events.runtime.identity import this_process
 from dbos_events.runtime.intake.consumer import ConsumerIntake
-from dbos_events.runtime.intake.lanes import LaneService
+from dbos_events.runtime.intake.keeper import LaneService
 from dbos_events.runtime.intake.standing import ConsumerService
 from dbos_events.runtime.lease import LeaseService
 from dbos_events.runtime.loops import BackgroundLoop
@@ -114,6 +114,7 @@ class Launched:
             verify(self.storage)
         self._register()
         self.storage.save_queues(self.settings.name, self._registry.queues)
+        self.apply_failure_policies(self._declarations)
         if self.settings.tune_garbage_collector:
             tune_collector()
         self._start_engine()
@@ -122,6 +123,15 @@ class Launched:
                 service.start()
         self._start_sources()
 
+    def apply_failure_policies(self, declarations: Sequence[ConsumerDeclaration]) -> None:
+        """Before anything is taken up: an event may fail before its consumer has reached the broker."""
+        numbers = self.storage.consumer_numbers(self.settings.name)
+        for declaration in declarations:
+            number = numbers.get(declaration.options.name)
+            if number is not None:
+                self.core.retries[number] = declaration.options.retries
+                self.taken.quarantines[number] = declaration.options.on_failure == "quarantine"
+
     def _start_engine(self) -> None:
         if self._loop is None:
             self._own_loop = BackgroundLoop()
@@ -129,7 +139,7 @@ class Launched:
         self.core.use_loop(self._loop)
         self.core.committer.start()
         self.core.hub.subscribe("queues", _Waking(self.queues))
-        self.core.hub.subscribe("lanes", _Waking(self.lanes))
+        self.core.hub.subscribe("lanes", _Calling(self.lanes.look))
         self.core.hub.subscribe("timers", _Waking(self.timers))
         self.core.hub.subscribe("consumers", _Waking(self.consumers))
         self.core.event_ended = self.consumers.ended
@@ -277,6 +287,16 @@ class _Waking:
 
     def wake(self) -> None:
         self._service.wake()
+
+
+class _Calling:
+    """A hub subscriber that calls a function, which must be quick."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._function = function
+
+    def wake(self) -> None:
+        self._function()
 
 
 class _Event(threading.Event):

@@ -74,7 +74,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with the servers that its fixtures need."""
+    """Mark each test with the servers that its fixtures need; those marked slow come two at a time.
+
+    They hold processes and servers to deadlines, which more of them at once would miss.
+    """
+    slow = [item for item in items if item.get_closest_marker("slow") is not None]
+    for number, item in enumerate(sorted(slow, key=lambda item: item.nodeid)):
+        item.add_marker(pytest.mark.xdist_group(f"slow-{number % 2}"))
     for item in items:
         for fixture in getattr(item, "fixturenames", ()):
             marker = MARKER_OF_FIXTURE.get(fixture)

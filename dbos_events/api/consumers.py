@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from dbos_events.api.decorators import workflow
+from dbos_events.api.retries import check_retries
 from dbos_events.api.session import Session
 from dbos_events.connect import find_connector
+from dbos_events.engine.payload import NO_BINDING, Binding, bind, of_messages
 from dbos_events.engine.registry import Registered
 from dbos_events.errors import ConnectorError, RegistrationError
-from dbos_events.model.event import Breaker, ConsumerOptions, OnFailure, OnRegression, Ordering, Retry
+from dbos_events.model.event import (
+    Breaker,
+    ConsumerOptions,
+    OnFailure,
+    OnRegression,
+    Ordering,
+    PayloadCodec,
+    Retry,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-ORDERINGS = ("none", "partition")
+ORDERINGS = ("none", "partition", "key", "topic")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,9 @@ class ConsumerDeclaration:
 
 class ConsumerHost(Session, Protocol):
     """An App that consumers can be declared on."""
+
+    @property
+    def consumers(self) -> Sequence[ConsumerDeclaration]: ...
 
     def add_consumer(self, declaration: ConsumerDeclaration) -> None: ...
 
@@ -53,7 +65,8 @@ class ConsumerRequest:
     on_failure: OnFailure
     on_regression: OnRegression
     strict_key_order: bool
-    breaker: Breaker | None
+    codec: PayloadCodec | None = None
+    breaker: Breaker | None = None
 
     @property
     def chosen_ordering(self) -> Ordering:
@@ -63,9 +76,6 @@ class ConsumerRequest:
     def unsupported(self) -> list[str]:
         """The options that this release does not have."""
         given = {
-            "ordering_key": self.ordering_key is not None,
-            "when": self.when is not None,
-            "retries": self.retries is not None,
             "strict_key_order": self.strict_key_order,
             "on_regression": self.on_regression != "replay",
         }
@@ -81,13 +91,19 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
     for option in request.unsupported():
         raise RegistrationError(f"kafka_consumer: {option}=... is not supported by this release.")
     ordering = request.chosen_ordering
-    _check_ordering(ordering, request.queue_name)
+    _check_ordering(ordering, request)
     topics = (request.topics,) if isinstance(request.topics, str) else tuple(request.topics)
 
     def decorate(function: F) -> F:
         decorated, entry = _workflow_of(app, function)
+        name = request.name or entry.name
+        local_names = sys._getframe(1).f_locals  # noqa: SLF001 - models are often declared beside the handler
+        binding = bind(name, function, request.codec, request.when, local_names)
+        key = request.ordering_key
+        if key is not None:
+            key = of_messages(f"Consumer {name!r}: its ordering_key", key, request.codec, local_names)
         options = ConsumerOptions(
-            name=request.name or entry.name,
+            name=name,
             topics=topics,
             config=dict(request.config or {}),
             ordering=ordering,
@@ -96,9 +112,12 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
             max_in_flight=1000 if request.max_in_flight is None else request.max_in_flight,
             on_failure=request.on_failure,
             on_regression=request.on_regression,
+            retries=request.retries,
+            ordering_key=key,
             breaker=request.breaker,
         )
-        _check(options, function)
+        _check(options)
+        _attach(app, entry, binding, name)
         app.add_consumer(ConsumerDeclaration("kafka", entry, options))
         return decorated
 
@@ -117,7 +136,19 @@ def _workflow_of(app: ConsumerHost, function: F) -> tuple[F, Registered]:
     return decorated, entry
 
 
-def _check(options: ConsumerOptions, function: Callable[..., Any]) -> None:
+def _attach(app: ConsumerHost, entry: Registered, binding: Binding | None, name: str) -> None:
+    """Events of one function are bound in one way, whichever process takes them up."""
+    if any(known.function.name == entry.name for known in app.consumers):
+        before, now = entry.binding or NO_BINDING, binding or NO_BINDING
+        if before.codec != now.codec or before.rule != now.rule:
+            raise RegistrationError(
+                f"Consumer {name!r}: its handler {entry.name} has a consumer with another codec or another `when` "
+                "already. Events find both by their function: give each consumer a function of its own."
+            )
+    entry.binding = binding
+
+
+def _check(options: ConsumerOptions) -> None:
     if not options.topics:
         raise RegistrationError(
             f"Consumer {options.name!r} names no topic: kafka_consumer(config, ['orders'])."
@@ -133,7 +164,7 @@ def _check(options: ConsumerOptions, function: Callable[..., Any]) -> None:
     problem = options.breaker.problem() if options.breaker is not None else None
     if problem is not None:
         raise RegistrationError(f"Consumer {options.name!r}: the breaker cannot be used: {problem}.")
-    _check_signature(options.name, inspect.unwrap(function))
+    check_retries(options.name, options.retries)
     try:
         connector = find_connector("kafka")
     except ConnectorError as error:
@@ -141,27 +172,20 @@ def _check(options: ConsumerOptions, function: Callable[..., Any]) -> None:
     connector.check(options)
 
 
-def _check_ordering(ordering: str, queue_name: str | None) -> None:
-    if ordering in ("key", "topic"):
-        raise RegistrationError(
-            f"kafka_consumer: ordering={ordering!r} is not supported by this release. Use 'partition', which keeps "
-            "the order of each key too, or 'none'."
-        )
+def _check_ordering(ordering: str, request: ConsumerRequest) -> None:
     if ordering not in ORDERINGS:
         raise RegistrationError(f"kafka_consumer: ordering must be one of {ORDERINGS}, not {ordering!r}.")
-    if queue_name is not None and ordering != "none":
+    if request.ordering_key is not None and ordering != "key":
+        raise RegistrationError(
+            f"kafka_consumer: ordering_key=... says what ordering='key' orders by, and the ordering is {ordering!r}."
+        )
+    if request.in_order and request.ordering not in ("none", "topic"):
+        raise RegistrationError(
+            f"kafka_consumer: in_order=True is the older spelling of ordering='topic', and the ordering is "
+            f"{request.ordering!r}. Leave in_order out."
+        )
+    if request.queue_name is not None and ordering != "none":
         raise RegistrationError(
             "kafka_consumer: a queue runs its workflows in any order, so queue_name goes with "
             f"ordering='none', not {ordering!r}."
         )
-
-
-def _check_signature(name: str, function: Callable[..., Any]) -> None:
-    while isinstance(function, functools.partial):
-        function = function.func
-    try:
-        inspect.signature(function).bind(object())
-    except TypeError as error:
-        raise RegistrationError(
-            f"Consumer {name!r}: its handler must take one argument, the message ({error})."
-        ) from error

@@ -20,7 +20,7 @@ group = typer.Typer(help="Consumers of Kafka topics.", no_args_is_help=True, ric
 
 TITLES = (
     *("CONSUMER", "GROUP", "TOPIC", "PARTITION", "STATE", "HOLDER"),
-    *("WATERMARK", "END", "LAG", "IN FLIGHT", "HELD", "QUARANTINED", "DETAIL"),
+    *("WATERMARK", "END", "LAG", "IN FLIGHT", "HELD", "QUARANTINED", "FILTERED", "DETAIL"),
 )
 
 
@@ -48,13 +48,14 @@ def status(
 
     It asks the database alone; neither the service nor the broker need to run. WATERMARK is the next
     offset to take in, END what the broker had when the holder last asked, LAG the difference. IN FLIGHT
-    events run, HELD ones wait for their turn, QUARANTINED ones were put aside after they failed. STATE is
-    `paused` or `breaker open` where the consumer takes nothing in.
+    events run, HELD ones wait for their turn, QUARANTINED ones were put aside after they failed, FILTERED
+    ones were left out by the consumer's `when`. STATE is `paused` or `breaker open` where the consumer takes
+    nothing in.
 
     Keys of --json, one object for each partition: application, consumer, group, topic, incarnation (number
     of this life of the topic), partition, holder (label of the process, or null), holder_alive, watermark,
-    end_offset, lag, in_flight, held, quarantined, state, detail, paused (at, by, reason), breaker (state,
-    since, reason, trial_at, trial). What is not known, or does not apply, is null.
+    end_offset, lag, in_flight, held, quarantined, filtered, state, detail, paused (at, by, reason), breaker
+    (state, since, reason, trial_at, trial). What is not known, or does not apply, is null.
     """
     settings = settings_of(database, schema, application)
     with fitting(settings) as storage:
@@ -87,6 +88,7 @@ def fields(row: PartitionState, state: ConsumerState | None) -> dict[str, Any]:
         "in_flight": row.in_flight,
         "held": row.held,
         "quarantined": row.quarantined,
+        "filtered": row.filtered,
         "state": row.state,
         "detail": row.detail,
         "paused": pausing.paused_fields(state),
@@ -115,7 +117,7 @@ def _cells(row: PartitionState, consumer: ConsumerState | None) -> tuple[object,
     state, detail = stands or (row.state, row.detail)
     where = (row.consumer, row.group, row.topic, row.partition, state, _holder(row))
     counts = (row.next_offset, row.end_offset, _lag(row), row.in_flight, row.held, row.quarantined)
-    return (*where, *counts, detail)
+    return (*where, *counts, row.filtered, detail)
 
 
 def _holder(row: PartitionState) -> str | None:

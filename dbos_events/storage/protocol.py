@@ -10,13 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from dbos_events.model.quarantine import QuarantinedEvent, QuarantineFilter
 from dbos_events.model.queue import QueueLimits
 from dbos_events.model.workflow import WorkflowFilter
+from dbos_events.storage.operating import Orphans, Proofs, Quotas, Standing
+from dbos_events.storage.quarantined import Decided, Redrive, StoredQuarantine
 from dbos_events.storage.rows import (
     ExecutorRow,
     IntakeBatch,
     IntakeResult,
-    LaneEntry,
+    LanePlace,
+    LaneTaken,
     NewExecutor,
     PartitionState,
     Position,
@@ -24,7 +28,6 @@ from dbos_events.storage.rows import (
     StoredEvent,
     TakenWorkflow,
 )
-from dbos_events.storage.standing import ConsumerState, Gap, GapQuestion, Orphan, TracedEvent, Unhandled
 from dbos_events.storage.writes import Checkpoint, Result, Write
 
 
@@ -138,6 +141,10 @@ class Workflows(Protocol):
         """The checkpoints that the current generation of each workflow may use."""
         ...
 
+    def read_divergences(self, workflow_ids: Sequence[str]) -> dict[str, dict[int, int]]:
+        """Of each workflow, by generation: from which completion on the next generation may differ."""
+        ...
+
     def read_ending(self, workflow_id: str) -> StoredEnding | None:
         """How a workflow stands; None when there is none."""
         ...
@@ -181,6 +188,10 @@ class Consumers(Protocol):
         Raises `RegistrationError` when its group changed, or another consumer of the application
         reads one of the topics in the same group.
         """
+        ...
+
+    def consumer_numbers(self, application: str) -> dict[str, int]:
+        """The consumers of an application, by name."""
         ...
 
 
@@ -236,117 +247,66 @@ class Intakes(Protocol):
 class Lanes(Protocol):
     """Events that must run in order (protocol 10)."""
 
-    def lane_entries(
-        self, consumer: int, incarnation: int, partition: int, before: int, count: int
-    ) -> list[LaneEntry]:
-        """The first entries of a partition's lane below offset `before` that still hold it."""
+    def take_lanes(
+        self,
+        executor: int,
+        place: LanePlace,
+        lanes: Sequence[str],
+        count: int,
+        limits: Mapping[str, int | None],
+    ) -> dict[str, LaneTaken] | None:
+        """Take up to `count` events of each lane, from its head on, as far as nobody runs them and none sleeps.
+
+        None when another process has become the holder. `limits` names the functions that may be taken; a
+        head that crashed more often than its limit is ended and put aside instead.
+        """
         ...
 
-    def take_lane_entry(
-        self, executor: int, workflow_id: str, max_crashes: int | None
-    ) -> TakenWorkflow | None:
-        """Take an ordered event that nobody owns; None when somebody does, or it has ended.
+    def ready_lanes(self, executor: int, consumer: int, count: int) -> list[tuple[int, int, str]]:
+        """Lanes (incarnation, partition, name), held by this executor, in which an event became ready."""
+        ...
 
-        One that crashed more often than `max_crashes` is ended and put aside instead.
-        """
+    def lanes_after(self, consumer: int, incarnation: int, after: str, before: str, count: int) -> list[str]:
+        """The next `count` lanes, by name, between two names, that an event still holds."""
         ...
 
     def release_unstarted(self, executor: int, workflow_ids: Sequence[str]) -> None:
         """Give ordered events back that were never started here."""
         ...
 
-
-class Standing(Protocol):
-    """Consumers that take nothing in (protocol 11): paused by hand, or behind an open breaker.
-
-    A change of a breaker compares `epoch`, what its caller has last seen, and gives whether it was made.
-    """
-
-    def consumer_states(self, application: str | None) -> list[ConsumerState]:
-        """All consumers that were ever registered, by application and name."""
+    def hold_lane(self, executor: int, consumer: int, incarnation: int, lane: str) -> int | None:
+        """Become the holder of a lane over several partitions; gives its epoch, None while another holds it."""
         ...
 
-    def pause_consumer(self, application: str, name: str, paused_by: str, reason: str | None) -> bool:
-        """Pause a consumer; False when it is paused already, or unknown."""
+    def leave_lane(self, executor: int, consumer: int, incarnation: int, lane: str) -> None:
+        """Hold it no more."""
         ...
 
-    def resume_consumer(self, application: str, name: str) -> bool:
-        """End a pause and close the breaker; False when there is neither."""
-        ...
-
-    def open_breaker(self, consumer: int, epoch: int, reason: str, pause_ms: int) -> bool:
-        """Open the breaker, or open it again after a trial that failed."""
-        ...
-
-    def begin_trial(self, executor: int, consumer: int, epoch: int, trial_ms: int) -> bool:
-        """Have the executor let one event in, if the pause is over; at most `trial_ms` until another may."""
-        ...
-
-    def note_trial(self, consumer: int, epoch: int, workflow_id: str) -> bool:
-        """Say which event was let in."""
-        ...
-
-    def close_breaker(self, consumer: int, epoch: int) -> bool:
-        """Close the breaker after a trial that ended well."""
+    def count_open(self, consumer: int, incarnation: int, lane: str, limit: int) -> int:
+        """How many events still hold a lane, counted up to `limit`."""
         ...
 
 
-class Proofs(Protocol):
-    """Proof of delivery: what became of each offset. Slow readers, which hold up nobody."""
+class Quarantines(Protocol):
+    """Events that were put aside, and what is decided about them (protocol 6 and 11)."""
 
-    def trace_event(
-        self, topic: str, partition: int, offset: int, application: str | None, consumer: str | None
-    ) -> list[TracedEvent]:
-        """What became of an offset, for each consumer and each incarnation that knows the partition."""
+    def list_quarantined(self, criteria: QuarantineFilter) -> list[QuarantinedEvent]:
+        """Those that fit, in the order in which they were put aside."""
         ...
 
-    def waiting_versions(self, application: str, version: str) -> dict[str, int]:
-        """Versions that no live process has, with how many started workflows wait for one, at least."""
+    def read_quarantined(self, workflow_id: str) -> StoredQuarantine | None:
+        """All that is known of one event that was put aside; None when it never was."""
         ...
 
-    def unhandled_work(self, application: str | None) -> list[Unhandled]:
-        """Functions of waiting work that no live process has, of applications of which a process lives."""
-        ...
+    def redrive(self, workflow_ids: Sequence[str], order: Redrive, decision: Decided) -> list[str]:
+        """Begin a new generation of events in quarantine; gives the ids that were changed.
 
-    def known_topics(self, application: str | None) -> dict[str, list[int]]:
-        """Topics with a watermark, and which partitions have one."""
-        ...
-
-    def find_gaps(self, question: GapQuestion) -> list[Gap]:
-        """Offsets below watermarks without a workflow: those without a reason first."""
-        ...
-
-
-class Orphans(Protocol):
-    """Partitions that nobody holds and that have something ready to run (protocol 10)."""
-
-    def orphaned_partitions(self, application: str, handlers: Sequence[str], grace_ms: int) -> list[Orphan]:
-        """Those of the named handlers whose holder has been dead for `grace_ms`."""
-        ...
-
-    def take_orphan(self, executor: int, orphan: Orphan) -> Position | None:
-        """Become holder under a new epoch; None when somebody was assigned the partition meanwhile."""
-        ...
-
-    def orphans_still_held(
-        self, executor: int, epochs: Sequence[tuple[tuple[int, int, int], int]]
-    ) -> set[tuple[int, int, int]]:
-        """Those (consumer, incarnation, partition) that the executor holds under the epoch given for each."""
-        ...
-
-    def release_orphan(self, executor: int, key: tuple[int, int, int], epoch: int) -> None:
-        """Be holder no more, unless an assignment has taken over already."""
-        ...
-
-
-class Quotas(Protocol):
-    """Bounded counts of what waits (protocol 10)."""
-
-    def count_held(self, consumer: int, incarnation: int, lane_prefix: str, limit: int) -> int:
-        """How many events are held, at most `limit`: in the lane, and in those below it (`3` and `3/key`).
-
-        An empty prefix is all lanes of the incarnation.
+        What a process runs under an older token, alive or not, is taken from it before the history is read.
         """
+        ...
+
+    def discard(self, workflow_ids: Sequence[str], decision: Decided) -> list[str]:
+        """Give events in quarantine up, and let their lanes go on; gives the ids that were changed."""
         ...
 
 
@@ -357,6 +317,7 @@ class Storage(
     Positions,
     Intakes,
     Lanes,
+    Quarantines,
     Standing,
     Proofs,
     Orphans,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class TakenWorkflow:
     partition: int | None
     position: int | None
     lane: str | None
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,12 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """One record to take in: the workflow it starts, and the record itself."""
+    """One record to take in: the workflow it starts, and the record itself.
+
+    `lane` names the lane that it is in, if any; `kept` says that the caller runs it, unless the database knows of
+    an earlier event of the lane that the caller does not. `refusal` is (codec, stored error) of what keeps its
+    handler from being called.
+    """
 
     workflow_id: str
     partition: int
@@ -105,6 +112,9 @@ class NewEvent:
     leader_epoch: int | None
     latency: float | None
     fingerprint: int
+    lane: str | None = None
+    kept: bool = True
+    refusal: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +122,9 @@ class IntakeBatch:
     """Records of one consumer and one incarnation, and the watermarks that they move.
 
     `moves` maps a partition to (assignment epoch, expected next offset, new next offset,
-    leader epoch of the last record).
+    leader epoch of the last record). `unknown` lanes are looked up for earlier events that hold
+    them. `shared_lane` is the one lane of all events over several partitions, which counts them itself.
+    `filtered` are records that start nothing: (partition, first offset, next offset, how many).
     """
 
     executor: int
@@ -122,11 +134,12 @@ class IntakeBatch:
     name: str
     version: str
     queue: str | None
-    ordered: bool
-    lanes: dict[int, str]
     moves: dict[int, tuple[int, int, int, int | None]]
     gaps: tuple[tuple[int, int, int], ...]
     events: tuple[NewEvent, ...]
+    unknown: frozenset[str] = frozenset()
+    shared_lane: str | None = None
+    filtered: tuple[tuple[int, int, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +147,16 @@ class IntakeResult:
     """What an intake did.
 
     `stale` partitions were not moved: another assignment has them. `duplicates` were there
-    before; `conflicts` were there with other content.
+    before; `conflicts` were there with other content. `behind` are those of the unknown lanes in which an
+    earlier event stands: none of their events is kept. `repeated` partitions were moved by an earlier try, whose
+    commit answer was lost: of those it is not known what was kept.
     """
 
     stale: frozenset[int] = frozenset()
     duplicates: frozenset[str] = frozenset()
     conflicts: frozenset[str] = frozenset()
+    behind: frozenset[str] = frozenset()
+    repeated: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +170,32 @@ class Position:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class LaneEntry:
-    """An unfinished event of an ordered lane: who runs it, or that it is put aside."""
+class LanePlace(NamedTuple):
+    """Where lanes lie, and the epoch under which this process holds them.
 
-    workflow_id: str
-    position: int
-    owner: int | None
-    status: str
+    `partition` is None for a lane over all partitions of the topic; `lane` is then its name.
+    """
+
+    consumer: int
+    incarnation: int
+    partition: int | None
+    epoch: int
+    lane: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneTaken:
+    """What was found at the head of a lane.
+
+    `rows` were taken, in order; `more` says that others may follow them. Without rows: `empty` when
+    nothing holds the lane; else `owner` is who runs its head, None when that is put aside or sleeps.
+    """
+
+    rows: tuple[TakenWorkflow, ...] = ()
+    more: bool = False
+    empty: bool = False
+    owner: int | None = None
+    head: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,3 +217,4 @@ class PartitionState:
     quarantined: int
     state: str | None
     detail: str | None
+    filtered: int = 0

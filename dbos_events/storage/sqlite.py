@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,16 @@ from dbos_events.storage.database import Database
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.statements import SQLITE
 
+BUSY_SECONDS = 30
+
 
 class SqliteStorage(SqlStorage):
     """Our schema in a SQLite file; made for one machine, several processes may share the file."""
 
     def __init__(self, url: sa.URL, clock: Clock) -> None:
-        engine = sa.create_engine(url, connect_args={"timeout": 30.0, "check_same_thread": False})
+        engine = sa.create_engine(
+            url, connect_args={"timeout": float(BUSY_SECONDS), "check_same_thread": False}
+        )
         event.listen(engine, "connect", _prepare)
         event.listen(engine, "begin", _begin)
         super().__init__(Database(engine, SQLITE, "", "main", clock))
@@ -34,8 +40,23 @@ class SqliteStorage(SqlStorage):
 
 def _prepare(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the driver must not begin transactions of its own
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000"):
+    for pragma in (f"busy_timeout={BUSY_SECONDS * 1000}", "synchronous=FULL"):
         connection.execute(f"PRAGMA {pragma}").close()
+    _use_write_ahead_log(connection)
+
+
+def _use_write_ahead_log(connection: Any) -> None:
+    """Switch a new file over, once; SQLite asks no busy handler when two processes do it at the same time."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").close()
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _begin(connection: sa.Connection) -> None:

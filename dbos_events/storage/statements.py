@@ -3,7 +3,7 @@
     -- name: some_name            begins a statement; other comments are for the reader
     {schema}                      the schema's name
     {now}                         the database's clock in milliseconds, or a test's
-    {for_update} {for_share} {for_key_share} {skip_locked_w}
+    {for_update} {for_update_l} {for_share} {for_key_share} {skip_locked_w}
                                   row locks where the database has them
     {idle_bound}                  a column that bounds how long this transaction may be idle: a process that
                                   is frozen in the middle of one must not hold its locks for ever
@@ -62,6 +62,7 @@ POSTGRES = Dialect(
     "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS bigint)",
     {
         "for_update": "FOR UPDATE",
+        "for_update_l": "FOR UPDATE OF l",
         "for_share": "FOR SHARE",
         "for_key_share": "FOR KEY SHARE",
         "skip_locked_w": "FOR UPDATE OF w SKIP LOCKED",
@@ -74,6 +75,7 @@ SQLITE = Dialect(
     "CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)",
     {
         "for_update": "",
+        "for_update_l": "",
         "for_share": "",
         "for_key_share": "",
         "skip_locked_w": "",

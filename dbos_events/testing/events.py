@@ -64,6 +64,14 @@ class TestTopics:
         self._partitions[place] = (incarnation, offset + 1)
         return f"{id_prefix(_group(intake, declaration), topic, incarnation, partition)}{offset}"
 
+    def filtered(self, handler: Callable[..., Any]) -> int:
+        """The records that the handler's consumers left out, over all partitions."""
+        name = self._declaration(handler).function.name
+        consumers = {each.options.name for each in self._app.consumers if each.function.name == name}
+        core = self._app.core
+        states = core.storage.list_partitions(core.application)
+        return sum(state.filtered for state in states if state.consumer in consumers)
+
     def relaunched(self) -> None:
         """A new process is assigned what the old one had."""
         self._intakes.clear()
@@ -126,7 +134,14 @@ def _bytes(value: object) -> bytes | None:
     if isinstance(value, str):
         return value.encode()
     as_json = getattr(value, "model_dump_json", None)
-    return str(as_json()).encode() if as_json is not None else json.dumps(value).encode()
+    if as_json is not None:
+        return str(as_json()).encode()
+    try:
+        return json.dumps(value).encode()
+    except TypeError:  # dataclasses, dates, models within lists
+        from pydantic_core import to_json
+
+        return to_json(value)
 
 
 def _headers(

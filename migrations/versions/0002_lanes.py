@@ -13,7 +13,10 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-READY = "lane_open AND status = 'PENDING' AND owner IS NULL AND wake_at IS NULL AND held IS NOT TRUE"
+READY = (
+    "lane_open AND status = 'PENDING' AND owner IS NULL AND wake_at IS NULL AND awaited_id IS NULL "
+    "AND held IS NOT TRUE"
+)
 
 
 def upgrade() -> None:

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from concurrent.futures import Future
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,10 @@ class Gate:
         self.opened.set_result(None)
 
 
+EXECUTOR: ContextVar[int] = ContextVar("EXECUTOR")
+"""The process start that runs the event at hand."""
+
+
 class Handler:
     """What the handlers of both colours do."""
 
@@ -75,10 +80,14 @@ class Handler:
         self._core = core
         self._launched.set()
 
-    def append(self, message: KafkaMessage, step: str) -> None:
+    def began(self) -> None:
+        """Note who runs the event: a process that was frozen goes on as another executor."""
         self._launched.wait()  # an event may come before the launch has returned
+        EXECUTOR.set(self._core.executor)
+
+    def append(self, message: KafkaMessage, step: str) -> None:
         place = message.topic or "", message.partition or 0, message.offset or 0
-        self._effects.append(*place, step, self._core.executor)
+        self._effects.append(*place, step, EXECUTOR.get())
 
     def closed_gate(self, wish: dict[str, Any]) -> "Future[None] | None":
         return self._gate.opened if self._gate is not None and wish.get("do") == "hold" else None
@@ -91,6 +100,7 @@ class Handler:
 
         @consumer
         def handle(message: KafkaMessage) -> None:
+            self.began()
             wish = wish_of(message)
             effect(message, "first")
             if closed := self.closed_gate(wish):
@@ -108,6 +118,7 @@ class Handler:
 
         @consumer
         async def handle_async(message: KafkaMessage) -> None:
+            self.began()
             wish = wish_of(message)
             await effect_async(message, "first")
             if closed := self.closed_gate(wish):

@@ -6,6 +6,7 @@ from dbos_events.errors import ExecutorFenced
 from dbos_events.model.queue import QueueLimits
 from dbos_events.model.workflow import CANCELLED, ENQUEUED, PENDING, SUCCESS, WorkflowFilter
 from dbos_events.storage.families.intake import _intake
+from dbos_events.storage.rows import LanePlace
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.writes import WRITTEN, Existing, Fenced, Write
 from tests.storage.building import (
@@ -56,7 +57,8 @@ def test_rule_2_a_dead_executor_takes_nothing(storage: SqlStorage) -> None:
         lambda: storage.claim_resumed(dead, APP, "v1", ["work"], 9),
         lambda: storage.take_due(dead, APP, "v1", ["work"], 9),
         lambda: storage.adopt_from_dead(dead, APP, "v1", NO_LIMITS, 9),
-        lambda: storage.take_lane_entry(dead, "queued", None),
+        lambda: storage.take_lanes(dead, LanePlace(1, 1, 0, 1), ["0"], 9, {"handle": None}),
+        lambda: storage.hold_lane(dead, 1, 1, "topic"),
     ]
     for take in takes:
         with pytest.raises(ExecutorFenced):

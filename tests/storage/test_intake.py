@@ -190,7 +190,7 @@ def test_rule_7_an_intake_whose_answer_was_lost_is_done_when_it_is_repeated(stor
         executor, {0: (orders.epoch(executor), 0, 3)}, events=[event(0, 2)], gaps=[(0, 0, 2)]
     )
     assert storage.intake(batch) == DONE
-    assert storage.intake(batch) == DONE
+    assert storage.intake(batch) == IntakeResult(repeated=frozenset({0}))
     assert (orders.watermark(), stored(storage), gaps(storage)) == (3, ["e-0-2"], [(0, 0, 2)])
 
 
@@ -247,7 +247,7 @@ def test_rule_10_events_of_a_lane_open_it(storage: SqlStorage) -> None:
     orders = topic(storage, lane=True)
     executor = register(storage)
     orders.intake(executor, {0: (orders.epoch(executor), 0, 3)})
-    assert [(entry.position, entry.owner, entry.status) for entry in orders.entries()] == [
+    assert [(entry.lane_sequence, entry.owner, entry.status) for entry in orders.entries()] == [
         (position, executor, "PENDING") for position in range(3)
     ]
 

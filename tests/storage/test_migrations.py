@@ -83,24 +83,24 @@ def test_processes_that_start_at_once_on_an_empty_database_all_find_it_migrated(
 @pytest.mark.parametrize("compatible", ["0000", REVISION])
 def test_a_newer_schema_that_this_code_can_work_with_is_accepted(empty: SqlStorage, compatible: str) -> None:
     migrate(empty)
-    set_revision(empty, "0007", compatible)
-    assert migrate(empty) == verify(empty) == SchemaState("0007", compatible)
+    set_revision(empty, "9007", compatible)
+    assert migrate(empty) == verify(empty) == SchemaState("9007", compatible)
     assert works(empty)
 
 
 def test_a_newer_schema_that_needs_newer_code_is_refused(empty: SqlStorage) -> None:
     migrate(empty)
-    set_revision(empty, "0007", "0002")
+    set_revision(empty, "9007", "9002")
     for attempt in (migrate, verify):
-        with pytest.raises(MigrationRequired, match="0002"):
+        with pytest.raises(MigrationRequired, match="9002"):
             attempt(empty)
 
 
 def test_a_newer_schema_that_does_not_say_whom_it_serves_is_refused(empty: SqlStorage) -> None:
     migrate(empty)
     change(empty, "DELETE FROM {schema}.schema_facts")
-    change(empty, "UPDATE {schema}.schema_version SET version_num = '0007'")
-    with pytest.raises(MigrationRequired, match="0007"):
+    change(empty, "UPDATE {schema}.schema_version SET version_num = '9007'")
+    with pytest.raises(MigrationRequired, match="9007"):
         verify(empty)
 
 

@@ -5,6 +5,7 @@ import pytest
 from dbos_events.model.queue import QueueLimits
 from dbos_events.model.workflow import CANCELLED, ENQUEUED, PENDING
 from dbos_events.storage.families.batches import UNRELATED_POLL_MS
+from dbos_events.storage.rows import LaneTaken
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.writes import WRITTEN
 from dbos_events.testing.clock import ManualClock
@@ -121,13 +122,17 @@ def test_rule_10_a_due_event_of_a_lane_becomes_ready_and_only_its_holder_takes_i
 ) -> None:
     executor = register(storage)
     orders = topic(storage, lane=True)
-    orders.intake(executor, {0: (orders.epoch(executor), 0, 1)})
+    epoch = orders.epoch(executor)
+    orders.intake(executor, {0: (epoch, 0, 1)})
     write(storage, executor, park("e-0-0", 0))
-    assert storage.take_lane_entry(executor, "e-0-0", None) is None, "it sleeps"
+    assert orders.take(executor, epoch) == LaneTaken(head="e-0-0"), "it sleeps"
     assert ids(storage.take_due(executor, APP, "v1", ["handle"], 9)) == []
     row = workflow(storage, "e-0-0")
     assert (row.owner, row.wake_at, bool(row.lane_open)) == (None, None, True)
-    assert storage.take_lane_entry(executor, "e-0-0", None) is not None
+    assert storage.ready_lanes(executor, orders.consumer, 9) == [(orders.incarnation, 0, "0")]
+    taken = orders.take(executor, epoch)
+    assert taken is not None
+    assert ids(taken.rows) == ["e-0-0"]
 
 
 def test_only_named_functions_of_the_application_are_woken(storage: SqlStorage) -> None:

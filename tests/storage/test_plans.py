@@ -80,6 +80,10 @@ BATCHES: dict[str, tuple[str, list[tuple[Any, ...]], dict[str, Any]]] = {
     ),
     "update_outcomes": ("workflows", [(i, 1, "SUCCESS", True) for i in IDS], {"executor": 1}),
     "update_parks": ("workflows", [(i, 1, 5, None) for i in IDS], {"executor": 1}),
+    "update_retries": ("workflows", [(i, 1, 0, 5, 1) for i in IDS], {"executor": 1}),
+    "move_checkpoints": ("checkpoints", [(i, 0) for i in IDS], {}),
+    "archive_checkpoints": ("checkpoints", [(i, 0, 1) for i in IDS], {}),
+    "archive_children": ("checkpoints", [(i, 0, 1) for i in IDS], {}),
     "wake_parents": ("workflows", [(i, i) for i in IDS], {}),
     "read_written_checkpoints": ("checkpoints", [(i, 0, 1) for i in IDS], {"executor": 1}),
 }
@@ -88,6 +92,9 @@ BY_ID = {
     "read_taken": "workflows",
     "lock_awaited": "workflows",
     "read_checkpoints": "checkpoints",
+    "lock_decided": "workflows",
+    "read_waiting": "workflows",
+    "read_history": "checkpoints",
 }
 TAKER = {"executor": 1, "application": APP, "version": "v1", "names": ["work"], "count": 50, "waits": False}
 ANY = dict.fromkeys(("application", "topic", "consumer", "partition"))
@@ -115,8 +122,14 @@ PARTIAL = {
     "wake_awaiting": ("workflows_awaiting", {"ids": ["w4", "w14"]}),
     "lane_entries": (
         "workflows_lanes",
-        {"consumer": 1, "incarnation": 1, "partition": 2, "before": 100, "count": 50},
+        {"consumer": 1, "incarnation": 1, "lane": "2", "count": 50},
     ),
+    "lanes_after": (
+        "workflows_lanes",
+        {"consumer": 1, "incarnation": 1, "after": "2", "before": "20", "count": 50},
+    ),
+    "ready_lanes": ("workflows_ready", {"executor": 1, "consumer": 1, "count": 50}),
+    "count_open": ("workflows_lanes", {"consumer": 1, "incarnation": 1, "lane": "2", "limit": 50}),
 }
 
 

@@ -52,7 +52,7 @@ class Reader:
             partition: (self.epochs[partition], expected, target, None)
         }
         batch = IntakeBatch(
-            self.executor, self.consumer, self.incarnation, APP, "handle", "v1", None, False, {}, moves,
+            self.executor, self.consumer, self.incarnation, APP, "handle", "v1", None, moves,
             tuple(gaps), events,
         )  # fmt: skip
         assert not self.storage.intake(batch).stale

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from dbos_events.storage.rows import IntakeBatch, IntakeResult, LaneEntry, NewEvent
+from dbos_events.storage.rows import IntakeBatch, IntakeResult, LanePlace, LaneTaken, NewEvent
 from dbos_events.storage.sqldatabase import SqlStorage
-from tests.storage.building import APP
+from tests.storage.building import APP, read
 
 Move = tuple[int, int, int]
 
@@ -36,7 +37,7 @@ class Topic:
         """All records from expected to target of each `{partition: (epoch, expected, target)}`."""
         if events is None:
             events = [
-                event(partition, offset)
+                event(partition, offset, lane=str(partition) if self.lane else None)
                 for partition, (_, expected, target) in moves.items()
                 for offset in range(expected, target)
             ]
@@ -48,8 +49,6 @@ class Topic:
             name="handle",
             version="v1",
             queue=self.queue,
-            ordered=self.lane,
-            lanes={partition: str(partition) for partition in moves} if self.lane else {},
             moves={partition: (*move, 7) for partition, move in moves.items()},
             gaps=tuple(gaps),
             events=tuple(events),
@@ -62,11 +61,31 @@ class Topic:
         states = self.storage.list_partitions(APP)
         return {state.partition: state.next_offset for state in states}[partition]
 
-    def entries(self, before: int = 1000, count: int = 100, partition: int = 0) -> list[LaneEntry]:
-        return self.storage.lane_entries(self.consumer, self.incarnation, partition, before, count)
+    def place(self, epoch: int, partition: int = 0) -> LanePlace:
+        return LanePlace(self.consumer, self.incarnation, partition, epoch)
 
-    def lane_ids(self) -> list[str]:
-        return [entry.workflow_id for entry in self.entries()]
+    def take(
+        self,
+        executor: int,
+        epoch: int,
+        *,
+        lane: str = "0",
+        count: int = 10,
+        partition: int = 0,
+        limit: int | None = None,
+    ) -> LaneTaken | None:
+        """Take what can be taken of one lane; None when another is the holder."""
+        place = self.place(epoch, partition)
+        found = self.storage.take_lanes(executor, place, [lane], count, {"handle": limit})
+        return None if found is None else found[lane]
+
+    def entries(self, lane: str = "0") -> list[Any]:
+        """The rows of a lane that hold it, in its order."""
+        rows = read(self.storage, "SELECT * FROM {schema}.workflows WHERE lane_open ORDER BY lane_sequence")
+        return [row for row in rows if row.lane == lane]
+
+    def lane_ids(self, lane: str = "0") -> list[str]:
+        return [row.id for row in self.entries(lane)]
 
 
 def topic(storage: SqlStorage, *, partitions: int = 1, lane: bool = False, queue: str | None = None) -> Topic:
@@ -78,7 +97,14 @@ def topic(storage: SqlStorage, *, partitions: int = 1, lane: bool = False, queue
 
 
 def event(
-    partition: int, offset: int, *, value: bytes | None = b"v", key: bytes | None = None, fingerprint: int = 1
+    partition: int,
+    offset: int,
+    *,
+    value: bytes | None = b"v",
+    key: bytes | None = None,
+    fingerprint: int = 1,
+    lane: str | None = None,
+    kept: bool = True,
 ) -> NewEvent:
     return NewEvent(
         f"e-{partition}-{offset}",
@@ -92,4 +118,6 @@ def event(
         7,
         None,
         fingerprint,
+        lane,
+        kept,
     )

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from dbos_events.connect.source import Record
+from dbos_events.errors import Quarantine
 from dbos_events.runtime.encoding import encode_headers, fingerprint_of, id_prefix
-from dbos_events.runtime.intake.lanes import Lane
+from dbos_events.runtime.intake.lanes import LaneGroup
+from dbos_events.runtime.intake.naming import LaneOf
+from dbos_events.runtime.intake.shared import LANE
 from dbos_events.storage.rows import IntakeBatch, NewEvent
 
 
@@ -21,7 +25,7 @@ class Assignment:
     partition: int
     epoch: int
     next_offset: int
-    lane: Lane | None = None
+    lanes: LaneGroup | None = None
     prefix: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -39,24 +43,42 @@ class Intaking:
     name: str
     version: str
     queue: str | None
+    lane_of: LaneOf | None = None
+    shared: bool = False
+
+
+class Accepted(NamedTuple):
+    """A record of the batch, with the id of its workflow and the name of its lane."""
+
+    workflow_id: str
+    record: Record
+    lane: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Formed:
-    """A batch, and the records in it with the ids of their workflows."""
+    """The records of assigned partitions, at or after their position, and what they move.
 
-    batch: IntakeBatch
-    records: list[tuple[str, Record]]
+    `filtered` are those that start nothing; `refused` says of some why their handler must not be called,
+    `notes` the same as (codec, stored error).
+    """
+
+    records: list[Accepted]
+    moves: dict[int, tuple[int, int, int, int | None]]
+    gaps: tuple[tuple[int, int, int], ...]
+    filtered: tuple[tuple[int, int, int, int], ...] = ()
+    refused: Mapping[str, Quarantine] = field(default_factory=dict)
+    notes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
-def form_batch(
+def form(
     common: Intaking, assignments: Mapping[tuple[int, int], Assignment], records: Sequence[Record]
 ) -> Formed:
-    """One transaction's worth of `records`: those of assigned partitions at or after their position."""
+    """What of `records` belongs into one transaction."""
     expected: dict[int, int] = {}
     following: dict[int, tuple[int, int | None]] = {}
     gaps: list[tuple[int, int, int]] = []
-    accepted: list[tuple[str, Record]] = []
+    accepted: list[Accepted] = []
     for record in records:
         assignment = assignments.get((common.incarnation, record.partition))
         if assignment is None:
@@ -68,7 +90,10 @@ def form_batch(
             gaps.append((record.partition, position, record.offset))
         expected.setdefault(record.partition, assignment.next_offset)
         following[record.partition] = (record.offset + 1, record.leader_epoch)
-        accepted.append((f"{assignment.prefix}{record.offset}", record))
+        lane = LANE if common.shared else None
+        if common.lane_of is not None:
+            lane = common.lane_of(assignment.topic, record)
+        accepted.append(Accepted(f"{assignment.prefix}{record.offset}", record, lane))
     moves = {
         partition: (
             assignments[common.incarnation, partition].epoch,
@@ -77,12 +102,12 @@ def form_batch(
         )
         for partition in expected
     }
-    lanes = {
-        partition: str(partition)
-        for partition in moves
-        if assignments[common.incarnation, partition].lane is not None
-    }
-    batch = IntakeBatch(
+    return Formed(accepted, moves, tuple(gaps))
+
+
+def batch_of(common: Intaking, formed: Formed, kept: Sequence[bool], unknown: frozenset[str]) -> IntakeBatch:
+    """The transaction; `kept` says of each record whether it may run here at once."""
+    return IntakeBatch(
         executor=common.executor,
         consumer=common.consumer,
         incarnation=common.incarnation,
@@ -90,18 +115,22 @@ def form_batch(
         name=common.name,
         version=common.version,
         queue=common.queue,
-        ordered=bool(lanes),
-        lanes=lanes,
-        moves=moves,
-        gaps=tuple(gaps),
-        events=tuple(_new_event(workflow_id, record) for workflow_id, record in accepted),
+        moves=formed.moves,
+        gaps=formed.gaps,
+        events=tuple(
+            _new_event(accepted, keep, formed.notes)
+            for accepted, keep in zip(formed.records, kept, strict=True)
+        ),
+        unknown=unknown,
+        shared_lane=LANE if common.shared else None,
+        filtered=formed.filtered,
     )
-    return Formed(batch, accepted)
 
 
-def _new_event(workflow_id: str, record: Record) -> NewEvent:
+def _new_event(accepted: Accepted, kept: bool, notes: Mapping[str, tuple[str, str]]) -> NewEvent:
+    record = accepted.record
     return NewEvent(
-        workflow_id,
+        accepted.workflow_id,
         record.partition,
         record.offset,
         record.key,
@@ -112,4 +141,7 @@ def _new_event(workflow_id: str, record: Record) -> NewEvent:
         record.leader_epoch,
         record.latency,
         fingerprint_of(record),
+        accepted.lane,
+        kept,
+        notes.get(accepted.workflow_id),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -11,13 +10,20 @@ from dbos_events.connect.source import PartitionReport, Position, Record, TakenI
 from dbos_events.engine.core import Core
 from dbos_events.engine.registry import Registered
 from dbos_events.engine.run import EventOrigin, Run
+from dbos_events.errors import Quarantine
 from dbos_events.model.event import ConsumerOptions, KafkaMessage
-from dbos_events.runtime.intake.batch import Assignment, Intaking, form_batch
+from dbos_events.runtime.intake.batch import Accepted, Assignment, Formed, Intaking, batch_of, form
+from dbos_events.runtime.intake.filters import judged
 from dbos_events.runtime.intake.gate import Gate
-from dbos_events.runtime.intake.lanes import Lane, LaneService
+from dbos_events.runtime.intake.keeper import LaneService
+from dbos_events.runtime.intake.lanes import LaneGroup
+from dbos_events.runtime.intake.naming import lane_naming
+from dbos_events.runtime.intake.places import Places
+from dbos_events.runtime.intake.planning import LanePlan, sort_out
+from dbos_events.runtime.intake.shared import SharedLane
 from dbos_events.runtime.intake.standing import ConsumerService
 from dbos_events.runtime.taken import Taken
-from dbos_events.storage.rows import IntakeResult
+from dbos_events.storage.rows import IntakeResult, LanePlace
 from dbos_events.telemetry.log import logger
 
 R = TypeVar("R")
@@ -56,8 +62,9 @@ class ConsumerIntake:
         self._group = ""
         self._number = 0
         self._assignments: dict[tuple[int, int], Assignment] = {}
-        self._in_flight = 0
-        self._places = threading.Condition()
+        self._shared: dict[int, SharedLane] = {}
+        self._lane_of = lane_naming(options, _message)
+        self.places = Places(options.max_in_flight)
         self._consumers = consumers
         self.gate = Gate()
         self.options = options
@@ -72,15 +79,6 @@ class ConsumerIntake:
     def session(self) -> int:
         return self._core.executor
 
-    @property
-    def in_flight(self) -> int:
-        """Events that this process has taken in and not finished."""
-        return self._in_flight
-
-    @property
-    def max_crashes(self) -> int | None:
-        return self._function.max_recovery_attempts
-
     def open(self, group: str, topics: Sequence[str], settings: Mapping[str, str]) -> None:
         self._group = group
         self._number = self._ask(
@@ -93,6 +91,7 @@ class ConsumerIntake:
                 json.dumps(dict(settings), sort_keys=True),
             )
         )
+        self._core.retries[self._number] = self.options.retries
         self._taken.quarantines[self._number] = self.options.on_failure == "quarantine"
         self._ask(lambda: self._consumers.watch(self._number, self.options, self.gate))
 
@@ -112,11 +111,12 @@ class ConsumerIntake:
         )
         for position in found:
             self._forget(incarnation, position.partition)
-            lane = None
-            if self.options.ordering == "partition":
-                lane = self._lanes.open(
-                    self._number, incarnation, position.partition, position.next_offset, self
-                )
+            lanes = None
+            if self._lane_of is not None:
+                place = LanePlace(self._number, incarnation, position.partition, position.epoch)
+                lanes = self._lanes.open(place, self.places, by_key=self.options.ordering == "key")
+            elif self.options.ordering == "topic":
+                self._shared[incarnation] = self._lanes.share(self._number, incarnation, self.places)
             self._assignments[incarnation, position.partition] = Assignment(
                 self._group,
                 topic,
@@ -124,17 +124,17 @@ class ConsumerIntake:
                 position.partition,
                 position.epoch,
                 position.next_offset,
-                lane,
+                lanes,
             )
         return [Position(row.partition, row.next_offset, row.leader_epoch, row.reason) for row in found]
 
     def revoke(self, incarnation: int, partitions: Collection[int]) -> None:
         for partition in partitions:
             assignment = self._assignments.pop((incarnation, partition), None)
-            if assignment is not None and assignment.lane is not None:
-                unstarted = assignment.lane.close()
-                self.give_back(len(unstarted))
-                self._release([run.id for run in unstarted])
+            if assignment is not None and assignment.lanes is not None:
+                self._release([run.id for run in self._lanes.close(assignment.lanes)])
+        if incarnation in self._shared and all(number != incarnation for number, _ in self._assignments):
+            self._lanes.unshare(self._shared.pop(incarnation))
 
     def lose(self, incarnation: int, partitions: Collection[int]) -> None:
         for partition in partitions:
@@ -163,43 +163,32 @@ class ConsumerIntake:
     def free(self) -> int:
         if self.options.queue_name is not None:
             return self.gate.admits(self.options.batch_size)
-        return self.gate.admits(self.options.max_in_flight - self._in_flight)
+        return self.gate.admits(self.places.free)
 
     def room(self, incarnation: int, partition: int) -> int:
         assignment = self._assignments.get((incarnation, partition))
-        if assignment is None or assignment.lane is None:
+        if incarnation in self._shared:
+            return self.places.capacity - self._shared[incarnation].open
+        if assignment is None or assignment.lanes is None or assignment.lanes.pinned is None:
             return self.free
-        if self.gate.trying and assignment.lane.behind is not None:
-            return 0  # what holds this lane would hold the trial, too
-        share = max(1, self.options.max_in_flight // max(1, len(self._assignments)))
-        return share - assignment.lane.size
+        if not assignment.lanes.flowing:
+            return 0
+        share = max(1, self.places.capacity // max(1, len(self._assignments)))
+        size = assignment.lanes.size
+        return share - size if size <= share // 2 else 0
 
     def wait_for_room(self, seconds: float) -> None:
         if self.gate.wait(seconds):
             return
-        with self._places:
-            ordered = self.options.ordering != "none"
-            if ordered or self._in_flight > self.options.max_in_flight // 2:
-                self._places.wait(seconds)
-
-    def left(self, run: Run) -> None:
-        """One of our runs has left this process; called on the committer's thread."""
-        self.give_back(1)
-
-    def occupy(self, count: int) -> None:
-        with self._places:
-            self._in_flight += count
-
-    def give_back(self, count: int) -> None:
-        with self._places:
-            self._in_flight -= count
-            if self._in_flight <= self.options.max_in_flight // 2:
-                self._places.notify_all()
+        if self.options.ordering in ("partition", "topic"):
+            self.places.wait_for_cache(seconds)
+        else:
+            self.places.wait_for_places(seconds)
 
     # -- intake -------------------------------------------------------------------------------
 
     def take_in(self, incarnation: int, records: Sequence[Record]) -> TakenIn:
-        intaking = Intaking(
+        common = Intaking(
             self._core.executor,
             self._number,
             incarnation,
@@ -207,47 +196,63 @@ class ConsumerIntake:
             self._function.name,
             self._core.version,
             self.options.queue_name,
+            self._lane_of,
+            shared=self.options.ordering == "topic",
         )
-        formed = form_batch(intaking, self._assignments, records)
-        if not formed.batch.moves:
+        formed = self._judged(incarnation, form(common, self._assignments, records))
+        if not formed.moves:
             return TakenIn({})
-        result = self._ask(lambda: self._core.storage.intake(formed.batch))
-        return self._taken_in(incarnation, formed.records, formed.batch.moves, result)
+        plan = LanePlan(self._groups(incarnation, formed), formed.records, shared=common.shared)
+        try:
+            batch = batch_of(common, formed, plan.kept, plan.unknown)
+            result = self._ask(lambda: self._core.storage.intake(batch))
+        except BaseException:
+            plan.give_up()
+            raise
+        return self._taken_in(incarnation, formed, plan, result)
 
-    def _taken_in(
-        self,
-        incarnation: int,
-        records: Sequence[tuple[str, Record]],
-        moves: Mapping[int, tuple[int, int, int, int | None]],
-        result: IntakeResult,
-    ) -> TakenIn:
-        for partition in result.stale:
-            logger.info("%s: partition %d was assigned elsewhere.", self.options.name, partition)
-            self._forget(incarnation, partition)
-        halted = self._conflicts(records, result)
-        following = {}
-        for partition, (_, _, target, _) in moves.items():
+    def _judged(self, incarnation: int, formed: Formed) -> Formed:
+        """Without the records that the consumer's `when` says no to."""
+        binding = self._function.binding
+        if binding is None or binding.when is None or not formed.records:
+            return formed
+        topic = self._assignments[incarnation, formed.records[0].record.partition].topic
+        codec = self._core.codecs.default
+        return judged(formed, binding.when, lambda record: _message(topic, record), codec)
+
+    def _groups(self, incarnation: int, formed: Formed) -> dict[int, LaneGroup]:
+        found = {partition: self._assignments[incarnation, partition].lanes for partition in formed.moves}
+        return {partition: lanes for partition, lanes in found.items() if lanes is not None}
+
+    def _taken_in(self, incarnation: int, formed: Formed, plan: LanePlan, result: IntakeResult) -> TakenIn:
+        halted = self._conflicts(formed.records, result)
+        following: dict[int, int] = {}
+        for partition, (_, _, target, _) in formed.moves.items():
             if partition not in result.stale:
                 following[partition] = halted[partition].offset if partition in halted else target
                 self._assignments[incarnation, partition].next_offset = following[partition]
-        fresh = [
-            (workflow_id, record)
-            for workflow_id, record in records
-            if record.offset < following.get(record.partition, 0) and workflow_id not in result.duplicates
-        ]
-        if self.gate.admitted([workflow_id for workflow_id, _ in fresh]):
+
+        def is_fresh(one: Accepted) -> bool:
+            below = one.record.offset < following.get(one.record.partition, 0)
+            return below and one.workflow_id not in result.duplicates
+
+        runs, spilled, returned = sort_out(plan, formed.records, is_fresh, result.behind, result.repeated)
+        if self.gate.admitted([one.workflow_id for one in formed.records if is_fresh(one)]):
             self._consumers.wake()
-        if self.options.queue_name is None:
-            self._dispatch(incarnation, fresh)
-        else:
-            self._core.hub.signal("queues")
+        self._release(returned)
+        self._start(incarnation, runs, plan, spilled, formed.refused)
+        for partition in result.stale:
+            logger.info("%s: partition %d was assigned elsewhere.", self.options.name, partition)
+            self._forget(incarnation, partition)
+        if incarnation in self._shared:
+            self._shared[incarnation].taken_in(sum(map(is_fresh, formed.records)))
         reasons = {partition: conflict.reason for partition, conflict in halted.items()}
         return TakenIn(following, result.stale, reasons or None)
 
-    def _conflicts(self, records: Sequence[tuple[str, Record]], result: IntakeResult) -> dict[int, _Conflict]:
+    def _conflicts(self, records: Sequence[Accepted], result: IntakeResult) -> dict[int, _Conflict]:
         """The first conflict of each partition: nothing was taken in from there on."""
         halted: dict[int, _Conflict] = {}
-        for workflow_id, record in records:
+        for workflow_id, record, _ in records:
             if workflow_id in result.conflicts and record.partition not in halted:
                 conflict = _Conflict(workflow_id, record.offset)
                 halted[record.partition] = conflict
@@ -256,22 +261,35 @@ class ConsumerIntake:
                 )
         return halted
 
-    def _dispatch(self, incarnation: int, records: Sequence[tuple[str, Record]]) -> None:
-        runs: dict[Lane | None, list[Run]] = {}
+    def _start(
+        self,
+        incarnation: int,
+        events: Sequence[Accepted],
+        plan: LanePlan,
+        spilled: dict[int, set[str]],
+        refused: Mapping[str, Quarantine],
+    ) -> None:
+        """Run what is to run here, at once or in its lane."""
+        if self.options.queue_name is not None:
+            self._core.hub.signal("queues")
+            return
         quarantines = self.options.on_failure == "quarantine"
         origins = {lane: EventOrigin(self._number, quarantines, holds_lane=lane) for lane in (False, True)}
-        for workflow_id, record in records:
-            assignment = self._assignments[incarnation, record.partition]
-            run = Run(self._core, workflow_id, self._function, (_message(assignment.topic, record),), {})
-            run.origin = origins[assignment.lane is not None]
-            run.host = assignment.lane or self
-            runs.setdefault(assignment.lane, []).append(run)
-        self.occupy(len(records))
-        for lane, lane_runs in runs.items():
+        unordered: list[Run] = []
+        ordered: dict[str, list[Run]] = {}
+        for workflow_id, record, lane in events:
+            message = _message(self._assignments[incarnation, record.partition].topic, record)
+            run = Run(self._core, workflow_id, self._function, (message,), {})
+            run.origin = origins[lane is not None]
+            run.verdict = refused.get(workflow_id)
             if lane is None:
-                self._core.runner.submit(lane_runs)
+                run.host = self.places
+                unordered.append(run)
             else:
-                lane.extend(lane_runs)
+                ordered.setdefault(lane, []).append(run)
+        self.places.occupy(len(unordered))
+        self._core.runner.submit(unordered)
+        plan.carry_out(ordered, spilled)
 
     def _ask(self, work: Callable[[], R]) -> R:
         self._core.refuse_when_stopped()

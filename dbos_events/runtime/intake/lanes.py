@@ -1,131 +1,316 @@
-"""Ordered lanes: one event after the other, each when the last one's outcome is durable.
+"""Ordered lanes in memory: each event starts when the outcome of the one before it is durable.
 
-A lane follows offsets. What lies below the lane's start, or behind an event that did not end
-well, is settled first, from the database: a live process that still runs it is waited for, what
-nobody runs is taken in order, what is quarantined holds the lane. Only then do the events that
-were taken in here run, straight from memory.
+The database decides which event is the head of a lane; memory only saves asking. A **lane** here
+is one that has something to do: an event that runs, a few that follow it, or a question to the
+database. A lane that nothing can run in (its head is put aside, or sleeps) is forgotten, however many
+events it holds; it comes back when its head becomes ready.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from dbos_events.engine.core import Core
 from dbos_events.engine.run import Run
-from dbos_events.model.workflow import PENDING
-from dbos_events.runtime.service import Service
-from dbos_events.runtime.taken import Taken
-from dbos_events.storage.rows import LaneEntry
+from dbos_events.storage.rows import LanePlace
+
+CACHE = 16
+"""Events of one lane that wait in memory behind the one that runs."""
 
 
 class LaneHost(Protocol):
-    """The consumer that a lane belongs to."""
+    """The consumer that lanes belong to."""
 
     @property
-    def max_crashes(self) -> int | None: ...
+    def capacity(self) -> int:
+        """How many events may be in this process at once."""
+        ...
+
+    @property
+    def cache_room(self) -> int:
+        """How many more events may wait in memory, over all lanes."""
+        ...
+
+    def cache(self, count: int) -> None:
+        """Note that `count` more events wait in memory, or fewer."""
+        ...
 
     def occupy(self, count: int) -> None: ...
 
-    def give_back(self, count: int) -> None: ...
+    def left(self, run: Run) -> None: ...
+
+
+class LaneKeeper(Protocol):
+    """The service that asks the database for lanes."""
+
+    @property
+    def session(self) -> int:
+        """The executor that the process is now."""
+        ...
+
+    def run(self, runs: Sequence[Run]) -> None: ...
+
+    def release(self, executor: int, workflow_ids: Sequence[str]) -> None:
+        """Give back what `executor` took in and never started."""
+        ...
+
+    def wake(self) -> None: ...
 
 
 class Lane:
-    """The events of one partition while this process is its holder.
+    """One lane that has something to do. All its fields are guarded by its group.
 
-    `behind` is the offset below which the database is asked first; None when all below is settled.
+    `asks`: the database may hold events of the lane that come after those in memory. `reserved`: an intake
+    is under way that has planned with the lane as it was; `broken`: it has stopped since.
+    """
+
+    __slots__ = ("asks", "broken", "group", "name", "queue", "reserved", "running")
+
+    def __init__(self, group: LaneGroup, name: str) -> None:
+        self.group = group
+        self.name = name
+        self.queue: deque[Run] = deque()
+        self.running: Run | None = None
+        self.asks = False
+        self.reserved = False
+        self.broken = False
+
+    @property
+    def idle(self) -> bool:
+        return self.running is None and not self.queue and not self.asks and not self.reserved
+
+    def left(self, run: Run) -> None:
+        """Its event has left this process; called on the committer's thread."""
+        self.group.left(self, run)
+
+
+class LaneGroup:
+    """The lanes of one partition, or the one lane of a topic, while this process is the holder.
+
+    With `pinned`, there is but one lane, of that name: it is never forgotten, and takes nothing
+    more in while it cannot go on, so that the backlog stays with the broker.
     """
 
     def __init__(
-        self,
-        service: LaneService,
-        consumer: int,
-        incarnation: int,
-        partition: int,
-        behind: int,
-        host: LaneHost,
+        self, keeper: LaneKeeper, place: LanePlace, host: LaneHost, pinned: str | None = None
     ) -> None:
-        self.consumer = consumer
-        self.incarnation = incarnation
-        self.partition = partition
+        self.place = place
         self.host = host
-        self._service = service
+        self.pinned = pinned
+        self.stale = False
+        self._keeper = keeper
+        self._session = keeper.session
         self._lock = threading.Lock()
-        self._queue: deque[Run] = deque()
-        self._running: Run | None = None
-        self._behind: int | None = behind
+        self._lanes: dict[str, Lane] = {}
+        self._asking: set[str] = set()
+        self._waiting: set[str] = set()
         self._closed = False
-        self._session = service.session
+        if pinned is not None:
+            self.activate([pinned])
+
+    # -- intake -------------------------------------------------------------------------------
+
+    @property
+    def flowing(self) -> bool:
+        """Whether a pinned lane may take more in: all that it has is in memory."""
+        lane = self._lanes.get(self.pinned or "")
+        return lane is None or not lane.asks
 
     @property
     def size(self) -> int:
-        """Events in memory: waiting ones and the running one."""
-        return len(self._queue) + (self._running is not None)
-
-    @property
-    def behind(self) -> int | None:
-        """Where to look first, or None when an event runs here or nothing is left to settle."""
-        return None if self._rests or self._running is not None else self._behind
-
-    def extend(self, runs: Sequence[Run]) -> None:
-        """Append events that were just taken in, in order."""
+        """Events in memory."""
         with self._lock:
-            if not self._closed:
-                self._queue.extend(runs)
-            following = self._next()
-        self._service.run(following)
+            return sum(len(lane.queue) + (lane.running is not None) for lane in self._lanes.values())
 
-    def run_taken(self, run: Run) -> None:
-        """Run an earlier event that was taken from the database."""
-        with self._lock:
-            self._running = run
-        self._service.run(run)
+    def plan(self, counts: Mapping[str, int]) -> tuple[dict[str, int], set[str]]:
+        """What an intake of so many events for each lane should do.
 
-    def settled(self) -> None:
-        """All below `behind` has ended: go on with what is in memory."""
-        with self._lock:
-            self._behind = None
-            following = self._next()
-        self._service.run(following)
-
-    def left(self, run: Run) -> None:
-        """The running event has left; the next starts if it has freed the lane.
-
-        Called on the committer's thread.
+        Gives how many of each lane's events to keep, the first ones, and which lanes the database has to
+        be asked about. `admit` must follow, whatever becomes of the intake.
         """
-        self.host.give_back(1)
+        kept: dict[str, int] = {}
+        unknown: set[str] = set()
         with self._lock:
-            if self._running is not run:
+            room = self.host.cache_room
+            for name, count in counts.items():
+                lane = self._lanes.get(name)
+                if lane is None:
+                    lane = self._lanes[name] = Lane(self, name)
+                    unknown.add(name)
+                lane.reserved = True
+                kept[name] = self._fitting(lane, count, room)
+                room -= kept[name]
+        return kept, unknown
+
+    def _fitting(self, lane: Lane, count: int, room: int) -> int:
+        """How many of `count` events may wait in memory behind those that do; one that can start at once always may."""
+        if lane.asks:
+            return 0
+        if self.pinned is not None:
+            return count
+        starts = lane.running is None and not lane.queue
+        return min(count, starts + max(0, min(CACHE - len(lane.queue), room)))
+
+    def admit(self, names: Iterable[str], kept: Mapping[str, list[Run]], spilled: Collection[str]) -> None:
+        """Run what an intake has kept, in order; `spilled` are the lanes of which the database has more."""
+        starting: list[Run] = []
+        unwanted: list[Run] = []
+        with self._lock:
+            for name in spilled:
+                self._ask(self._lanes[name])
+            for name in names:
+                lane = self._lanes[name]
+                lane.reserved = False
+                broken, lane.broken = lane.broken or self._closed, False
+                runs = kept.get(name, [])
+                for run in runs:
+                    run.host = lane
+                if broken or (lane.asks and name not in spilled):
+                    unwanted += runs
+                else:
+                    lane.queue.extend(runs)
+                    self.host.cache(len(runs))
+                starting += self._next(lane)
+                self._forget_idle(lane)
+        self._keeper.run(starting)
+        self._give_back(unwanted)
+
+    # -- the end of an event ------------------------------------------------------------------
+
+    def left(self, lane: Lane, run: Run) -> None:
+        """An event has left; the next one starts if it has freed the lane."""
+        dropped: list[Run] = []
+        with self._lock:
+            mine = lane.running is run
+            if mine:
+                lane.running = None
+                if not frees(run):
+                    lane.broken = lane.reserved
+                    dropped = self._drop(lane)
+                    self._ask(lane)
+            starting = self._next(lane) if mine else []
+            if not starting and lane.asks and lane.running is None:
+                self._ask(lane)
+            self._forget_idle(lane)
+        self.host.left(run)
+        self._keeper.run(starting)
+        self._give_back(dropped)
+
+    # -- questions to the database ------------------------------------------------------------
+
+    def activate(self, names: Iterable[str]) -> None:
+        """Ask the database what is first in these lanes."""
+        with self._lock:
+            for name in names:
+                self._ask(self._lanes.setdefault(name, Lane(self, name)))
+
+    def look_again(self) -> None:
+        """Ask once more for what could not go on."""
+        with self._lock:
+            again, self._waiting = self._waiting, set()
+            self._asking |= again & self._lanes.keys()
+
+    def questions(self, count: int) -> list[str]:
+        """Lanes that the database is to be asked for now, at most `count`."""
+        with self._lock:
+            if self._closed or self._keeper.session != self._session:
+                return []
+            names = []
+            for name in tuple(self._asking)[:count]:
+                self._asking.discard(name)
+                lane = self._lanes.get(name)
+                if lane is not None and lane.running is None and not lane.queue:
+                    names.append(name)
+            return names
+
+    def take(self, name: str, runs: Sequence[Run], *, more: bool) -> bool:
+        """Run what was taken for this lane; False when it is closed meanwhile, and they are to be given back."""
+        with self._lock:
+            lane = self._lanes.get(name)
+            if self._closed or lane is None or lane.running is not None or lane.queue:
+                return False
+            for run in runs:
+                run.host = lane
+            lane.queue.extend(runs)
+            self.host.cache(len(runs))
+            lane.asks = more or name in self._asking
+            starting = self._next(lane)
+        self._keeper.run(starting)
+        return True
+
+    def settled(self, name: str) -> None:
+        """Nothing holds the lane: what comes next may start at once."""
+        with self._lock:
+            lane = self._lanes.get(name)
+            if lane is not None and name not in self._asking:
+                lane.asks = False
+                self._forget_idle(lane)
+
+    def blocked(self, name: str, *, watched: bool) -> None:
+        """Nobody can go on with the lane now. It is looked at again when it is `watched`, else when it is activated."""
+        with self._lock:
+            lane = self._lanes.get(name)
+            if lane is None or name in self._asking:
                 return
-            self._running = None
-            if self._behind is None and not frees(run):
-                self._behind = offset_of(run) + 1
-            looks = self._behind is not None or self._closed
-            following = self._next()
-        self._service.run(following)
-        if looks:
-            self._service.wake()
+            if watched or lane.reserved or self.pinned is not None:
+                self._waiting.add(name)
+            else:
+                del self._lanes[name]
+
+    def knows(self, name: str) -> bool:
+        """Whether an intake under way, or an event in memory, explains that this process owns the lane's head."""
+        with self._lock:
+            lane = self._lanes.get(name)
+            return lane is not None and (lane.reserved or lane.running is not None or bool(lane.queue))
+
+    # -- giving up ----------------------------------------------------------------------------
 
     def close(self) -> list[Run]:
         """Start nothing more; gives what was never started."""
         with self._lock:
             self._closed = True
-            unstarted = list(self._queue)
-            self._queue.clear()
+            unstarted = [run for lane in self._lanes.values() for run in self._drop(lane)]
+            self._asking.clear()
+            self._waiting.clear()
         return unstarted
 
-    @property
-    def _rests(self) -> bool:
-        """Whether nothing may start: the lane was given up, or what waits in it is of an executor that is dead."""
-        return self._closed or self._service.session != self._session
+    def _give_back(self, runs: Sequence[Run]) -> None:
+        if runs:
+            self._keeper.release(self._session, [run.id for run in runs])
 
-    def _next(self) -> Run | None:
-        if self._rests or self._running is not None or self._behind is not None or not self._queue:
-            return None
-        self._running = self._queue.popleft()
-        return self._running
+    # -- under the lock -----------------------------------------------------------------------
+
+    def _next(self, lane: Lane) -> list[Run]:
+        if (
+            self._closed
+            or self._keeper.session != self._session
+            or lane.running is not None
+            or not lane.queue
+        ):
+            return []
+        lane.running = lane.queue.popleft()
+        self.host.cache(-1)
+        self.host.occupy(1)
+        return [lane.running]
+
+    def _drop(self, lane: Lane) -> list[Run]:
+        dropped = list(lane.queue)
+        lane.queue.clear()
+        self.host.cache(-len(dropped))
+        return dropped
+
+    def _ask(self, lane: Lane) -> None:
+        lane.asks = True
+        if lane.running is None and not lane.queue:
+            self._waiting.discard(lane.name)
+            self._asking.add(lane.name)
+            self._keeper.wake()
+
+    def _forget_idle(self, lane: Lane) -> None:
+        if lane.idle and self.pinned is None:
+            self._lanes.pop(lane.name, None)
 
 
 def frees(run: Run) -> bool:
@@ -134,64 +319,3 @@ def frees(run: Run) -> bool:
     if ending is None or ending.kind != "ended":
         return False
     return ending.error is None or run.origin is None or not run.origin.quarantines
-
-
-def offset_of(run: Run) -> int:
-    """The offset of an event's run, which its id ends with."""
-    return int(run.id.rpartition("/")[2])
-
-
-class LaneService(Service):
-    """Settles what lanes find before them, found by signal and by a slow poll."""
-
-    name = "lane"
-
-    def __init__(self, core: Core, taken: Taken) -> None:
-        super().__init__(interval=0.5)
-        self._core = core
-        self._taken = taken
-        self._lanes: dict[tuple[int, int, int], Lane] = {}
-
-    @property
-    def session(self) -> int:
-        """The executor that the process is now."""
-        return self._core.executor
-
-    def open(self, consumer: int, incarnation: int, partition: int, behind: int, host: LaneHost) -> Lane:
-        """A lane that settles all below offset `behind` before anything else."""
-        lane = Lane(self, consumer, incarnation, partition, behind, host)
-        self._lanes[consumer, incarnation, partition] = lane
-        self.wake()
-        return lane
-
-    def run(self, run: Run | None) -> None:
-        """Start the event that is next in some lane, if there is one."""
-        if run is not None:
-            self._core.runner.submit([run])
-
-    def tick(self) -> float | None:
-        for lane in tuple(self._lanes.values()):
-            while (behind := lane.behind) is not None:
-                if not self._settle(lane, behind):
-                    break
-        return None
-
-    def _settle(self, lane: Lane, behind: int) -> bool:
-        """Look at the first event below `behind` that holds the lane; False when it must be waited for."""
-        entries = self._core.storage.lane_entries(lane.consumer, lane.incarnation, lane.partition, behind, 1)
-        if not entries:
-            lane.settled()
-            return False
-        return self._take(lane, entries[0])
-
-    def _take(self, lane: Lane, entry: LaneEntry) -> bool:
-        core = self._core
-        if entry.status != PENDING or entry.owner is not None:
-            return False
-        row = core.storage.take_lane_entry(core.executor, entry.workflow_id, lane.host.max_crashes)
-        if row is None:
-            return False
-        (run,) = self._taken.runs([row], host=lane)
-        lane.host.occupy(1)
-        lane.run_taken(run)
-        return False

@@ -36,6 +36,10 @@ class ConsumerTable:
 
         return self._database.transact(work)
 
+    def consumer_numbers(self, application: str) -> dict[str, int]:
+        rows = self._database.transact(lambda tx: tx.run("read_consumers", application=application))
+        return {row.name: row.id for row in rows}
+
 
 def _refuse_conflicts(known: Sequence[Row], name: str, group: str, topics: Sequence[str]) -> None:
     for row in known:

@@ -49,13 +49,22 @@ def _before(batch: IntakeBatch, conflicts: frozenset[str]) -> IntakeBatch:
         if event.partition not in stops or event.offset < stops[event.partition]
     )
     last = {event.partition: event for event in events}
+    filtered = tuple(one for one in batch.filtered if one[0] not in stops or one[1] < stops[one[0]])
+    passed = {one[0] for one in filtered}
     moves = {
-        partition: (epoch, expected, stops.get(partition, target), last[partition].leader_epoch)
-        for partition, (epoch, expected, target, _) in batch.moves.items()
-        if partition in last
+        partition: (
+            epoch,
+            expected,
+            stops[partition],
+            last[partition].leader_epoch if partition in last else None,
+        )
+        if partition in stops
+        else (epoch, expected, target, leader_epoch)
+        for partition, (epoch, expected, target, leader_epoch) in batch.moves.items()
+        if partition in last or partition in passed
     }
     gaps = tuple(gap for gap in batch.gaps if gap[0] in moves and gap[2] <= moves[gap[0]][2])
-    return replace(batch, moves=moves, gaps=gaps, events=events)
+    return replace(batch, moves=moves, gaps=gaps, events=events, filtered=filtered)
 
 
 def _intake(tx: Tx, batch: IntakeBatch) -> IntakeResult:
@@ -63,14 +72,16 @@ def _intake(tx: Tx, batch: IntakeBatch) -> IntakeResult:
     stale, repeated = _compare_watermarks(tx, batch)
     moved = set(batch.moves) - stale - repeated
     if not moved:
-        return IntakeResult(stale=frozenset(stale))
+        return IntakeResult(stale=frozenset(stale), repeated=frozenset(repeated))
     place = {"consumer": batch.consumer, "incarnation": batch.incarnation}
     moves = [(partition, batch.moves[partition][2], batch.moves[partition][3]) for partition in sorted(moved)]
     tx.change("move_watermarks", moves, **place)
     tx.change("insert_gaps", [gap for gap in batch.gaps if gap[0] in moved], **place)
+    tx.change("insert_filtered", [one for one in batch.filtered if one[0] in moved], **place)
     events = [event for event in batch.events if event.partition in moved]
     known: dict[str, int] = {}
-    if _insert_workflows(tx, batch, events) < len(events):
+    behind = _lanes_in_use(tx, batch)
+    if _insert_workflows(tx, batch, events, behind) < len(events):
         known = {row.workflow_id: row.fingerprint for row in _read_fingerprints(tx, events)}
     conflicts = frozenset(
         id_ for event in events if known.get(id_ := event.workflow_id, event.fingerprint) != event.fingerprint
@@ -79,7 +90,9 @@ def _intake(tx: Tx, batch: IntakeBatch) -> IntakeResult:
         raise _Conflicting(conflicts)
     fresh = [event for event in events if event.workflow_id not in known] if known else events
     tx.change("insert_events", [_event_row(event) for event in fresh])
-    return IntakeResult(frozenset(stale), frozenset(known))
+    refused = [(event.workflow_id, *event.refusal) for event in fresh if event.refusal is not None]
+    tx.change("insert_payloads", refused)
+    return IntakeResult(frozenset(stale), frozenset(known), behind=behind, repeated=frozenset(repeated))
 
 
 def _compare_watermarks(tx: Tx, batch: IntakeBatch) -> tuple[set[int], set[int]]:
@@ -103,10 +116,26 @@ def _compare_watermarks(tx: Tx, batch: IntakeBatch) -> tuple[set[int], set[int]]
     return stale, repeated
 
 
-def _insert_workflows(tx: Tx, batch: IntakeBatch, events: Sequence[NewEvent]) -> int:
+def _lanes_in_use(tx: Tx, batch: IntakeBatch) -> frozenset[str]:
+    """Those of the lanes unknown to the caller in which an event stands already."""
+    unknown = [(lane,) for lane in sorted(batch.unknown)]
+    rows = tx.batch("open_lanes", unknown, consumer=batch.consumer, incarnation=batch.incarnation)
+    return frozenset(row.lane for row in rows)
+
+
+def _insert_workflows(tx: Tx, batch: IntakeBatch, events: Sequence[NewEvent], behind: frozenset[str]) -> int:
+    first = _first_sequence(tx, batch, len(events))
+    runs_here = batch.queue is None
     rows = [
-        (event.workflow_id, event.partition, event.offset, batch.lanes.get(event.partition))
-        for event in events
+        (
+            event.workflow_id,
+            event.partition,
+            event.offset,
+            event.lane,
+            (event.offset if first is None else first + number) if event.lane is not None else None,
+            runs_here and event.kept and event.lane not in behind,
+        )
+        for number, event in enumerate(events)
     ]
     return tx.change(
         "insert_event_workflows",
@@ -119,6 +148,15 @@ def _insert_workflows(tx: Tx, batch: IntakeBatch, events: Sequence[NewEvent]) ->
         consumer=batch.consumer,
         incarnation=batch.incarnation,
     )
+
+
+def _first_sequence(tx: Tx, batch: IntakeBatch, count: int) -> int | None:
+    """Where these events begin in a lane that counts its events itself; None where offsets count them."""
+    if batch.shared_lane is None:
+        return None
+    place = {"consumer": batch.consumer, "incarnation": batch.incarnation, "lane": batch.shared_lane}
+    tx.run("insert_lane", **place)
+    return int(tx.run("advance_lane", **place, count=count)[0].next_sequence) - count
 
 
 def _read_fingerprints(tx: Tx, events: Sequence[NewEvent]) -> Sequence[Row]:

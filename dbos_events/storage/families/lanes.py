@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from dbos_events.storage.database import Database, Tx
+from dbos_events.storage.database import Database, Row, Tx
 from dbos_events.storage.families.executors import fence
 from dbos_events.storage.families.taking import end_crashed, read_taken
-from dbos_events.storage.rows import LaneEntry, TakenWorkflow
+from dbos_events.storage.rows import LanePlace, LaneTaken, TakenWorkflow
 
 
 class LaneTable:
@@ -16,34 +16,115 @@ class LaneTable:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def lane_entries(
-        self, consumer: int, incarnation: int, partition: int, before: int, count: int
-    ) -> list[LaneEntry]:
-        rows = self._database.transact(
-            lambda tx: tx.run(
-                "lane_entries",
-                consumer=consumer,
-                incarnation=incarnation,
-                partition=partition,
-                before=before,
-                count=count,
-            )
-        )
-        return [LaneEntry(*tuple(row)) for row in rows]
-
-    def take_lane_entry(
-        self, executor: int, workflow_id: str, max_crashes: int | None
-    ) -> TakenWorkflow | None:
-        def work(tx: Tx) -> TakenWorkflow | None:
+    def take_lanes(
+        self,
+        executor: int,
+        place: LanePlace,
+        lanes: Sequence[str],
+        count: int,
+        limits: Mapping[str, int | None],
+    ) -> dict[str, LaneTaken] | None:
+        def work(tx: Tx) -> dict[str, LaneTaken] | None:
             fence(tx, executor)
-            rows = tx.run("take_lane_entry", executor=executor, workflow_id=workflow_id)
-            taken = read_taken(tx, [row.id for row in rows])
-            if taken and max_crashes is not None and taken[0].crashes > max_crashes:
-                end_crashed(tx, [workflow_id])
+            if not _holds(tx, executor, place):
                 return None
-            return taken[0] if taken else None
+            heads = {
+                lane: _Head(tx.run("lane_entries", **_named(place, lane), count=count), limits)
+                for lane in lanes
+            }
+            end_crashed(tx, [head.crashed for head in heads.values() if head.crashed is not None])
+            taken = _take(tx, executor, [row.id for head in heads.values() for row in head.ready])
+            for lane, head in heads.items():
+                if head.row is not None and not head.ready:
+                    tx.run("hold_back", **_named(place, lane), head=head.row.lane_sequence)
+            return {lane: head.found(taken, count) for lane, head in heads.items()}
 
         return self._database.transact(work)
 
+    def ready_lanes(self, executor: int, consumer: int, count: int) -> list[tuple[int, int, str]]:
+        rows = self._database.transact(
+            lambda tx: tx.run("ready_lanes", executor=executor, consumer=consumer, count=count)
+        )
+        return [(row.incarnation, row.partition, row.lane) for row in rows]
+
+    def lanes_after(self, consumer: int, incarnation: int, after: str, before: str, count: int) -> list[str]:
+        place = {"consumer": consumer, "incarnation": incarnation}
+        rows = self._database.transact(
+            lambda tx: tx.run("lanes_after", **place, after=after, before=before, count=count)
+        )
+        return [row.lane for row in rows]
+
     def release_unstarted(self, executor: int, workflow_ids: Sequence[str]) -> None:
         self._database.transact(lambda tx: tx.run("release_unstarted", executor=executor, ids=workflow_ids))
+
+    def hold_lane(self, executor: int, consumer: int, incarnation: int, lane: str) -> int | None:
+        def work(tx: Tx) -> int | None:
+            fence(tx, executor)
+            place = {"consumer": consumer, "incarnation": incarnation, "lane": lane}
+            tx.run("insert_lane", **place)
+            row = tx.run("lock_lane", **place)[0]
+            if row.holder is not None and row.holder_alive:
+                return row.epoch if row.holder == executor else None
+            tx.run("hold_lane", executor=executor, **place)
+            return int(row.epoch) + 1
+
+        return self._database.transact(work)
+
+    def leave_lane(self, executor: int, consumer: int, incarnation: int, lane: str) -> None:
+        place = {"consumer": consumer, "incarnation": incarnation, "lane": lane}
+        self._database.transact(lambda tx: tx.run("leave_lane", executor=executor, **place))
+
+    def count_open(self, consumer: int, incarnation: int, lane: str, limit: int) -> int:
+        place = {"consumer": consumer, "incarnation": incarnation, "lane": lane}
+        return int(self._database.transact(lambda tx: tx.run("count_open", **place, limit=limit))[0].open)
+
+
+class _Head:
+    """What stands first in one lane: `ready` are the entries that may be taken, from the head on.
+
+    A head whose process crashed too often is put aside, and holds its lane.
+    """
+
+    def __init__(self, entries: Sequence[Row], limits: Mapping[str, int | None]) -> None:
+        self.entries = len(entries)
+        self.row = entries[0] if entries else None
+        self.ready: list[Row] = []
+        self.crashed: str | None = None
+        for row in entries:
+            if row.status != "PENDING" or row.owner is not None or row.waits or row.name not in limits:
+                break
+            self.ready.append(row)
+        limit = limits[self.ready[0].name] if self.ready else None
+        if limit is not None and self.ready[0].crashes > limit:
+            self.crashed = self.ready[0].id
+            self.ready.clear()
+
+    def found(self, taken: Mapping[str, TakenWorkflow], count: int) -> LaneTaken:
+        if self.row is None:
+            return LaneTaken(empty=True)
+        rows = tuple(taken[row.id] for row in self.ready if row.id in taken)
+        if not rows:
+            owner = self.row.owner if self.row.status == "PENDING" else None
+            return LaneTaken(owner=owner, head=self.row.id)
+        return LaneTaken(rows, more=len(rows) < self.entries or self.entries == count)
+
+
+def _named(place: LanePlace, lane: str) -> dict[str, object]:
+    return {"consumer": place.consumer, "incarnation": place.incarnation, "lane": lane}
+
+
+def _holds(tx: Tx, executor: int, place: LanePlace) -> bool:
+    """Whether this process holds the lanes still, and under the epoch that it knows."""
+    where = {"consumer": place.consumer, "incarnation": place.incarnation, "executor": executor}
+    if place.partition is None:
+        row = tx.one("holder_of_lane", **where, lane=place.lane)
+    else:
+        row = tx.one("holder_of_partition", **where, partition=place.partition)
+    return row is not None and row.epoch == place.epoch
+
+
+def _take(tx: Tx, executor: int, ids: Sequence[str]) -> dict[str, TakenWorkflow]:
+    if not ids:
+        return {}
+    rows = tx.run("take_lane_entries", executor=executor, ids=ids)
+    return {taken.id: taken for taken in read_taken(tx, [row.id for row in rows])}

@@ -81,6 +81,7 @@ class PositionTable:
                 quarantined=row.quarantined,
                 state=row.state,
                 detail=row.detail,
+                filtered=row.filtered,
             )
             for row in rows
         ]

@@ -13,18 +13,18 @@ SELECT :consumer, :incarnation, u.partition, u.first_offset, u.next_offset, {now
 FROM {rows: partition int, first_offset bigint, next_offset bigint};
 
 -- name: insert_event_workflows
--- Running here, or waiting when the consumer has a queue; an id that is known is passed over.
+-- Running here, held behind another event, or waiting on the consumer's queue; an id that is known is passed over.
 INSERT INTO {schema}.workflows
     (id, application, name, status, owner, take, start_id, version, queue, created_at, updated_at,
-     consumer, incarnation, partition, position, lane, lane_sequence, lane_open)
+     consumer, incarnation, partition, position, lane, lane_sequence, lane_open, held)
 SELECT u.workflow_id, :application, :name,
        CASE WHEN CAST(:queue AS text) IS NULL THEN 'PENDING' ELSE 'ENQUEUED' END,
-       CASE WHEN CAST(:queue AS text) IS NULL THEN CAST(:executor AS bigint) END,
-       CASE WHEN CAST(:queue AS text) IS NULL THEN 1 ELSE 0 END,
+       CASE WHEN u.owned THEN CAST(:executor AS bigint) END,
+       CASE WHEN u.owned THEN 1 ELSE 0 END,
        u.position, :version, :queue, {now}, {now},
-       :consumer, :incarnation, u.partition, u.position, u.lane,
-       CASE WHEN u.lane IS NOT NULL THEN u.position END, CASE WHEN u.lane IS NOT NULL THEN true END
-FROM {rows: workflow_id text, partition int, position bigint, lane text}
+       :consumer, :incarnation, u.partition, u.position, u.lane, u.lane_sequence,
+       CASE WHEN u.lane IS NOT NULL THEN true END, CASE WHEN u.lane IS NOT NULL THEN NOT u.owned END
+FROM {rows: workflow_id text, partition int, position bigint, lane text, lane_sequence bigint, owned bool}
 WHERE true
 ON CONFLICT (id) DO NOTHING;
 
@@ -44,9 +44,11 @@ ON CONFLICT (workflow_id) DO NOTHING;
 SELECT workflow_id, fingerprint FROM {schema}.events WHERE workflow_id IN ({list:ids});
 
 -- name: read_events
--- The records as they were received.
-SELECT e.workflow_id, i.topic, w.partition, w.position, e.key, e.value, e.headers, e.timestamp_type,
-       e.timestamp, e.leader_epoch, e.latency
+-- The records as they were received; with the value that an operator gave instead, where one did.
+SELECT e.workflow_id, i.topic, w.partition, w.position, e.key,
+       COALESCE((SELECT v.value FROM {schema}.edited_values AS v WHERE v.workflow_id = e.workflow_id
+                 ORDER BY v.generation DESC LIMIT 1), e.value) AS value,
+       e.headers, e.timestamp_type, e.timestamp, e.leader_epoch, e.latency
 FROM {schema}.events AS e
 JOIN {schema}.workflows AS w ON w.id = e.workflow_id
 JOIN {schema}.incarnations AS i ON i.id = w.incarnation

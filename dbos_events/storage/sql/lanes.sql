@@ -1,21 +1,114 @@
+-- name: open_lanes
+-- Which of these lanes have an event that still holds them.
+SELECT l.lane
+FROM (SELECT DISTINCT u.lane AS lane FROM {rows: lane text}) AS l
+WHERE EXISTS (SELECT 1 FROM {schema}.workflows AS w
+              WHERE w.consumer = :consumer AND w.incarnation = :incarnation AND w.lane = l.lane AND w.lane_open);
+
 -- name: lane_entries
--- The head of a partition's lane and what follows it.
-SELECT id, position, owner, status
+-- The head of a lane and what follows it.
+SELECT id, name, lane_sequence, owner, status, COALESCE(wake_at IS NOT NULL OR awaited_id IS NOT NULL, false) AS waits,
+       crashes
 FROM {schema}.workflows
-WHERE consumer = :consumer AND incarnation = :incarnation AND lane = CAST(CAST(:partition AS int) AS text)
-  AND lane_open AND lane_sequence < :before
+WHERE consumer = :consumer AND incarnation = :incarnation AND lane = :lane AND lane_open
 ORDER BY lane_sequence
 LIMIT :count;
 
--- name: take_lane_entry
--- Only what nobody owns and what does not sleep; the caller is fenced.
+-- name: take_lane_entries
+-- Only what nobody owns and what does not sleep; the caller is fenced and is the lane's holder.
 UPDATE {schema}.workflows
-SET owner = :executor, take = take + 1, updated_at = {now}
-WHERE id = :workflow_id AND status = 'PENDING' AND owner IS NULL AND wake_at IS NULL AND awaited_id IS NULL
+SET owner = :executor, take = take + 1, held = false, updated_at = {now}
+WHERE id IN ({list:ids}) AND status = 'PENDING' AND owner IS NULL AND wake_at IS NULL AND awaited_id IS NULL
 RETURNING id;
+
+-- name: hold_back
+-- What was made ready behind an event that still holds the lane waits for its turn.
+UPDATE {schema}.workflows
+SET held = true
+WHERE consumer = :consumer AND incarnation = :incarnation AND lane = :lane AND lane_open
+  AND status = 'PENDING' AND owner IS NULL AND wake_at IS NULL AND awaited_id IS NULL AND held IS NOT TRUE
+  AND lane_sequence > :head;
+
+-- name: holder_of_partition
+-- Who holds the partition, and under which epoch; held until the taking is committed.
+SELECT epoch FROM {schema}.watermarks
+WHERE consumer = :consumer AND incarnation = :incarnation AND partition = :partition AND holder = :executor
+{for_share};
+
+-- name: holder_of_lane
+-- The same for a lane over several partitions.
+SELECT epoch FROM {schema}.lanes
+WHERE consumer = :consumer AND incarnation = :incarnation AND lane = :lane AND holder = :executor
+{for_share};
+
+-- name: ready_lanes
+-- Lanes of partitions that this executor holds, in which an event became ready.
+SELECT DISTINCT w.incarnation, w.partition, w.lane
+FROM {schema}.workflows AS w
+JOIN {schema}.watermarks AS m
+  ON m.consumer = w.consumer AND m.incarnation = w.incarnation AND m.partition = w.partition
+WHERE m.holder = :executor AND w.consumer = :consumer
+  AND w.lane_open AND w.status = 'PENDING' AND w.owner IS NULL AND w.wake_at IS NULL AND w.awaited_id IS NULL
+  AND w.held IS NOT TRUE
+LIMIT :count;
+
+-- name: lanes_after
+-- The next lanes of a partition that an event still holds, one index probe for each.
+WITH RECURSIVE found(lane) AS (
+    SELECT (SELECT min(w.lane) FROM {schema}.workflows AS w
+            WHERE w.consumer = :consumer AND w.incarnation = :incarnation AND w.lane_open
+              AND w.lane > :after AND w.lane < :before)
+    UNION ALL
+    SELECT (SELECT min(w.lane) FROM {schema}.workflows AS w
+            WHERE w.consumer = :consumer AND w.incarnation = :incarnation AND w.lane_open
+              AND w.lane > found.lane AND w.lane < :before)
+    FROM found
+    WHERE found.lane IS NOT NULL
+)
+SELECT lane FROM found WHERE lane IS NOT NULL LIMIT :count;
 
 -- name: release_unstarted
 -- Back to the lane, for its next holder.
 UPDATE {schema}.workflows
-SET owner = NULL, updated_at = {now}
+SET owner = NULL, held = true, updated_at = {now}
 WHERE id IN ({list:ids}) AND owner = :executor AND status = 'PENDING';
+
+-- name: insert_lane
+-- A lane over several partitions counts its events itself.
+INSERT INTO {schema}.lanes (consumer, incarnation, lane, next_sequence, epoch, updated_at)
+VALUES (:consumer, :incarnation, :lane, 0, 0, {now})
+ON CONFLICT (consumer, incarnation, lane) DO NOTHING;
+
+-- name: advance_lane
+-- The caller's events get the numbers below the one that this gives.
+UPDATE {schema}.lanes
+SET next_sequence = next_sequence + :count, updated_at = {now}
+WHERE consumer = :consumer AND incarnation = :incarnation AND lane = :lane
+RETURNING next_sequence;
+
+-- name: lock_lane
+-- Whoever wants to hold it looks first who does.
+SELECT l.epoch, l.holder, COALESCE(e.alive, false) AS holder_alive
+FROM {schema}.lanes AS l
+LEFT JOIN {schema}.executors AS e ON e.id = l.holder
+WHERE l.consumer = :consumer AND l.incarnation = :incarnation AND l.lane = :lane
+{for_update_l};
+
+-- name: hold_lane
+-- A new holder under a new epoch.
+UPDATE {schema}.lanes
+SET holder = :executor, epoch = epoch + 1, updated_at = {now}
+WHERE consumer = :consumer AND incarnation = :incarnation AND lane = :lane;
+
+-- name: leave_lane
+-- For another process that reads the topic.
+UPDATE {schema}.lanes
+SET holder = NULL, updated_at = {now}
+WHERE consumer = :consumer AND incarnation = :incarnation AND lane = :lane AND holder = :executor;
+
+-- name: count_open
+-- How many events still hold a lane, counted up to a limit.
+SELECT count(*) AS open
+FROM (SELECT 1 FROM {schema}.workflows AS w
+      WHERE w.consumer = :consumer AND w.incarnation = :incarnation AND w.lane = :lane AND w.lane_open
+      LIMIT :limit) AS few;

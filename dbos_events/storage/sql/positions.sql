@@ -63,7 +63,10 @@ SELECT c.application, c.name AS consumer, c.group_id, i.topic, m.incarnation, m.
                           AND h.lane = w.lane AND h.lane_open AND h.lane_sequence < w.lane_sequence))))) AS held,
        (SELECT count(*) FROM {schema}.quarantine AS q JOIN {schema}.workflows AS w ON w.id = q.workflow_id
         WHERE q.consumer = m.consumer AND q.released_at IS NULL AND w.incarnation = m.incarnation
-          AND w.partition = m.partition) AS quarantined
+          AND w.partition = m.partition) AS quarantined,
+       (SELECT CAST(COALESCE(sum(g.records), 0) AS bigint) FROM {schema}.gaps AS g
+        WHERE g.consumer = m.consumer AND g.incarnation = m.incarnation AND g.partition = m.partition
+          AND g.reason = 'filtered') AS filtered
 FROM {schema}.watermarks AS m
 JOIN {schema}.consumers AS c ON c.id = m.consumer
 JOIN {schema}.incarnations AS i ON i.id = m.incarnation

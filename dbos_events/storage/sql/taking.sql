@@ -37,7 +37,8 @@ WITH dead AS (
     WHERE w.status = 'PENDING' AND NOT e.alive AND w.application = :application AND w.lane_open
 )
 UPDATE {schema}.workflows AS w
-SET owner = NULL, crashes = w.crashes + CASE WHEN d.is_head THEN 1 ELSE 0 END, updated_at = {now}
+SET owner = NULL, held = NOT d.is_head, crashes = w.crashes + CASE WHEN d.is_head THEN 1 ELSE 0 END,
+    updated_at = {now}
 FROM dead AS d
 WHERE w.id = d.workflow_id AND w.owner = d.owner AND w.status = 'PENDING'
 RETURNING id;
@@ -78,7 +79,7 @@ RETURNING queue;
 -- name: ready_due_lanes
 -- Parked events of an ordered lane become ready; only the lane's holder runs them.
 UPDATE {schema}.workflows AS w
-SET wake_at = NULL, awaited_id = NULL, updated_at = {now}
+SET wake_at = NULL, awaited_id = NULL, held = false, updated_at = {now}
 WHERE w.wake_at <= (SELECT {now}) AND CASE WHEN w.status = 'PENDING' THEN true ELSE false END
   AND w.application = :application AND w.lane_open
 RETURNING consumer;
@@ -161,7 +162,7 @@ RETURNING id;
 -- name: read_taken
 -- What was just taken, in the order in which it should be started.
 SELECT w.id, w.name, w.take, w.generation, w.crashes, p.codec, p.input, w.queue, w.parent_id,
-       w.root_id, w.consumer, w.partition, w.position, w.lane
+       w.root_id, w.consumer, w.partition, w.position, w.lane, w.attempt
 FROM {schema}.workflows AS w
 LEFT JOIN {schema}.payloads AS p ON p.workflow_id = w.id
 WHERE w.id IN ({list:ids})
@@ -175,12 +176,15 @@ WHERE id IN ({list:ids});
 
 -- name: quarantine_ended
 -- An event whose workflow was cancelled, or crashed too often, is put aside and holds its lane.
-INSERT INTO {schema}.quarantine (workflow_id, consumer, reason, attempts, quarantined_at)
-SELECT w.id, w.consumer, :reason, w.generation + 1, {now}
+-- Nothing failed, so a redrive keeps all checkpoints.
+INSERT INTO {schema}.quarantine (workflow_id, consumer, reason, attempts, quarantined_at, failed_steps)
+SELECT w.id, w.consumer, :reason, w.attempt + 1, {now}, '[]'
 FROM {schema}.workflows AS w
 WHERE w.id IN ({list:ids}) AND w.consumer IS NOT NULL
 ON CONFLICT (workflow_id) DO UPDATE
-SET reason = excluded.reason, quarantined_at = excluded.quarantined_at, released_at = NULL, released_as = NULL;
+SET reason = excluded.reason, attempts = excluded.attempts, quarantined_at = excluded.quarantined_at,
+    released_at = NULL, released_as = NULL, codec = NULL, error = NULL, error_type = NULL, error_message = NULL,
+    failed_steps = excluded.failed_steps;
 
 -- name: wake_awaiting
 -- Whoever is parked on one of these goes on.

@@ -1,7 +1,7 @@
 -- name: read_checkpoints
 -- Of the current generation, with the version of the process that wrote each.
 SELECT c.workflow_id, c.step, c.call, c.name, c.completion_order, c.arguments, c.codec, c.output, c.error,
-       c.child_id, c.started_at, c.completed_at, c.write_id, e.version
+       c.child_id, c.started_at, c.completed_at, c.write_id, e.version, c.recorded_in
 FROM {schema}.checkpoints AS c
 JOIN {schema}.workflows AS w ON w.id = c.workflow_id AND w.generation = c.generation
 LEFT JOIN {schema}.executors AS e ON e.id = c.writer
@@ -40,7 +40,7 @@ ORDER BY e.id
 -- Only from owners that are locked: one who claimed in between may have a batch under way.
 UPDATE {schema}.workflows
 SET status = CASE WHEN lane_open IS TRUE THEN 'PENDING' ELSE 'ENQUEUED' END,
-    queue = NULL, owner = NULL, take = take + 1, crashes = 0, completed_at = NULL, wake_at = NULL,
+    queue = NULL, owner = NULL, held = false, take = take + 1, crashes = 0, completed_at = NULL, wake_at = NULL,
     awaited_id = NULL, delay_until = NULL, deadline = NULL, updated_at = {now}
 WHERE id IN ({list:ids})
   AND status IN ('PENDING', 'ENQUEUED', 'DELAYED', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')

@@ -11,7 +11,6 @@ import pytest
 from dbos_events import KafkaMessage
 from dbos_events.app import App
 from dbos_events.errors import ConfigurationError, DBOSInitializationError, RegistrationError
-from dbos_events.model.event import Retry
 from dbos_events_kafka.testing import EmbeddedBroker
 from tests.connectors.kafka.consuming import PROTOCOLS, Consumers
 from tests.faults.rows import Rows
@@ -70,12 +69,8 @@ def test_a_consumer_without_a_topic_is_refused(app: App) -> None:
 @pytest.mark.parametrize(
     ("options", "named", "instead"),
     [
-        ({"ordering": "key"}, "ordering='key'", "'partition'"),
-        ({"ordering": "topic"}, "ordering='topic'", "'partition'"),
-        ({"in_order": True}, "ordering='topic'", "'partition'"),
-        ({"ordering_key": handler}, "ordering_key", "not supported by this release"),
-        ({"when": handler}, "when", "not supported by this release"),
-        ({"retries": Retry(3)}, "retries", "not supported by this release"),
+        ({"ordering": "partition", "ordering_key": handler}, "ordering_key", "ordering='key'"),
+        ({"ordering": "key", "in_order": True}, "in_order", "ordering='topic'"),
         ({"strict_key_order": True}, "strict_key_order", "not supported by this release"),
         ({"on_regression": "halt"}, "on_regression", "not supported by this release"),
         ({"ordering": "sideways"}, "sideways", "partition"),

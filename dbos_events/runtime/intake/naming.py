@@ -1,0 +1,71 @@
+"""In which lane an event is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote_from_bytes
+
+from dbos_events.connect.source import Record
+from dbos_events.model.event import ConsumerOptions
+from dbos_events.telemetry.log import Recurring
+
+LONGEST = 200
+"""Bytes of a key that a lane's name shows; of a longer one it has the hash, since names are indexed."""
+
+LaneOf = Callable[[str, Record], "str | None"]
+"""The name of an event's lane, from its topic and the record; None when it has none."""
+
+
+def lane_naming(options: ConsumerOptions, message_of: Callable[[str, Record], Any]) -> LaneOf | None:
+    """How a consumer names lanes; None when its events are in none, or all in one over the partitions."""
+    if options.ordering == "partition":
+        return lambda _topic, record: str(record.partition)
+    if options.ordering != "key":
+        return None
+    if options.ordering_key is None:
+        return _by_record_key
+    return _Extracted(options, message_of)
+
+
+def _by_record_key(_topic: str, record: Record) -> str | None:
+    return None if record.key is None else key_lane(record.partition, record.key)
+
+
+def key_lane(partition: int, key: bytes) -> str:
+    """`3/key`, percent-encoded; two different keys never share a name."""
+    if len(key) > LONGEST:
+        return f"{partition}/#{hashlib.blake2b(key, digest_size=20).hexdigest()}"
+    return f"{partition}/{quote_from_bytes(key, safe='')}"
+
+
+class _Extracted:
+    """Lanes by what the user's function makes of a message."""
+
+    def __init__(self, options: ConsumerOptions, message_of: Callable[[str, Record], Any]) -> None:
+        assert options.ordering_key is not None  # noqa: S101
+        self._name = options.name
+        self._extract = options.ordering_key
+        self._message_of = message_of
+        self._trouble = Recurring()
+
+    def __call__(self, topic: str, record: Record) -> str | None:
+        try:
+            key = _bytes(self._extract(self._message_of(topic, record)))
+        except Exception as error:  # noqa: BLE001 - whatever a user's function raises
+            self._trouble.say(
+                "%s: ordering_key failed for %s/%d/%d; events for which it fails are ordered by their record's key, "
+                "those without a key with all others of their partition: %r",
+                self._name, topic, record.partition, record.offset, error,
+            )  # fmt: skip
+            return _by_record_key(topic, record) or str(record.partition)
+        return None if key is None else key_lane(record.partition, key)
+
+
+def _bytes(key: object) -> bytes | None:
+    if key is None or isinstance(key, bytes):
+        return key
+    if isinstance(key, (str, int)):
+        return str(key).encode("utf-8", "surrogatepass")
+    raise TypeError(f"ordering_key must give bytes, str, int or None, not {type(key).__name__}")

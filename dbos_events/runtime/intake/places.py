@@ -1,0 +1,63 @@
+"""How many events of a consumer may be in this process at once."""
+
+from __future__ import annotations
+
+import threading
+
+from dbos_events.engine.run import Run
+
+
+class Places:
+    """Counts the events that run here, and those that wait in memory behind one of their lane.
+
+    Both have the same bound, apart from each other: however many events wait behind slow ones, as many
+    others may run.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._running = 0
+        self._waiting = 0
+        self._lock = threading.Lock()
+        self._left = threading.Condition(self._lock)
+        self._drained = threading.Condition(self._lock)
+
+    @property
+    def running(self) -> int:
+        return self._running
+
+    @property
+    def free(self) -> int:
+        return self.capacity - self._running
+
+    @property
+    def cache_room(self) -> int:
+        return self.capacity - self._waiting
+
+    def occupy(self, count: int) -> None:
+        with self._lock:
+            self._running += count
+
+    def cache(self, count: int) -> None:
+        with self._lock:
+            before, self._waiting = self._waiting, self._waiting + count
+            if self._waiting == 0 or before > self.capacity // 2 >= self._waiting:
+                self._drained.notify_all()
+
+    def left(self, run: Run) -> None:
+        """One event has left this process; called on the committer's thread."""
+        with self._lock:
+            self._running -= 1
+            if self._running <= self.capacity // 2:
+                self._left.notify_all()
+
+    def wait_for_places(self, seconds: float) -> None:
+        """Wait until something has left, if more than half of the places are taken."""
+        with self._lock:
+            if self._running > self.capacity // 2:
+                self._left.wait(seconds)
+
+    def wait_for_cache(self, seconds: float) -> None:
+        """Wait until no more than half of what may wait in memory does; taking in one by one costs a commit each."""
+        with self._lock:
+            self._drained.wait(seconds)
