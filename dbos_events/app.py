@@ -17,7 +17,7 @@ from dbos_events.clock import Clock, SystemClock
 from dbos_events.config import DBOSConfig
 from dbos_events.engine.registry import Registry
 from dbos_events.errors import DBOSException, DBOSInitializationError, RegistrationError
-from dbos_events.model.event import OnFailure, OnRegression, Ordering, PayloadCodec, Retry
+from dbos_events.model.event import Breaker, OnFailure, OnRegression, Ordering, PayloadCodec, Retry
 from dbos_events.model.queue import QueueLimits, QueueRateLimit
 from dbos_events.model.workflow import StepOptions
 from dbos_events.telemetry.log import logger
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from dbos_events.launched import Health, Launched
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_BREAKER = Breaker()
 
 
 class App(Verbs, QuarantineVerbs):
@@ -117,6 +119,7 @@ class App(Verbs, QuarantineVerbs):
         on_regression: OnRegression = "replay",
         strict_key_order: bool = False,
         codec: PayloadCodec | None = None,
+        breaker: Breaker | None = _BREAKER,
     ) -> Callable[[F], F]:
         """Run the function as a durable workflow for each record of the topics, exactly once.
 
@@ -147,6 +150,7 @@ class App(Verbs, QuarantineVerbs):
             on_regression: What to do when the database went back behind what Kafka knows to be taken in: "replay"
                 the events between, or "halt" the partition until an operator decides.
             strict_key_order: Not in this release.
+            breaker: When to stop taking events in because the handler fails; None: never.
 
         Raises:
             RegistrationError: An option is wrong, or the kafka extra is not installed.
@@ -169,6 +173,7 @@ class App(Verbs, QuarantineVerbs):
                 on_regression,
                 strict_key_order,
                 codec,
+                breaker,
             ),
         )
 

@@ -7,6 +7,7 @@
     │   └── MigrationRequired
     ├── DBOSWorkflowFunctionNotFoundError
     ├── DBOSNonExistentWorkflowError
+    ├── DBOSNonExistentConsumerError
     ├── DBOSConflictingWorkflowError
     ├── DBOSQueueDeduplicatedError
     ├── DBOSUnexpectedStepError                history and code disagree
@@ -122,6 +123,24 @@ class DBOSNonExistentWorkflowError(_AboutWorkflow):
     template = (
         "There is no workflow with the id {workflow_id!r} in this database. Check the id and the schema."
     )
+
+
+class DBOSNonExistentConsumerError(DBOSException):
+    """No consumer of that name was ever registered; `known` are those that were."""
+
+    code = "consumer-not-found"
+
+    def __init__(self, name: str, application: str, known: Sequence[str] = ()) -> None:
+        self.name = name
+        self.application = application
+        self.known = tuple(known)
+        there = (
+            f"It has {', '.join(self.known)}." if self.known else "It has none yet: they register at launch."
+        )
+        super().__init__(f"The application {application!r} has no consumer called {name!r}. {there}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.name, self.application, self.known)
 
 
 class DBOSAwaitedWorkflowCancelledError(_AboutWorkflow):

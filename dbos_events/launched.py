@@ -18,6 +18,7 @@ from dbos_events.model.queue import QueueLimits
 from dbos_events.runtime.identity import this_process
 from dbos_events.runtime.intake.consumer import ConsumerIntake
 from dbos_events.runtime.intake.keeper import LaneService
+from dbos_events.runtime.intake.standing import ConsumerService
 from dbos_events.runtime.lease import LeaseService
 from dbos_events.runtime.loops import BackgroundLoop
 from dbos_events.runtime.memory import tune_collector
@@ -39,12 +40,14 @@ from dbos_events.telemetry.log import logger
 class Health:
     """`live` is false only when the process itself is stuck; `ready` when it should get work.
 
-    `problems` says what is wrong, one line each.
+    `problems` says what is wrong, one line each, also what does not make this process unready (work that no process can
+    run); `notes` what stands still because an operator asked for it.
     """
 
     live: bool
     ready: bool
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 class Launched:
@@ -86,6 +89,7 @@ class Launched:
             park_after=settings.park_after_seconds,
             on_fenced=lambda: self.lease.wake(),  # noqa: PLW0108 - the lease service comes later
         )
+        self.core.waits_for_version = settings.on_old_version == "wait"
         self.taken = Taken(self.core)
         self.lease = LeaseService(self.core, settings.lease_seconds, self._fenced)
         self.recovery = RecoveryService(self.core, self.taken, settings.lease_seconds, settings.executor_id)
@@ -93,7 +97,10 @@ class Launched:
         self.queues = QueueService(self.core, self.taken, settings.max_in_flight)
         self.lanes = LaneService(self.core, self.taken)
         self.notifier = NotifierService(self.core, enabled=settings.use_listen_notify)
-        self.services = (self.lease, self.recovery, self.timers, self.queues, self.lanes, self.notifier)
+        self.consumers = ConsumerService(self.core)
+        self.services = (
+            self.lease, self.recovery, self.timers, self.queues, self.lanes, self.consumers, self.notifier,
+        )  # fmt: skip
         self.intakes: list[ConsumerIntake] = []
         self.sources: list[Source] = []
 
@@ -134,6 +141,8 @@ class Launched:
         self.core.hub.subscribe("queues", _Waking(self.queues))
         self.core.hub.subscribe("lanes", _Calling(self.lanes.look))
         self.core.hub.subscribe("timers", _Waking(self.timers))
+        self.core.hub.subscribe("consumers", _Waking(self.consumers))
+        self.core.event_ended = self.consumers.ended
         for name in self._registry.queues:
             self.core.hub.subscribe(f"queue:{name}", _Waking(self.queues))
 
@@ -141,7 +150,7 @@ class Launched:
         for declaration in self._declarations:
             connector = find_connector(declaration.connector)
             intake = ConsumerIntake(
-                self.core, self.taken, declaration.function, declaration.options, self.lanes
+                self.core, self.taken, declaration.function, declaration.options, self.lanes, self.consumers
             )
             self.intakes.append(intake)
             self.sources.append(connector.open_source(intake, self.settings.kafka))
@@ -166,6 +175,7 @@ class Launched:
                 pid=process.pid,
                 process_started=process.started,
                 lease_ms=round(self.settings.lease_seconds * 1000),
+                functions=tuple(self._registry.names()),
             )
         )
 
@@ -258,11 +268,15 @@ class Launched:
                 stuck.append(f"{source.name}: {health.detail}")
             elif not health.ready:
                 waiting.append(f"{source.name}: {health.detail}")
+        standstills = self.consumers.standstills.items()
+        waiting += [f"{name}: {why.text}" for name, why in standstills if not why.wanted]
+        notes = tuple(f"{name}: {why.text}" for name, why in standstills if why.wanted)
         if not self.lease.is_fresh:
             waiting.append("the lease is not renewed: the database does not answer")
         if self._draining:
             waiting.append("draining")
-        return Health(not stuck, not stuck and not waiting, tuple(stuck + waiting))
+        problems = stuck + waiting + self.recovery.unhandled.problems
+        return Health(not stuck, not stuck and not waiting, tuple(problems), notes)
 
 
 class _Waking:

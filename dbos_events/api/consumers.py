@@ -15,7 +15,15 @@ from dbos_events.connect import find_connector
 from dbos_events.engine.payload import NO_BINDING, Binding, bind, of_messages
 from dbos_events.engine.registry import Registered
 from dbos_events.errors import ConnectorError, RegistrationError
-from dbos_events.model.event import ConsumerOptions, OnFailure, OnRegression, Ordering, PayloadCodec, Retry
+from dbos_events.model.event import (
+    Breaker,
+    ConsumerOptions,
+    OnFailure,
+    OnRegression,
+    Ordering,
+    PayloadCodec,
+    Retry,
+)
 from dbos_events.model.subscription import compiled, is_pattern
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -60,6 +68,7 @@ class ConsumerRequest:
     on_regression: OnRegression
     strict_key_order: bool
     codec: PayloadCodec | None = None
+    breaker: Breaker | None = None
 
     @property
     def chosen_ordering(self) -> Ordering:
@@ -106,6 +115,7 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
             on_regression=request.on_regression,
             retries=request.retries,
             ordering_key=key,
+            breaker=request.breaker,
         )
         _check(options)
         _attach(app, entry, binding, name)
@@ -152,6 +162,9 @@ def _check(options: ConsumerOptions) -> None:
         raise RegistrationError(
             f"Consumer {options.name!r}: on_failure must be 'quarantine' or 'record', not {options.on_failure!r}."
         )
+    problem = options.breaker.problem() if options.breaker is not None else None
+    if problem is not None:
+        raise RegistrationError(f"Consumer {options.name!r}: the breaker cannot be used: {problem}.")
     check_retries(options.name, options.retries)
     if options.on_regression not in ("replay", "halt"):
         raise RegistrationError(

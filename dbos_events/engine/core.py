@@ -89,6 +89,10 @@ class Core:
         self.chance: Callable[[], float] = random.random
         """Where jitter comes from: 0 to 1."""
         self.announce: Callable[[str], object] = lambda _channel: None
+        self.waits_for_version = False
+        """Whether started work of a version that no live process has is left waiting instead of replayed."""
+        self.event_ended: Callable[[Run], object] = lambda _run: None
+        """Told of each run of an event that leaves this process, however it came here; must be quick."""
         self.stepper: Callable[[Sequence[str]], object] | None = None
         """Set by the testing kit: does what is due next, for a caller who waits on these channels."""
 

@@ -111,6 +111,8 @@ class Runner:
         if self.active.get(run.id) is run:
             del self.active[run.id]
         run.end(ending)
+        if run.origin is not None:
+            self._core.event_ended(run)
         if run.host is not None:
             run.host.left(run)
         self._core.hub.signal(f"workflow:{run.id}")

@@ -88,6 +88,46 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class Breaker:
+    """When a consumer stops to take events in because its handler fails, and how it begins again.
+
+    It opens on a share of failed events, or on many in sequence. While it is open nothing is taken in: the
+    watermark stands, and the events stay in Kafka. After a pause one trial event is let in. If it ends
+    well, the breaker closes; if it fails, the next pause is twice as long. An event counts once,
+    by its last attempt, so one that fails again and again does not open it.
+
+    Args:
+        failure_share: Opens when so many of the recent events failed, above 0 and at most 1.
+        min_events: Fewer recent events than this say nothing about the share.
+        window_seconds: How long an event counts as recent (the last 1000 do at most).
+        consecutive_failures: Opens, too, when so many events failed one after the other; None: never.
+        open_seconds: The first pause, and how long a trial that does not begin to run is waited for.
+        max_open_seconds: The longest pause.
+    """
+
+    failure_share: float = 0.5
+    min_events: int = 20
+    window_seconds: float = 60.0
+    consecutive_failures: int | None = 20
+    open_seconds: float = 30.0
+    max_open_seconds: float = 600.0
+
+    def problem(self) -> str | None:
+        """What is wrong with the values; None when they can be used."""
+        if not 0 < self.failure_share <= 1:
+            return f"failure_share must be above 0 and at most 1, not {self.failure_share!r}"
+        if not 1 <= self.min_events <= 1000:
+            return f"min_events must be between 1 and 1000, not {self.min_events!r}"
+        if self.consecutive_failures is not None and self.consecutive_failures < 1:
+            return f"consecutive_failures must be at least 1, or None, not {self.consecutive_failures!r}"
+        if min(self.window_seconds, self.open_seconds) <= 0:
+            return "window_seconds and open_seconds must be above 0"
+        if self.max_open_seconds < self.open_seconds:
+            return "max_open_seconds must not be below open_seconds"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class ConsumerOptions:
     """What `DBOS.kafka_consumer` was asked for, checked, without the handler itself."""
 
@@ -102,3 +142,4 @@ class ConsumerOptions:
     on_regression: OnRegression = "replay"
     retries: Retry | None = None
     ordering_key: Callable[[Any], Any] | None = None
+    breaker: Breaker | None = Breaker()

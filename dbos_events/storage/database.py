@@ -180,6 +180,16 @@ class Database:
         except _UNSENDABLE as error:
             raise BadWrite(f"The database cannot hold this value: {error}.") from error
 
+    def look(self, work: Callable[[Tx], R]) -> R:
+        """As `transact`, for what only reads and may take long: on SQLite, writers go on meanwhile."""
+        try:
+            with self.engine.connect().execution_options(only_reads=True) as connection, connection.begin():
+                tx = Tx(self, connection)
+                tx.run("begin_look")
+                return work(tx)
+        except exc.SQLAlchemyError as error:
+            raise self.translate(error) from error
+
     def _transact(self, work: Callable[[Tx], R]) -> R:
         with self.engine.begin() as connection:
             return work(self._driver.transaction(self, connection))

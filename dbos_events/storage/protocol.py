@@ -14,6 +14,7 @@ from dbos_events.model.quarantine import QuarantinedEvent, QuarantineFilter
 from dbos_events.model.queue import QueueLimits
 from dbos_events.model.workflow import WorkflowFilter
 from dbos_events.storage.lives import Lives
+from dbos_events.storage.operating import Orphans, Proofs, Quotas, Standing
 from dbos_events.storage.quarantined import Decided, Redrive, StoredQuarantine
 from dbos_events.storage.rows import (
     ExecutorRow,
@@ -72,11 +73,18 @@ class Workflows(Protocol):
         ...
 
     def adopt_from_dead(
-        self, executor: int, application: str, version: str, limits: Mapping[str, int | None], count: int
+        self,
+        executor: int,
+        application: str,
+        version: str,
+        limits: Mapping[str, int | None],
+        count: int,
+        waits: bool = False,
     ) -> list[TakenWorkflow]:
         """Take unordered running workflows of dead executors; the named functions only.
 
-        A started one of another version is taken only when no live process has that version.
+        A started one of another version is taken only when no live process has that version, and with
+        `waits` never; the same holds for the three methods below.
         Those that crashed more often than `limits` allows are ended and not given back.
         """
         ...
@@ -86,7 +94,13 @@ class Workflows(Protocol):
         ...
 
     def take_due(
-        self, executor: int, application: str, version: str, names: Sequence[str], count: int
+        self,
+        executor: int,
+        application: str,
+        version: str,
+        names: Sequence[str],
+        count: int,
+        waits: bool = False,
     ) -> list[TakenWorkflow]:
         """Take parked workflows whose time has come; those of a queue go back to it instead.
 
@@ -103,12 +117,19 @@ class Workflows(Protocol):
         limits: QueueLimits,
         names: Sequence[str],
         count: int,
+        waits: bool = False,
     ) -> list[TakenWorkflow]:
         """Take at most `count` waiting workflows of a queue, by priority, then age, within its limits."""
         ...
 
     def claim_resumed(
-        self, executor: int, application: str, version: str, names: Sequence[str], count: int
+        self,
+        executor: int,
+        application: str,
+        version: str,
+        names: Sequence[str],
+        count: int,
+        waits: bool = False,
     ) -> list[TakenWorkflow]:
         """Take workflows that wait for any process: resumed ones, and woken ones without a queue."""
         ...
@@ -291,7 +312,21 @@ class Quarantines(Protocol):
         ...
 
 
-class Storage(Executors, Workflows, Consumers, Positions, Intakes, Lanes, Quarantines, Lives, Protocol):
+class Storage(
+    Executors,
+    Workflows,
+    Consumers,
+    Positions,
+    Intakes,
+    Lanes,
+    Quarantines,
+    Lives,
+    Standing,
+    Proofs,
+    Orphans,
+    Quotas,
+    Protocol,
+):
     """A database with our schema in it."""
 
     @property

@@ -11,7 +11,7 @@ class NewExecutor:
     """A process that wants to run workflows.
 
     `explicit` says that the user chose the label, so that a successor with the same label may
-    declare this executor dead after two silent heartbeats.
+    declare this executor dead after two silent heartbeats. `functions` are those that it can run.
     """
 
     application: str
@@ -23,6 +23,7 @@ class NewExecutor:
     pid: int
     process_started: str
     lease_ms: int
+    functions: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

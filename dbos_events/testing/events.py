@@ -59,6 +59,7 @@ class TestTopics:
             leader_epoch=0,
             latency=None,
         )
+        self._refuse_when_closed(intake)
         intake.take_in(incarnation, [record])
         self._partitions[place] = (incarnation, offset + 1)
         return f"{id_prefix(_group(intake, declaration), topic, incarnation, partition)}{offset}"
@@ -78,6 +79,16 @@ class TestTopics:
             (declaration,) = (each for each in self._app.consumers if each.options.name == name)
             self._assign(self._intake(declaration), name, topic, partition)
 
+    def _refuse_when_closed(self, intake: ConsumerIntake) -> None:
+        """A source would wait; a test has to know."""
+        if intake.gate.wait(0.0):
+            self._app.launched.consumers.tick()
+        if intake.gate.closed_by:
+            raise DBOSException(
+                f"Consumer {intake.options.name!r} takes nothing in: {intake.gate.closed_by}. Resume it, let the "
+                "time pass, or declare it with breaker=None."
+            )
+
     def _declaration(self, handler: Callable[..., Any]) -> ConsumerDeclaration:
         name = getattr(handler, "__dbos_name__", None)
         found = [each for each in self._app.consumers if each.function.name == name]
@@ -93,7 +104,12 @@ class TestTopics:
         if options.name not in self._intakes:
             launched: Launched = self._app.launched
             intake = ConsumerIntake(
-                launched.core, launched.taken, declaration.function, options, launched.lanes
+                launched.core,
+                launched.taken,
+                declaration.function,
+                options,
+                launched.lanes,
+                launched.consumers,
             )
             intake.open(_group(intake, declaration), options.topics, {})
             self._intakes[options.name] = intake

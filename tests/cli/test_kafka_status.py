@@ -84,6 +84,8 @@ def test_it_shows_holder_watermark_lag_and_what_runs(run: Run) -> None:
         "filtered": 4,
         "state": "reading",
         "detail": None,
+        "paused": None,
+        "breaker": None,
     }
     assert (second["partition"], second["holder"], second["holder_alive"]) == (1, None, False)
     assert (second["watermark"], second["lag"], second["filtered"]) == (0, None, 0)

@@ -96,7 +96,8 @@ BY_ID = {
     "read_waiting": "workflows",
     "read_history": "checkpoints",
 }
-TAKER = {"executor": 1, "application": APP, "version": "v1", "names": ["work"], "count": 50}
+TAKER = {"executor": 1, "application": APP, "version": "v1", "names": ["work"], "count": 50, "waits": False}
+ANY = dict.fromkeys(("application", "topic", "consumer", "partition"))
 PARTIAL = {
     "claim": ("workflows_waiting", {**TAKER, "queue": "q"}),
     "claim_resumed": ("workflows_waiting", TAKER),
@@ -108,6 +109,16 @@ PARTIAL = {
     "free_lanes_of_dead": ("workflows_owned", {"application": APP}),
     "list_executors": ("workflows_owned", {"application": APP}),
     "count_running": ("workflows_on_queue", {"application": APP, "queue": "q"}),
+    "find_gaps": ("workflows_pkey", {**ANY, "stated": False, "count": 1000}),
+    "trace_event": ("workflows_pkey", {**ANY, "topic": "orders", "partition": 1, "offset": 7}),
+    "orphaned_partitions": (
+        "workflows_ready",
+        {"application": APP, "handlers": ["work"], "grace_ms": 1000},
+    ),
+    "count_held": (
+        "workflows_lanes",
+        {"consumer": 1, "incarnation": 1, "lane": "1", "count": 100},
+    ),
     "wake_awaiting": ("workflows_awaiting", {"ids": ["w4", "w14"]}),
     "lane_entries": (
         "workflows_lanes",

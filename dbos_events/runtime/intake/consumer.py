@@ -15,6 +15,7 @@ from dbos_events.errors import Quarantine
 from dbos_events.model.event import ConsumerOptions, KafkaMessage
 from dbos_events.runtime.intake.batch import Accepted, Assignment, Formed, Intaking, batch_of, form
 from dbos_events.runtime.intake.filters import judged
+from dbos_events.runtime.intake.gate import Gate
 from dbos_events.runtime.intake.keeper import LaneService
 from dbos_events.runtime.intake.lanes import LaneGroup
 from dbos_events.runtime.intake.naming import lane_naming
@@ -22,6 +23,7 @@ from dbos_events.runtime.intake.places import Places
 from dbos_events.runtime.intake.planning import LanePlan, sort_out
 from dbos_events.runtime.intake.positioning import Positioning
 from dbos_events.runtime.intake.shared import SharedLane
+from dbos_events.runtime.intake.standing import ConsumerService
 from dbos_events.runtime.taken import Taken
 from dbos_events.storage.rows import IntakeResult, LanePlace
 from dbos_events.telemetry.log import logger
@@ -45,7 +47,13 @@ class ConsumerIntake(Positioning):
     """Takes in what one source receives. All methods but `left` and `room` belong to its intake thread."""
 
     def __init__(
-        self, core: Core, taken: Taken, function: Registered, options: ConsumerOptions, lanes: LaneService
+        self,
+        core: Core,
+        taken: Taken,
+        function: Registered,
+        options: ConsumerOptions,
+        lanes: LaneService,
+        consumers: ConsumerService,
     ) -> None:
         super().__init__()
         self._core = core
@@ -58,6 +66,8 @@ class ConsumerIntake(Positioning):
         self._shared: dict[int, SharedLane] = {}
         self._lane_of = lane_naming(options, _message)
         self.places = Places(options.max_in_flight)
+        self._consumers = consumers
+        self.gate = Gate()
         self.options = options
 
     # -- the consumer and its positions -------------------------------------------------------
@@ -84,6 +94,7 @@ class ConsumerIntake(Positioning):
         self._core.retries[self._number] = self.options.retries
         self._group = self._ask(lambda: self._core.storage.id_group(self._number))
         self._taken.quarantines[self._number] = self.options.on_failure == "quarantine"
+        self._ask(lambda: self._consumers.watch(self._number, self.options, self.gate))
 
     def assign(self, incarnation: int, topic: str, partitions: Collection[int]) -> list[Position]:
         executor = self._core.executor
@@ -158,8 +169,8 @@ class ConsumerIntake(Positioning):
     @property
     def free(self) -> int:
         if self.options.queue_name is not None:
-            return self.options.batch_size
-        return self.places.free
+            return self.gate.admits(self.options.batch_size)
+        return self.gate.admits(self.places.free)
 
     def room(self, incarnation: int, partition: int) -> int:
         assignment = self._assignments.get((incarnation, partition))
@@ -174,6 +185,8 @@ class ConsumerIntake(Positioning):
         return share - size if size <= share // 2 else 0
 
     def wait_for_room(self, seconds: float) -> None:
+        if self.gate.wait(seconds):
+            return
         if self.options.ordering in ("partition", "topic"):
             self.places.wait_for_cache(seconds)
         else:
@@ -235,6 +248,8 @@ class ConsumerIntake(Positioning):
             return below and one.workflow_id not in result.duplicates
 
         runs, spilled, returned = sort_out(plan, formed.records, is_fresh, result.behind, result.repeated)
+        if self.gate.admitted([one.workflow_id for one in formed.records if is_fresh(one)]):
+            self._consumers.wake()
         self._release(returned)
         self._start(incarnation, runs, plan, spilled, formed.refused)
         for partition in result.stale:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 
 from dbos_events.errors import RegistrationError
+from dbos_events.model.naming import consumer_prefix
 from dbos_events.model.subscription import shared
 from dbos_events.storage.database import Database, Row, Tx
 
@@ -31,6 +32,7 @@ class ConsumerTable:
                 group_id=group,
                 topics=json.dumps(sorted(topics)),
                 settings=settings,
+                id_prefix=consumer_prefix(group),
             )
             return int(row.id) if row is not None else 0
 

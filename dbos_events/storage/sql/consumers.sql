@@ -5,9 +5,9 @@ FROM {schema}.consumers WHERE application = :application;
 
 -- name: insert_consumer
 -- A consumer that is known keeps its number and its group.
-INSERT INTO {schema}.consumers (application, name, handler, group_id, topics, settings, updated_at)
-VALUES (:application, :name, :handler, :group_id, :topics, :settings, {now})
+INSERT INTO {schema}.consumers (application, name, handler, group_id, topics, settings, updated_at, id_prefix)
+VALUES (:application, :name, :handler, :group_id, :topics, :settings, {now}, :id_prefix)
 ON CONFLICT (application, name) DO UPDATE
 SET handler = excluded.handler, topics = excluded.topics, settings = excluded.settings,
-    updated_at = excluded.updated_at
+    updated_at = excluded.updated_at, id_prefix = COALESCE(consumers.id_prefix, excluded.id_prefix)
 RETURNING id, group_id;

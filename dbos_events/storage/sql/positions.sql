@@ -15,8 +15,9 @@ SELECT partition FROM {schema}.watermarks WHERE consumer = :consumer AND incarna
 
 -- name: insert_watermarks
 -- What is there already stays: a watermark never goes back.
-INSERT INTO {schema}.watermarks (consumer, incarnation, partition, next_offset, reason, epoch, updated_at)
-SELECT :consumer, :incarnation, u.partition, u.next_offset, u.reason, 0, {now}
+INSERT INTO {schema}.watermarks
+    (consumer, incarnation, partition, next_offset, first_offset, reason, epoch, updated_at)
+SELECT :consumer, :incarnation, u.partition, u.next_offset, u.next_offset, u.reason, 0, {now}
 FROM {rows: partition int, next_offset bigint, reason text}
 WHERE true
 ON CONFLICT DO NOTHING;

@@ -1,6 +1,7 @@
 -- name: adopt_from_dead
 -- Running workflows of dead executors. A started one of another version is left to a live process of
--- that version, if there is one. Events of an ordered lane are left to the lane's holder.
+-- that version, if there is one; with `waits` it is left alone. Events of an ordered lane are left to the
+-- lane's holder.
 WITH candidates AS (
     SELECT w.id AS workflow_id
     FROM {schema}.workflows AS w
@@ -8,9 +9,9 @@ WITH candidates AS (
     WHERE w.status = 'PENDING' AND NOT e.alive AND w.application = :application
       AND w.name IN ({list:names}) AND w.lane_open IS NOT TRUE
       AND (w.version = :version OR w.version IS NULL
-           OR NOT EXISTS (SELECT 1 FROM {schema}.executors AS other
-                          WHERE other.alive AND other.application = w.application
-                            AND other.version = w.version)
+           OR (NOT :waits AND NOT EXISTS (SELECT 1 FROM {schema}.executors AS other
+                                          WHERE other.alive AND other.application = w.application
+                                            AND other.version = w.version))
            OR NOT EXISTS (SELECT 1 FROM {schema}.checkpoints AS c
                           WHERE c.workflow_id = w.id AND c.generation = w.generation))
     ORDER BY w.created_at, w.id
@@ -55,8 +56,8 @@ WITH candidates AS (
       AND w.application = :application
       AND w.queue IS NULL AND w.lane_open IS NOT TRUE AND w.name IN ({list:names})
       AND (w.version = :version OR w.version IS NULL
-           OR w.version NOT IN (SELECT e.version FROM {schema}.executors AS e
-                                WHERE e.alive AND e.application = :application))
+           OR (NOT :waits AND w.version NOT IN (SELECT e.version FROM {schema}.executors AS e
+                                                WHERE e.alive AND e.application = :application)))
     ORDER BY w.wake_at
     LIMIT :count
     {skip_locked_w}
@@ -124,8 +125,8 @@ WITH candidates AS (
     WHERE w.status = 'ENQUEUED' AND w.queue = :queue AND w.application = :application
       AND w.name IN ({list:names}) AND w.lane_open IS NOT TRUE
       AND (w.take = 0 OR w.version = :version OR w.version IS NULL
-           OR w.version NOT IN (SELECT e.version FROM {schema}.executors AS e
-                                WHERE e.alive AND e.application = :application))
+           OR (NOT :waits AND w.version NOT IN (SELECT e.version FROM {schema}.executors AS e
+                                                WHERE e.alive AND e.application = :application)))
     ORDER BY w.priority, w.created_at, w.start_id
     LIMIT :count
     {skip_locked_w}
@@ -145,8 +146,8 @@ WITH candidates AS (
     WHERE w.status = 'ENQUEUED' AND w.queue IS NULL AND w.application = :application
       AND w.name IN ({list:names}) AND w.lane_open IS NOT TRUE
       AND (w.take = 0 OR w.version = :version OR w.version IS NULL
-           OR w.version NOT IN (SELECT e.version FROM {schema}.executors AS e
-                                WHERE e.alive AND e.application = :application))
+           OR (NOT :waits AND w.version NOT IN (SELECT e.version FROM {schema}.executors AS e
+                                                WHERE e.alive AND e.application = :application)))
     ORDER BY w.priority, w.created_at, w.start_id
     LIMIT :count
     {skip_locked_w}
