@@ -279,7 +279,9 @@ class Taker:
             self._state.standing_by()
         for topic, partitions in _by_topic(self._assigned - self._unpositioned).items():
             reports = [self._report_of(Place(topic, number)) for number in partitions]
-            self._intake.report(self._topics.known_incarnation(topic), reports)
+            incarnation = self._topics.known_incarnation(topic)
+            self._intake.report(incarnation, reports)
+            self._follow_up(topic, TakenIn({}, self._intake.fenced(incarnation)))
 
     def _look_for_topics(self) -> None:
         """Tell what is missing: the client says it once, or never, and looks for it once a minute."""
