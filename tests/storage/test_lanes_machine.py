@@ -351,8 +351,8 @@ def test_rule_10_lanes_keep_their_order_and_leave_nothing_behind(
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=60,
-            stateful_step_count=30,
+            max_examples=25,
+            stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
