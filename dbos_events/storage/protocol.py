@@ -244,6 +244,12 @@ class Lanes(Protocol):
         """
         ...
 
+    def owned_entries(
+        self, executor: int, consumer: int, incarnation: int, lanes: Sequence[str]
+    ) -> list[tuple[str, str]]:
+        """What this executor owns in these lanes: id and lane of each."""
+        ...
+
     def release_unstarted(self, executor: int, workflow_ids: Sequence[str]) -> None:
         """Give ordered events back that were never started here."""
         ...

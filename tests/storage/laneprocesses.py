@@ -106,6 +106,7 @@ class Process:
         self.core = _Core(storage, started)
         core: Any = self.core
         taken = Taken(core)
+        self.start = taken.start
         self.lanes = LaneService(core, taken)
         function: Any = core.registry.workflows["handle"]
         self.intake = ConsumerIntake(core, taken, function, options, self.lanes)
@@ -181,8 +182,8 @@ class Process:
     def end(self, run: Run, ending: Ending) -> None:
         del self.core.runner.active[run.id]
         run.end(ending)
-        assert run.host is not None
-        run.host.left(run)
+        if run.host is not None:
+            run.host.left(run)
 
     # -- being declared dead ------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ class LaneService(Service):
         self._sweeps: dict[LaneGroup, str] = {}
         self._leftovers: dict[tuple[int, int, int], LaneGroup] = {}
         self._leaving: deque[SharedLane] = deque()
+        self._doubts: deque[tuple[int, LaneGroup, list[str]]] = deque()
         self._released: deque[tuple[int, list[str]]] = deque()
         self._polls_at = 0.0
         self._sweeps_at = 0.0
@@ -124,6 +125,7 @@ class LaneService(Service):
 
     def tick(self) -> float | None:
         self._give_back()
+        self._resolve_doubts()
         now = time.monotonic()
         if now >= self._polls_at or self._core.clock.manual:
             self._polls_at = now + self.interval
@@ -205,12 +207,38 @@ class LaneService(Service):
             names = group.questions(LANES_AT_ONCE)
         if not names:
             return False
+        executor = self._core.executor
         try:
             self._settle(group, names)
         except BaseException:
-            group.activate(names)
+            self._doubts.append((executor, group, names))
             raise
         return True
+
+    def _resolve_doubts(self) -> None:
+        """Give back what a taking without an answer may have made ours.
+
+        Also when the lanes are another process's by now: it waits for whatever a live process owns.
+        """
+        for _ in range(len(self._doubts)):
+            executor, group, names = self._doubts[0]
+            known = self._release_lost(group, names) if executor == self._core.executor else []
+            group.activate(names)
+            self._doubts.popleft()
+            if known:
+                self._doubts.append((executor, group, known))
+
+    def _release_lost(self, group: LaneGroup, names: Sequence[str]) -> list[str]:
+        """Give back what is ours and nowhere in memory; gives the lanes of which that cannot be told yet."""
+        core, place = self._core, group.place
+        owned = core.storage.owned_entries(core.executor, place.consumer, place.incarnation, names)
+        # Looked at after the question: what an intake had inserted before it, some group knows.
+        same = [one for one in self._all_groups() if one.place[:2] == place[:2]]
+        known = [name for name in names if any(one.knows(name) for one in (group, *same))]
+        lost = [id_ for id_, lane in owned if lane not in known and id_ not in core.runner.active]
+        if lost:
+            core.storage.release_unstarted(core.executor, lost)
+        return known
 
     def _settle(self, group: LaneGroup, names: Sequence[str]) -> None:
         core = self._core

@@ -56,6 +56,20 @@ class LaneTable:
         )
         return [(row.lane, bool(row.may_go_on)) for row in rows]
 
+    def owned_entries(
+        self, executor: int, consumer: int, incarnation: int, lanes: Sequence[str]
+    ) -> list[tuple[str, str]]:
+        rows = self._database.transact(
+            lambda tx: tx.batch(
+                "owned_entries",
+                [(lane,) for lane in lanes],
+                executor=executor,
+                consumer=consumer,
+                incarnation=incarnation,
+            )
+        )
+        return [(row.id, row.lane) for row in rows]
+
     def release_unstarted(self, executor: int, workflow_ids: Sequence[str]) -> None:
         self._database.transact(lambda tx: tx.run("release_unstarted", executor=executor, ids=workflow_ids))
 

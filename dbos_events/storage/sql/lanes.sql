@@ -88,6 +88,14 @@ SELECT f.lane,
 FROM (SELECT lane FROM found WHERE lane IS NOT NULL LIMIT :count) AS f
 ORDER BY f.lane;
 
+-- name: owned_entries
+-- Asked by who does not know what it has taken: the answer to its commit was lost.
+SELECT w.id, w.lane
+FROM {rows: lane text}
+JOIN {schema}.workflows AS w
+  ON w.consumer = :consumer AND w.incarnation = :incarnation AND w.lane = u.lane AND w.lane_open
+WHERE w.owner = :executor AND w.status = 'PENDING';
+
 -- name: release_unstarted
 -- Back to the lane, for its next holder.
 UPDATE {schema}.workflows
