@@ -143,6 +143,11 @@ def _check_ordering(ordering: str, request: ConsumerRequest) -> None:
         raise RegistrationError(
             f"kafka_consumer: ordering_key=... says what ordering='key' orders by, and the ordering is {ordering!r}."
         )
+    if inspect.iscoroutinefunction(request.ordering_key):
+        raise RegistrationError(
+            "kafka_consumer: ordering_key=... is called where records are taken in, and must be a plain function, "
+            "not an async one."
+        )
     if request.in_order and request.ordering not in ("none", "topic"):
         raise RegistrationError(
             f"kafka_consumer: in_order=True is the older spelling of ordering='topic', and the ordering is "

@@ -27,7 +27,7 @@ from tests.faults.effects import Effects
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What one worker process does."""
+    """What one worker process does. With `keys`, an event's key is its offset modulo that number."""
 
     database: str
     effects: str
@@ -37,6 +37,7 @@ class Options:
     name: str = "faults"
     handler: str = "async"
     ordering: str = "none"
+    keys: int = 0
     queue: str | None = None
     step_seconds: float = 0.0
     max_in_flight: int | None = None
@@ -159,6 +160,7 @@ def build(options: Options) -> tuple[App, Handler]:
         [options.topic],
         name="worker",
         ordering=options.ordering,  # type: ignore[arg-type]
+        ordering_key=(lambda message: message.offset % options.keys) if options.keys else None,
         queue_name=options.queue,
         batch_size=options.batch_size,
         max_in_flight=options.max_in_flight,
