@@ -223,10 +223,18 @@ class Taker:
     def _follow_up(self, topic: str, result: TakenIn) -> None:
         for partition, reason in (result.halted or {}).items():
             self._positions.halt(Place(topic, partition), reason, result.next_offsets.get(partition))
-        stale = {Place(topic, partition) for partition in result.stale}
+        self._prove({Place(topic, partition) for partition in result.stale})
+
+    def _prove_again(self, incarnation: int, read: Collection[Place]) -> None:
+        """Partitions that were assigned elsewhere, though nothing was taken in to learn it by."""
+        fenced = self._intake.fenced(incarnation)
+        places = {place for place in read if place.partition in fenced} if fenced else set()
+        self._prove({place for place in places if self._positions.incarnation_of(place) == incarnation})
+
+    def _prove(self, stale: Collection[Place]) -> None:
         if stale:
             self._buffers.drop(stale)
-            self._commands.prove(stale & self._positions.assigned)
+            self._commands.prove(set(stale) & self._positions.assigned)
 
     def _report(self) -> None:
         if time.monotonic() < self._report_at:
@@ -246,6 +254,8 @@ class Taker:
             reports.setdefault(self._positions.incarnation_of(place), []).append(self._report_of(place))
         for incarnation, rows in reports.items():
             self._intake.report(incarnation, rows)
+        for incarnation in reports:
+            self._prove_again(incarnation, read)
 
     def _look_for_topics(self) -> None:
         """Tell what is missing: the client says it once, or never, and looks for it once a minute."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -195,6 +196,11 @@ def _check_ordering(ordering: str, request: ConsumerRequest) -> None:
     if request.ordering_key is not None and ordering != "key":
         raise RegistrationError(
             f"kafka_consumer: ordering_key=... says what ordering='key' orders by, and the ordering is {ordering!r}."
+        )
+    if inspect.iscoroutinefunction(request.ordering_key):
+        raise RegistrationError(
+            "kafka_consumer: ordering_key=... is called where records are taken in, and must be a plain function, "
+            "not an async one."
         )
     if request.in_order and request.ordering not in ("none", "topic"):
         raise RegistrationError(

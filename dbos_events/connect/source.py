@@ -197,6 +197,10 @@ class Intake(PositionBook, Protocol):
         """
         ...
 
+    def fenced(self, incarnation: int) -> frozenset[int]:
+        """Assigned partitions of which is known, without an intake, that they were assigned elsewhere."""
+        ...
+
     def report(self, incarnation: int, reports: Sequence[PartitionReport]) -> None:
         """Store what the status shows."""
         ...

@@ -268,8 +268,19 @@ class Lanes(Protocol):
         """Lanes (incarnation, partition, name), held by this executor, in which an event became ready."""
         ...
 
-    def lanes_after(self, consumer: int, incarnation: int, after: str, before: str, count: int) -> list[str]:
-        """The next `count` lanes, by name, between two names, that an event still holds."""
+    def lanes_after(
+        self, consumer: int, incarnation: int, after: str, before: str, count: int
+    ) -> list[tuple[str, bool]]:
+        """The next `count` lanes, by name, between two names, that an event still holds.
+
+        With each, whether its head may go on; else it is put aside, or sleeps.
+        """
+        ...
+
+    def owned_entries(
+        self, executor: int, consumer: int, incarnation: int, lanes: Sequence[str]
+    ) -> list[tuple[str, str]]:
+        """What this executor owns in these lanes: id and lane of each."""
         ...
 
     def release_unstarted(self, executor: int, workflow_ids: Sequence[str]) -> None:

@@ -101,6 +101,18 @@ def test_a_failed_event_is_tried_again_put_aside_and_redriven_or_discarded() -> 
     ]
 
 
+def test_a_failed_event_holds_its_own_key_only() -> None:
+    assert run("key_order").splitlines() == [
+        "quarantined: kafka/example.on_booking/bookings/1/0/0: there is no account nobody",
+        "offset 3: ada has 10",
+        "offset 4: ada has 30",
+        "offset 5: ada has 60",
+        "offset 6: berta has 5",
+        "offset 7: berta has 12",
+        "held behind it: kafka/example.on_booking/bookings/1/0/1, kafka/example.on_booking/bookings/1/0/2",
+    ]
+
+
 def test_sleeping_workflows_need_few_threads_and_survive_the_process() -> None:
     first, second, third = run("long_sleep").splitlines()
 

@@ -51,6 +51,22 @@ def assert_in_order(effects: Sequence[Effect]) -> None:
         last[effect.topic, effect.partition] = effect
 
 
+def assert_in_order_per_key(effects: Sequence[Effect], keys: int) -> None:
+    """As `assert_in_order`, for the events of each key, which is an offset modulo `keys`."""
+    for key in range(keys):
+        assert_in_order([effect for effect in effects if effect.offset % keys == key])
+
+
+def assert_one_at_a_time(effects: Sequence[Effect]) -> None:
+    """Over all partitions, an event did all its steps before another one began; in each partition in order."""
+    assert_in_order(effects)
+    began: list[object] = []
+    for effect in effects:
+        if not began or effect.event != began[-1]:
+            began.append(effect.event)
+    assert len(began) == len(set(began)), "the steps of two events are mixed"
+
+
 def assert_nothing_skipped(effects: Sequence[Effect]) -> None:
     """When the events of a partition follow each other, none of them was left out on the way."""
     offsets: dict[tuple[str, int], set[int]] = defaultdict(set)

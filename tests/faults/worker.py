@@ -28,7 +28,7 @@ from tests.faults.journal import Journal
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What one worker process does."""
+    """What one worker process does. With `keys`, an event's key is its offset modulo that number."""
 
     database: str
     effects: str
@@ -38,6 +38,7 @@ class Options:
     name: str = "faults"
     handler: str = "async"
     ordering: str = "none"
+    keys: int = 0
     queue: str | None = None
     step_seconds: float = 0.0
     max_in_flight: int | None = None
@@ -176,6 +177,7 @@ def build(options: Options) -> tuple[App, Handler]:
         [options.topic],
         name="worker",
         ordering=options.ordering,  # type: ignore[arg-type]
+        ordering_key=(lambda message: message.offset % options.keys) if options.keys else None,
         queue_name=options.queue,
         batch_size=options.batch_size,
         max_in_flight=options.max_in_flight,

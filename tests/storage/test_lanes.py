@@ -254,8 +254,8 @@ def test_rule_10_lanes_that_a_former_holder_left_are_found_page_by_page(storage:
         orders.intake(executor, {partition: (orders.epoch(executor, partition), 0, 5)}, events=few)
     write(storage, executor, end("e-3-1"))
     first = storage.lanes_after(orders.consumer, orders.incarnation, "3", "30", 3)
-    assert first == ["3/k0", "3/k2", "3/k3"]
-    assert storage.lanes_after(orders.consumer, orders.incarnation, first[-1], "30", 3) == ["3/k4"]
+    assert first == [("3/k0", True), ("3/k2", True), ("3/k3", True)]
+    assert storage.lanes_after(orders.consumer, orders.incarnation, first[-1][0], "30", 3) == [("3/k4", True)]
 
 
 def test_rule_10_a_head_that_crashed_too_often_is_put_aside(storage: SqlStorage, lane: Topic) -> None:

@@ -26,6 +26,7 @@ class Assignment:
     epoch: int
     next_offset: int
     lanes: LaneGroup | None = None
+    leftovers: LaneGroup | None = None
     prefix: str = field(init=False)
 
     def __post_init__(self) -> None:

@@ -65,7 +65,7 @@ class ConsumerIntake(Positioning):
         self._assignments: dict[tuple[int, int], Assignment] = {}
         self._shared: dict[int, SharedLane] = {}
         self._lane_of = lane_naming(options, _message)
-        self.places = Places(options.max_in_flight)
+        self.places = Places(options.max_in_flight, lanes.freed)
         self._consumers = consumers
         self.gate = Gate()
         self.options = options
@@ -103,12 +103,9 @@ class ConsumerIntake(Positioning):
         )
         for position in found:
             self._forget(incarnation, position.partition)
-            lanes = None
-            if self._lane_of is not None:
-                place = LanePlace(self._number, incarnation, position.partition, position.epoch)
-                lanes = self._lanes.open(place, self.places, by_key=self.options.ordering == "key")
-            elif self.options.ordering == "topic":
-                self._shared[incarnation] = self._lanes.share(self._number, incarnation, self.places)
+            lanes, leftovers = self._open_lanes(
+                LanePlace(self._number, incarnation, position.partition, position.epoch)
+            )
             self._assignments[incarnation, position.partition] = Assignment(
                 self._group,
                 topic,
@@ -117,7 +114,10 @@ class ConsumerIntake(Positioning):
                 position.epoch,
                 position.next_offset,
                 lanes,
+                leftovers,
             )
+        if self.options.ordering == "topic" or self._lanes.left_of_topic(self._number, incarnation):
+            self._shared[incarnation] = self._lanes.share(self._number, incarnation, self.places)
         witnesses = self._witness(topic, incarnation, found)
         return [
             Position(
@@ -132,17 +132,33 @@ class ConsumerIntake(Positioning):
             for row in found
         ]
 
+    def _open_lanes(self, place: LanePlace) -> tuple[LaneGroup | None, LaneGroup | None]:
+        """The lanes of a partition, and those that another ordering has left in it."""
+        ordering = self.options.ordering
+        lanes = None
+        if self._lane_of is not None:
+            lanes = self._lanes.open(place, self.places, by_key=ordering == "key")
+        if ordering == "key":
+            return lanes, None
+        own = None if lanes is None else lanes.pinned
+        return lanes, self._ask(lambda: self._lanes.open_leftovers(place, self.places, own))
+
     def revoke(self, incarnation: int, partitions: Collection[int]) -> None:
         for partition in partitions:
             assignment = self._assignments.pop((incarnation, partition), None)
-            if assignment is not None and assignment.lanes is not None:
-                self._release([run.id for run in self._lanes.close(assignment.lanes)])
+            for lanes in () if assignment is None else (assignment.lanes, assignment.leftovers):
+                if lanes is not None:
+                    self._release([run.id for run in self._lanes.close(lanes)])
         if incarnation in self._shared and all(number != incarnation for number, _ in self._assignments):
             self._lanes.unshare(self._shared.pop(incarnation))
 
     def lose(self, incarnation: int, partitions: Collection[int]) -> None:
         for partition in partitions:
             self._forget(incarnation, partition)
+
+    def fenced(self, incarnation: int) -> frozenset[int]:
+        found = ((key, one.lanes) for key, one in self._assignments.items() if key[0] == incarnation)
+        return frozenset(partition for (_, partition), lanes in found if lanes is not None and lanes.stale)
 
     def report(self, incarnation: int, reports: Sequence[PartitionReport]) -> None:
         rows = [
@@ -174,12 +190,14 @@ class ConsumerIntake(Positioning):
 
     def room(self, incarnation: int, partition: int) -> int:
         assignment = self._assignments.get((incarnation, partition))
-        if incarnation in self._shared:
+        if self.options.ordering == "topic" and incarnation in self._shared:
             return self.places.capacity - self._shared[incarnation].open
-        if assignment is None or assignment.lanes is None or assignment.lanes.pinned is None:
+        if assignment is None or assignment.lanes is None:
             return self.free
         if not assignment.lanes.flowing:
             return 0
+        if assignment.lanes.pinned is None:
+            return self.free
         share = max(1, self.places.capacity // max(1, len(self._assignments)))
         size = assignment.lanes.size
         return share - size if size <= share // 2 else 0
@@ -189,6 +207,8 @@ class ConsumerIntake(Positioning):
             return
         if self.options.ordering in ("partition", "topic"):
             self.places.wait_for_cache(seconds)
+        elif self.options.ordering == "key":
+            self.places.wait_for_lanes(seconds)
         else:
             self.places.wait_for_places(seconds)
 
@@ -255,7 +275,7 @@ class ConsumerIntake(Positioning):
         for partition in result.stale:
             logger.info("%s: partition %d was assigned elsewhere.", self.options.name, partition)
             self._forget(incarnation, partition)
-        if incarnation in self._shared:
+        if self.options.ordering == "topic" and incarnation in self._shared:
             self._shared[incarnation].taken_in(sum(map(is_fresh, formed.records)))
         reasons = {partition: conflict.reason for partition, conflict in halted.items()}
         return TakenIn(following, result.stale, reasons or None)

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 
 from dbos_events.engine.core import Core
 from dbos_events.engine.run import Run
-from dbos_events.errors import DBOSException
-from dbos_events.runtime.intake.lanes import CACHE, LaneGroup, LaneHost
-from dbos_events.runtime.intake.shared import SharedLane
+from dbos_events.runtime.intake.lanes import LaneGroup, LaneHost
+from dbos_events.runtime.intake.shared import LANE, SharedLane
 from dbos_events.runtime.service import Service
 from dbos_events.runtime.taken import Taken
 from dbos_events.storage.rows import LanePlace, LaneTaken
@@ -20,6 +19,8 @@ READY_AT_ONCE = 1000
 PAGE = 500
 PINNED_COUNT = 100
 """Events taken at once of a lane that has a partition or a topic for itself."""
+RESWEEP_SECONDS = 60.0
+"""How often all lanes are looked through for a head that no signal has told of."""
 
 
 class LaneService(Service):
@@ -34,8 +35,14 @@ class LaneService(Service):
         self._groups: dict[tuple[int, int, int], LaneGroup] = {}
         self._shared: dict[tuple[int, int], SharedLane] = {}
         self._sweeps: dict[LaneGroup, str] = {}
+        self._leftovers: dict[tuple[int, int, int], LaneGroup] = {}
+        self._leaving: deque[SharedLane] = deque()
+        self._doubts: deque[tuple[int, LaneGroup, list[str]]] = deque()
         self._released: deque[tuple[int, list[str]]] = deque()
         self._polls_at = 0.0
+        self._sweeps_at = 0.0
+        self._short = False
+        self._turn = 0
 
     # -- for groups and consumers -------------------------------------------------------------
 
@@ -54,21 +61,34 @@ class LaneService(Service):
 
     def open(self, place: LanePlace, host: LaneHost, *, by_key: bool) -> LaneGroup:
         """The lanes of a partition, which this process holds from now on; what others left in them is looked for."""
-        assert place.partition is not None  # noqa: S101
         group = LaneGroup(self, place, host, None if by_key else str(place.partition))
-        self._groups[place.consumer, place.incarnation, place.partition] = group
+        self._groups[_where(place)] = group
         if by_key:
-            group.activate([str(place.partition)])  # of events without a usable key
-            self._sweeps[group] = ""
+            self._begin_sweep(group)
+        self.wake()
+        return group
+
+    def open_leftovers(self, place: LanePlace, host: LaneHost, own: str | None) -> LaneGroup | None:
+        """Lanes of a partition that another ordering of the consumer has left unfinished; None without any.
+
+        `own` is the one lane of the partition that its ordering has now.
+        """
+        low, high = _names(place)
+        storage, where = self._core.storage, (place.consumer, place.incarnation)
+        if not storage.lanes_after(*where, low, high, 1) and (
+            own == low or not storage.count_open(*where, low, 1)
+        ):
+            return None
+        group = self._leftovers[_where(place)] = LaneGroup(self, place, host)
+        self._begin_sweep(group, own)
         self.wake()
         return group
 
     def close(self, group: LaneGroup) -> list[Run]:
         """Give lanes up; gives the runs that were never started."""
-        place = group.place
-        key = (place.consumer, place.incarnation, place.partition or 0)
-        if self._groups.get(key) is group:
-            del self._groups[key]
+        for groups in (self._groups, self._leftovers):
+            if groups.get(_where(group.place)) is group:
+                del groups[_where(group.place)]
         self._sweeps.pop(group, None)
         return group.close()
 
@@ -80,32 +100,47 @@ class LaneService(Service):
         self.wake()
         return self._shared[key]
 
+    def left_of_topic(self, consumer: int, incarnation: int) -> bool:
+        """Whether events stand in the lane over all partitions, whatever ordering the consumer has now."""
+        return self._core.ask(lambda: self._core.storage.count_open(consumer, incarnation, LANE, 1)) > 0
+
     def unshare(self, lane: SharedLane) -> None:
         """This process reads the topic no more."""
         self._shared.pop((lane.consumer, lane.incarnation), None)
-        lane.leave()
+        self._leaving.append(lane)
+        self.wake()
 
     def look(self) -> None:
         """Something may have become ready."""
         self._polls_at = 0.0
         self.wake()
 
+    def freed(self) -> None:
+        """An event has left its place; called on the committer's thread."""
+        if self._short:
+            self._short = False
+            self.wake()
+
     # -- the thread ---------------------------------------------------------------------------
 
     def tick(self) -> float | None:
         self._give_back()
+        self._resolve_doubts()
         now = time.monotonic()
         if now >= self._polls_at or self._core.clock.manual:
             self._polls_at = now + self.interval
             self._poll()
-        asked = self._sweep()
-        for group in self._all_groups():
-            asked |= self._ask(group)
+        asked = self._sweep(now)
+        self._turn += 1
+        groups = self._all_groups()
+        for number in range(len(groups)):  # each comes first once: places may be short
+            asked |= self._ask(groups[(number + self._turn) % len(groups)])
         return 0.0 if asked else None
 
     def _all_groups(self) -> list[LaneGroup]:
         return [
             *self._groups.values(),
+            *self._leftovers.values(),
             *(lane.group for lane in self._shared.values() if lane.group is not None),
         ]
 
@@ -113,52 +148,102 @@ class LaneService(Service):
         while self._released:
             self._core.storage.release_unstarted(*self._released[0])
             self._released.popleft()
+        while self._leaving:
+            self._leaving[0].leave()
+            self._leaving.popleft()
 
     def _poll(self) -> None:
         """Look for what became ready, and once more at what could not go on."""
         executor = self._core.executor
-        for consumer in {consumer for consumer, _, _ in self._groups}:
-            for incarnation, partition, lane in self._core.storage.ready_lanes(
-                executor, consumer, READY_AT_ONCE
-            ):
-                group = self._groups.get((consumer, incarnation, partition))
-                if group is not None and group.pinned in (None, lane):
+        for consumer in {where[0] for where in (*self._groups, *self._leftovers)}:
+            ready = self._core.storage.ready_lanes(executor, consumer, READY_AT_ONCE)
+            for incarnation, partition, lane in ready:
+                where = (consumer, incarnation, partition)
+                group = self._groups.get(where)
+                if group is None or group.pinned not in (None, lane):
+                    group = self._leftovers.get(where)
+                if group is not None:
                     group.activate([lane])
         for shared in tuple(self._shared.values()):
             shared.poll()
         for group in self._all_groups():
             group.look_again()
 
-    def _sweep(self) -> bool:
-        """Look through the lanes that a former holder left, a page at a time."""
+    def _begin_sweep(self, group: LaneGroup, own: str | None = None) -> None:
+        low = str(group.place.partition)
+        if own != low:
+            group.activate([low])  # of events without a usable key
+        self._sweeps[group] = ""
+
+    def _sweep(self, now: float) -> bool:
+        """Look through lanes a page at a time: those that a former holder left, and from time to time all."""
+        if now >= self._sweeps_at:
+            self._sweeps_at = now + RESWEEP_SECONDS
+            for group in (*self._groups.values(), *self._leftovers.values()):
+                if group.pinned is None:
+                    self._sweeps.setdefault(group, "")
+        did_any = False
         for group, after in tuple(self._sweeps.items()):
-            low, high = _names(group.place.partition)
-            names = self._core.storage.lanes_after(
-                group.place.consumer, group.place.incarnation, after or low, high, PAGE
+            if group.backlog >= PAGE:
+                continue
+            low, high = _names(group.place)
+            place = group.place
+            lanes = self._core.storage.lanes_after(
+                place.consumer, place.incarnation, after or low, high, PAGE
             )
-            group.activate(names)
-            if len(names) < PAGE:
+            group.activate([name for name, may_go_on in lanes if may_go_on and not group.knows(name)])
+            did_any = True
+            if len(lanes) < PAGE:
                 self._sweeps.pop(group, None)
             elif group in self._sweeps:
-                self._sweeps[group] = names[-1]
-        return bool(self._sweeps)
+                self._sweeps[group] = lanes[-1][0]
+        return did_any and bool(self._sweeps)
 
     def _ask(self, group: LaneGroup) -> bool:
-        """Settle some of the group's questions; False when it has none."""
+        """Settle some of the group's questions; False when it has none, or no place is free."""
         names = group.questions(LANES_AT_ONCE)
+        if not names and group.backlog:
+            self._short = True
+            names = group.questions(LANES_AT_ONCE)
         if not names:
             return False
+        executor = self._core.executor
         try:
             self._settle(group, names)
         except BaseException:
-            group.activate(names)
+            self._doubts.append((executor, group, names))
             raise
         return True
+
+    def _resolve_doubts(self) -> None:
+        """Give back what a taking without an answer may have made ours.
+
+        Also when the lanes are another process's by now: it waits for whatever a live process owns.
+        """
+        for _ in range(len(self._doubts)):
+            executor, group, names = self._doubts[0]
+            known = self._release_lost(group, names) if executor == self._core.executor else []
+            group.activate(names)
+            self._doubts.popleft()
+            if known:
+                self._doubts.append((executor, group, known))
+
+    def _release_lost(self, group: LaneGroup, names: Sequence[str]) -> list[str]:
+        """Give back what is ours and nowhere in memory; gives the lanes of which that cannot be told yet."""
+        core, place = self._core, group.place
+        owned = core.storage.owned_entries(core.executor, place.consumer, place.incarnation, names)
+        # Looked at after the question: what an intake had inserted before it, some group knows.
+        same = [one for one in self._all_groups() if one.place[:2] == place[:2]]
+        known = [name for name in names if any(one.knows(name) for one in (group, *same))]
+        lost = [id_ for id_, lane in owned if lane not in known and id_ not in core.runner.active]
+        if lost:
+            core.storage.release_unstarted(core.executor, lost)
+        return known
 
     def _settle(self, group: LaneGroup, names: Sequence[str]) -> None:
         core = self._core
         limits = {entry.name: entry.max_recovery_attempts for entry in core.registry.workflows.values()}
-        count = CACHE if group.pinned is None else PINNED_COUNT
+        count = group.depth(len(names)) if group.pinned is None else PINNED_COUNT
         found = core.storage.take_lanes(core.executor, group.place, names, count, limits)
         if found is None:
             group.stale = True
@@ -192,8 +277,10 @@ class LaneService(Service):
         group.blocked(name, watched=taken.owner is not None)
 
 
-def _names(partition: int | None) -> tuple[str, str]:
+def _where(place: LanePlace) -> tuple[int, int, int]:
+    return place.consumer, place.incarnation, -1 if place.partition is None else place.partition
+
+
+def _names(place: LanePlace) -> tuple[str, str]:
     """Names between which those of the partition's lanes lie: `3` and all that begins with `3/`."""
-    if partition is None:
-        raise DBOSException("A lane over several partitions has no names to look through.")
-    return f"{partition}", f"{partition}0"
+    return f"{place.partition}", f"{place.partition}0"

@@ -9,7 +9,7 @@ events it holds; it comes back when its head becomes ready.
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -19,6 +19,9 @@ from dbos_events.storage.rows import LanePlace
 CACHE = 16
 """Events of one lane that wait in memory behind the one that runs."""
 
+ASKED_AT_MOST = 1000
+"""Lanes that wait for an answer of the database before more is taken in."""
+
 
 class LaneHost(Protocol):
     """The consumer that lanes belong to."""
@@ -26,6 +29,11 @@ class LaneHost(Protocol):
     @property
     def capacity(self) -> int:
         """How many events may be in this process at once."""
+        ...
+
+    @property
+    def free(self) -> int:
+        """How many more events may run in this process."""
         ...
 
     @property
@@ -53,7 +61,7 @@ class LaneKeeper(Protocol):
     def run(self, runs: Sequence[Run]) -> None: ...
 
     def release(self, executor: int, workflow_ids: Sequence[str]) -> None:
-        """Give back what `executor` took in and never started."""
+        """Give back what `executor` took in and never started; returns at once."""
         ...
 
     def wake(self) -> None: ...
@@ -104,7 +112,7 @@ class LaneGroup:
         self._session = keeper.session
         self._lock = threading.Lock()
         self._lanes: dict[str, Lane] = {}
-        self._asking: set[str] = set()
+        self._asking: OrderedDict[str, None] = OrderedDict()
         self._waiting: set[str] = set()
         self._closed = False
         if pinned is not None:
@@ -114,9 +122,16 @@ class LaneGroup:
 
     @property
     def flowing(self) -> bool:
-        """Whether a pinned lane may take more in: all that it has is in memory."""
-        lane = self._lanes.get(self.pinned or "")
+        """Whether more may be taken in: all that a pinned lane has is in memory, other lanes do not wait in crowds."""
+        if self.pinned is None:
+            return self.backlog < ASKED_AT_MOST
+        lane = self._lanes.get(self.pinned)
         return lane is None or not lane.asks
+
+    @property
+    def backlog(self) -> int:
+        """Lanes that wait to be asked for."""
+        return len(self._asking)
 
     @property
     def size(self) -> int:
@@ -169,26 +184,27 @@ class LaneGroup:
                     run.host = lane
                 if broken or (lane.asks and name not in spilled):
                     unwanted += runs
+                    if runs:
+                        self._ask(lane)
                 else:
                     lane.queue.extend(runs)
                     self.host.cache(len(runs))
                 starting += self._next(lane)
                 self._forget_idle(lane)
+            self._give_back(unwanted)
         self._keeper.run(starting)
-        self._give_back(unwanted)
 
     # -- the end of an event ------------------------------------------------------------------
 
     def left(self, lane: Lane, run: Run) -> None:
         """An event has left; the next one starts if it has freed the lane."""
-        dropped: list[Run] = []
         with self._lock:
             mine = lane.running is run
             if mine:
                 lane.running = None
                 if not frees(run):
                     lane.broken = lane.reserved
-                    dropped = self._drop(lane)
+                    self._give_back(self._drop(lane))
                     self._ask(lane)
             starting = self._next(lane) if mine else []
             if not starting and lane.asks and lane.running is None:
@@ -196,7 +212,6 @@ class LaneGroup:
             self._forget_idle(lane)
         self.host.left(run)
         self._keeper.run(starting)
-        self._give_back(dropped)
 
     # -- questions to the database ------------------------------------------------------------
 
@@ -210,20 +225,28 @@ class LaneGroup:
         """Ask once more for what could not go on."""
         with self._lock:
             again, self._waiting = self._waiting, set()
-            self._asking |= again & self._lanes.keys()
+            self._asking.update(dict.fromkeys(again & self._lanes.keys()))
 
     def questions(self, count: int) -> list[str]:
-        """Lanes that the database is to be asked for now, at most `count`."""
+        """Lanes that the database is to be asked for now, at most `count`, those first that have waited longest.
+
+        There are no more than may begin to run.
+        """
+        names: list[str] = []
         with self._lock:
             if self._closed or self._keeper.session != self._session:
-                return []
-            names = []
-            for name in tuple(self._asking)[:count]:
-                self._asking.discard(name)
+                return names
+            most = count if self.pinned is not None else min(count, self.host.free)
+            while self._asking and len(names) < most:
+                name, _ = self._asking.popitem(last=False)
                 lane = self._lanes.get(name)
                 if lane is not None and lane.running is None and not lane.queue:
                     names.append(name)
-            return names
+        return names
+
+    def depth(self, lanes: int) -> int:
+        """How many events to take of each of so many lanes: one to run, and those that may wait behind it."""
+        return max(1, min(CACHE, 1 + self.host.cache_room // lanes))
 
     def take(self, name: str, runs: Sequence[Run], *, more: bool) -> bool:
         """Run what was taken for this lane; False when it is closed meanwhile, and they are to be given back."""
@@ -277,6 +300,7 @@ class LaneGroup:
         return unstarted
 
     def _give_back(self, runs: Sequence[Run]) -> None:
+        """Before anybody can ask for the lane again: what is given back must not be running anew."""
         if runs:
             self._keeper.release(self._session, [run.id for run in runs])
 
@@ -305,7 +329,7 @@ class LaneGroup:
         lane.asks = True
         if lane.running is None and not lane.queue:
             self._waiting.discard(lane.name)
-            self._asking.add(lane.name)
+            self._asking[lane.name] = None
             self._keeper.wake()
 
     def _forget_idle(self, lane: Lane) -> None:

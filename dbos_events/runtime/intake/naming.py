@@ -55,7 +55,7 @@ class _Extracted:
             key = _bytes(self._extract(self._message_of(topic, record)))
         except Exception as error:  # noqa: BLE001 - whatever a user's function raises
             self._trouble.say(
-                "%s: ordering_key failed for %s/%d/%d; events for which it fails are ordered by their record's key, "
+                "%s: ordering_key failed for %s/%s/%s; events for which it fails are ordered by their record's key, "
                 "those without a key with all others of their partition: %r",
                 self._name, topic, record.partition, record.offset, error,
             )  # fmt: skip

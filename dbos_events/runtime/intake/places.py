@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from dbos_events.engine.run import Run
 
@@ -11,11 +12,12 @@ class Places:
     """Counts the events that run here, and those that wait in memory behind one of their lane.
 
     Both have the same bound, apart from each other: however many events wait behind slow ones, as many
-    others may run.
+    others may run. `on_left` is called for each event that has left, on the committer's thread.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, on_left: Callable[[], object] = lambda: None) -> None:
         self.capacity = capacity
+        self._on_left = on_left
         self._running = 0
         self._waiting = 0
         self._lock = threading.Lock()
@@ -50,12 +52,18 @@ class Places:
             self._running -= 1
             if self._running <= self.capacity // 2:
                 self._left.notify_all()
+        self._on_left()
 
     def wait_for_places(self, seconds: float) -> None:
         """Wait until something has left, if more than half of the places are taken."""
         with self._lock:
             if self._running > self.capacity // 2:
                 self._left.wait(seconds)
+
+    def wait_for_lanes(self, seconds: float) -> None:
+        """Wait until something has left and half of the places are free."""
+        with self._lock:
+            self._left.wait(seconds)
 
     def wait_for_cache(self, seconds: float) -> None:
         """Wait until no more than half of what may wait in memory does; taking in one by one costs a commit each."""

@@ -57,11 +57,12 @@ class SharedLane:
         self._open = core.storage.count_open(self.consumer, self.incarnation, LANE, self._host.capacity + 1)
 
     def leave(self) -> None:
-        """Give the lane up, for another process that reads the topic."""
+        """Give the lane up, for another process that reads the topic; may be called again until it returns."""
         with self._lock:
             if self.group is not None:
-                self._drop()
+                self._give_back(self.group)
                 self._core.storage.leave_lane(self._session, self.consumer, self.incarnation, LANE)
+                self.group = None
 
     def _hold(self) -> None:
         self._session = self._core.executor
@@ -73,5 +74,9 @@ class SharedLane:
     def _drop(self) -> None:
         group, self.group = self.group, None
         if group is not None:
-            unstarted = group.close()
-            self._core.storage.release_unstarted(self._session, [run.id for run in unstarted])
+            self._give_back(group)
+
+    def _give_back(self, group: LaneGroup) -> None:
+        unstarted = group.close()
+        if unstarted:
+            self._keeper.release(self._session, [run.id for run in unstarted])

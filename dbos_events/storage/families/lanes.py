@@ -36,7 +36,7 @@ class LaneTable:
             taken = _take(tx, executor, [row.id for head in heads.values() for row in head.ready])
             for lane, head in heads.items():
                 if head.row is not None and not head.ready:
-                    tx.run("hold_back", **_named(place, lane), head=head.row.lane_sequence)
+                    _hold_back(tx, _named(place, lane), head.row)
             return {lane: head.found(taken, count) for lane, head in heads.items()}
 
         return self._database.transact(work)
@@ -47,12 +47,28 @@ class LaneTable:
         )
         return [(row.incarnation, row.partition, row.lane) for row in rows]
 
-    def lanes_after(self, consumer: int, incarnation: int, after: str, before: str, count: int) -> list[str]:
+    def lanes_after(
+        self, consumer: int, incarnation: int, after: str, before: str, count: int
+    ) -> list[tuple[str, bool]]:
         place = {"consumer": consumer, "incarnation": incarnation}
         rows = self._database.transact(
             lambda tx: tx.run("lanes_after", **place, after=after, before=before, count=count)
         )
-        return [row.lane for row in rows]
+        return [(row.lane, bool(row.may_go_on)) for row in rows]
+
+    def owned_entries(
+        self, executor: int, consumer: int, incarnation: int, lanes: Sequence[str]
+    ) -> list[tuple[str, str]]:
+        rows = self._database.transact(
+            lambda tx: tx.batch(
+                "owned_entries",
+                [(lane,) for lane in lanes],
+                executor=executor,
+                consumer=consumer,
+                incarnation=incarnation,
+            )
+        )
+        return [(row.id, row.lane) for row in rows]
 
     def release_unstarted(self, executor: int, workflow_ids: Sequence[str]) -> None:
         self._database.transact(lambda tx: tx.run("release_unstarted", executor=executor, ids=workflow_ids))
@@ -121,6 +137,13 @@ def _holds(tx: Tx, executor: int, place: LanePlace) -> bool:
     else:
         row = tx.one("holder_of_partition", **where, partition=place.partition)
     return row is not None and row.epoch == place.epoch
+
+
+def _hold_back(tx: Tx, lane: Mapping[str, object], head: Row) -> None:
+    """What is ready behind a head waits; the head is locked, lest it is discarded in this moment."""
+    place = {**lane, "head": head.lane_sequence}
+    if tx.run("ready_behind", **place) and tx.run("lock_head", workflow_id=head.id):
+        tx.run("hold_back", **place)
 
 
 def _take(tx: Tx, executor: int, ids: Sequence[str]) -> dict[str, TakenWorkflow]:

@@ -21,13 +21,26 @@ SET owner = :executor, take = take + 1, held = false, updated_at = {now}
 WHERE id IN ({list:ids}) AND status = 'PENDING' AND owner IS NULL AND wake_at IS NULL AND awaited_id IS NULL
 RETURNING id;
 
+-- name: ready_behind
+-- Whether something was made ready behind an event that still holds the lane. The plus keeps the search
+-- in the index of what is ready: the other one would lead through all that is held.
+SELECT w.id FROM {schema}.workflows AS w
+WHERE w.consumer = :consumer AND w.incarnation = :incarnation AND w.lane = :lane AND w.lane_open
+  AND w.status = 'PENDING' AND w.owner IS NULL AND w.wake_at IS NULL AND w.awaited_id IS NULL AND w.held IS NOT TRUE
+  AND +w.lane_sequence > :head
+LIMIT 1;
+
+-- name: lock_head
+-- Who discards it waits, and makes ready what follows it after us; nothing when it is discarded already.
+SELECT id FROM {schema}.workflows WHERE id = :workflow_id AND lane_open {for_update};
+
 -- name: hold_back
 -- What was made ready behind an event that still holds the lane waits for its turn.
 UPDATE {schema}.workflows
 SET held = true
 WHERE consumer = :consumer AND incarnation = :incarnation AND lane = :lane AND lane_open
   AND status = 'PENDING' AND owner IS NULL AND wake_at IS NULL AND awaited_id IS NULL AND held IS NOT TRUE
-  AND lane_sequence > :head;
+  AND +lane_sequence > :head;
 
 -- name: holder_of_partition
 -- Who holds the partition, and under which epoch; held until the taking is committed.
@@ -53,7 +66,8 @@ WHERE m.holder = :executor AND w.consumer = :consumer
 LIMIT :count;
 
 -- name: lanes_after
--- The next lanes of a partition that an event still holds, one index probe for each.
+-- The next lanes of a partition that an event still holds, one index probe for each, and whether the first
+-- in each is put aside or sleeps (then a signal tells when it goes on), or may go on.
 WITH RECURSIVE found(lane) AS (
     SELECT (SELECT min(w.lane) FROM {schema}.workflows AS w
             WHERE w.consumer = :consumer AND w.incarnation = :incarnation AND w.lane_open
@@ -65,7 +79,22 @@ WITH RECURSIVE found(lane) AS (
     FROM found
     WHERE found.lane IS NOT NULL
 )
-SELECT lane FROM found WHERE lane IS NOT NULL LIMIT :count;
+SELECT f.lane,
+       (SELECT h.status = 'PENDING' AND h.wake_at IS NULL AND h.awaited_id IS NULL
+        FROM {schema}.workflows AS h
+        WHERE h.consumer = :consumer AND h.incarnation = :incarnation AND h.lane = f.lane AND h.lane_open
+        ORDER BY h.lane_sequence
+        LIMIT 1) AS may_go_on
+FROM (SELECT lane FROM found WHERE lane IS NOT NULL LIMIT :count) AS f
+ORDER BY f.lane;
+
+-- name: owned_entries
+-- Asked by who does not know what it has taken: the answer to its commit was lost.
+SELECT w.id, w.lane
+FROM {rows: lane text}
+JOIN {schema}.workflows AS w
+  ON w.consumer = :consumer AND w.incarnation = :incarnation AND w.lane = u.lane AND w.lane_open
+WHERE w.owner = :executor AND w.status = 'PENDING';
 
 -- name: release_unstarted
 -- Back to the lane, for its next holder.

@@ -46,27 +46,39 @@ WHERE m.consumer = :consumer AND m.incarnation = u.incarnation AND m.partition =
   AND m.holder = :executor;
 
 -- name: list_partitions
--- For `kafka status`.
+-- For `kafka status`. What runs, sleeps, or may run at once is in flight; what waits behind another event of its
+-- lane, or on a queue, is held. All is counted in one pass: each count of its own, for each partition,
+-- took minutes with 200,000 held events. Of what somebody owns only the head of a lane runs.
+WITH open_events AS (
+    SELECT w.consumer, w.incarnation, w.partition,
+           CASE WHEN w.lane_open IS NOT TRUE THEN 0
+                WHEN w.owner IS NULL THEN CASE WHEN w.held THEN 1 ELSE 0 END
+                WHEN EXISTS (SELECT 1 FROM {schema}.workflows AS h
+                             WHERE h.consumer = w.consumer AND h.incarnation = w.incarnation
+                               AND h.lane = w.lane AND h.lane_open AND h.lane_sequence < w.lane_sequence) THEN 1
+                ELSE 0 END AS held
+    FROM {schema}.workflows AS w
+    WHERE w.status = 'PENDING' AND w.consumer IS NOT NULL
+    UNION ALL
+    SELECT w.consumer, w.incarnation, w.partition, 1
+    FROM {schema}.workflows AS w
+    WHERE w.status = 'ENQUEUED' AND w.consumer IS NOT NULL
+), counted AS (
+    SELECT consumer, incarnation, partition, sum(1 - held) AS in_flight, sum(held) AS held
+    FROM open_events
+    GROUP BY consumer, incarnation, partition
+), put_aside AS (
+    SELECT w.consumer, w.incarnation, w.partition, count(*) AS quarantined
+    FROM {schema}.quarantine AS q
+    JOIN {schema}.workflows AS w ON w.id = q.workflow_id
+    WHERE q.released_at IS NULL
+    GROUP BY w.consumer, w.incarnation, w.partition
+)
 SELECT c.application, c.name AS consumer, c.group_id, i.topic, m.incarnation, m.partition, m.next_offset, m.end_offset,
        e.label AS holder, COALESCE(e.alive, false) AS holder_alive,
        CASE WHEN i.retired THEN 'retired' WHEN m.halted IS NOT NULL THEN 'halted' ELSE m.state END AS state,
        COALESCE(m.halted, m.detail, m.alarm) AS detail, m.reached,
-       (SELECT count(*) FROM {schema}.workflows AS w
-        WHERE w.consumer = m.consumer AND w.incarnation = m.incarnation AND w.partition = m.partition
-          AND w.status = 'PENDING' AND w.owner IS NOT NULL
-          AND NOT EXISTS (SELECT 1 FROM {schema}.workflows AS h
-                 WHERE h.consumer = w.consumer AND h.incarnation = w.incarnation
-                   AND h.lane = w.lane AND h.lane_open AND h.lane_sequence < w.lane_sequence)) AS in_flight,
-       (SELECT count(*) FROM {schema}.workflows AS w
-        WHERE w.consumer = m.consumer AND w.incarnation = m.incarnation AND w.partition = m.partition
-          AND (w.status = 'ENQUEUED'
-               OR (w.status = 'PENDING'
-                   AND (w.owner IS NULL OR EXISTS (SELECT 1 FROM {schema}.workflows AS h
-                        WHERE h.consumer = w.consumer AND h.incarnation = w.incarnation
-                          AND h.lane = w.lane AND h.lane_open AND h.lane_sequence < w.lane_sequence))))) AS held,
-       (SELECT count(*) FROM {schema}.quarantine AS q JOIN {schema}.workflows AS w ON w.id = q.workflow_id
-        WHERE q.consumer = m.consumer AND q.released_at IS NULL AND w.incarnation = m.incarnation
-          AND w.partition = m.partition) AS quarantined,
+       COALESCE(n.in_flight, 0) AS in_flight, COALESCE(n.held, 0) AS held, COALESCE(p.quarantined, 0) AS quarantined,
        (SELECT CAST(COALESCE(sum(g.records), 0) AS bigint) FROM {schema}.gaps AS g
         WHERE g.consumer = m.consumer AND g.incarnation = m.incarnation AND g.partition = m.partition
           AND g.reason = 'filtered') AS filtered
@@ -74,5 +86,9 @@ FROM {schema}.watermarks AS m
 JOIN {schema}.consumers AS c ON c.id = m.consumer
 JOIN {schema}.incarnations AS i ON i.id = m.incarnation
 LEFT JOIN {schema}.executors AS e ON e.id = m.holder
+LEFT JOIN counted AS n
+  ON n.consumer = m.consumer AND n.incarnation = m.incarnation AND n.partition = m.partition
+LEFT JOIN put_aside AS p
+  ON p.consumer = m.consumer AND p.incarnation = m.incarnation AND p.partition = m.partition
 WHERE CAST(:application AS text) IS NULL OR c.application = :application
 ORDER BY c.name, i.topic, m.incarnation, m.partition;
