@@ -1,25 +1,75 @@
-"""The log of the Kafka client itself, without what it says over and over."""
+"""What the Kafka client says of itself: its log, and the callbacks of the user beside ours."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from typing import Any
 
 from dbos_events.connect import Recurring, logger
+from dbos_events_kafka.state import SourceState
+
+_TOLD_OTHERWISE = ("FAIL", "ERROR", "HEARTBEAT", "MAXPOLL", "FATAL", "COMMITFAIL")
+"""Kinds of lines whose trouble the client reports as an error, too."""
 
 
 class ClientLog:
     """What confluent-kafka takes for a logger.
 
     A client that looks for a dead broker says so twenty times a second. Troubles of one kind are
-    said at once, and then at growing intervals, with a count.
+    said at once, and then at growing intervals, with a count; what arrives as an error as well is
+    left to that. `own` is the user's logger, which gets every line in place of ours.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, state: SourceState, mask: Callable[[str], str], own: Any = None) -> None:
+        self._state = state
+        self._mask = mask
+        self._own = own
         self._kinds: dict[str, Recurring] = {}
 
     def log(self, level: int, message: str, kind: str, *details: object) -> None:
         """Called by the client; `kind` is a word of its own such as FAIL."""
-        if level < logging.WARNING:
-            logger.log(level, message, kind, *details)
+        details = tuple(self._mask(str(detail)) for detail in details)
+        if kind == "FAIL" and details:
+            self._state.clue(str(details[-1]))
+        if self._own is not None:
+            self._own.log(level, message, kind, *details)
+        elif level < logging.WARNING or kind in _TOLD_OTHERWISE:
+            logger.log(min(level, logging.DEBUG), message, kind, *details)
         else:
             self._kinds.setdefault(kind, Recurring()).say(message, kind, *details)
+
+
+def guarded(name: str, callback: Callable[..., Any]) -> Callable[..., None]:
+    """A callback of the user that cannot do harm: what it raised would throw away a record that was polled."""
+    trouble = Recurring()
+
+    def call(*arguments: object) -> None:
+        try:
+            callback(*arguments)
+        except Exception as error:  # noqa: BLE001
+            trouble.say(
+                "The callback %s of the Kafka client raised %s: %s", name, type(error).__name__, error
+            )
+
+    return call
+
+
+def callbacks_of(user: dict[str, Any], ours: Callable[..., Any]) -> dict[str, Callable[..., None]]:
+    """The callbacks for the client: the user's, and for errors ours before it.
+
+    Raises:
+        TypeError: One of them cannot be called.
+    """
+    for key, callback in user.items():
+        if key != "logger" and not callable(callback):
+            raise TypeError(f"{key} must be a function, not {type(callback).__name__}")
+    theirs = {key: guarded(key, callback) for key, callback in user.items() if key != "logger"}
+    also = theirs.pop("error_cb", None)
+
+    def on_error(error: object) -> None:
+        ours(error)
+        if also is not None:
+            also(error)
+
+    return {**theirs, "error_cb": on_error}

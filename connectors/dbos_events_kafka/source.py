@@ -10,10 +10,10 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from dbos_events.connect import Intake, SourceHealth, logger
+from dbos_events.connect import Intake, Recurring, SourceHealth, logger
 from dbos_events.errors import ConfigurationError
 from dbos_events_kafka.buffers import Buffers, Place
-from dbos_events_kafka.clientlog import ClientLog
+from dbos_events_kafka.clientlog import ClientLog, callbacks_of
 from dbos_events_kafka.commands import Commands
 from dbos_events_kafka.records import record_of
 from dbos_events_kafka.settings import ConsumerSettings
@@ -42,7 +42,9 @@ class KafkaSource:
         self.name = options.name
         self._options = options
         self._settings = settings
-        self._state = SourceState(options.name)
+        self._state = SourceState(options.name, settings.mask)
+        self._replacing = Recurring()
+        self._fenced = False
         self._buffers = Buffers(max(options.batch_size * 2, 100))
         self._commands = Commands()
         self._taker = Taker(intake, settings, self._buffers, self._commands, self._state)
@@ -109,21 +111,29 @@ class KafkaSource:
                 logger.exception("%s: polling met an unexpected error and goes on.", self.name)
                 self._stopping.wait(1.0)
 
-    def _note_error(self, error: KafkaError) -> None:
-        self._state.error(error)
+    def _note_error(self, error: KafkaError, topic: str | None = None) -> None:
+        self._state.error(error, topic)
         if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - one that was polled is not marked
-            logger.error("%s: the Kafka client has failed for good and is replaced: %s", self.name, error)
+            self._replacing.say(
+                "%s: the Kafka client has failed for good and is replaced: %s", self.name, error.str()
+            )
             self._failed = True
 
     def _client(self) -> Consumer:
         """A client that is no member of the group yet."""
-        client: dict[str, Any] = {"error_cb": self._state.error, **self._settings.client}
+        settings = self._settings
+        log = ClientLog(self._state, settings.mask, settings.callbacks.get("logger"))
         try:
-            return Consumer(client, logger=ClientLog())
-        except KafkaException as error:
+            client: dict[str, Any] = {
+                **settings.client,
+                **callbacks_of(settings.callbacks, self._state.error),
+            }
+            return Consumer(client, logger=log)
+        except (KafkaException, TypeError, ValueError) as error:
+            reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
             raise ConfigurationError(
-                f"Consumer {self.name!r}: the Kafka client refuses its settings: {error.args[0].str()}"
-            ) from error
+                f"Consumer {self.name!r}: the Kafka client refuses its settings: {settings.mask(reason)}"
+            ) from None  # what it says may quote a secret
 
     def _subscribe(self) -> None:
         self._consumer.subscribe(
@@ -176,7 +186,7 @@ class KafkaSource:
             if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
                 self._go_astray(Place(message.topic() or "", message.partition() or 0), error)
             else:
-                self._note_error(error)
+                self._note_error(error, message.topic())
 
     def _go_astray(self, place: Place, error: KafkaError) -> None:
         """The offset is out of the log's range. Before a partition is positioned that says nothing."""

@@ -18,8 +18,9 @@ from dbos_events.errors import DBOSException, ExecutorFenced
 from dbos_events_kafka.buffers import Buffers, Place
 from dbos_events_kafka.commands import Commands
 from dbos_events_kafka.settings import ConsumerSettings
-from dbos_events_kafka.state import SourceState
+from dbos_events_kafka.state import INTAKE, SourceState
 from dbos_events_kafka.topics import Topics
+from dbos_events_kafka.watch import Watch
 
 REPORT_SECONDS = 1.0
 RETRY_SECONDS = 1.0
@@ -46,8 +47,8 @@ class Taker:
         self._unpositioned: set[Place] = set()
         self._assigned: set[Place] = set()
         self._halted: dict[Place, str] = {}
-        self._unseen = {topic for topic in intake.options.topics if not topic.startswith("^")}
-        self._missing: set[str] = set()
+        self._watch = Watch(intake, settings, self._topics.client, commands, state)
+        self._told: tuple[int, str, str | None] | None = None
         self._session = 0
         self._pausing = False
         self._stopped = False
@@ -119,7 +120,8 @@ class Taker:
             except ExecutorFenced:
                 self._pause(0.2)  # this process registers anew; then `session` has changed
             except KafkaException as error:
-                self._state.error(error.args[0])
+                self._state.error(error.args[0], otherwise=INTAKE)
+                self._tell_of_trouble()
                 self._pause(RETRY_SECONDS)
             except DBOSException as error:
                 if not self._stopped:
@@ -139,6 +141,7 @@ class Taker:
         if self._unpositioned and time.monotonic() >= self._retry_at:
             self._position()
         took = self._take_in()
+        self._state.mended(INTAKE)
         self._report()
         if not took:
             self._idle()
@@ -184,7 +187,7 @@ class Taker:
             for number in partitions:
                 self._assigned.discard(Place(topic, number))
                 self._unpositioned.discard(Place(topic, number))
-                self._halted.pop(Place(topic, number), None)
+                self._release(Place(topic, number))
             if positioned:
                 give_up(self._topics.known_incarnation(topic), positioned)
 
@@ -230,7 +233,12 @@ class Taker:
     def _halt(self, place: Place, reason: str) -> None:
         self._halted[place] = reason
         self._buffers.drop([place])
-        self._state.trouble(f"{place.topic}[{place.partition}] is halted: {reason}")
+        self._state.trouble(f"{place.topic}[{place.partition}] is halted: {reason}", _cause(place))
+
+    def _release(self, place: Place) -> None:
+        """The partition is not halted any more, or not ours."""
+        if self._halted.pop(place, None) is not None:
+            self._state.mended(_cause(place))
 
     def out_of_range(self, places: Collection[Place]) -> None:
         """The client could not read on where it stood; look at the log and position anew."""
@@ -272,37 +280,35 @@ class Taker:
         if time.monotonic() < self._report_at:
             return
         self._report_at = time.monotonic() + REPORT_SECONDS
-        self._look_for_topics()
-        if self._state.unreachable and self._topics.answers():
-            self._state.well()
-        if not self._assigned and not self._unseen:
-            self._state.standing_by()
+        self._tell()
         for topic, partitions in _by_topic(self._assigned - self._unpositioned).items():
             reports = [self._report_of(Place(topic, number)) for number in partitions]
             self._intake.report(self._topics.known_incarnation(topic), reports)
 
-    def _look_for_topics(self) -> None:
-        """Tell what is missing: the client says it once, or never, and looks for it once a minute."""
-        self._unseen.difference_update({place.topic for place in self._assigned})
-        for topic in sorted(self._unseen):
-            exists = self._topics.exists(topic)
-            if exists:
-                self._unseen.discard(topic)
-                if topic in self._missing:
-                    self._commands.created(topic)
-                    self._state.well()
-            elif exists is False:
-                self._missing.add(topic)
-                self._state.trouble(
-                    f"the topic {topic} does not exist; create it, reading begins by itself then"
-                )
+    def _tell(self) -> None:
+        """Look after what stands in the way, and store it for the status, where a partition is not needed."""
+        self._watch.look({place.topic for place in self._assigned})
+        told = (
+            self._session,
+            self._state.name if self._assigned else self._state.idle_name,
+            self._state.detail,
+        )
+        if told != self._told:
+            self._intake.report_source(told[1], told[2] or None)
+            self._told = told
+
+    def _tell_of_trouble(self) -> None:
+        try:
+            self._tell()
+        except (KafkaException, DBOSException) as error:
+            logger.debug("%s: the state could not be stored: %s", self._intake.options.name, error)
 
     def _report_of(self, place: Place) -> PartitionReport:
         end = self._commands.ends.get(place)
         reason = self._halted.get(place)
         if reason is not None:
             return PartitionReport(place.partition, end, "halted", reason)
-        return PartitionReport(place.partition, end, "reading", self._state.detail or None)
+        return PartitionReport(place.partition, end, self._state.name, self._state.detail or None)
 
 
 def _by_topic(places: Collection[Place]) -> dict[str, list[int]]:
@@ -310,3 +316,7 @@ def _by_topic(places: Collection[Place]) -> dict[str, list[int]]:
     for place in sorted(places):
         topics.setdefault(place.topic, []).append(place.partition)
     return topics
+
+
+def _cause(place: Place) -> str:
+    return f"partition {place.topic}[{place.partition}]"

@@ -6,8 +6,6 @@ from collections.abc import Iterable
 
 from confluent_kafka import (
     ConsumerGroupTopicPartitions,
-    KafkaError,
-    KafkaException,
     TopicCollection,
     TopicPartition,
 )
@@ -89,22 +87,6 @@ class Topics:
         answers = self._client().list_offsets(dict.fromkeys(places, which), request_timeout=TIMEOUT)
         return {place.partition: future.result().offset for place, future in answers.items()}
 
-    def exists(self, topic: str) -> bool | None:
-        """Whether there is such a topic; None when nobody answers, or may not say."""
-        try:
-            self._describe(topic)
-        except KafkaException as error:
-            return False if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART else None
-        return True
-
-    def answers(self) -> bool:
-        """Whether the cluster answers at all."""
-        try:
-            self._client().list_topics(timeout=2.0)
-        except KafkaException:
-            return False
-        return True
-
     def _first(self, bounds: tuple[int, int], *, late: bool) -> tuple[int, str]:
         low, high = bounds
         if late:
@@ -137,6 +119,10 @@ class Topics:
         return "" if topic_id is None else str(topic_id)
 
     def _client(self) -> AdminClient:
+        return self.client()
+
+    def client(self) -> AdminClient:
+        """The one client of this consumer for questions."""
         if self._admin is None:
             self._admin = AdminClient({**self._settings.admin, "log_level": 0})
         return self._admin

@@ -9,15 +9,20 @@ import typer
 from dbos_events.cli.database import fitting
 from dbos_events.cli.options import Application, AsJson, Database, Schema, examples, settings_of
 from dbos_events.cli.output import show_json, show_table
+from dbos_events.cli.sources import source_cells, source_fields
 
 if TYPE_CHECKING:
-    from dbos_events.storage.rows import PartitionState
+    from dbos_events.storage.rows import PartitionState, SourceRow
 
 group = typer.Typer(help="Consumers of Kafka topics.", no_args_is_help=True, rich_markup_mode=None)
 
 TITLES = (
     *("CONSUMER", "GROUP", "TOPIC", "PARTITION", "STATE", "HOLDER"),
     *("WATERMARK", "END", "LAG", "IN FLIGHT", "HELD", "QUARANTINED", "DETAIL"),
+)
+KEYS = (
+    *("application", "consumer", "group", "topic", "incarnation", "partition", "holder", "holder_alive"),
+    *("watermark", "end_offset", "lag", "in_flight", "held", "quarantined", "state", "detail"),
 )
 
 
@@ -48,19 +53,23 @@ def status(
     offset to take in, END what the broker had when the holder last asked, LAG the difference. IN FLIGHT
     events run, HELD ones wait for their turn, QUARANTINED ones were put aside after they failed.
 
-    Keys of --json, one object for each partition: application, consumer, group, topic, incarnation (number
+    A process that has no partition of a consumer is a line without partition: STATE and DETAIL say what it
+    waits for.
+
+    Keys of --json, one object for each line: application, consumer, group, topic, incarnation (number
     of this life of the topic), partition, holder (label of the process, or null), holder_alive, watermark,
     end_offset, lag, in_flight, held, quarantined, state, detail. What is not known is null.
     """
     settings = settings_of(database, schema, application)
     with fitting(settings) as storage:
         rows = storage.list_partitions(None if all_applications else settings.name)
-        others = [] if rows else storage.list_partitions(None)
+        idle = storage.list_idle_sources(None if all_applications else settings.name)
+        others = [] if rows or idle else storage.list_partitions(None)
     rows.sort(key=lambda row: (row.application, row.consumer, row.topic, row.incarnation, row.partition))
     if as_json:
-        show_json([fields(row) for row in rows])
-    elif rows:
-        _show(rows, all_applications=all_applications)
+        show_json([fields(row) for row in rows] + [source_fields(row, KEYS) for row in idle])
+    elif rows or idle:
+        _show(rows, idle, all_applications=all_applications)
     else:
         print(_nothing(settings.name, sorted({row.application for row in others})))
 
@@ -92,13 +101,13 @@ def _lag(row: PartitionState) -> int | None:
     return None if row.end_offset is None else max(0, row.end_offset - row.next_offset)
 
 
-def _show(rows: list[PartitionState], *, all_applications: bool) -> None:
-    cells = [_cells(row) for row in rows]
+def _show(rows: list[PartitionState], idle: list[SourceRow], *, all_applications: bool) -> None:
+    lines = [(row.application, *_cells(row)) for row in rows]
+    lines += [(row.application, *source_cells(row)) for row in idle]
     if all_applications:
-        named = [(row.application, *line) for row, line in zip(rows, cells, strict=True)]
-        show_table(("APPLICATION", *TITLES), named)
+        show_table(("APPLICATION", *TITLES), lines)
     else:
-        show_table(TITLES, cells)
+        show_table(TITLES, [line[1:] for line in lines])
 
 
 def _cells(row: PartitionState) -> tuple[object, ...]:

@@ -139,6 +139,10 @@ class Intake(Protocol):
         """Store what the status shows."""
         ...
 
+    def report_source(self, state: str, detail: str | None) -> None:
+        """Store what the status shows of this process while it has no partition."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class SourceHealth:

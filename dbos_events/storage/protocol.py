@@ -20,6 +20,7 @@ from dbos_events.storage.rows import (
     NewExecutor,
     PartitionState,
     Position,
+    SourceRow,
     StoredEnding,
     StoredEvent,
     TakenWorkflow,
@@ -197,6 +198,21 @@ class Positions(Protocol):
         ...
 
 
+class Sources(Protocol):
+    """What each process says of its consumers."""
+
+    def report_source(self, executor: int, consumer: int, state: str, detail: str | None) -> None:
+        """Store it for `kafka status`, in place of what this executor said before."""
+        ...
+
+    def list_idle_sources(self, application: str | None) -> list[SourceRow]:
+        """Of processes that are alive and hold no partition of the consumer.
+
+        A consumer that never read anything and that no live process has is one row, without a process.
+        """
+        ...
+
+
 class Intakes(Protocol):
     """Events and the workflows they start (protocol 7)."""
 
@@ -235,7 +251,7 @@ class Lanes(Protocol):
         ...
 
 
-class Storage(Executors, Workflows, Consumers, Positions, Intakes, Lanes, Protocol):
+class Storage(Executors, Workflows, Consumers, Positions, Sources, Intakes, Lanes, Protocol):
     """A database with our schema in it."""
 
     @property

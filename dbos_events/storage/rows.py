@@ -181,3 +181,16 @@ class PartitionState:
     quarantined: int
     state: str | None
     detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """A process without a partition of one consumer, for `kafka status`; `process` is None when there is none."""
+
+    application: str
+    consumer: str
+    group: str
+    topics: tuple[str, ...]
+    process: str | None
+    state: str | None
+    detail: str | None

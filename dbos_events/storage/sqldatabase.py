@@ -9,6 +9,7 @@ from dbos_events.storage.families.executors import ExecutorTable
 from dbos_events.storage.families.intake import IntakeTable
 from dbos_events.storage.families.lanes import LaneTable
 from dbos_events.storage.families.positions import PositionTable
+from dbos_events.storage.families.sources import SourceTable
 from dbos_events.storage.families.taking import TakingTable
 from dbos_events.storage.families.workflows import WorkflowTable
 
@@ -20,6 +21,7 @@ class SqlStorage(
     WorkflowTable,
     ConsumerTable,
     PositionTable,
+    SourceTable,
     IntakeTable,
     LaneTable,
 ):

@@ -133,6 +133,9 @@ class ConsumerIntake:
         rows = [(incarnation, row.partition, row.end_offset, row.state, row.detail) for row in reports]
         self._core.storage.report_partitions(self._core.executor, self._number, rows)
 
+    def report_source(self, state: str, detail: str | None) -> None:
+        self._core.storage.report_source(self._core.executor, self._number, state, detail)
+
     def _forget(self, incarnation: int, partition: int) -> None:
         """Drop an assignment without writing: what was not started, the next holder takes up.
 

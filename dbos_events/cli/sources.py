@@ -1,0 +1,44 @@
+"""Lines of `dbos-events kafka status` for consumers and processes that have no partition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dbos_events.storage.rows import SourceRow
+
+NO_PROCESS = "no live process has this consumer"
+
+
+def source_fields(row: SourceRow, keys: Iterable[str]) -> dict[str, Any]:
+    """One process as `--json` prints it, with the keys of a partition."""
+    known = {
+        "application": row.application,
+        "consumer": row.consumer,
+        "group": row.group,
+        "topic": _topics(row),
+        "holder": row.process,
+        "holder_alive": row.process is not None,
+        "state": _state(row),
+        "detail": _detail(row),
+    }
+    return {key: known.get(key) for key in keys}
+
+
+def source_cells(row: SourceRow) -> tuple[object, ...]:
+    """One process as a line of the table."""
+    counts = (None,) * 6
+    return (row.consumer, row.group, _topics(row), None, _state(row), row.process, *counts, _detail(row))
+
+
+def _topics(row: SourceRow) -> str:
+    return ", ".join(row.topics)
+
+
+def _state(row: SourceRow) -> str | None:
+    return "stopped" if row.process is None else row.state
+
+
+def _detail(row: SourceRow) -> str | None:
+    return NO_PROCESS if row.process is None else row.detail
