@@ -34,6 +34,15 @@ _CAUSES = {
     _E.GROUP_MAX_SIZE_REACHED: GROUP,
 }
 
+FENCED = (
+    "another process took this one's place in the group with the same group.instance.id; give each process its "
+    "own. This one reads on when the other's membership has ended"
+)
+_NOT_RELEASED = (
+    "another process is in the group with the same group.instance.id; give each process its own. This one reads "
+    "when the other's membership has ended"
+)
+
 _ADVICE = {
     _E._ALL_BROKERS_DOWN: "no broker answers; check bootstrap.servers and the network",  # noqa: SLF001
     _E._TRANSPORT: "no broker answers; check bootstrap.servers and the network",  # noqa: SLF001
@@ -44,14 +53,8 @@ _ADVICE = {
     _E.UNSUPPORTED_SASL_MECHANISM: "the broker does not have our way to log in; check sasl.mechanism",
     _E._SSL: "TLS with the broker fails; check security.protocol and the ssl settings",  # noqa: SLF001
     _E.GROUP_AUTHORIZATION_FAILED: "no right to use the group; grant Read on it",
-    _E.FENCED_INSTANCE_ID: (
-        "another process took this one's place in the group with the same group.instance.id; give each process "
-        "its own. This one reads on when the other has left the group"
-    ),
-    _E.UNRELEASED_INSTANCE_ID: (
-        "another process is in the group with the same group.instance.id; give each process its own. This one "
-        "reads when the other has left the group, or its session has ended"
-    ),
+    _E.FENCED_INSTANCE_ID: FENCED,
+    _E.UNRELEASED_INSTANCE_ID: _NOT_RELEASED,
     _E._MAX_POLL_EXCEEDED: (  # noqa: SLF001
         "the process stood still for longer than max.poll.interval.ms and lost its partitions; it joins again"
     ),
@@ -62,6 +65,8 @@ _ADVICE = {
 }
 
 _HINTS = (
+    ("Static consumer fenced", FENCED),
+    ("instance ID is still used", _NOT_RELEASED),
     (
         "increase receive.message.max.bytes",
         "a record is larger than receive.message.max.bytes allows; raise it",
@@ -87,7 +92,17 @@ _HANGS_UP = "the broker hangs up at once; check security.protocol and the port (
 
 def cause_of(error: KafkaError) -> str:
     """What is in trouble: the cluster, one broker, topics, the group, or the client itself."""
+    if error.code() == KafkaError._FATAL:  # noqa: SLF001 - the reason is in its text alone
+        text = error.str()
+        if "Group authorization failed" in text:
+            return GROUP_RIGHT
+        return GROUP if is_fenced(error) or "instance ID is still used" in text else CLIENT
     return _CAUSES.get(error.code(), CLIENT)
+
+
+def is_fenced(error: KafkaError) -> bool:
+    """Whether another member has taken our place, so that joining again would only throw it out in turn."""
+    return error.code() == KafkaError.FENCED_INSTANCE_ID or "Static consumer fenced" in error.str()
 
 
 def advise(error: KafkaError, clue: str = "") -> str:

@@ -1,4 +1,4 @@
-"""What the Kafka client says of itself: its log, and the callbacks of the user beside ours."""
+"""The log of the Kafka client itself, without what it says over and over."""
 
 from __future__ import annotations
 
@@ -38,38 +38,3 @@ class ClientLog:
             logger.log(min(level, logging.DEBUG), message, kind, *details)
         else:
             self._kinds.setdefault(kind, Recurring()).say(message, kind, *details)
-
-
-def guarded(name: str, callback: Callable[..., Any]) -> Callable[..., None]:
-    """A callback of the user that cannot do harm: what it raised would throw away a record that was polled."""
-    trouble = Recurring()
-
-    def call(*arguments: object) -> None:
-        try:
-            callback(*arguments)
-        except Exception as error:  # noqa: BLE001
-            trouble.say(
-                "The callback %s of the Kafka client raised %s: %s", name, type(error).__name__, error
-            )
-
-    return call
-
-
-def callbacks_of(user: dict[str, Any], ours: Callable[..., Any]) -> dict[str, Callable[..., None]]:
-    """The callbacks for the client: the user's, and for errors ours before it.
-
-    Raises:
-        TypeError: One of them cannot be called.
-    """
-    for key, callback in user.items():
-        if key != "logger" and not callable(callback):
-            raise TypeError(f"{key} must be a function, not {type(callback).__name__}")
-    theirs = {key: guarded(key, callback) for key, callback in user.items() if key != "logger"}
-    also = theirs.pop("error_cb", None)
-
-    def on_error(error: object) -> None:
-        ours(error)
-        if also is not None:
-            also(error)
-
-    return {**theirs, "error_cb": on_error}

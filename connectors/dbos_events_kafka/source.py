@@ -6,14 +6,13 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from dbos_events.connect import Intake, Recurring, SourceHealth, logger
-from dbos_events.errors import ConfigurationError
+from dbos_events.connect import Intake, SourceHealth, logger
+from dbos_events_kafka.advice import FENCED, GROUP, is_fenced
 from dbos_events_kafka.buffers import Buffers, Place
-from dbos_events_kafka.clientlog import ClientLog, callbacks_of
+from dbos_events_kafka.client import open_client
 from dbos_events_kafka.commands import Commands
 from dbos_events_kafka.records import record_of
 from dbos_events_kafka.settings import ConsumerSettings
@@ -32,6 +31,7 @@ OVERRUN = 4.0
 REVOKE_SECONDS = 5.0
 RECONNECT_SECONDS = 5.0
 PROVE_SECONDS = 1.0
+_DAMAGED = (KafkaError._BAD_MSG, KafkaError.INVALID_MSG)  # noqa: SLF001
 
 
 class KafkaSource:
@@ -43,7 +43,6 @@ class KafkaSource:
         self._options = options
         self._settings = settings
         self._state = SourceState(options.name, settings.mask)
-        self._replacing = Recurring()
         self._fenced = False
         self._buffers = Buffers(max(options.batch_size * 2, 100))
         self._commands = Commands()
@@ -54,6 +53,7 @@ class KafkaSource:
         self._outdated = False
         self._paused: set[Place] = set()
         self._astray: set[Place] = set()
+        self._damaged: set[Place] = set()
         self._full_since: dict[Place, float] = {}
         self._commit_at = 0.0
         self._prove_at = 0.0
@@ -63,7 +63,7 @@ class KafkaSource:
     # -- the contract -------------------------------------------------------------------------
 
     def start(self) -> None:
-        self._consumer = self._client()
+        self._consumer = open_client(self.name, self._settings, self._state)
         try:
             self._taker.open()
         except BaseException:
@@ -93,11 +93,24 @@ class KafkaSource:
         while not self._stopping.is_set():
             self._turn_until_done()
             self._leave()
-            if not self._stopping.wait(RECONNECT_SECONDS if self._failed else 0.0):
-                self._failed = self._outdated = False
-                self._consumer = self._client()
+            if not self._stopping.wait(RECONNECT_SECONDS if self._failed else 0.0) and self._may_join():
+                self._failed = self._outdated = self._fenced = False
+                self._consumer = open_client(self.name, self._settings, self._state)
                 self._subscribe()
         self._taker.stop(REVOKE_SECONDS)
+
+    def _may_join(self) -> bool:
+        """Wait for our group.instance.id to be free; False when the source is stopped.
+
+        A classic group gives the place to whoever comes last: two processes of one id that both insist
+        would throw each other out for ever.
+        """
+        while self._fenced and not self._taker.instance_is_free():
+            self._state.polled()
+            self._state.trouble(FENCED, GROUP)
+            if self._stopping.wait(RECONNECT_SECONDS):
+                return False
+        return not self._stopping.is_set()
 
     def _turn_until_done(self) -> None:
         """Turn until the source is stopped, or its client has failed for good and must be replaced."""
@@ -113,27 +126,10 @@ class KafkaSource:
 
     def _note_error(self, error: KafkaError, topic: str | None = None) -> None:
         self._state.error(error, topic)
+        self._fenced = self._fenced or is_fenced(error)
         if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - one that was polled is not marked
-            self._replacing.say(
-                "%s: the Kafka client has failed for good and is replaced: %s", self.name, error.str()
-            )
+            logger.debug("%s: the Kafka client has failed for good and is replaced.", self.name)
             self._failed = True
-
-    def _client(self) -> Consumer:
-        """A client that is no member of the group yet."""
-        settings = self._settings
-        log = ClientLog(self._state, settings.mask, settings.callbacks.get("logger"))
-        try:
-            client: dict[str, Any] = {
-                **settings.client,
-                **callbacks_of(settings.callbacks, self._state.error),
-            }
-            return Consumer(client, logger=log)
-        except (KafkaException, TypeError, ValueError) as error:
-            reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
-            raise ConfigurationError(
-                f"Consumer {self.name!r}: the Kafka client refuses its settings: {settings.mask(reason)}"
-            ) from None  # what it says may quote a secret
 
     def _subscribe(self) -> None:
         self._consumer.subscribe(
@@ -167,6 +163,8 @@ class KafkaSource:
         if records:
             self._state.well()
             self._buffers.add(records)
+            if self._damaged:
+                self._repaired({place for place, _ in records})
         if len(records) < len(messages):
             self._handle_errors(messages)
 
@@ -183,10 +181,19 @@ class KafkaSource:
             error = message.error()
             if error is None or error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
                 continue
+            place = Place(message.topic() or "", message.partition() or 0)
             if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
-                self._go_astray(Place(message.topic() or "", message.partition() or 0), error)
+                self._go_astray(place, error)
+            elif error.code() in _DAMAGED and place.topic:
+                self._damaged.add(place)
+                self._state.damaged(place, message.offset(), error)
             else:
                 self._note_error(error, message.topic())
+
+    def _repaired(self, places: set[Place]) -> None:
+        """Records arrive of these."""
+        self._state.repaired(places & self._damaged)
+        self._damaged -= places
 
     def _go_astray(self, place: Place, error: KafkaError) -> None:
         """The offset is out of the log's range. Before a partition is positioned that says nothing."""
@@ -361,6 +368,7 @@ class KafkaSource:
         self._commands.abandon(places)
         self._paused.difference_update(places)
         self._astray.difference_update(places)
+        self._repaired(set(places))
 
     # -- the end ------------------------------------------------------------------------------
 

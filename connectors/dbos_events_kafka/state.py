@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from confluent_kafka import KafkaError
 
@@ -19,9 +20,12 @@ from dbos_events_kafka.advice import (
     advise,
     cause_of,
 )
+from dbos_events_kafka.buffers import Place
 
 FRESH_SECONDS = 60.0
 STANDBY_SECONDS = 5.0
+FLAPPING_SECONDS = 10.0
+"""A trouble that is back so soon is the same one: it is counted, not said."""
 EXPIRY_SECONDS = 30.0
 """What the client has not repeated for that long is over, when nothing else tells its end."""
 CONNECTING = "connecting"
@@ -43,6 +47,8 @@ class SourceState:
         self._lock = threading.Lock()
         self._troubles: dict[str, str] = {}
         self._repeated_at: dict[str, float] = {}
+        self._ended_at: dict[str, float] = {}
+        self._loud: set[str] = set()
         self._said: dict[str, dict[str, Recurring]] = {}
         self._doubtful: set[str] = set()
         self._suspicion: KafkaError | None = None
@@ -118,11 +124,31 @@ class SourceState:
         """Something stands in the way until `mended` is called for the same cause."""
         text = self._mask(text)
         with self._lock:
+            now = time.monotonic()
+            if (
+                cause not in self._troubles
+                and now - self._ended_at.get(cause, -FLAPPING_SECONDS) >= FLAPPING_SECONDS
+            ):
+                self._said.pop(cause, None)
+                self._loud.add(cause)
             self._troubles[cause] = text
-            self._repeated_at[cause] = time.monotonic()
+            self._repeated_at[cause] = now
             # The same trouble again, with other numbers or times in the client's words, is only counted.
             said = self._said.setdefault(cause, {}).setdefault(text.split(" (", 1)[0], Recurring())
         said.say("%s: %s", self._name, text)
+
+    def damaged(self, place: Place, offset: int | None, error: KafkaError) -> None:
+        """What the broker sends of a partition is not what was written; the client asks again, and skips nothing."""
+        self.trouble(
+            f"{place.topic}[{place.partition}] stands at offset {offset}: the record that the broker sends is "
+            "damaged; see to the disk of the partition's leader, or move the leader to another replica. Reading "
+            f"goes on by itself then ({error.str()})",
+            _damage(place),
+        )
+
+    def repaired(self, places: Collection[Place]) -> None:
+        """Records of these arrive again, or they are another member's now."""
+        self.mended(*map(_damage, places))
 
     def take_doubtful(self) -> set[str]:
         """Topics that the client complained about; EVERY_TOPIC when it did not say which."""
@@ -149,9 +175,12 @@ class SourceState:
         for cause in causes:
             with self._lock:
                 text = self._troubles.pop(cause, None)
-                self._said.pop(cause, None)
+                level = logging.INFO if cause in self._loud else logging.DEBUG
+                self._loud.discard(cause)
+                if text is not None:
+                    self._ended_at[cause] = time.monotonic()
             if text is not None:
-                logger.info("%s: mended: %s", self._name, text)
+                logger.log(level, "%s: mended: %s", self._name, text)
 
     def cluster_answers(self) -> None:
         """What the client does not tell the end of, unless records arrive."""
@@ -170,3 +199,7 @@ class SourceState:
 
     def say(self, message: str, *details: object) -> None:
         logger.info(f"%s: {message}", self._name, *details)
+
+
+def _damage(place: Place) -> str:
+    return f"damage of {place.topic}[{place.partition}]"

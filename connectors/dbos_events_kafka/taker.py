@@ -78,6 +78,10 @@ class Taker:
     def alive(self) -> bool:
         return self._thread.is_alive()
 
+    def instance_is_free(self) -> bool:
+        """Whether no other member has our group.instance.id; asks the cluster."""
+        return self._watch.instance_is_free()
+
     def assigned(self, places: Collection[Place]) -> None:
         """Position these partitions as soon as the database answers."""
         self._post(lambda: self._assign(places))
