@@ -34,7 +34,9 @@ class ClientLog:
             self._state.clue(str(details[-1]))
         if self._own is not None:
             self._own.log(level, message, kind, *details)
-        elif level < logging.WARNING or kind in _TOLD_OTHERWISE:
-            logger.log(min(level, logging.DEBUG), message, kind, *details)
+        elif kind in _TOLD_OTHERWISE:
+            logger.debug(message, kind, *details)
+        elif level < logging.WARNING:
+            logger.log(level, message, kind, *details)
         else:
             self._kinds.setdefault(kind, Recurring()).say(message, kind, *details)
