@@ -124,6 +124,8 @@ class SourceState:
         """Something stands in the way until `mended` is called for the same cause."""
         text = self._mask(text)
         with self._lock:
+            if any(_head(other) == _head(text) for key, other in self._troubles.items() if key != cause):
+                return  # the client reports it of a broker and of all brokers
             now = time.monotonic()
             if (
                 cause not in self._troubles
@@ -134,7 +136,7 @@ class SourceState:
             self._troubles[cause] = text
             self._repeated_at[cause] = now
             # The same trouble again, with other numbers or times in the client's words, is only counted.
-            said = self._said.setdefault(cause, {}).setdefault(text.split(" (", 1)[0], Recurring())
+            said = self._said.setdefault(cause, {}).setdefault(_head(text), Recurring())
         said.say("%s: %s", self._name, text)
 
     def damaged(self, place: Place, offset: int | None, error: KafkaError) -> None:
@@ -203,3 +205,8 @@ class SourceState:
 
 def _damage(place: Place) -> str:
     return f"damage of {place.topic}[{place.partition}]"
+
+
+def _head(text: str) -> str:
+    """What is wrong, without the client's own words."""
+    return text.split(" (", 1)[0]

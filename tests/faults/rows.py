@@ -1,7 +1,8 @@
 """What the system database says, read past the code under test."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -38,6 +39,16 @@ class Rows:
         """The only value of a query's first row; None without rows."""
         rows = self.query(text, parameters)
         return rows[0][0] if rows else None
+
+    @contextmanager
+    def blocked(self) -> Iterator[None]:
+        """Nobody writes to the SQLite file for the time of the block."""
+        connection = sqlite3.connect(urlsplit(self.url).path.removeprefix("/"), timeout=10)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            yield
+        finally:
+            connection.close()
 
     # -- what tests ask often -----------------------------------------------------------------
 

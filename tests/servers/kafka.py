@@ -97,6 +97,11 @@ class KafkaServer:
         """The address for clients, `host:port`."""
         return f"127.0.0.1:{self.port}"
 
+    def segment(self, topic: str, partition: int = 0) -> Path:
+        """The file with the first records of a partition; only of a broker that runs from jars."""
+        assert self._directory is not None
+        return next((self._directory / "data" / f"{topic}-{partition}").glob("*.log"))
+
     @property
     def running(self) -> bool:
         """Whether the broker is alive."""
