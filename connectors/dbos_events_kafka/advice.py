@@ -46,7 +46,7 @@ _NOT_RELEASED = (
 _ADVICE = {
     _E._ALL_BROKERS_DOWN: "no broker answers; check bootstrap.servers and the network",  # noqa: SLF001
     _E._TRANSPORT: "no broker answers; check bootstrap.servers and the network",  # noqa: SLF001
-    _E._TIMED_OUT: "no broker answers in time; check bootstrap.servers and the network",  # noqa: SLF001
+    _E._TIMED_OUT: "no broker answers; check bootstrap.servers and the network",  # noqa: SLF001
     _E._RESOLVE: "the broker's name cannot be resolved; check bootstrap.servers",  # noqa: SLF001
     _E._AUTHENTICATION: "the broker refuses our credentials; check the sasl settings",  # noqa: SLF001
     _E.SASL_AUTHENTICATION_FAILED: "the broker refuses our credentials; check the sasl settings",

@@ -40,6 +40,16 @@ _WITHOUT_EFFECT = {
 }
 CLASSIC_ONLY = ("partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms")
 
+REFUSED = (
+    *_MUST_BE_OFF,
+    *_MUST_BE_ABSENT,
+    "auto.offset.reset",
+    "isolation.level",
+    "partition.assignment.strategy",
+    "max.poll.interval.ms",
+)
+WARNED_OF = (*_WITHOUT_EFFECT, "check.crcs", "allow.auto.create.topics", *CLASSIC_ONLY)
+
 
 def check_config(config: Mapping[str, Any], name: str) -> None:
     """Refuse what would break a promise.

@@ -14,6 +14,7 @@ from dbos_events_kafka.advice import FENCED, GROUP, is_fenced
 from dbos_events_kafka.buffers import Buffers, Place
 from dbos_events_kafka.client import open_client
 from dbos_events_kafka.commands import Commands
+from dbos_events_kafka.damage import Damage
 from dbos_events_kafka.records import record_of
 from dbos_events_kafka.settings import ConsumerSettings
 from dbos_events_kafka.state import SourceState
@@ -31,7 +32,6 @@ OVERRUN = 4.0
 REVOKE_SECONDS = 5.0
 RECONNECT_SECONDS = 5.0
 PROVE_SECONDS = 1.0
-_DAMAGED = (KafkaError._BAD_MSG, KafkaError.INVALID_MSG)  # noqa: SLF001
 
 
 class KafkaSource:
@@ -53,7 +53,7 @@ class KafkaSource:
         self._outdated = False
         self._paused: set[Place] = set()
         self._astray: set[Place] = set()
-        self._damaged: set[Place] = set()
+        self._damage = Damage(self._state)
         self._full_since: dict[Place, float] = {}
         self._commit_at = 0.0
         self._prove_at = 0.0
@@ -163,8 +163,8 @@ class KafkaSource:
         if records:
             self._state.well()
             self._buffers.add(records)
-            if self._damaged:
-                self._repaired({place for place, _ in records})
+            if self._damage:
+                self._damage.repaired({place for place, _ in records})
         if len(records) < len(messages):
             self._handle_errors(messages)
 
@@ -184,16 +184,8 @@ class KafkaSource:
             place = Place(message.topic() or "", message.partition() or 0)
             if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
                 self._go_astray(place, error)
-            elif error.code() in _DAMAGED and place.topic:
-                self._damaged.add(place)
-                self._state.damaged(place, message.offset(), error)
-            else:
+            elif not self._damage.notes(place, message.offset(), error):
                 self._note_error(error, message.topic())
-
-    def _repaired(self, places: set[Place]) -> None:
-        """Records arrive of these."""
-        self._state.repaired(places & self._damaged)
-        self._damaged -= places
 
     def _go_astray(self, place: Place, error: KafkaError) -> None:
         """The offset is out of the log's range. Before a partition is positioned that says nothing."""
@@ -368,7 +360,7 @@ class KafkaSource:
         self._commands.abandon(places)
         self._paused.difference_update(places)
         self._astray.difference_update(places)
-        self._repaired(set(places))
+        self._damage.repaired(places)
 
     # -- the end ------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from confluent_kafka import KafkaError
 
@@ -20,7 +20,6 @@ from dbos_events_kafka.advice import (
     advise,
     cause_of,
 )
-from dbos_events_kafka.buffers import Place
 
 FRESH_SECONDS = 60.0
 STANDBY_SECONDS = 5.0
@@ -139,19 +138,6 @@ class SourceState:
             said = self._said.setdefault(cause, {}).setdefault(_head(text), Recurring())
         said.say("%s: %s", self._name, text)
 
-    def damaged(self, place: Place, offset: int | None, error: KafkaError) -> None:
-        """What the broker sends of a partition is not what was written; the client asks again, and skips nothing."""
-        self.trouble(
-            f"{place.topic}[{place.partition}] stands at offset {offset}: the record that the broker sends is "
-            "damaged; see to the disk of the partition's leader, or move the leader to another replica. Reading "
-            f"goes on by itself then ({error.str()})",
-            _damage(place),
-        )
-
-    def repaired(self, places: Collection[Place]) -> None:
-        """Records of these arrive again, or they are another member's now."""
-        self.mended(*map(_damage, places))
-
     def take_doubtful(self) -> set[str]:
         """Topics that the client complained about; EVERY_TOPIC when it did not say which."""
         with self._lock:
@@ -201,10 +187,6 @@ class SourceState:
 
     def say(self, message: str, *details: object) -> None:
         logger.info(f"%s: {message}", self._name, *details)
-
-
-def _damage(place: Place) -> str:
-    return f"damage of {place.topic}[{place.partition}]"
 
 
 def _head(text: str) -> str:

@@ -27,7 +27,7 @@ class Rows:
             with psycopg.connect(self.url, autocommit=True, connect_timeout=5) as connection:
                 cursor = connection.execute(text.replace("?", "%s"), parameters)
                 return cursor.fetchall() if cursor.description else []
-        connection = sqlite3.connect(urlsplit(self.url).path.removeprefix("/"), timeout=10)
+        connection = self._open()
         try:
             rows = connection.execute(text, parameters).fetchall()
             connection.commit()
@@ -43,12 +43,15 @@ class Rows:
     @contextmanager
     def blocked(self) -> Iterator[None]:
         """Nobody writes to the SQLite file for the time of the block."""
-        connection = sqlite3.connect(urlsplit(self.url).path.removeprefix("/"), timeout=10)
+        connection = self._open()
         try:
             connection.execute("BEGIN IMMEDIATE")
             yield
         finally:
             connection.close()
+
+    def _open(self) -> sqlite3.Connection:
+        return sqlite3.connect(urlsplit(self.url).path.removeprefix("/"), timeout=10)
 
     # -- what tests ask often -----------------------------------------------------------------
 

@@ -44,6 +44,10 @@ def troubles(caplog: pytest.LogCaptureFixture) -> Troubles:
     return Troubles(caplog)
 
 
+def wait_run(stored: Rows, count: int) -> None:
+    wait_until(lambda: stored.succeeded() == count, "records are missing")
+
+
 def handler(message: KafkaMessage) -> None:
     """Nothing is ever delivered to it."""
 
@@ -247,7 +251,7 @@ def test_a_callback_that_raises_costs_no_record(
     local.start("orders", counting.sync_handler, config=config)
     for number in range(20):
         embedded.produce("orders", *[f"{number}"] * 50)
-        wait_until(lambda count=50 * number + 50: stored.succeeded() == count, "records are missing")
+        wait_run(stored, 50 * number + 50)
 
     assert set(counting.executions.values()) == {1}
     assert stored.gaps() == []

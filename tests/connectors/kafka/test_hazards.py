@@ -54,6 +54,10 @@ def troubles(caplog: pytest.LogCaptureFixture) -> Troubles:
     return Troubles(caplog)
 
 
+def wait_run(stored: Rows, count: int) -> None:
+    wait_until(lambda: stored.succeeded() == count, "not all events have run")
+
+
 def status(url: str) -> list[dict[str, Any]]:
     """What `kafka status --json` prints."""
     arguments = ["kafka", "status", "--all-applications", "--json", "--database", url]
@@ -177,7 +181,7 @@ def test_a_topic_that_is_missing_beside_one_that_is_read_is_said_once(
     troubles.wait_for(app, said)
     for number in range(3):
         broker.produce(there, ["a"])
-        wait_until(lambda count=number + 1: stored.succeeded() == count, "the other topic is not read")
+        wait_run(stored, number + 1)
     troubles.assert_calm(app, said)
 
     create_topic(kafka_bootstrap, missing)
@@ -314,15 +318,15 @@ def test_a_poll_thread_that_stood_still_for_too_long_joins_again(
 def test_a_database_that_blocks_does_not_cost_the_membership(
     on_broker: Consumers, kafka_topic: TopicFactory, stored: Rows, kafka_bootstrap: str, troubles: Troubles
 ) -> None:
-    topic, broker = kafka_topic(), Broker(kafka_bootstrap)
-    config = {"group.id": unique_name("group"), "max.poll.interval.ms": 10_000}
+    topic, broker, group = kafka_topic(), Broker(kafka_bootstrap), unique_name("group")
+    config = {"group.id": group, "max.poll.interval.ms": 10_000}
     counting = Counting()
     app = on_broker.start(topic, counting.sync_handler, config=config)
     troubles.wait_ready(app)
     with stored.blocked():
         broker.produce(topic, [str(number) for number in range(1000)])
         stays(
-            lambda: broker.members(config["group.id"]) == 1 and app.health().live,
+            lambda: broker.members(group) == 1 and app.health().live,
             "the membership was lost",
             seconds=11,
         )

@@ -19,7 +19,7 @@ from tests.faults.waiting import wait_until
 
 MEGABYTE = 1 << 20
 SIZES = (0, 1, 4095, MEGABYTE - 1, MEGABYTE + 1, 5 * MEGABYTE, 10 * MEGABYTE)
-LARGEST = {"max_message_bytes": str(11 * MEGABYTE)}
+LARGEST = str(11 * MEGABYTE)
 LARGE_PRODUCER = {"message.max.bytes": 11 * MEGABYTE}
 
 
@@ -59,8 +59,13 @@ def noise(size: int) -> bytes:
 def send(bootstrap: str, topic: str, records: list[dict[str, Any]], **settings: Any) -> None:
     producer = Broker(bootstrap).producer(**settings)
     failures: list[object] = []
+
+    def delivered(error: object, _message: object) -> None:
+        if error is not None:
+            failures.append(error)
+
     for record in records:
-        producer.produce(topic, on_delivery=lambda error, _: error and failures.append(error), **record)
+        producer.produce(topic, on_delivery=delivered, **record)
     assert producer.flush(SECONDS) == 0
     assert failures == []
 
@@ -90,7 +95,7 @@ def assert_the_same(records: list[dict[str, Any]], seen: Seen, stored: Rows) -> 
 def test_values_from_nothing_to_ten_megabytes(
     kafka_topic: TopicFactory, kafka_bootstrap: str, on_broker: Consumers, stored: Rows
 ) -> None:
-    topic = kafka_topic(**LARGEST)
+    topic = kafka_topic(max_message_bytes=LARGEST)
     records = [{"key": b"%d" % size, "value": noise(size)} for size in SIZES]
     send(kafka_bootstrap, topic, records, **LARGE_PRODUCER)
     seen = Seen()
@@ -123,7 +128,7 @@ def test_every_compression(
 def test_keys_values_and_headers_that_text_cannot_hold(
     kafka_topic: TopicFactory, kafka_bootstrap: str, on_broker: Consumers, stored: Rows
 ) -> None:
-    topic = kafka_topic(**LARGEST)
+    topic = kafka_topic(max_message_bytes=LARGEST)
     records: list[dict[str, Any]] = [
         {"key": b"\x00", "value": b"a\x00b"},
         {
