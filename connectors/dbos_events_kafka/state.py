@@ -20,6 +20,7 @@ from dbos_events_kafka.advice import (
     advise,
     cause_of,
 )
+from dbos_events_kafka.buffers import Place
 
 FRESH_SECONDS = 60.0
 STANDBY_SECONDS = 5.0
@@ -32,6 +33,10 @@ INTAKE = "intake"
 EVERY_TOPIC = ""
 _BY_ITSELF = (CLUSTER, GROUP, GROUP_RIGHT, CLIENT)
 """What is over when records or assignments arrive. A topic may be missing while another one is read."""
+
+_GENERAL = (*_BY_ITSELF, INTAKE)
+OF_PARTITIONS = ("partition", "damage of")
+"""Such causes are followed by the partition's name."""
 
 
 class SourceState:
@@ -84,6 +89,16 @@ class SourceState:
     def detail(self) -> str:
         with self._lock:
             return "; ".join(self._troubles.values()) or ("" if self.joined else CONNECTING)
+
+    def of(self, place: Place) -> tuple[str, str | None]:
+        """Name and detail for one partition: without what is about other partitions and topics."""
+        own = {
+            f"topic {place.topic}",
+            *(f"{word} {place.topic}[{place.partition}]" for word in OF_PARTITIONS),
+        }
+        with self._lock:
+            texts = [text for cause, text in self._troubles.items() if cause in own or cause in _GENERAL]
+        return ("waiting", "; ".join(texts)) if texts else (self.activity, None)
 
     def has(self, cause: str) -> bool:
         """Whether there is a trouble of this cause."""

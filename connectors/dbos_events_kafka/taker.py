@@ -312,7 +312,7 @@ class Taker:
         reason = self._halted.get(place)
         if reason is not None:
             return PartitionReport(place.partition, end, "halted", reason)
-        return PartitionReport(place.partition, end, self._state.name, self._state.detail or None)
+        return PartitionReport(place.partition, end, *self._state.of(place))
 
 
 def _by_topic(places: Collection[Place]) -> dict[str, list[int]]:

@@ -345,7 +345,7 @@ def test_a_damaged_record_is_named_and_never_skipped(
     secure_kafka: SecureKafkaServer, sqlite_url: str, stored: Rows, troubles: Troubles
 ) -> None:
     topic = unique_name("orders")
-    create_topic(secure_kafka.bootstrap, topic)
+    create_topic(secure_kafka.bootstrap, topic, partitions=2)
     broker = Broker(secure_kafka.bootstrap)
     for number in range(4):
         broker.produce(topic, [f"this is number {number}"])
@@ -359,7 +359,10 @@ def test_a_damaged_record_is_named_and_never_skipped(
         troubles.wait_for(app, said)
         wait_until(lambda: stored.succeeded() == 2, "what comes before it is not read")
         troubles.assert_calm(app, said)
-        assert said in status(sqlite_url)[0]["detail"]
+        shown = {row["partition"]: (row["state"], row["detail"]) for row in status(sqlite_url)}
+        assert shown[0][0] == "waiting"
+        assert said in shown[0][1]
+        assert shown[1] == ("reading", None), "the other partition has no trouble"
 
         overwrite(segment, place, b"number")
 

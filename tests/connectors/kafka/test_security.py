@@ -166,6 +166,7 @@ def test_a_right_that_is_taken_away_in_the_middle_is_named_and_waited_for(
     world.server.forbid(world.user, *where)
     world.produce("second")
     troubles.wait_for(app, "no right to")
+    troubles.assert_calm(app, "no right to")
     world.server.allow(world.user, *where)
 
     wait_run(stored, 2)
