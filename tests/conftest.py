@@ -26,6 +26,7 @@ from tests.servers import (
     SharedServers,
 )
 from tests.servers.kafka import create_topic, delete_topics
+from tests.servers.kafka_secure import SecureKafkaServer
 from tests.servers.postgres_binaries import installed
 from tests.servers.shared import KAFKA_ADDRESS
 
@@ -40,7 +41,9 @@ MARKER_OF_FIXTURE = {
     "kafka_bootstrap": "kafka",
     "kafka_topic": "kafka",
     "kafka_server": "kafka",
+    "secure_kafka": "kafka",
 }
+FIXTURES_WITH_OWN_SERVER = {"postgres": {"postgres_server"}, "kafka": {"kafka_server", "secure_kafka"}}
 
 
 class TopicFactory(Protocol):
@@ -96,7 +99,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if item.get_closest_marker(name) is None:
             continue
         with or_left_out(name):
-            if f"{name}_server" in fixtures:
+            if FIXTURES_WITH_OWN_SERVER[name].intersection(fixtures):
                 own_server()  # looks for the programs, and starts nothing
             else:
                 item.config.stash[SERVERS].address(name)
@@ -211,4 +214,11 @@ def kafka_topic(kafka_bootstrap: str) -> Iterator[TopicFactory]:
 def kafka_server() -> Iterator[KafkaServer]:
     """A broker of the test's own, to stop, kill and restart."""
     with KafkaServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def secure_kafka() -> Iterator[SecureKafkaServer]:
+    """A broker with users, rights and TLS; all tests that want one share it."""
+    with SecureKafkaServer() as server:
         yield server

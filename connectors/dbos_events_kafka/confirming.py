@@ -97,11 +97,11 @@ class Confirming:
             except KafkaException as error:
                 pause = REPEAT_SECONDS
                 self._failing.add(topic)
-                self._state.error(error.args[0])
+                self._state.error(error.args[0], topic, otherwise=f"identity of {topic}")
             else:
                 if topic in self._failing:
                     self._failing.discard(topic)
-                    self._state.well()
+                    self._state.mended(f"identity of {topic}")
                 if same:
                     self._buffers.confirm(mark)
                 else:

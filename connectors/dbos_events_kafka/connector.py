@@ -7,7 +7,8 @@ from typing import Any
 
 from dbos_events.connect import Connector, Intake, Source
 from dbos_events.model.event import ConsumerOptions
-from dbos_events_kafka.settings import ConsumerSettings, check_config
+from dbos_events_kafka.rules import check_config
+from dbos_events_kafka.settings import ConsumerSettings
 from dbos_events_kafka.source import KafkaSource
 
 

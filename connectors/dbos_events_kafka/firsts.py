@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from confluent_kafka import KafkaException
+
 from dbos_events.connect import Intake, TopicHistory, logger
 from dbos_events.model.subscription import covers, is_pattern
+from dbos_events_kafka.advice import TOPICS, cause_of
 from dbos_events_kafka.settings import ConsumerSettings
 from dbos_events_kafka.topics import Life, Topics
 
@@ -38,13 +41,25 @@ class Firsts:
         if not self.pending:
             return
         self._registered = self._intake.registered()
+        refused: KafkaException | None = None
         for subscription in self._intake.options.topics:
             if subscription in self._registered:
                 continue
-            for topic in self._topics.matching(subscription):
-                self.ensure(topic, self._topics.look(topic), (), first=True)
-            self._intake.register(subscription)
-            self._registered |= {subscription}
+            try:
+                self._register(subscription)
+            except KafkaException as error:
+                if cause_of(error.args[0]) != TOPICS:
+                    raise
+                refused = error  # a right to one topic that is missing holds up no other
+            else:
+                self._registered |= {subscription}
+        if refused is not None:
+            raise refused
+
+    def _register(self, subscription: str) -> None:
+        for topic in self._topics.matching(subscription):
+            self.ensure(topic, self._topics.look(topic), (), first=True)
+        self._intake.register(subscription)
 
     def ensure(self, topic: str, life: Life, partitions: Collection[int], *, first: bool = False) -> str:
         """See that every partition of the topic has a watermark; gives what somebody should know about it."""

@@ -9,6 +9,7 @@ from confluent_kafka import KafkaException
 
 from dbos_events.connect import Intake, Position, logger
 from dbos_events.errors import ConnectorError, RegistrationError, StaleTopic
+from dbos_events_kafka.advice import CLUSTER
 from dbos_events_kafka.buffers import Buffers, Place
 from dbos_events_kafka.commands import Commands, Target
 from dbos_events_kafka.firsts import Firsts
@@ -17,6 +18,7 @@ from dbos_events_kafka.state import SourceState
 from dbos_events_kafka.topics import Committed, Life, Topics
 
 RETRY_SECONDS = 1.0
+SUBSCRIPTION = "subscription"
 
 
 class Positions:
@@ -41,18 +43,10 @@ class Positions:
         self._numbers: dict[Place, int] = {}
         self._former: dict[Place, set[int]] = {}
         self._moved: set[Place] = set()
-        self._troubles: dict[str, str] = {}
         self._retry_at = 0.0
         self.assigned: set[Place] = set()
         self.unpositioned: set[Place] = set()
         self.halted: dict[Place, str] = {}
-
-    @property
-    def problem(self) -> str:
-        """What is not read, and why; empty when all is well."""
-        halts = sorted(dict(self.halted).items())  # copies: other threads ask
-        shown = [f"{place.topic}[{place.partition}] is halted: {why}" for place, why in halts]
-        return "; ".join([*shown, *tuple(self._troubles.values())])
 
     def incarnation_of(self, place: Place) -> int:
         """The number of the life, or of its branch, that the partition is read in."""
@@ -71,8 +65,7 @@ class Positions:
         self._buffers.drop(again)
         self._commands.forget(again)
         self.unpositioned |= again
-        for place in again:
-            self.halted.pop(place, None)
+        self._release(again)
 
     def out_of_range(self, places: Iterable[Place], why: str) -> None:
         """The client could not read on where it stood: position anew, or halt when the log was cut."""
@@ -102,10 +95,10 @@ class Positions:
         """These partitions are not ours any more, nor what is unfinished of the lives before."""
         self._commands.forget(places)
         self._buffers.drop(places)
+        self._release(places)
         for place in places:
             self.assigned.discard(place)
             self.unpositioned.discard(place)
-            self.halted.pop(place, None)
             number = self._numbers.pop(place, None)
             numbers = self._former.pop(place, set()) | ({number} if number is not None else set())
             for each in sorted(numbers):
@@ -120,24 +113,24 @@ class Positions:
         """
         if time.monotonic() < self._retry_at or not (self.unpositioned or self._firsts.pending):
             return
+        if self._state.has(CLUSTER):
+            return  # each question would wait in vain; who looks after the cluster tells when it answers
         self._retry_at = time.monotonic() + RETRY_SECONDS
-        self._try("subscription", self._firsts.register)
+        self._try("", self._firsts.register)
         for topic in sorted({place.topic for place in self.unpositioned}):
             self._try(topic, lambda topic=topic: self._position(topic))  # type: ignore[misc]
 
-    def _try(self, what: str, work: Callable[[], object]) -> None:
+    def _try(self, topic: str, work: Callable[[], object]) -> None:
+        """Do what belongs to one topic, or to the subscriptions as a whole when it names none."""
+        cause = f"position of {topic}" if topic else SUBSCRIPTION
         try:
             work()
         except KafkaException as error:
-            self._troubles[what] = f"{what}: {error.args[0].str()}"
-            self._state.error(error.args[0])
+            self._state.error(error.args[0], topic or None, otherwise=cause)
         except (ConnectorError, RegistrationError) as error:
-            if self._troubles.get(what) != error.message:
-                logger.error("%s: %s", self._intake.options.name, error.message)
-            self._troubles[what] = error.message
+            self._state.trouble(error.message, cause)
         else:
-            if self._troubles.pop(what, None) is not None:
-                self._state.well()
+            self._state.mended(cause)
 
     def _position(self, topic: str) -> None:
         if not self._firsts.is_registered(topic):
@@ -282,9 +275,13 @@ class Positions:
         self.halted[place] = reason
         self._buffers.drop([place])
         self._commands.forget([place])
-        logger.error(
-            "%s: %s[%d] is halted: %s.", self._intake.options.name, place.topic, place.partition, reason
-        )
+        self._state.trouble(f"{place.topic}[{place.partition}] is halted: {reason}", _cause(place))
+
+    def _release(self, places: Iterable[Place]) -> None:
+        """These partitions are not halted any more, or not ours."""
+        for place in places:
+            if self.halted.pop(place, None) is not None:
+                self._state.mended(_cause(place))
 
     def look_at_halts(self) -> None:
         """Read on what an operator has decided about."""
@@ -297,3 +294,7 @@ class Positions:
             if decided:
                 self.again(decided)
                 self._retry_at = 0.0
+
+
+def _cause(place: Place) -> str:
+    return f"partition {place.topic}[{place.partition}]"

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dbos_events.connect import Intake
+from dbos_events.connect import Intake, logger
 from dbos_events.errors import ConfigurationError
+from dbos_events_kafka.masking import Mask, is_secret
+from dbos_events_kafka.rules import CLASSIC_ONLY, STARTS, check_config, warnings_of
 
 FORCED = {
     "enable.auto.commit": False,
@@ -31,34 +33,35 @@ DEFAULTS: dict[str, Any] = {
     "fetch.wait.max.ms": 100,
     "topic.metadata.refresh.interval.ms": 60000,
     "socket.keepalive.enable": True,
+    # The client begins anew with this pause each time that no broker is left, so it never grows beyond it.
+    "reconnect.backoff.ms": 1000,
     "reconnect.backoff.max.ms": 5000,
 }
 
-_STARTS = {
-    "earliest": "earliest",
-    "smallest": "earliest",
-    "beginning": "earliest",
-    "latest": "latest",
-    "largest": "latest",
-    "end": "latest",
-}
+CALLBACKS = ("error_cb", "stats_cb", "throttle_cb", "on_commit", "logger")
+"""Called for the user beside our own."""
 
-_BREAKS_A_PROMISE = {
-    "enable.auto.commit": "offsets are committed only after the database has the events",
-    "enable.auto.offset.store": "offsets are stored only after the database has the events",
-}
-
-_CLASSIC_ONLY = ("partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms")
-_SECRETS = ("password", "secret", "oauth", "key.pem", "credential")
+_SPELT_WITH_UNDERSCORES = {*CALLBACKS, "oauth_cb", "enabled_events", "log_level"}
+_OF_ALL_CLIENTS = (
+    *("bootstrap.", "metadata.broker.list", "security.", "ssl.", "sasl.", "enable.ssl.", "enable.sasl."),
+    *("https.", "socket.", "client.", "broker.address", "connections.", "reconnect.", "oauth_cb"),
+)
+_ENVELOPE_BYTES = 512
+"""What the client wants an answer to be larger than the records in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConsumerSettings:
-    """`client` goes to confluent-kafka as it is; `start` is where a topic without a watermark begins."""
+    """`client` goes to confluent-kafka as it is; `start` is where a topic without a watermark begins.
+
+    `callbacks` are the user's, which are called beside ours; `mask` takes the client's secrets out of a text.
+    """
 
     client: dict[str, Any] = field(repr=False)  # it may hold passwords
     group: str
     start: str
+    callbacks: dict[str, Any] = field(default_factory=dict, repr=False)
+    mask: Mask = field(default_factory=lambda: Mask({}), repr=False)
 
     @classmethod
     def merge(cls, intake: Intake, section: Mapping[str, Any]) -> ConsumerSettings:
@@ -69,63 +72,84 @@ class ConsumerSettings:
         """
         name = intake.options.name
         given = {**_dotted(section), **_dotted(intake.options.config)}
+        given = {**_dotted(given.pop("default.topic.config", {})), **given}
         check_config(given, name)
-        if not given.get("bootstrap.servers"):
+        if not (given.get("bootstrap.servers") or given.get("metadata.broker.list")):
             raise ConfigurationError(
                 f"Consumer {name!r} names no broker. Give kafka_consumer a config with bootstrap.servers, or set "
                 "DBOS_EVENTS_KAFKA__BOOTSTRAP_SERVERS."
             )
-        start = _STARTS[str(given.pop("auto.offset.reset", "earliest")).lower()]
-        client = {**DEFAULTS, **given, **FORCED}
+        for warning in warnings_of(given):
+            logger.warning("%s: %s.", name, warning)
+        callbacks = {key: given.pop(key) for key in CALLBACKS if key in given}
+        start = STARTS[str(given.pop("auto.offset.reset", "earliest")).lower()]
+        client = {**DEFAULTS, **_in_line(given), **given, **FORCED}
         client["group.id"] = str(given.get("group.id") or intake.default_group)
-        if client.get("group.protocol") == "consumer":
-            for key in _CLASSIC_ONLY:  # the broker decides these in the new protocol
+        client.pop("auto.commit.enable", None)
+        if _protocol(client) == "consumer":
+            for key in CLASSIC_ONLY:  # the broker decides these in the new protocol
                 client.pop(key, None)
-        return cls(client, client["group.id"], start)
+        return cls(client, client["group.id"], start, callbacks, Mask(client))
 
     @property
     def cooperative(self) -> bool:
         """Whether assignments come as changes instead of as a whole."""
         strategy = str(self.client.get("partition.assignment.strategy", ""))
-        return self.client.get("group.protocol") == "consumer" or "cooperative" in strategy
+        return _protocol(self.client) == "consumer" or "cooperative" in strategy
 
     @property
     def admin(self) -> dict[str, Any]:
         """Settings of an admin client for the same brokers."""
-        prefixes = ("bootstrap.", "security.", "ssl.", "sasl.", "socket.", "client.", "broker.address", "log")
-        return {key: value for key, value in self.client.items() if key.startswith(prefixes)}
+        return {key: value for key, value in self.client.items() if key.startswith(_OF_ALL_CLIENTS)}
+
+    @property
+    def principal(self) -> str:
+        """Whom the broker takes us for, as far as the settings tell."""
+        user = self.client.get("sasl.username")
+        return f"the user {str(user)!r}" if user else "this client"
 
     def masked(self) -> dict[str, str]:
         """The settings for people to read, without secrets."""
         return {
-            key: "***" if any(word in key for word in _SECRETS) else str(value)
+            key: "***" if is_secret(key) else str(value)
             for key, value in sorted(self.client.items())
-            if not callable(value)
+            if isinstance(value, (str, int, float))
         }
 
 
-def check_config(config: Mapping[str, Any], name: str) -> None:
-    """Refuse what would break a promise.
+def _in_line(given: Mapping[str, Any]) -> dict[str, int]:
+    """Those of our defaults which the client would refuse beside what the user named, changed to fit."""
+    largest = _number(given.get("message.max.bytes")) or 0
+    fetch = max(int(DEFAULTS["fetch.max.bytes"]), largest)
+    answer = _number(given.get("receive.message.max.bytes"))
+    if answer is not None and answer - _ENVELOPE_BYTES >= largest:
+        fetch = min(fetch, answer - _ENVELOPE_BYTES)
+    longest = _number(given.get("reconnect.backoff.max.ms"))
+    pause = int(DEFAULTS["reconnect.backoff.ms"])
+    return {
+        "fetch.max.bytes": fetch,
+        "reconnect.backoff.ms": pause if longest is None else min(pause, longest),
+    }
 
-    Raises:
-        ConfigurationError: Names the key and the reason.
-    """
-    for key, reason in _BREAKS_A_PROMISE.items():
-        if str(config.get(key, "false")).lower() not in ("false", "0"):
-            raise ConfigurationError(
-                f"Consumer {name!r}: {key} must stay off, because {reason}. Leave it out."
-            )
-    start = str(config.get("auto.offset.reset", "earliest")).lower()
-    if start not in _STARTS:
-        raise ConfigurationError(
-            f"Consumer {name!r}: auto.offset.reset must be 'earliest' or 'latest', not {start!r}. It only says "
-            "where a topic begins that this group has never read."
-        )
+
+def _number(value: object) -> int | None:
+    text = str(value)
+    return int(text) if text.isdecimal() else None
+
+
+def _protocol(client: Mapping[str, Any]) -> str:
+    return str(client.get("group.protocol", "")).lower()
 
 
 def _dotted(section: Mapping[str, Any]) -> dict[str, Any]:
     """`bootstrap_servers`, as environment variables spell it, is `bootstrap.servers`."""
-    return {key.lower().replace("_", ".") if "." not in key else key: value for key, value in section.items()}
+    return {_dotted_key(key): value for key, value in section.items()}
+
+
+def _dotted_key(key: str) -> str:
+    if "." in key or key.lower() in _SPELT_WITH_UNDERSCORES:
+        return key
+    return key.lower().replace("_", ".")
 
 
 def metadata_of(incarnation: int) -> str:

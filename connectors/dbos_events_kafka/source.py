@@ -6,15 +6,15 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from dbos_events.connect import Intake, SourceHealth, logger
-from dbos_events.errors import ConfigurationError
+from dbos_events_kafka.advice import FENCED, GROUP, is_fenced
 from dbos_events_kafka.buffers import Buffers, Place
-from dbos_events_kafka.clientlog import ClientLog
+from dbos_events_kafka.client import open_client
 from dbos_events_kafka.commands import Commands, Durable
+from dbos_events_kafka.damage import Damage
 from dbos_events_kafka.records import record_of
 from dbos_events_kafka.settings import ConsumerSettings, metadata_of
 from dbos_events_kafka.state import SourceState
@@ -42,7 +42,8 @@ class KafkaSource:
         self.name = options.name
         self._options = options
         self._settings = settings
-        self._state = SourceState(options.name)
+        self._state = SourceState(options.name, settings.mask)
+        self._fenced = False
         self._buffers = Buffers(max(options.batch_size * 2, 100))
         self._commands = Commands()
         self._taker = Taker(intake, settings, self._buffers, self._commands, self._state)
@@ -52,6 +53,7 @@ class KafkaSource:
         self._outdated = False
         self._paused: set[Place] = set()
         self._astray: set[Place] = set()
+        self._damage = Damage(self._state)
         self._full_since: dict[Place, float] = {}
         self._commit_at = 0.0
         self._prove_at = 0.0
@@ -61,7 +63,7 @@ class KafkaSource:
     # -- the contract -------------------------------------------------------------------------
 
     def start(self) -> None:
-        self._consumer = self._client()
+        self._consumer = open_client(self.name, self._settings, self._state)
         try:
             self._taker.open()
         except BaseException:
@@ -82,7 +84,7 @@ class KafkaSource:
 
     def health(self) -> SourceHealth:
         live = self._thread.is_alive() and self._taker.alive and self._state.is_polling
-        detail = self._state.detail or self._taker.problem if live else "its threads have stopped"
+        detail = self._state.detail if live else "its threads have stopped"
         return SourceHealth(live, self._state.joined and not detail, detail or self._state.activity)
 
     # -- the thread ---------------------------------------------------------------------------
@@ -91,11 +93,24 @@ class KafkaSource:
         while not self._stopping.is_set():
             self._turn_until_done()
             self._leave()
-            if not self._stopping.wait(RECONNECT_SECONDS if self._failed else 0.0):
-                self._failed = self._outdated = False
-                self._consumer = self._client()
+            if not self._stopping.wait(RECONNECT_SECONDS if self._failed else 0.0) and self._may_join():
+                self._failed = self._outdated = self._fenced = False
+                self._consumer = open_client(self.name, self._settings, self._state)
                 self._subscribe()
         self._taker.stop(REVOKE_SECONDS)
+
+    def _may_join(self) -> bool:
+        """Wait for our group.instance.id to be free; False when the source is stopped.
+
+        A classic group gives the place to whoever comes last: two processes of one id that both insist
+        would throw each other out for ever.
+        """
+        while self._fenced and not self._taker.instance_is_free():
+            self._state.polled()
+            self._state.trouble(FENCED, GROUP)
+            if self._stopping.wait(RECONNECT_SECONDS):
+                return False
+        return not self._stopping.is_set()
 
     def _turn_until_done(self) -> None:
         """Turn until the source is stopped, or its client has failed for good and must be replaced."""
@@ -109,21 +124,12 @@ class KafkaSource:
                 logger.exception("%s: polling met an unexpected error and goes on.", self.name)
                 self._stopping.wait(1.0)
 
-    def _note_error(self, error: KafkaError) -> None:
-        self._state.error(error)
+    def _note_error(self, error: KafkaError, topic: str | None = None) -> None:
+        self._state.error(error, topic)
+        self._fenced = self._fenced or is_fenced(error)
         if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - one that was polled is not marked
-            logger.error("%s: the Kafka client has failed for good and is replaced: %s", self.name, error)
+            logger.debug("%s: the Kafka client has failed for good and is replaced.", self.name)
             self._failed = True
-
-    def _client(self) -> Consumer:
-        """A client that is no member of the group yet."""
-        client: dict[str, Any] = {"error_cb": self._state.error, **self._settings.client}
-        try:
-            return Consumer(client, logger=ClientLog())
-        except KafkaException as error:
-            raise ConfigurationError(
-                f"Consumer {self.name!r}: the Kafka client refuses its settings: {error.args[0].str()}"
-            ) from error
 
     def _subscribe(self) -> None:
         self._consumer.subscribe(
@@ -158,6 +164,8 @@ class KafkaSource:
         if records:
             self._state.well()
             self._buffers.add(records)
+            if self._damage:
+                self._damage.repaired({place for place, _ in records})
         if len(records) < len(messages):
             self._handle_errors(messages)
 
@@ -174,15 +182,13 @@ class KafkaSource:
             error = message.error()
             if error is None:
                 continue
+            place = Place(message.topic() or "", message.partition() or 0)
             if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
-                self._buffers.at_end(
-                    Place(message.topic() or "", message.partition() or 0), message.offset() or 0
-                )
-                continue
-            if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
-                self._go_astray(Place(message.topic() or "", message.partition() or 0), error)
-            else:
-                self._note_error(error)
+                self._buffers.at_end(place, message.offset() or 0)
+            elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
+                self._go_astray(place, error)
+            elif not self._damage.notes(place, message.offset(), error):
+                self._note_error(error, message.topic())
 
     def _go_astray(self, place: Place, error: KafkaError) -> None:
         """The offset is out of the log's range. Before a partition is positioned that says nothing."""
@@ -351,6 +357,7 @@ class KafkaSource:
         self._commands.abandon(places)
         self._paused.difference_update(places)
         self._astray.difference_update(places)
+        self._damage.repaired(places)
 
     # -- the end ------------------------------------------------------------------------------
 

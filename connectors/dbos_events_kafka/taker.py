@@ -18,9 +18,10 @@ from dbos_events.errors import DBOSException, ExecutorFenced
 from dbos_events_kafka.buffers import Buffers, Place
 from dbos_events_kafka.commands import Commands, Durable
 from dbos_events_kafka.confirming import Confirming
+from dbos_events_kafka.doubts import Doubts
 from dbos_events_kafka.positions import Positions
 from dbos_events_kafka.settings import ConsumerSettings
-from dbos_events_kafka.state import SourceState
+from dbos_events_kafka.state import INTAKE, SourceState
 from dbos_events_kafka.topics import Topics
 from dbos_events_kafka.watch import Watch
 
@@ -49,8 +50,8 @@ class Taker:
         self._confirming = Confirming(self._topics, buffers, self._topic_changed, state)
         self._watch = Watch(self._topics, self._confirming, buffers, commands, self.out_of_range)
         self._jobs: deque[Callable[[], None]] = deque()
-        self._unseen = {topic for topic in intake.options.topics if not topic.startswith("^")}
-        self._missing: set[str] = set()
+        self._doubts = Doubts(intake, settings, self._topics.client, commands, state)
+        self._told: tuple[int, str, str | None] | None = None
         self._session = 0
         self._pausing = False
         self._stopped = False
@@ -80,10 +81,9 @@ class Taker:
     def alive(self) -> bool:
         return self._thread.is_alive()
 
-    @property
-    def problem(self) -> str:
-        """What is not read, and why; empty when all is well."""
-        return self._positions.problem
+    def instance_is_free(self) -> bool:
+        """Whether no other member has our group.instance.id; asks the cluster."""
+        return self._doubts.instance_is_free()
 
     def assigned(self, places: Collection[Place]) -> None:
         """Position these partitions as soon as the database answers."""
@@ -127,7 +127,8 @@ class Taker:
             except ExecutorFenced:
                 self._pause(0.2)  # this process registers anew; then `session` has changed
             except KafkaException as error:
-                self._state.error(error.args[0])
+                self._state.error(error.args[0], otherwise=INTAKE)
+                self._tell_of_trouble()
                 self._pause(RETRY_SECONDS)
             except DBOSException as error:
                 if not self._stopped:
@@ -145,10 +146,11 @@ class Taker:
         if self._session != self._intake.session:
             self._positions.again(self._positions.assigned)
             self._session = self._intake.session
+        self._report()  # before anything is asked of the cluster that would wait in vain
         self._positions.position()
         self._ask_again = self._confirming.ask()
         took = self._take_in()
-        self._report()
+        self._state.mended(INTAKE)
         if not took:
             self._idle()
 
@@ -240,11 +242,7 @@ class Taker:
         if time.monotonic() < self._report_at:
             return
         self._report_at = time.monotonic() + REPORT_SECONDS
-        self._look_for_topics()
-        if self._state.unreachable and self._topics.answers():
-            self._state.well()
-        if not self._positions.assigned and not self._unseen:
-            self._state.standing_by()
+        self._tell()
         self._positions.look_at_halts()
         read = self._positions.assigned - self._positions.unpositioned
         if not self._pausing:
@@ -257,21 +255,24 @@ class Taker:
         for incarnation in reports:
             self._prove_again(incarnation, read)
 
-    def _look_for_topics(self) -> None:
-        """Tell what is missing: the client says it once, or never, and looks for it once a minute."""
-        self._unseen.difference_update({place.topic for place in self._positions.assigned})
-        for topic in sorted(self._unseen):
-            exists = self._topics.exists(topic)
-            if exists:
-                self._unseen.discard(topic)
-                if topic in self._missing:
-                    self._commands.created(topic)
-                    self._state.well()
-            elif exists is False:
-                self._missing.add(topic)
-                self._state.trouble(
-                    f"the topic {topic} does not exist; create it, reading begins by itself then"
-                )
+    def _tell(self) -> None:
+        """Look after what stands in the way, and store it for the status, where a partition is not needed."""
+        assigned = self._positions.assigned
+        self._doubts.look({place.topic for place in assigned})
+        told = (
+            self._session,
+            self._state.name if assigned else self._state.idle_name,
+            self._state.detail,
+        )
+        if told != self._told:
+            self._intake.report_source(told[1], told[2] or None)
+            self._told = told
+
+    def _tell_of_trouble(self) -> None:
+        try:
+            self._tell()
+        except (KafkaException, DBOSException) as error:
+            logger.debug("%s: the state could not be stored: %s", self._intake.options.name, error)
 
     def _report_of(self, place: Place) -> PartitionReport:
         end = self._commands.ends.get(place)
@@ -279,7 +280,7 @@ class Taker:
         if reason is not None:
             return PartitionReport(place.partition, end, "halted", reason)
         reached = self._buffers.reached(place)
-        return PartitionReport(place.partition, end, "reading", self._state.detail or None, reached)
+        return PartitionReport(place.partition, end, *self._state.of(place), reached)
 
 
 def _durable(topic: str, incarnation: int, records: list[Record], result: TakenIn) -> dict[Place, Durable]:

@@ -110,7 +110,7 @@ class Topics:
 
     def describe_soon(self, topics: list[str]) -> Mapping[str, Future[TopicDescription]]:
         """Ask without waiting for the answers."""
-        answers: Mapping[str, Future[TopicDescription]] = self._client().describe_topics(
+        answers: Mapping[str, Future[TopicDescription]] = self.client().describe_topics(
             TopicCollection(topics), request_timeout=TIMEOUT
         )
         return answers
@@ -125,24 +125,8 @@ class Topics:
                     raise
                 return []
             return [subscription]
-        found = self._client().list_topics(timeout=TIMEOUT).topics
+        found = self.client().list_topics(timeout=TIMEOUT).topics
         return sorted(name for name in found if fits(subscription, name) and not name.startswith("__"))
-
-    def exists(self, topic: str) -> bool | None:
-        """Whether there is such a topic; None when nobody answers, or may not say."""
-        try:
-            self._describe(topic)
-        except KafkaException as error:
-            return False if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART else None
-        return True
-
-    def answers(self) -> bool:
-        """Whether the cluster answers at all."""
-        try:
-            self._client().list_topics(timeout=2.0)
-        except KafkaException:
-            return False
-        return True
 
     # -- offsets ------------------------------------------------------------------------------
 
@@ -158,8 +142,8 @@ class Topics:
     ) -> Mapping[TopicPartition, Future[ListOffsetsResultInfo]]:
         """Ask for the ends of what may be read, without waiting for the answers."""
         question = {TopicPartition(*place): _spec(OffsetSpec._latest) for place in places}  # noqa: SLF001
-        answers: Mapping[TopicPartition, Future[ListOffsetsResultInfo]] = self._client().list_offsets(
-            question, isolation_level=self._isolation, request_timeout=TIMEOUT
+        answers: Mapping[TopicPartition, Future[ListOffsetsResultInfo]] = self.client().list_offsets(
+            question, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=TIMEOUT
         )
         return answers
 
@@ -185,28 +169,24 @@ class Topics:
         if self._asker is not None:
             self._asker.close()
 
-    @property
-    def _isolation(self) -> IsolationLevel:
-        uncommitted = self._settings.client.get("isolation.level") == "read_uncommitted"
-        return IsolationLevel.READ_UNCOMMITTED if uncommitted else IsolationLevel.READ_COMMITTED
-
     def _offsets(self, places: list[TopicPartition], which: OffsetSpec | None) -> dict[int, int]:
         if not places:
             return {}
-        answers = self._client().list_offsets(dict.fromkeys(places, _spec(which)), request_timeout=TIMEOUT)
+        answers = self.client().list_offsets(dict.fromkeys(places, _spec(which)), request_timeout=TIMEOUT)
         return {place.partition: future.result().offset for place, future in answers.items()}
 
     # -- the client ---------------------------------------------------------------------------
 
     def _cluster_id(self) -> str:
-        description = self._client().describe_cluster(request_timeout=TIMEOUT).result()
+        description = self.client().describe_cluster(request_timeout=TIMEOUT).result()
         return description.cluster_id or ""
 
     def _describe(self, topic: str) -> TopicDescription:
         description: TopicDescription = self.describe_soon([topic])[topic].result()
         return description
 
-    def _client(self) -> AdminClient:
+    def client(self) -> AdminClient:
+        """The one client of this consumer for questions."""
         if self._admin is None:
             self._admin = AdminClient({**self._settings.admin, "log_level": 0})
         return self._admin

@@ -11,16 +11,24 @@ from dbos_events.cli import pausing, proofs
 from dbos_events.cli.database import fitting
 from dbos_events.cli.options import Application, AsJson, Database, Schema, examples, settings_of
 from dbos_events.cli.output import show_json, show_table
+from dbos_events.cli.sources import source_cells, source_fields
 
 if TYPE_CHECKING:
-    from dbos_events.storage.rows import PartitionState
+    from dbos_events.storage.rows import PartitionState, SourceRow
     from dbos_events.storage.standing import ConsumerState
+
+    States = Mapping[tuple[str, str], ConsumerState]
 
 group = typer.Typer(help="Consumers of Kafka topics.", no_args_is_help=True, rich_markup_mode=None)
 
 TITLES = (
     *("CONSUMER", "GROUP", "TOPIC", "PARTITION", "STATE", "HOLDER"),
     *("WATERMARK", "END", "LAG", "IN FLIGHT", "HELD", "QUARANTINED", "FILTERED", "DETAIL"),
+)
+KEYS = (
+    *("application", "consumer", "group", "topic", "incarnation", "partition", "holder", "holder_alive"),
+    *("watermark", "end_offset", "lag", "in_flight", "held", "quarantined", "filtered", "state", "detail"),
+    *("paused", "breaker"),
 )
 
 
@@ -52,7 +60,10 @@ def status(
     ones were left out by the consumer's `when`. STATE is `paused` or `breaker open` where the consumer takes
     nothing in.
 
-    Keys of --json, one object for each partition: application, consumer, group, topic, incarnation (number
+    A process that has no partition of a consumer is a line without partition: STATE and DETAIL say what it
+    waits for.
+
+    Keys of --json, one object for each line: application, consumer, group, topic, incarnation (number
     of this life of the topic), partition, holder (label of the process, or null), holder_alive, watermark,
     end_offset, lag, in_flight, held, quarantined, filtered, state, detail, paused (at, by, reason), breaker
     (state, since, reason, trial_at, trial). What is not known, or does not apply, is null.
@@ -60,13 +71,15 @@ def status(
     settings = settings_of(database, schema, application)
     with fitting(settings) as storage:
         rows = storage.list_partitions(None if all_applications else settings.name)
-        others = [] if rows else storage.list_partitions(None)
+        idle = storage.list_idle_sources(None if all_applications else settings.name)
+        others = [] if rows or idle else storage.list_partitions(None)
         states = {(state.application, state.name): state for state in storage.consumer_states(None)}
     rows.sort(key=lambda row: (row.application, row.consumer, row.topic, row.incarnation, row.partition))
     if as_json:
-        show_json([fields(row, states.get((row.application, row.consumer))) for row in rows])
-    elif rows:
-        _show(rows, states, all_applications=all_applications)
+        found = [fields(row, states.get((row.application, row.consumer))) for row in rows]
+        show_json(found + [idle_fields(row, states.get((row.application, row.consumer))) for row in idle])
+    elif rows or idle:
+        _show(rows, idle, states, all_applications=all_applications)
     else:
         print(_nothing(settings.name, sorted({row.application for row in others})))
 
@@ -96,6 +109,12 @@ def fields(row: PartitionState, state: ConsumerState | None) -> dict[str, Any]:
     }
 
 
+def idle_fields(row: SourceRow, state: ConsumerState | None) -> dict[str, Any]:
+    """One process without a partition as `--json` prints it."""
+    stands = {"paused": pausing.paused_fields(state), "breaker": pausing.breaker_fields(state)}
+    return {**source_fields(row, KEYS), **stands}
+
+
 def _lag(row: PartitionState) -> int | None:
     """The end is asked for now and then, so the watermark may be past it; markers of transactions are no records."""
     if row.end_offset is None:
@@ -104,14 +123,16 @@ def _lag(row: PartitionState) -> int | None:
 
 
 def _show(
-    rows: list[PartitionState], states: Mapping[tuple[str, str], ConsumerState], *, all_applications: bool
+    rows: list[PartitionState], idle: list[SourceRow], states: States, *, all_applications: bool
 ) -> None:
-    cells = [_cells(row, states.get((row.application, row.consumer))) for row in rows]
+    lines = [(row.application, *_cells(row, states.get((row.application, row.consumer)))) for row in rows]
+    lines += [
+        (row.application, *source_cells(row, states.get((row.application, row.consumer)))) for row in idle
+    ]
     if all_applications:
-        named = [(row.application, *line) for row, line in zip(rows, cells, strict=True)]
-        show_table(("APPLICATION", *TITLES), named)
+        show_table(("APPLICATION", *TITLES), lines)
     else:
-        show_table(TITLES, cells)
+        show_table(TITLES, [line[1:] for line in lines])
 
 
 def _cells(row: PartitionState, consumer: ConsumerState | None) -> tuple[object, ...]:

@@ -205,6 +205,10 @@ class Intake(PositionBook, Protocol):
         """Store what the status shows."""
         ...
 
+    def report_source(self, state: str, detail: str | None) -> None:
+        """Store what the status shows of this process while it has no partition."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class SourceHealth:

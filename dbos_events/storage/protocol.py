@@ -25,6 +25,7 @@ from dbos_events.storage.rows import (
     NewExecutor,
     PartitionState,
     Position,
+    SourceRow,
     StoredEnding,
     StoredEvent,
     TakenWorkflow,
@@ -231,6 +232,21 @@ class Positions(Protocol):
         ...
 
 
+class Sources(Protocol):
+    """What each process says of its consumers."""
+
+    def report_source(self, executor: int, consumer: int, state: str, detail: str | None) -> None:
+        """Store it for `kafka status`, in place of what this executor said before."""
+        ...
+
+    def list_idle_sources(self, application: str | None) -> list[SourceRow]:
+        """Of processes that are alive and hold no partition of the consumer.
+
+        A consumer that never read anything and that no live process has is one row, without a process.
+        """
+        ...
+
+
 class Intakes(Protocol):
     """Events and the workflows they start (protocol 7)."""
 
@@ -328,6 +344,7 @@ class Storage(
     Workflows,
     Consumers,
     Positions,
+    Sources,
     Intakes,
     Lanes,
     Quarantines,

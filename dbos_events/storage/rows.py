@@ -221,3 +221,16 @@ class PartitionState:
     detail: str | None
     filtered: int = 0
     reached: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """A process without a partition of one consumer, for `kafka status`; `process` is None when there is none."""
+
+    application: str
+    consumer: str
+    group: str
+    topics: tuple[str, ...]
+    process: str | None
+    state: str | None
+    detail: str | None

@@ -16,6 +16,7 @@ from dbos_events.storage.families.positions import PositionTable
 from dbos_events.storage.families.proofs import ProofTable
 from dbos_events.storage.families.quarantine import QuarantineTable
 from dbos_events.storage.families.quotas import QuotaTable
+from dbos_events.storage.families.sources import SourceTable
 from dbos_events.storage.families.standing import StandingTable
 from dbos_events.storage.families.taking import TakingTable
 from dbos_events.storage.families.unhandled import UnhandledTable
@@ -29,6 +30,7 @@ class SqlStorage(
     WorkflowTable,
     ConsumerTable,
     PositionTable,
+    SourceTable,
     IntakeTable,
     LaneTable,
     StandingTable,

@@ -25,6 +25,7 @@ def upgrade() -> None:
     add_pauses_and_breakers(schema)
     name_events(schema)
     op.add_column("executors", sa.Column("functions", sa.Text(), nullable=True), schema=schema)
+    add_consumer_state(schema)
 
 
 def add_first_offsets(schema) -> None:
@@ -60,3 +61,16 @@ def name_events(schema) -> None:
     for number, group in connection.execute(sa.select(consumers.c.id, consumers.c.group_id)).all():
         prefix = f"kafka/{quote(group, safe='')}/"
         connection.execute(consumers.update().where(consumers.c.id == number).values(id_prefix=prefix))
+
+
+def add_consumer_state(schema) -> None:
+    """What each process says of its consumers, for those that have no partition to say it of."""
+    op.create_table(
+        "source_states",
+        sa.Column("consumer", sa.Integer(), primary_key=True),
+        sa.Column("executor", sa.BigInteger(), primary_key=True),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=True),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        schema=schema,
+    )

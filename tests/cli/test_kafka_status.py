@@ -111,6 +111,27 @@ def test_it_is_a_table_for_people(run: Run) -> None:
     ]
 
 
+def test_a_process_without_a_partition_is_a_line_that_says_what_it_waits_for(
+    run: Run, storage: Storage
+) -> None:
+    late = storage.save_consumer("shop", "on_return", "on_return", "shop.on_return", ["returns"], "{}")
+    (holder,) = storage.list_executors("shop")
+    storage.report_source(holder.id, late, "waiting", "the topic returns does not exist")
+
+    *_, line = run("kafka", "status", "--application", "shop").stdout.splitlines()
+    assert line.split()[:6] == ["on_return", "shop.on_return", "returns", "-", "waiting", "host-1"]
+    assert line.endswith("the topic returns does not exist")
+    first, *_, last = json.loads(run("kafka", "status", "--application", "shop", "--json").stdout)
+    assert list(last) == list(first)
+    assert (last["topic"], last["partition"], last["lag"]) == ("returns", None, None)
+    assert (last["state"], last["holder"], last["holder_alive"]) == ("waiting", "host-1", True)
+
+    storage.release_executor(holder.id)
+    *_, line = run("kafka", "status", "--application", "shop").stdout.splitlines()
+    assert "stopped" in line
+    assert line.endswith("no live process has this consumer")
+
+
 def test_other_applications_are_shown_on_request_only(run: Run) -> None:
     nothing = run("kafka", "status", "--application", "bakery").stdout
     assert nothing.startswith("No consumer of the application 'bakery' has read from a topic yet.")

@@ -11,7 +11,9 @@ from dbos_events import App
 from dbos_events.config import DBOSConfig
 from dbos_events.model.event import ConsumerOptions
 from dbos_events.settings import _OTHER_NAMES, _WITHOUT_EFFECT, Settings, read_settings
-from dbos_events_kafka.settings import _BREAKS_A_PROMISE, DEFAULTS, FORCED
+from dbos_events_kafka import advice
+from dbos_events_kafka.rules import REFUSED, WARNED_OF
+from dbos_events_kafka.settings import DEFAULTS, FORCED
 from tests.documentation.pages import page, rows, section
 
 
@@ -69,10 +71,24 @@ def test_the_page_tells_every_default_of_the_client() -> None:
 
 def test_the_page_tells_what_is_forced_and_what_is_refused() -> None:
     told = {cells[0]: cells[1] for cells in rows(section(page("kafka"), "### Forced"))}
-    refused = section(page("kafka"), "### Refused")
 
     assert told == {f"`{key}`": code(value) for key, value in FORCED.items()}
-    assert all(f"`{key}`" in refused for key in _BREAKS_A_PROMISE)
+    assert keys_of("### Refused") == set(REFUSED)
+    assert keys_of("### Warned of") == set(WARNED_OF)
+
+
+def keys_of(heading: str) -> set[str]:
+    return {
+        key for cells in rows(section(page("kafka"), heading)) for key in re.findall(r"`([^`]+)`", cells[0])
+    }
+
+
+def test_the_page_tells_what_to_do_about_everything_that_a_consumer_may_say() -> None:
+    table = rows(section(page("kafka"), "### A consumer does not become ready"))
+    told = [cells[0].strip("`").strip(". ") for cells in table]
+    said = {*advice._ADVICE.values(), *(text for _, text in advice._HINTS), advice._HANGS_UP}
+
+    assert {text for text in said if not any(text.startswith(one) for one in told)} == set()
 
 
 def test_arguments_win_over_the_environment_and_that_over_the_file(

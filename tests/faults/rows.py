@@ -1,7 +1,8 @@
 """What the system database says, read past the code under test."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,7 +27,7 @@ class Rows:
             with psycopg.connect(self.url, autocommit=True, connect_timeout=5) as connection:
                 cursor = connection.execute(text.replace("?", "%s"), parameters)
                 return cursor.fetchall() if cursor.description else []
-        connection = sqlite3.connect(urlsplit(self.url).path.removeprefix("/"), timeout=10)
+        connection = self._open()
         try:
             rows = connection.execute(text, parameters).fetchall()
             connection.commit()
@@ -38,6 +39,19 @@ class Rows:
         """The only value of a query's first row; None without rows."""
         rows = self.query(text, parameters)
         return rows[0][0] if rows else None
+
+    @contextmanager
+    def blocked(self) -> Iterator[None]:
+        """Nobody writes to the SQLite file for the time of the block."""
+        connection = self._open()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            yield
+        finally:
+            connection.close()
+
+    def _open(self) -> sqlite3.Connection:
+        return sqlite3.connect(urlsplit(self.url).path.removeprefix("/"), timeout=10)
 
     # -- what tests ask often -----------------------------------------------------------------
 

@@ -72,10 +72,11 @@ class KafkaServer:
     Use it in a `with` block, or call `close` at the end.
     """
 
-    def __init__(self, *, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, *, settings: Mapping[str, str] | None = None, local: bool = False) -> None:
+        """Find the programs; `local` means from jars, for what a container could not reach."""
         self._overrides = dict(settings or {})
         self._image = f"apache/kafka:{kafka_binaries.version()}"
-        self._in_docker = containers.can_run(self._image)
+        self._in_docker = not local and containers.can_run(self._image)
         self._java = "" if self._in_docker else kafka_binaries.java()
         self._jars = Path() if self._in_docker else kafka_binaries.jars()
         self._directory: Path | None = None
@@ -95,6 +96,11 @@ class KafkaServer:
     def bootstrap(self) -> str:
         """The address for clients, `host:port`."""
         return f"127.0.0.1:{self.port}"
+
+    def segment(self, topic: str, partition: int = 0) -> Path:
+        """The file with the first records of a partition; only of a broker that runs from jars."""
+        assert self._directory is not None
+        return next((self._directory / "data" / f"{topic}-{partition}").glob("*.log"))
 
     @property
     def running(self) -> bool:

@@ -167,6 +167,9 @@ class ConsumerIntake(Positioning):
         ]
         self._core.storage.report_partitions(self._core.executor, self._number, rows)
 
+    def report_source(self, state: str, detail: str | None) -> None:
+        self._core.storage.report_source(self._core.executor, self._number, state, detail)
+
     def _forget(self, incarnation: int, partition: int) -> None:
         """Drop an assignment without writing: what was not started, the next holder takes up.
 

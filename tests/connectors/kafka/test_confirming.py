@@ -43,6 +43,7 @@ class Confirmed:
         self.buffers.open(ORDERS)
         self.changed: list[str] = []
         self.state = SourceState("consumer")
+        self.state.joined = True
         self.confirming = Confirming(self.topics, self.buffers, self.changed.append, self.state)
         self._offset = 0
 
@@ -120,13 +121,25 @@ def test_a_question_that_fails_is_asked_again_and_shows_meanwhile(monkeypatch: p
     reader = Confirmed()
     reader.poll(1)
     reader.ask()
-    error = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
+    error = KafkaError(KafkaError.UNKNOWN, "the broker is confused")
     reader.topics.questions.pop().set_exception(KafkaException(error))
     assert reader.taken() == []
-    assert "does not exist" in reader.state.detail
+    assert "confused" in reader.state.detail
+    assert reader.state.of(ORDERS)[0] == "waiting"
+    assert reader.state.of(Place("bills", 0)) == ("reading", None)
     reader.ask()
     reader.answer("first")
     assert reader.taken() == [0]
+    assert reader.state.detail == ""
+
+
+def test_a_topic_that_the_broker_does_not_know_is_in_doubt() -> None:
+    reader = Confirmed()
+    reader.poll(1)
+    reader.ask()
+    error = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
+    reader.topics.questions.pop().set_exception(KafkaException(error))
+    assert reader.state.take_doubtful() == {"orders"}
     assert reader.state.detail == ""
 
 

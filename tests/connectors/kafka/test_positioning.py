@@ -88,13 +88,15 @@ class Positioned:
         self.intake = RecordedIntake()
         self.topics = RecordedTopics()
         self.commands = Commands()
+        self.state = SourceState("consumer")
+        self.state.joined = True
         self.positions = Positions(
             cast(Intake, self.intake),
             ConsumerSettings({}, "group", "earliest"),
             self.topics,
             Buffers(100),
             self.commands,
-            SourceState("consumer"),
+            self.state,
         )
 
     def assign(self, *places: Place) -> dict[Place, tuple[int, int]]:
@@ -118,7 +120,7 @@ def test_a_watermark_beyond_the_end_halts_when_a_second_look_says_the_same(posit
     ((incarnation, partition, reason, divergence),) = positioned.intake.halts
     assert (incarnation, partition, divergence) == (1, 0, 3)
     assert "beyond the end" in reason
-    assert "orders[0] is halted" in positioned.positions.problem
+    assert "orders[0] is halted" in positioned.state.detail
 
 
 def test_a_topic_that_is_made_again_after_it_was_described_is_not_taken_for_a_cut_one(
@@ -146,10 +148,10 @@ def test_a_topic_that_cannot_be_described_holds_up_no_other(positioned: Position
 
     positioned.topics.broken = StaleTopic("bills is told differently")
     assert positioned.assign(OTHER, ORDERS) == {ORDERS: (1, 5)}
-    assert positioned.positions.problem == "bills is told differently"
+    assert positioned.state.detail == "bills is told differently"
     positioned.topics.broken = None
     assert positioned.assign(OTHER) == {OTHER: (10, 5)}
-    assert positioned.positions.problem == ""
+    assert positioned.state.detail == ""
 
 
 @pytest.mark.parametrize("made_again", [False, True])

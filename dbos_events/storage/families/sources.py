@@ -1,0 +1,37 @@
+"""What each process says of its consumers: `kafka status` shows it where no partition does."""
+
+from __future__ import annotations
+
+import json
+
+from dbos_events.storage.database import Database, Tx
+from dbos_events.storage.rows import SourceRow
+
+
+class SourceTable:
+    """One row for each process and consumer."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def report_source(self, executor: int, consumer: int, state: str, detail: str | None) -> None:
+        def work(tx: Tx) -> None:
+            tx.run("delete_ended_sources", consumer=consumer)
+            tx.run("save_source", consumer=consumer, executor=executor, state=state, detail=detail)
+
+        self._database.transact(work)
+
+    def list_idle_sources(self, application: str | None) -> list[SourceRow]:
+        rows = self._database.transact(lambda tx: tx.run("list_idle_sources", application=application))
+        return [
+            SourceRow(
+                application=row.application,
+                consumer=row.consumer,
+                group=row.group_id,
+                topics=tuple(json.loads(row.topics)),
+                process=row.process,
+                state=row.state,
+                detail=row.detail,
+            )
+            for row in rows
+        ]
