@@ -260,7 +260,7 @@ def test_the_marker_of_a_transaction_at_the_end_is_no_lag(
 
     def status() -> dict[str, Any]:
         [row] = storage(app).list_partitions(None)
-        return fields(row)
+        return fields(row, None)
 
     wait_until(lambda: status()["end_offset"] == 2, "the end is not known")
     wait_until(lambda: status()["lag"] == 0, "the marker is taken for a record")
