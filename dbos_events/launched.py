@@ -19,6 +19,7 @@ from dbos_events.runtime.identity import this_process
 from dbos_events.runtime.intake.consumer import ConsumerIntake
 from dbos_events.runtime.intake.keeper import LaneService
 from dbos_events.runtime.intake.standing import ConsumerService
+from dbos_events.runtime.intake.sweeping import LeftLanes
 from dbos_events.runtime.lease import LeaseService
 from dbos_events.runtime.loops import BackgroundLoop
 from dbos_events.runtime.memory import tune_collector
@@ -26,6 +27,7 @@ from dbos_events.runtime.notifier import NotifierService
 from dbos_events.runtime.queues import QueueService
 from dbos_events.runtime.recovery import RecoveryService
 from dbos_events.runtime.service import Service
+from dbos_events.runtime.sweeper import SweeperService
 from dbos_events.runtime.taken import Taken
 from dbos_events.runtime.timers import TimerService
 from dbos_events.serialization import Codecs
@@ -96,10 +98,16 @@ class Launched:
         self.timers = TimerService(self.core, self.taken)
         self.queues = QueueService(self.core, self.taken, settings.max_in_flight)
         self.lanes = LaneService(self.core, self.taken)
+        self.sweeper = SweeperService(
+            self.core,
+            lambda orphan, position: LeftLanes(self.lanes, orphan, position),
+            settings.sweep_after_seconds,
+            self.lanes.holds,
+        )
         self.notifier = NotifierService(self.core, enabled=settings.use_listen_notify)
         self.consumers = ConsumerService(self.core)
         self.services = (
-            self.lease, self.recovery, self.timers, self.queues, self.lanes, self.consumers, self.notifier,
+            self.lease, self.recovery, self.timers, self.queues, self.lanes, self.consumers, self.sweeper, self.notifier,
         )  # fmt: skip
         self.intakes: list[ConsumerIntake] = []
         self.sources: list[Source] = []
@@ -201,7 +209,7 @@ class Launched:
         self._draining = True
         for source in self.sources:
             source.pause()
-        for service in (self.queues, self.timers, self.recovery):
+        for service in (self.queues, self.timers, self.recovery, self.sweeper):
             service.stop(2.0)
 
     def stop(self, wait_for_workflows: float) -> None:
