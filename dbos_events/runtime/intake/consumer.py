@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -16,6 +15,7 @@ from dbos_events.runtime.intake.batch import Accepted, Assignment, Formed, Intak
 from dbos_events.runtime.intake.keeper import LaneService
 from dbos_events.runtime.intake.lanes import LaneGroup
 from dbos_events.runtime.intake.naming import lane_naming
+from dbos_events.runtime.intake.places import Places
 from dbos_events.runtime.intake.planning import LanePlan, sort_out
 from dbos_events.runtime.intake.shared import SharedLane
 from dbos_events.runtime.taken import Taken
@@ -39,7 +39,7 @@ class _Conflict(NamedTuple):
         )
 
 
-class ConsumerIntake:
+class ConsumerIntake(Places):
     """Takes in what one source receives. All methods but `left` and `room` belong to its intake thread."""
 
     def __init__(
@@ -54,10 +54,7 @@ class ConsumerIntake:
         self._assignments: dict[tuple[int, int], Assignment] = {}
         self._shared: dict[int, SharedLane] = {}
         self._lane_of = lane_naming(options, _message)
-        self._in_flight = 0
-        self._cached = 0
-        self._places = threading.Condition()
-        self.options = options
+        super().__init__(options, lanes.freed)
 
     # -- the consumer and its positions -------------------------------------------------------
 
@@ -68,11 +65,6 @@ class ConsumerIntake:
     @property
     def session(self) -> int:
         return self._core.executor
-
-    @property
-    def in_flight(self) -> int:
-        """Events that run in this process."""
-        return self._in_flight
 
     def open(self, group: str, topics: Sequence[str], settings: Mapping[str, str]) -> None:
         self._group = group
@@ -168,12 +160,6 @@ class ConsumerIntake:
 
     # -- places -------------------------------------------------------------------------------
 
-    @property
-    def free(self) -> int:
-        if self.options.queue_name is not None:
-            return self.options.batch_size
-        return self.options.max_in_flight - self._in_flight
-
     def room(self, incarnation: int, partition: int) -> int:
         assignment = self._assignments.get((incarnation, partition))
         if self.options.ordering == "topic" and incarnation in self._shared:
@@ -186,38 +172,6 @@ class ConsumerIntake:
             return self.free
         share = max(1, self.capacity // max(1, len(self._assignments)))
         return share - assignment.lanes.size
-
-    @property
-    def capacity(self) -> int:
-        return self.options.max_in_flight
-
-    @property
-    def cache_room(self) -> int:
-        return self.capacity - self._cached
-
-    def cache(self, count: int) -> None:
-        with self._places:
-            self._cached += count
-
-    def wait_for_room(self, seconds: float) -> None:
-        with self._places:
-            if self.options.ordering != "none" or self._in_flight > self.options.max_in_flight // 2:
-                self._places.wait(seconds)
-
-    def left(self, run: Run) -> None:
-        """One of our runs has left this process; called on the committer's thread."""
-        self.give_back(1)
-
-    def occupy(self, count: int) -> None:
-        with self._places:
-            self._in_flight += count
-
-    def give_back(self, count: int) -> None:
-        with self._places:
-            self._in_flight -= count
-            if self._in_flight <= self.options.max_in_flight // 2:
-                self._places.notify_all()
-        self._lanes.freed()
 
     # -- intake -------------------------------------------------------------------------------
 
