@@ -106,6 +106,14 @@ PARTIAL = {
         "workflows_lanes",
         {"consumer": 1, "incarnation": 1, "lane": "2", "count": 50},
     ),
+    "ready_behind": (
+        "workflows_ready",
+        {"consumer": 1, "incarnation": 1, "lane": "2", "head": 5},
+    ),
+    "hold_back": (
+        "workflows_ready",
+        {"consumer": 1, "incarnation": 1, "lane": "2", "head": 5},
+    ),
     "lanes_after": (
         "workflows_lanes",
         {"consumer": 1, "incarnation": 1, "after": "2", "before": "20", "count": 50},
