@@ -45,8 +45,6 @@ def storage(database_url: str) -> Iterator[Storage]:
             name="on_order",
             version="v1",
             queue=None,
-            ordered=False,
-            lanes={},
             moves={0: (position.epoch, 5, 7, None)},
             gaps=(),
             events=(event(incarnation, 5), event(incarnation, 6)),
