@@ -93,7 +93,9 @@ def run_once(plan: Plan, entry: Entry, number: int, servers: Servers) -> Run:
     with ExitStack() as stack:
         url = stack.enter_context(fresh_database(servers.postgres, entry.contestant.name))
         topic = (
-            stack.enter_context(filled_topic(servers.kafka, events, plan.workload.value_bytes))
+            stack.enter_context(
+                filled_topic(servers.kafka, events, plan.workload.value_bytes, plan.workload.keys)
+            )
             if entry.contestant.reads_topic
             else "none"
         )
@@ -122,6 +124,7 @@ def _command(entry: Entry, events: int, kafka: str, topic: str, url: str, timeou
         f"--url={url}",
         f"--colour={entry.colour}",
         f"--timeout={timeout}",
+        f"--ordering={entry.contestant.ordering}",
     ]
 
 

@@ -75,25 +75,25 @@ def fresh_database(url: str, label: str) -> Iterator[str]:
 
 
 @contextmanager
-def filled_topic(bootstrap: str, events: int, value_bytes: int) -> Iterator[str]:
+def filled_topic(bootstrap: str, events: int, value_bytes: int, keys: int) -> Iterator[str]:
     """Make a topic that holds the events, and delete it afterwards."""
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     topic = f"benchmark-{time.time_ns()}"
     _settle(admin.create_topics([NewTopic(topic, PARTITIONS, 1)]))
     try:
-        _produce(bootstrap, topic, events, value_bytes)
+        _produce(bootstrap, topic, events, value_bytes, keys)
         yield topic
     finally:
         _settle(admin.delete_topics([topic]))
 
 
-def _produce(bootstrap: str, topic: str, events: int, value_bytes: int) -> None:
+def _produce(bootstrap: str, topic: str, events: int, value_bytes: int, keys: int) -> None:
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 20})
     value = b"x" * value_bytes
     for number in range(events):
         producer.produce(
             topic,
-            key=b"key-%d" % (number % KEYS),
+            key=b"key-%d" % (number % keys),
             value=value,
             partition=number % PARTITIONS,
         )

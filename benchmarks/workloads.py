@@ -19,6 +19,7 @@ class Contestant:
     colours: tuple[str, ...] = COLOURS
     reads_topic: bool = True
     in_peer_environment: bool = False
+    ordering: str = "none"
 
     def events(self, requested: int) -> int:
         """How many events it gets when the suite was asked for `requested`."""
@@ -37,6 +38,7 @@ class Workload:
     limit: str = "sql_only"
     """The contestant that shows what could be reached at all."""
     value_bytes: int = 100
+    keys: int = 1_000
 
     def select(self, names: list[str] | None) -> tuple[Contestant, ...]:
         """Return the contestants of these names, or all of them."""
@@ -72,4 +74,30 @@ ONE_STEP = Workload(
     ),
 )
 
-WORKLOADS = {workload.name: workload for workload in (ONE_STEP,)}
+BY_PARTITION = Workload(
+    name="by-partition",
+    title="The same, each partition's events one after the other, 4 partitions",
+    contestants=(
+        Contestant(
+            "dbos",
+            "benchmarks.contestants.dbos_kafka",
+            share=0.003,
+            minimum=150,
+            in_peer_environment=True,
+            ordering="partition",
+        ),
+        Contestant("ours", "benchmarks.contestants.ours_kafka", share=0.4, ordering="partition"),
+    ),
+)
+
+BY_KEY = Workload(
+    name="by-key",
+    title="The same, each key's events one after the other, 1,000 keys in 4 partitions, beside unordered",
+    contestants=(
+        Contestant("unordered", "benchmarks.contestants.ours_kafka"),
+        Contestant("by_key", "benchmarks.contestants.ours_kafka", ordering="key"),
+    ),
+    baseline="unordered",
+)
+
+WORKLOADS = {workload.name: workload for workload in (ONE_STEP, BY_PARTITION, BY_KEY)}

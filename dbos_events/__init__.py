@@ -9,8 +9,12 @@ from dbos_events.config import DBOSConfig as DBOSConfig
 from dbos_events.errors import Quarantine as Quarantine
 from dbos_events.facade import DBOS as DBOS
 from dbos_events.facade import Queue as Queue
+from dbos_events.model.event import Breaker as Breaker
 from dbos_events.model.event import KafkaMessage as KafkaMessage
+from dbos_events.model.event import PayloadCodec as PayloadCodec
 from dbos_events.model.event import Retry as Retry
+from dbos_events.model.quarantine import QuarantinedDetail as QuarantinedDetail
+from dbos_events.model.quarantine import QuarantinedEvent as QuarantinedEvent
 from dbos_events.model.workflow import StepInfo as StepInfo
 from dbos_events.model.workflow import StepOptions as StepOptions
 from dbos_events.model.workflow import StepStatus as StepStatus

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from dbos_events.api.consumers import ConsumerDeclaration, ConsumerRequest, declare_consumer
 from dbos_events.api.decorators import step, workflow
+from dbos_events.api.quarantine import QuarantineVerbs
 from dbos_events.api.queues import Queue
 from dbos_events.api.verbs import Verbs
 from dbos_events.clock import Clock, SystemClock
 from dbos_events.config import DBOSConfig
 from dbos_events.engine.registry import Registry
 from dbos_events.errors import DBOSException, DBOSInitializationError, RegistrationError
-from dbos_events.model.event import OnFailure, OnRegression, Ordering, Retry
+from dbos_events.model.event import Breaker, OnFailure, OnRegression, Ordering, PayloadCodec, Retry
 from dbos_events.model.queue import QueueLimits, QueueRateLimit
 from dbos_events.model.workflow import StepOptions
 from dbos_events.telemetry.log import logger
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_BREAKER = Breaker()
 
-class App(Verbs):
+
+class App(Verbs, QuarantineVerbs):
     """One application: its workflows, and, once launched, the engine that runs them.
 
     `DBOS` is a facade over a default App; more Apps may live in one process. Use it as
@@ -115,8 +118,13 @@ class App(Verbs):
         on_failure: OnFailure = "quarantine",
         on_regression: OnRegression = "replay",
         strict_key_order: bool = False,
+        codec: PayloadCodec | None = None,
+        breaker: Breaker | None = _BREAKER,
     ) -> Callable[[F], F]:
         """Run the function as a durable workflow for each record of the topics, exactly once.
+
+        The annotation of its argument says what it gets: the message, or its value as bytes, text, or
+        decoded and validated (docs/payloads.md). A record that does not fit is put into quarantine.
 
         A record is taken in together with its partition's next offset in one transaction, so it starts
         one workflow whatever crashes, is redelivered or reassigned. Steps within are at-least-once.
@@ -133,10 +141,16 @@ class App(Verbs):
             on_failure: "quarantine": a failed event is put aside and, with order, holds those behind it;
                 "record": it ends as ERROR and the next one runs.
             ordering_key: Not in this release: raises RegistrationError, as the orderings "key" and "topic".
-            when: Not in this release.
-            retries: Not in this release.
-            on_regression: Only "replay" in this release.
+            when: Which records start a workflow: called with the message, or with its value where its own
+                argument is annotated with a type. Those that it says no to are counted, and nothing else.
+            codec: Makes values of the records' bytes, for handlers that take something else than bytes or
+                text; JSON by default.
+            retries: How often, and with what pauses, an event whose handler fails is tried again, before
+                `on_failure` counts. A retry repeats the failed step and nothing that succeeded.
+            on_regression: What to do when the database went back behind what Kafka knows to be taken in: "replay"
+                the events between, or "halt" the partition until an operator decides.
             strict_key_order: Not in this release.
+            breaker: When to stop taking events in because the handler fails; None: never.
 
         Raises:
             RegistrationError: An option is wrong, or the kafka extra is not installed.
@@ -158,6 +172,8 @@ class App(Verbs):
                 on_failure,
                 on_regression,
                 strict_key_order,
+                codec,
+                breaker,
             ),
         )
 

@@ -27,9 +27,13 @@ class DBOSConfig(TypedDict, total=False):
     log_level: str
     use_listen_notify: bool
 
+    on_old_version: str
     lease_seconds: float
     park_after_seconds: float
     shutdown_timeout_seconds: float
     max_in_flight: int
+    held_per_lane: int
+    held_per_consumer: int
+    sweep_after_seconds: float
     tune_garbage_collector: bool
     kafka: Mapping[str, Any]

@@ -7,6 +7,7 @@
     │   └── MigrationRequired
     ├── DBOSWorkflowFunctionNotFoundError
     ├── DBOSNonExistentWorkflowError
+    ├── DBOSNonExistentConsumerError
     ├── DBOSConflictingWorkflowError
     ├── DBOSQueueDeduplicatedError
     ├── DBOSUnexpectedStepError                history and code disagree
@@ -18,11 +19,15 @@
     ├── SerializationError
     ├── RecordedError                          a stored error whose class is gone
     ├── Quarantine                             raised by a handler: skip the retries
+    │   ├── UndecodablePayload                 the event's value is not what its handler takes
+    │   └── FilterFailed                       the consumer's `when` could not judge the event
     ├── StorageError
     │   ├── StorageUnavailable                 transient: the server does not answer
     │   └── BadWrite                           the database refuses this value
     ├── ExecutorFenced                         this process lost its lease
     └── ConnectorError
+        ├── StaleTopic                         the answer is about a life of the topic that is over
+        └── ClusterChanged                     the brokers are another cluster's
 
     DBOSBaseException                          passes through `except Exception`
     ├── DBOSWorkflowCancelledError
@@ -118,6 +123,24 @@ class DBOSNonExistentWorkflowError(_AboutWorkflow):
     template = (
         "There is no workflow with the id {workflow_id!r} in this database. Check the id and the schema."
     )
+
+
+class DBOSNonExistentConsumerError(DBOSException):
+    """No consumer of that name was ever registered; `known` are those that were."""
+
+    code = "consumer-not-found"
+
+    def __init__(self, name: str, application: str, known: Sequence[str] = ()) -> None:
+        self.name = name
+        self.application = application
+        self.known = tuple(known)
+        there = (
+            f"It has {', '.join(self.known)}." if self.known else "It has none yet: they register at launch."
+        )
+        super().__init__(f"The application {application!r} has no consumer called {name!r}. {there}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.name, self.application, self.known)
 
 
 class DBOSAwaitedWorkflowCancelledError(_AboutWorkflow):
@@ -263,6 +286,32 @@ class Quarantine(DBOSException):
         super().__init__(reason)
 
 
+class UndecodablePayload(Quarantine):
+    """The value of an event does not decode, or is not what the handler's annotation says.
+
+    The handler was not called. The record is stored as it came: mend model or codec and redrive it.
+    """
+
+    code = "undecodable"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.reason = self.code
+
+
+class FilterFailed(Quarantine):
+    """The `when` of a consumer raised, so whether the event is to run is not known.
+
+    The handler was not called. Mend `when` and redrive the event: it is asked again then.
+    """
+
+    code = "filter-failed"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.reason = self.code
+
+
 class StorageError(DBOSException):
     """The database answered with an error."""
 
@@ -301,6 +350,18 @@ class ConnectorError(DBOSException):
     """A connector cannot do what it was asked to do."""
 
     code = "connector"
+
+
+class StaleTopic(ConnectorError):
+    """A broker told the id of a life of the topic that is over: ask again."""
+
+    code = "stale-topic"
+
+
+class ClusterChanged(ConnectorError):
+    """The brokers belong to another cluster than the one that the consumer has read."""
+
+    code = "cluster-changed"
 
 
 class DBOSWorkflowCancelledError(DBOSBaseException):

@@ -111,6 +111,20 @@ class DBOS(metaclass=_Context):
     resume_workflows = _DEFAULT.resume_workflows
     resume_workflows_async = _DEFAULT.resume_workflows_async
 
+    pause_consumer = _DEFAULT.pause_consumer
+    pause_consumer_async = _DEFAULT.pause_consumer_async
+    resume_consumer = _DEFAULT.resume_consumer
+    resume_consumer_async = _DEFAULT.resume_consumer_async
+
+    list_quarantined = _DEFAULT.list_quarantined
+    list_quarantined_async = _DEFAULT.list_quarantined_async
+    get_quarantined = _DEFAULT.get_quarantined
+    get_quarantined_async = _DEFAULT.get_quarantined_async
+    redrive_events = _DEFAULT.redrive_events
+    redrive_events_async = _DEFAULT.redrive_events_async
+    discard_events = _DEFAULT.discard_events
+    discard_events_async = _DEFAULT.discard_events_async
+
 
 class Queue(AppQueue):
     """A durable queue; see `dbos_events.api.queues.Queue`. It belongs to the default App unless `app` is given."""

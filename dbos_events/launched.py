@@ -18,6 +18,8 @@ from dbos_events.model.queue import QueueLimits
 from dbos_events.runtime.identity import this_process
 from dbos_events.runtime.intake.consumer import ConsumerIntake
 from dbos_events.runtime.intake.keeper import LaneService
+from dbos_events.runtime.intake.standing import ConsumerService
+from dbos_events.runtime.intake.sweeping import LeftLanes
 from dbos_events.runtime.lease import LeaseService
 from dbos_events.runtime.loops import BackgroundLoop
 from dbos_events.runtime.memory import tune_collector
@@ -25,6 +27,7 @@ from dbos_events.runtime.notifier import NotifierService
 from dbos_events.runtime.queues import QueueService
 from dbos_events.runtime.recovery import RecoveryService
 from dbos_events.runtime.service import Service
+from dbos_events.runtime.sweeper import SweeperService
 from dbos_events.runtime.taken import Taken
 from dbos_events.runtime.timers import TimerService
 from dbos_events.serialization import Codecs
@@ -39,12 +42,14 @@ from dbos_events.telemetry.log import logger
 class Health:
     """`live` is false only when the process itself is stuck; `ready` when it should get work.
 
-    `problems` says what is wrong, one line each.
+    `problems` says what is wrong, one line each, also what does not make this process unready (work that no process can
+    run); `notes` what stands still because an operator asked for it.
     """
 
     live: bool
     ready: bool
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 class Launched:
@@ -86,14 +91,24 @@ class Launched:
             park_after=settings.park_after_seconds,
             on_fenced=lambda: self.lease.wake(),  # noqa: PLW0108 - the lease service comes later
         )
+        self.core.waits_for_version = settings.on_old_version == "wait"
         self.taken = Taken(self.core)
         self.lease = LeaseService(self.core, settings.lease_seconds, self._fenced)
         self.recovery = RecoveryService(self.core, self.taken, settings.lease_seconds, settings.executor_id)
         self.timers = TimerService(self.core, self.taken)
         self.queues = QueueService(self.core, self.taken, settings.max_in_flight)
         self.lanes = LaneService(self.core, self.taken)
+        self.sweeper = SweeperService(
+            self.core,
+            lambda orphan, position: LeftLanes(self.lanes, orphan, position),
+            settings.sweep_after_seconds,
+            self.lanes.holds,
+        )
         self.notifier = NotifierService(self.core, enabled=settings.use_listen_notify)
-        self.services = (self.lease, self.recovery, self.timers, self.queues, self.lanes, self.notifier)
+        self.consumers = ConsumerService(self.core)
+        self.services = (
+            self.lease, self.recovery, self.timers, self.queues, self.lanes, self.consumers, self.sweeper, self.notifier,
+        )  # fmt: skip
         self.intakes: list[ConsumerIntake] = []
         self.sources: list[Source] = []
 
@@ -107,6 +122,7 @@ class Launched:
             verify(self.storage)
         self._register()
         self.storage.save_queues(self.settings.name, self._registry.queues)
+        self.apply_failure_policies(self._declarations)
         if self.settings.tune_garbage_collector:
             tune_collector()
         self._start_engine()
@@ -114,6 +130,15 @@ class Launched:
             for service in self.services:
                 service.start()
         self._start_sources()
+
+    def apply_failure_policies(self, declarations: Sequence[ConsumerDeclaration]) -> None:
+        """Before anything is taken up: an event may fail before its consumer has reached the broker."""
+        numbers = self.storage.consumer_numbers(self.settings.name)
+        for declaration in declarations:
+            number = numbers.get(declaration.options.name)
+            if number is not None:
+                self.core.retries[number] = declaration.options.retries
+                self.taken.quarantines[number] = declaration.options.on_failure == "quarantine"
 
     def _start_engine(self) -> None:
         if self._loop is None:
@@ -124,6 +149,8 @@ class Launched:
         self.core.hub.subscribe("queues", _Waking(self.queues))
         self.core.hub.subscribe("lanes", _Calling(self.lanes.look))
         self.core.hub.subscribe("timers", _Waking(self.timers))
+        self.core.hub.subscribe("consumers", _Waking(self.consumers))
+        self.core.event_ended = self.consumers.ended
         for name in self._registry.queues:
             self.core.hub.subscribe(f"queue:{name}", _Waking(self.queues))
 
@@ -131,7 +158,7 @@ class Launched:
         for declaration in self._declarations:
             connector = find_connector(declaration.connector)
             intake = ConsumerIntake(
-                self.core, self.taken, declaration.function, declaration.options, self.lanes
+                self.core, self.taken, declaration.function, declaration.options, self.lanes, self.consumers
             )
             self.intakes.append(intake)
             self.sources.append(connector.open_source(intake, self.settings.kafka))
@@ -156,6 +183,7 @@ class Launched:
                 pid=process.pid,
                 process_started=process.started,
                 lease_ms=round(self.settings.lease_seconds * 1000),
+                functions=tuple(self._registry.names()),
             )
         )
 
@@ -181,7 +209,7 @@ class Launched:
         self._draining = True
         for source in self.sources:
             source.pause()
-        for service in (self.queues, self.timers, self.recovery):
+        for service in (self.queues, self.timers, self.recovery, self.sweeper):
             service.stop(2.0)
 
     def stop(self, wait_for_workflows: float) -> None:
@@ -248,11 +276,15 @@ class Launched:
                 stuck.append(f"{source.name}: {health.detail}")
             elif not health.ready:
                 waiting.append(f"{source.name}: {health.detail}")
+        standstills = self.consumers.standstills.items()
+        waiting += [f"{name}: {why.text}" for name, why in standstills if not why.wanted]
+        notes = tuple(f"{name}: {why.text}" for name, why in standstills if why.wanted)
         if not self.lease.is_fresh:
             waiting.append("the lease is not renewed: the database does not answer")
         if self._draining:
             waiting.append("draining")
-        return Health(not stuck, not stuck and not waiting, tuple(stuck + waiting))
+        problems = stuck + waiting + self.recovery.unhandled.problems
+        return Health(not stuck, not stuck and not waiting, tuple(problems), notes)
 
 
 class _Waking:

@@ -63,6 +63,9 @@ class Settings(BaseSettings):
     sys_db_pool_size: int = Field(20, ge=4, description="Connections at most.")
     run_migrations: bool = Field(True, description="Migrate at launch; False only checks the schema.")
     application_version: str | None = Field(None, description="By default a hash of the workflows' source.")
+    on_old_version: Literal["replay", "wait"] = Field(
+        "replay", description="Started work of a version that no live process has: replay it, or let it wait."
+    )
     executor_id: str | None = Field(
         None, description="Label of this process. Set it only where each process has its own."
     )
@@ -76,6 +79,17 @@ class Settings(BaseSettings):
     park_after_seconds: float = Field(2.0, ge=0.0, description="Waits longer than this leave memory.")
     shutdown_timeout_seconds: float = Field(20.0, ge=0.0, description="Bound of a graceful stop.")
     max_in_flight: int = Field(1000, ge=1, description="Workflows of queues that run here at once.")
+    held_per_lane: int = Field(
+        100_000, ge=1, description="Events that wait behind others of their lane, at most; then intake waits."
+    )
+    held_per_consumer: int = Field(
+        1_000_000, ge=1, description="The same over all lanes of one consumer and one topic."
+    )
+    sweep_after_seconds: float = Field(
+        120.0,
+        ge=1.0,
+        description="How long a partition has no holder before another process runs what is left.",
+    )
     tune_garbage_collector: bool = Field(
         True, description="Let Python look for reference cycles less often than by default."
     )

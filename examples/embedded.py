@@ -17,10 +17,11 @@ from dbos_events_kafka.testing import EmbeddedBroker
 
 
 @contextmanager
-def launched(topic: str, partitions: int = 1, **config: Any) -> Iterator[EmbeddedBroker]:
-    """Launch what was declared, on a topic of an embedded broker and a temporary SQLite file."""
+def launched(*topics: str, partitions: int = 1, **config: Any) -> Iterator[EmbeddedBroker]:
+    """Launch what was declared, on topics of an embedded broker and a temporary SQLite file."""
     with tempfile.TemporaryDirectory() as folder, EmbeddedBroker() as broker:
-        broker.create_topic(topic, partitions)
+        for topic in topics:
+            broker.create_topic(topic, partitions)
         DBOS(
             config={
                 "name": "example",

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import psycopg
 
@@ -30,6 +31,7 @@ class Task:
     url: str
     colour: str
     timeout: float
+    ordering: Literal["none", "partition", "key"] = "none"
 
     @property
     def is_async(self) -> bool:
@@ -56,6 +58,7 @@ def read_task() -> Task:
     parser.add_argument("--url", required=True)
     parser.add_argument("--colour", choices=("async", "sync"), required=True)
     parser.add_argument("--timeout", type=float, default=300.0)
+    parser.add_argument("--ordering", choices=("none", "partition", "key"), default="none")
     return Task(**vars(parser.parse_args()))
 
 

@@ -50,7 +50,9 @@ def _register_sync(task: Task, executions: Executions) -> None:
     def measure_value(value: bytes) -> int:
         return len(value)
 
-    @DBOS.kafka_consumer(_consumer(task), [task.topic])
+    @DBOS.kafka_consumer(
+        _consumer(task), [task.topic], ordering="partition" if task.ordering == "partition" else None
+    )
     @DBOS.workflow()
     def handle(message: KafkaMessage) -> None:
         executions.count()
@@ -62,7 +64,9 @@ def _register_async(task: Task, executions: Executions) -> None:
     async def measure_value(value: bytes) -> int:
         return len(value)
 
-    @DBOS.kafka_consumer(_consumer(task), [task.topic])
+    @DBOS.kafka_consumer(
+        _consumer(task), [task.topic], ordering="partition" if task.ordering == "partition" else None
+    )
     @DBOS.workflow()
     async def handle(message: KafkaMessage) -> None:
         executions.count()

@@ -46,7 +46,7 @@ def _register_sync(task: Task, executions: Executions) -> None:
     def measure_value(value: bytes) -> int:
         return len(value)
 
-    @DBOS.kafka_consumer(_consumer(task), [task.topic])
+    @DBOS.kafka_consumer(_consumer(task), [task.topic], ordering=task.ordering)
     @DBOS.workflow()
     def handle(message: KafkaMessage) -> None:
         executions.count()
@@ -58,7 +58,7 @@ def _register_async(task: Task, executions: Executions) -> None:
     async def measure_value(value: bytes) -> int:
         return len(value)
 
-    @DBOS.kafka_consumer(_consumer(task), [task.topic])
+    @DBOS.kafka_consumer(_consumer(task), [task.topic], ordering=task.ordering)
     @DBOS.workflow()
     async def handle(message: KafkaMessage) -> None:
         executions.count()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from dbos_events.connect import Record
@@ -19,6 +19,32 @@ class Place(NamedTuple):
     partition: int
 
 
+class Buffer:
+    """What was polled of one partition since it was positioned.
+
+    The numbers count records: `added` all of them, `confirmed` those that are known to come from the life of
+    the topic that was positioned, `taken` those that have left the buffer.
+    """
+
+    __slots__ = ("added", "bytes", "confirmed", "following", "reached", "records", "taken")
+
+    def __init__(self) -> None:
+        self.records: deque[Record] = deque()
+        self.bytes = 0
+        self.added = self.confirmed = self.taken = 0
+        self.following = -1
+        self.reached = -1
+
+    @property
+    def ready(self) -> int:
+        """How many records may be taken in."""
+        return self.confirmed - self.taken
+
+
+Mark = list[tuple[Buffer, int]]
+"""How much of each buffer was polled at some moment."""
+
+
 class Buffers:
     """Holds what was polled and not yet taken in. Only opened partitions accept records.
 
@@ -29,57 +55,100 @@ class Buffers:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.changed = threading.Condition()
-        self._records: dict[Place, deque[Record]] = {}
-        self._bytes: dict[Place, int] = {}
+        self._buffers: dict[Place, Buffer] = {}
 
     def open(self, place: Place) -> None:
         """Accept records of a partition, which has just been positioned."""
         with self.changed:
-            self._records[place] = deque()
-            self._bytes[place] = 0
+            self._buffers[place] = Buffer()
 
     def drop(self, places: Iterable[Place]) -> None:
         """Forget partitions with all that is buffered of them."""
         with self.changed:
             for place in places:
-                self._records.pop(place, None)
-                self._bytes.pop(place, None)
+                self._buffers.pop(place, None)
             self.changed.notify_all()
 
     def add(self, records: Iterable[tuple[Place, Record]]) -> None:
         """Append what was polled; records of partitions that are not open are discarded."""
         with self.changed:
-            was_empty = not any(self._records.values())
+            was_empty = not any(buffer.records for buffer in self._buffers.values())
             for place, record in records:
-                buffer = self._records.get(place)
+                buffer = self._buffers.get(place)
                 if buffer is not None:
-                    buffer.append(record)
-                    self._bytes[place] += _size(record)
+                    buffer.records.append(record)
+                    buffer.added += 1
+                    buffer.bytes += _size(record)
+                    buffer.following = record.offset + 1
             if was_empty:
                 self.changed.notify_all()
+
+    def at_end(self, place: Place, offset: int) -> None:
+        """The client has read to the end of the log, past what is no record."""
+        with self.changed:
+            buffer = self._buffers.get(place)
+            if buffer is not None:
+                buffer.reached = offset
+
+    def reached(self, place: Place) -> int | None:
+        """How far the log was read, if all that was polled is taken in; None when that is not known."""
+        with self.changed:
+            buffer = self._buffers.get(place)
+            if buffer is None or buffer.records or buffer.reached < 0:
+                return None
+            return buffer.reached
+
+    def progress(self) -> dict[Place, int]:
+        """The offset up to which each partition was polled, of those that nothing waits of.
+
+        -1 when nothing came since it was positioned.
+        """
+        with self.changed:
+            return {
+                place: max(buffer.following, buffer.reached)
+                for place, buffer in self._buffers.items()
+                if not buffer.records
+            }
+
+    def unconfirmed(self) -> dict[str, Mark]:
+        """By topic, what was polled up to now of partitions that have something to confirm."""
+        marks: dict[str, Mark] = {}
+        with self.changed:
+            for place, buffer in self._buffers.items():
+                if buffer.added > buffer.confirmed:
+                    marks.setdefault(place.topic, []).append((buffer, buffer.added))
+        return marks
+
+    def confirm(self, mark: Mark) -> None:
+        """These records come from the life of the topic that they are taken for."""
+        with self.changed:
+            for buffer, added in mark:
+                buffer.confirmed = max(buffer.confirmed, added)
+            self.changed.notify_all()
 
     def fullness(self) -> dict[Place, float]:
         """How full each partition's buffer is; 1 at its limit, and more when it was overrun."""
         with self.changed:
-            return {place: self._fullness(place) for place in self._records}
+            return {place: self._fullness(buffer) for place, buffer in self._buffers.items()}
 
     def opened(self) -> Collection[Place]:
-        return tuple(self._records)
+        return tuple(self._buffers)
 
     def wait_for_space(self, seconds: float) -> bool:
         """Wait until some partition has space; False when the time ran out."""
         with self.changed:
             return self.changed.wait_for(self._has_space, seconds)
 
-    def take(self, room: Callable[[Place], int], most: int) -> dict[str, list[Record]]:
-        """Remove up to `most` records in all, by topic, as far as each partition has room."""
+    def take(self, room: Callable[[Place], int], most: int) -> Mapping[str, list[Record]]:
+        """Remove up to `most` confirmed records in all, by topic, as far as each partition has room."""
         taken: dict[str, list[Record]] = {}
         with self.changed:
-            for place, buffer in self._records.items():
-                count = min(len(buffer), most, max(0, room(place))) if buffer else 0
-                if count:
-                    records = [buffer.popleft() for _ in range(count)]
-                    self._bytes[place] -= sum(map(_size, records))
+            for place, buffer in self._buffers.items():
+                count = min(buffer.ready, most, max(0, room(place))) if buffer.ready else 0
+                if count > 0:
+                    records = [buffer.records.popleft() for _ in range(count)]
+                    buffer.taken += count
+                    buffer.bytes -= sum(map(_size, records))
                     taken.setdefault(place.topic, []).extend(records)
                     most -= count
             if taken:
@@ -88,14 +157,14 @@ class Buffers:
 
     @property
     def waiting(self) -> bool:
-        """Whether anything is buffered."""
-        return any(self._records.values())
+        """Whether anything may be taken in."""
+        return any(buffer.ready for buffer in self._buffers.values())
 
     def _has_space(self) -> bool:
-        return not self._records or any(self._fullness(place) < 1 for place in self._records)
+        return not self._buffers or any(self._fullness(buffer) < 1 for buffer in self._buffers.values())
 
-    def _fullness(self, place: Place) -> float:
-        return max(len(self._records[place]) / self.limit, self._bytes[place] / LIMIT_BYTES)
+    def _fullness(self, buffer: Buffer) -> float:
+        return max(len(buffer.records) / self.limit, buffer.bytes / LIMIT_BYTES)
 
 
 def _size(record: Record) -> int:

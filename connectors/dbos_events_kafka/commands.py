@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 from dbos_events_kafka.buffers import Place
 
-Positions = Mapping[Place, tuple[int, int | None]]
+
+class Target(NamedTuple):
+    """Where to read a partition; the position may lie a record further, see `Position.witness`."""
+
+    offset: int
+    leader_epoch: int | None
+    next_offset: int
+    incarnation: int = 0
+
+
+class Durable(NamedTuple):
+    """What the database has: up to which offset, the leader epoch of the last record, and its incarnation."""
+
+    offset: int
+    leader_epoch: int | None = None
+    incarnation: int = 0
 
 
 class Commands:
@@ -15,9 +31,10 @@ class Commands:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._positions: dict[Place, tuple[int, int | None]] = {}
-        self._durable: dict[Place, int] = {}
-        self._reached: dict[Place, int] = {}
+        self._positions: dict[Place, Target] = {}
+        self._durable: dict[Place, Durable] = {}
+        self._reached: dict[Place, Durable] = {}
+        self._renew = False
         self._last: dict[Place, int] = {}
         self._doubtful: set[Place] = set()
         self._created: set[str] = set()
@@ -28,7 +45,7 @@ class Commands:
         with self._lock:
             self._doubtful.update(places)
 
-    def take_doubtful(self) -> dict[Place, int]:
+    def take_doubtful(self) -> dict[Place, Durable]:
         """These, each with the last offset that we know to be durable."""
         with self._lock:
             doubtful, self._doubtful = self._doubtful, set()
@@ -44,29 +61,42 @@ class Commands:
             created, self._created = self._created, set()
         return created
 
-    def position(self, positions: Positions) -> None:
+    def renew(self) -> None:
+        """Go on with a new client: this one has gone silent."""
+        self._renew = True
+
+    def take_renewal(self) -> bool:
+        renew, self._renew = self._renew, False
+        return renew
+
+    def position(self, positions: Mapping[Place, Target]) -> None:
         """Seek to these offsets and begin to read."""
         with self._lock:
             self._positions.update(positions)
-            self._reached.update({place: offset for place, (offset, _) in positions.items()})
-            self._last.update(self._reached)
+            self._reached.update(
+                {
+                    place: Durable(target.next_offset, target.leader_epoch, target.incarnation)
+                    for place, target in positions.items()
+                }
+            )
+            self._last.update({place: target.offset for place, target in positions.items()})
 
     def last_position(self, place: Place) -> int:
         """Where the partition was to be read when it was last ours; 0 when it never was."""
         return self._last.get(place, 0)
 
-    def take_positions(self) -> dict[Place, tuple[int, int | None]]:
+    def take_positions(self) -> dict[Place, Target]:
         with self._lock:
             positions, self._positions = self._positions, {}
         return positions
 
-    def durable(self, offsets: Mapping[Place, int]) -> None:
+    def durable(self, offsets: Mapping[Place, Durable]) -> None:
         """These offsets are in the database and may be committed to Kafka."""
         with self._lock:
             self._durable.update(offsets)
             self._reached.update(offsets)
 
-    def take_durable(self) -> dict[Place, int]:
+    def take_durable(self) -> dict[Place, Durable]:
         with self._lock:
             offsets, self._durable = self._durable, {}
         return offsets

@@ -13,8 +13,10 @@ FORCED = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
     "auto.offset.reset": "error",
+    "enable.partition.eof": True,
 }
-"""Offsets are committed after the database has them, and positions come from the database."""
+"""Offsets are committed after the database has them, and positions come from the database. The end of a partition
+is told, so that one that is read to its end is known from one that has gone silent."""
 
 DEFAULTS: dict[str, Any] = {
     "client.id": "dbos-events",
@@ -124,3 +126,8 @@ def check_config(config: Mapping[str, Any], name: str) -> None:
 def _dotted(section: Mapping[str, Any]) -> dict[str, Any]:
     """`bootstrap_servers`, as environment variables spell it, is `bootstrap.servers`."""
     return {key.lower().replace("_", ".") if "." not in key else key: value for key, value in section.items()}
+
+
+def metadata_of(incarnation: int) -> str:
+    """What our commits to Kafka are marked with: other tools commit for groups, too."""
+    return f"dbos-events/{incarnation}"

@@ -14,9 +14,9 @@ from dbos_events.connect import Intake, SourceHealth, logger
 from dbos_events.errors import ConfigurationError
 from dbos_events_kafka.buffers import Buffers, Place
 from dbos_events_kafka.clientlog import ClientLog
-from dbos_events_kafka.commands import Commands
+from dbos_events_kafka.commands import Commands, Durable
 from dbos_events_kafka.records import record_of
-from dbos_events_kafka.settings import ConsumerSettings
+from dbos_events_kafka.settings import ConsumerSettings, metadata_of
 from dbos_events_kafka.state import SourceState
 from dbos_events_kafka.taker import Taker
 
@@ -82,7 +82,7 @@ class KafkaSource:
 
     def health(self) -> SourceHealth:
         live = self._thread.is_alive() and self._taker.alive and self._state.is_polling
-        detail = self._state.detail if live else "its threads have stopped"
+        detail = self._state.detail or self._taker.problem if live else "its threads have stopped"
         return SourceHealth(live, self._state.joined and not detail, detail or self._state.activity)
 
     # -- the thread ---------------------------------------------------------------------------
@@ -135,6 +135,7 @@ class KafkaSource:
 
     def _turn(self) -> None:
         self._state.polled()
+        self._outdated = self._commands.take_renewal()
         self._look_at_topics()
         self._seek()
         self._pause_and_resume()
@@ -171,7 +172,12 @@ class KafkaSource:
     def _handle_errors(self, messages: list[Message]) -> None:
         for message in messages:
             error = message.error()
-            if error is None or error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+            if error is None:
+                continue
+            if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+                self._buffers.at_end(
+                    Place(message.topic() or "", message.partition() or 0), message.offset() or 0
+                )
                 continue
             if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
                 self._go_astray(Place(message.topic() or "", message.partition() or 0), error)
@@ -183,26 +189,20 @@ class KafkaSource:
         self._astray.add(place)
         if place in self._buffers.opened():
             self._note_error(error)
-            self._taker.out_of_range([place])
+            self._taker.out_of_range([place], error.str())
 
     # -- positions and pauses -----------------------------------------------------------------
 
     def _seek(self) -> None:
         """Begin to read what the intake thread has positioned; all positioning goes through here."""
         positioned = []
-        for place, (offset, leader_epoch) in self._commands.take_positions().items():
-            target = TopicPartition(
-                place.topic,
-                place.partition,
-                offset,
-                leader_epoch=-1 if leader_epoch is None else leader_epoch,
-            )
+        for place, target in self._commands.take_positions().items():
             try:
                 self._buffers.drop([place])
-                self._go_to(place, target)
+                self._go_to(place, _at(place, target.offset, target.leader_epoch))
             except KafkaException as error:  # not fetched yet: the assignment is still being served
                 logger.debug("%s: seek of %s is repeated: %s", self.name, _show([place]), error)
-                self._commands.position({place: (offset, leader_epoch)})
+                self._commands.position({place: target})
                 continue
             self._buffers.open(place)
             positioned.append(place)
@@ -265,7 +265,7 @@ class KafkaSource:
             return
         self._commit_at = now + COMMIT_SECONDS
         self._note_ends()
-        offsets = [TopicPartition(*place, offset) for place, offset in self._commands.take_durable().items()]
+        offsets = [_committing(place, durable) for place, durable in self._commands.take_durable().items()]
         if not offsets:
             return
         try:
@@ -295,9 +295,9 @@ class KafkaSource:
         if now < self._prove_at:
             return
         self._prove_at = now + PROVE_SECONDS
-        for place, offset in self._commands.take_doubtful().items():
+        for place, durable in self._commands.take_doubtful().items():
             try:
-                self._consumer.commit(offsets=[TopicPartition(*place, offset)], asynchronous=False)
+                self._consumer.commit(offsets=[_committing(place, durable)], asynchronous=False)
             except KafkaException as error:  # another member's, or a rebalance is under way: that will tell
                 logger.debug("%s: %s may be another member's now: %s", self.name, _show([place]), error)
                 self._commands.prove([place])
@@ -366,3 +366,13 @@ class KafkaSource:
 
 def _show(places: list[Place]) -> str:
     return ", ".join(f"{place.topic}[{place.partition}]" for place in sorted(places)) or "nothing"
+
+
+def _at(place: Place, offset: int, leader_epoch: int | None) -> TopicPartition:
+    return TopicPartition(*place, offset, leader_epoch=-1 if leader_epoch is None else leader_epoch)
+
+
+def _committing(place: Place, durable: Durable) -> TopicPartition:
+    epoch = -1 if durable.leader_epoch is None else durable.leader_epoch
+    metadata = metadata_of(durable.incarnation)
+    return TopicPartition(*place, durable.offset, metadata=metadata, leader_epoch=epoch)

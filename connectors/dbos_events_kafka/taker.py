@@ -13,13 +13,16 @@ from collections.abc import Callable, Collection
 
 from confluent_kafka import KafkaException
 
-from dbos_events.connect import Intake, PartitionReport, TakenIn, logger
+from dbos_events.connect import Intake, PartitionReport, Record, TakenIn, logger
 from dbos_events.errors import DBOSException, ExecutorFenced
 from dbos_events_kafka.buffers import Buffers, Place
-from dbos_events_kafka.commands import Commands
+from dbos_events_kafka.commands import Commands, Durable
+from dbos_events_kafka.confirming import Confirming
+from dbos_events_kafka.positions import Positions
 from dbos_events_kafka.settings import ConsumerSettings
 from dbos_events_kafka.state import SourceState
 from dbos_events_kafka.topics import Topics
+from dbos_events_kafka.watch import Watch
 
 REPORT_SECONDS = 1.0
 RETRY_SECONDS = 1.0
@@ -42,16 +45,16 @@ class Taker:
         self._commands = commands
         self._state = state
         self._topics = Topics(intake, settings)
+        self._positions = Positions(intake, settings, self._topics, buffers, commands, state)
+        self._confirming = Confirming(self._topics, buffers, self._topic_changed, state)
+        self._watch = Watch(self._topics, self._confirming, buffers, commands, self.out_of_range)
         self._jobs: deque[Callable[[], None]] = deque()
-        self._unpositioned: set[Place] = set()
-        self._assigned: set[Place] = set()
-        self._halted: dict[Place, str] = {}
         self._unseen = {topic for topic in intake.options.topics if not topic.startswith("^")}
         self._missing: set[str] = set()
         self._session = 0
         self._pausing = False
         self._stopped = False
-        self._retry_at = 0.0
+        self._ask_again: float | None = None
         self._report_at = 0.0
         self._thread = threading.Thread(target=self._work, name="dbos-kafka-intake", daemon=True)
 
@@ -77,9 +80,14 @@ class Taker:
     def alive(self) -> bool:
         return self._thread.is_alive()
 
+    @property
+    def problem(self) -> str:
+        """What is not read, and why; empty when all is well."""
+        return self._positions.problem
+
     def assigned(self, places: Collection[Place]) -> None:
         """Position these partitions as soon as the database answers."""
-        self._post(lambda: self._assign(places))
+        self._post(lambda: self._positions.assign(places))
 
     def revoked(self, places: Collection[Place], seconds: float) -> None:
         """Give these partitions up; waits for the intake under way, at most `seconds`."""
@@ -87,7 +95,7 @@ class Taker:
 
         def job() -> None:
             try:
-                self._forget(places, self._intake.revoke)
+                self._positions.forget(places, self._intake.revoke)
             finally:
                 done.set()
 
@@ -96,7 +104,7 @@ class Taker:
 
     def lost(self, places: Collection[Place]) -> None:
         """These partitions may be another member's already."""
-        self._post(lambda: self._forget(places, self._intake.lose))
+        self._post(lambda: self._positions.forget(places, self._intake.lose))
 
     def stop(self, seconds: float) -> None:
         with self._buffers.changed:
@@ -130,14 +138,15 @@ class Taker:
                     "%s: intake met an unexpected error and tries again.", self._intake.options.name
                 )
                 self._pause(RETRY_SECONDS)
+        self._topics.close()
 
     def _turn(self) -> None:
         self._run_jobs()
         if self._session != self._intake.session:
-            self._assign_again(self._assigned)
+            self._positions.again(self._positions.assigned)
             self._session = self._intake.session
-        if self._unpositioned and time.monotonic() >= self._retry_at:
-            self._position()
+        self._positions.position()
+        self._ask_again = self._confirming.ask()
         took = self._take_in()
         self._report()
         if not took:
@@ -153,88 +162,32 @@ class Taker:
             if self._jobs or self._stopped:
                 return
             if not self._buffers.waiting:
-                self._buffers.changed.wait(0.2 if self._unpositioned else REPORT_SECONDS)
+                self._buffers.changed.wait(self._patience)
                 return
         self._intake.wait_for_room(0.05)
+
+    @property
+    def _patience(self) -> float:
+        """How long to wait for a signal."""
+        if self._ask_again is not None:
+            return self._ask_again
+        return 0.2 if self._positions.unpositioned else REPORT_SECONDS
 
     def _pause(self, seconds: float) -> None:
         with self._buffers.changed:
             if not self._stopped:
                 self._buffers.changed.wait(seconds)
 
-    # -- positions ----------------------------------------------------------------------------
+    def _topic_changed(self, topic: str) -> None:
+        self._post(lambda: self._positions.topic_changed(topic))
 
-    def _assign(self, places: Collection[Place]) -> None:
-        self._assigned |= set(places)
-        self._unpositioned |= set(places)
-        self._retry_at = 0.0
-
-    def _assign_again(self, places: Collection[Place]) -> None:
-        """Drop what is buffered of these partitions and position them anew."""
-        again = set(places)
-        self._buffers.drop(again)
-        self._commands.forget(again)
-        self._unpositioned |= again
-
-    def _forget(self, places: Collection[Place], give_up: Callable[[int, Collection[int]], None]) -> None:
-        self._commands.forget(places)
-        self._buffers.drop(places)
-        for topic, partitions in _by_topic(places).items():
-            positioned = [number for number in partitions if Place(topic, number) not in self._unpositioned]
-            for number in partitions:
-                self._assigned.discard(Place(topic, number))
-                self._unpositioned.discard(Place(topic, number))
-                self._halted.pop(Place(topic, number), None)
-            if positioned:
-                give_up(self._topics.known_incarnation(topic), positioned)
-
-    def _position(self) -> None:
-        """Become holder of what was assigned, and tell the poll thread where to read on."""
-        self._retry_at = time.monotonic() + RETRY_SECONDS
-        for topic, partitions in _by_topic(self._unpositioned).items():
-            self._topics.ensure_positions(topic, partitions)
-            found = self._intake.assign(self._topics.incarnation(topic), topic, partitions)
-            bounds = self._topics.bounds(topic, partitions)
-            positions = {}
-            for position in found:
-                place = Place(topic, position.partition)
-                offset = self._within_log(place, position.next_offset, bounds[position.partition])
-                if offset is not None:
-                    positions[place] = (offset, position.leader_epoch)
-                self._unpositioned.discard(place)
-            self._commands.position(positions)
-            if positions:
-                self._state.say(
-                    "reading %s",
-                    ", ".join(f"{p.topic}[{p.partition}] from {o}" for p, (o, _) in positions.items()),
-                )
-
-    def _within_log(self, place: Place, offset: int, bounds: tuple[int, int]) -> int | None:
-        """Where to read: at the watermark, or where the log begins when it has overtaken us."""
-        low, high = bounds
-        if offset < low:
-            logger.error(
-                "%s: %s[%d]: the offsets %d to %d were deleted by retention before they were read. The gap is "
-                "recorded; reading goes on at %d.",
-                self._intake.options.name, place.topic, place.partition, offset, low - 1, low,
-            )  # fmt: skip
-            return low
-        if offset > high:
-            self._halt(
-                place,
-                f"the watermark {offset} lies beyond the end of the log {high}: the topic was truncated",
-            )
-            return None
-        return offset
-
-    def _halt(self, place: Place, reason: str) -> None:
-        self._halted[place] = reason
-        self._buffers.drop([place])
-        self._state.trouble(f"{place.topic}[{place.partition}] is halted: {reason}")
-
-    def out_of_range(self, places: Collection[Place]) -> None:
+    def out_of_range(self, places: Collection[Place], why: str = "") -> None:
         """The client could not read on where it stood; look at the log and position anew."""
-        self._post(lambda: self._assign_again(set(places) & self._assigned))
+        self._post(lambda: self._positions.out_of_range(places, why))
+
+    def proved(self, places: Collection[Place]) -> None:
+        """The coordinator has confirmed that these partitions are ours after all."""
+        self._post(lambda: self._positions.again(places))
 
     # -- intake -------------------------------------------------------------------------------
 
@@ -245,28 +198,43 @@ class Taker:
         most = min(self._intake.options.batch_size, self._intake.free)
         taken = self._buffers.take(self._room, most)
         for topic, records in taken.items():
-            incarnation = self._topics.known_incarnation(topic)
-            result = self._intake.take_in(incarnation, records)
-            self._commands.durable(
-                {Place(topic, partition): offset for partition, offset in result.next_offsets.items()}
-            )
-            self._follow_up(topic, result)
+            for incarnation, group in self._by_incarnation(topic, records).items():
+                result = self._intake.take_in(incarnation, group)
+                self._commands.durable(_durable(topic, incarnation, group, result))
+                self._follow_up(topic, result)
         return bool(taken)
 
+    def _by_incarnation(self, topic: str, records: list[Record]) -> dict[int, list[Record]]:
+        """One group, unless a partition has left the topic's life for a branch of it."""
+        numbers = {
+            number: self._positions.incarnation_of(Place(topic, number))
+            for number in {record.partition for record in records}
+        }
+        groups: dict[int, list[Record]] = {number: [] for number in sorted(set(numbers.values()))}
+        if len(groups) == 1:
+            return dict.fromkeys(groups, records)
+        for record in records:
+            groups[numbers[record.partition]].append(record)
+        return groups
+
     def _room(self, place: Place) -> int:
-        return self._intake.room(self._topics.known_incarnation(place.topic), place.partition)
+        return self._intake.room(self._positions.incarnation_of(place), place.partition)
 
     def _follow_up(self, topic: str, result: TakenIn) -> None:
         for partition, reason in (result.halted or {}).items():
-            self._halt(Place(topic, partition), reason)
-        stale = {Place(topic, partition) for partition in result.stale}
+            self._positions.halt(Place(topic, partition), reason, result.next_offsets.get(partition))
+        self._prove({Place(topic, partition) for partition in result.stale})
+
+    def _prove_again(self, incarnation: int, read: Collection[Place]) -> None:
+        """Partitions that were assigned elsewhere, though nothing was taken in to learn it by."""
+        fenced = self._intake.fenced(incarnation)
+        places = {place for place in read if place.partition in fenced} if fenced else set()
+        self._prove({place for place in places if self._positions.incarnation_of(place) == incarnation})
+
+    def _prove(self, stale: Collection[Place]) -> None:
         if stale:
             self._buffers.drop(stale)
-            self._commands.prove(stale & self._assigned)
-
-    def proved(self, places: Collection[Place]) -> None:
-        """The coordinator has confirmed that these partitions are ours after all."""
-        self._post(lambda: self._assign_again(set(places) & self._assigned))
+            self._commands.prove(set(stale) & self._positions.assigned)
 
     def _report(self) -> None:
         if time.monotonic() < self._report_at:
@@ -275,17 +243,23 @@ class Taker:
         self._look_for_topics()
         if self._state.unreachable and self._topics.answers():
             self._state.well()
-        if not self._assigned and not self._unseen:
+        if not self._positions.assigned and not self._unseen:
             self._state.standing_by()
-        for topic, partitions in _by_topic(self._assigned - self._unpositioned).items():
-            reports = [self._report_of(Place(topic, number)) for number in partitions]
-            incarnation = self._topics.known_incarnation(topic)
-            self._intake.report(incarnation, reports)
-            self._follow_up(topic, TakenIn({}, self._intake.fenced(incarnation)))
+        self._positions.look_at_halts()
+        read = self._positions.assigned - self._positions.unpositioned
+        if not self._pausing:
+            self._watch.look(read - set(self._positions.halted))
+        reports: dict[int, list[PartitionReport]] = {}
+        for place in sorted(read):
+            reports.setdefault(self._positions.incarnation_of(place), []).append(self._report_of(place))
+        for incarnation, rows in reports.items():
+            self._intake.report(incarnation, rows)
+        for incarnation in reports:
+            self._prove_again(incarnation, read)
 
     def _look_for_topics(self) -> None:
         """Tell what is missing: the client says it once, or never, and looks for it once a minute."""
-        self._unseen.difference_update({place.topic for place in self._assigned})
+        self._unseen.difference_update({place.topic for place in self._positions.assigned})
         for topic in sorted(self._unseen):
             exists = self._topics.exists(topic)
             if exists:
@@ -301,14 +275,17 @@ class Taker:
 
     def _report_of(self, place: Place) -> PartitionReport:
         end = self._commands.ends.get(place)
-        reason = self._halted.get(place)
+        reason = self._positions.halted.get(place)
         if reason is not None:
             return PartitionReport(place.partition, end, "halted", reason)
-        return PartitionReport(place.partition, end, "reading", self._state.detail or None)
+        reached = self._buffers.reached(place)
+        return PartitionReport(place.partition, end, "reading", self._state.detail or None, reached)
 
 
-def _by_topic(places: Collection[Place]) -> dict[str, list[int]]:
-    topics: dict[str, list[int]] = {}
-    for place in sorted(places):
-        topics.setdefault(place.topic, []).append(place.partition)
-    return topics
+def _durable(topic: str, incarnation: int, records: list[Record], result: TakenIn) -> dict[Place, Durable]:
+    """What may be committed to Kafka now, with the leader epoch of the last record where it was taken in."""
+    epochs = {(record.partition, record.offset + 1): record.leader_epoch for record in records}
+    return {
+        Place(topic, partition): Durable(offset, epochs.get((partition, offset)), incarnation)
+        for partition, offset in result.next_offsets.items()
+    }

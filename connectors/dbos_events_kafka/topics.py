@@ -2,24 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
+    Consumer,
+    IsolationLevel,
     KafkaError,
     KafkaException,
     TopicCollection,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka.admin._listoffsets import ListOffsetsResultInfo, OffsetSpec
 from confluent_kafka.admin._topic import TopicDescription
 
 from dbos_events.connect import Intake
-from dbos_events.errors import ConnectorError
+from dbos_events.errors import ConnectorError, StaleTopic
+from dbos_events.model.subscription import fits, is_pattern
 from dbos_events_kafka.settings import ConsumerSettings
 
 TIMEOUT = 10.0
+AGREE_SECONDS = 0.2
+"""Before an id that is new is believed, it is asked for once more."""
+NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
+"""What a broker without ids of topics says: 16 zero bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """The life of a topic that its partitions are positioned in, and the branches that some have taken."""
+
+    topic_id: str
+    incarnation: int
+    partitions: frozenset[int]
+    branches: Mapping[int, int] = field(default_factory=dict)
+
+    def incarnation_of(self, partition: int) -> int:
+        """The number that the events of a partition belong to."""
+        return self.branches.get(partition, self.incarnation)
+
+
+class Committed(NamedTuple):
+    """What the group has committed, and who says so."""
+
+    offset: int
+    metadata: str
 
 
 class Topics:
@@ -33,61 +64,69 @@ class Topics:
         self._intake = intake
         self._settings = settings
         self._admin: AdminClient | None = None
-        self._cluster: str | None = None
-        self._incarnations: dict[str, int] = {}
+        self._asker: Consumer | None = None
+        self._lives: dict[str, Life] = {}
 
-    def incarnation(self, topic: str) -> int:
-        """The number of the topic's present life. Raises KafkaException when the cluster does not answer."""
-        known = self._incarnations.get(topic)
-        if known is None:
-            known = self._intake.identify(self._cluster_id(), topic, self._topic_id(topic))
-            self._incarnations[topic] = known
-        return known
+    # -- lives --------------------------------------------------------------------------------
 
-    def forget(self) -> None:
-        """Ask anew at the next question."""
-        self._incarnations.clear()
+    def look(self, topic: str) -> Life:
+        """Ask which life of the topic this is.
 
-    def known_incarnation(self, topic: str) -> int:
-        """The number that was learnt when the topic's partitions were assigned."""
-        return self._incarnations[topic]
-
-    def ensure_positions(self, topic: str, partitions: Iterable[int]) -> None:
-        """See that every partition of the topic has a watermark before the first fetch.
-
-        The first time, the group's committed offsets count, then `auto.offset.reset`, for all
-        partitions that exist. Partitions that come later begin at their first record.
+        Raises:
+            KafkaException: The cluster does not answer, or there is no such topic.
+            StaleTopic: The brokers do not agree yet.
+            ClusterChanged: They are another cluster's.
         """
-        incarnation = self.incarnation(topic)
-        known = self._intake.known_partitions(incarnation)
-        if set(partitions) <= known:
-            return
-        existing = {partition.id for partition in self._describe(topic).partitions}
-        missing = sorted((existing | set(partitions)) - known)
-        bounds = self.bounds(topic, missing)
-        committed = self._committed(topic, missing) if not known else {}
-        positions = {
-            number: (committed[number], "committed offset of the group")
-            if number in committed
-            else self._first(bounds[number], late=bool(known))
-            for number in missing
-        }
-        self._intake.begin(incarnation, positions)
+        known = self._lives.get(topic)
+        description = self._describe(topic)
+        topic_id = id_of(description)
+        if known is not None and topic_id != known.topic_id:
+            time.sleep(AGREE_SECONDS)
+            if id_of(description := self._describe(topic)) != topic_id:
+                raise StaleTopic(f"The brokers tell different ids of {topic}; they are asked again.")
+        incarnation = self._intake.identify(self._cluster_id(), topic, topic_id)
+        numbers = frozenset(partition.id for partition in description.partitions)
+        life = Life(topic_id, incarnation, numbers, self._intake.branches(incarnation))
+        self._lives[topic] = life
+        return life
 
-    def bounds(self, topic: str, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
-        """First and end offset of each partition."""
-        places = [TopicPartition(topic, number) for number in partitions]
-        first = self._offsets(places, OffsetSpec._earliest)  # noqa: SLF001 - its accessor is untyped
-        end = self._offsets(places, OffsetSpec._latest)  # noqa: SLF001
-        return {number: (first[number], end[number]) for number in first}
+    def still(self, topic: str) -> bool:
+        """Whether the topic has the id that `look` has found last; waits a moment before it asks."""
+        time.sleep(AGREE_SECONDS)
+        return id_of(self._describe(topic)) == self._lives[topic].topic_id
 
-    def _offsets(self, places: list[TopicPartition], which: OffsetSpec | None) -> dict[int, int]:
-        if which is None:
-            raise ConnectorError(
-                "This confluent-kafka cannot ask for the offsets of a partition. Upgrade it."
-            )
-        answers = self._client().list_offsets(dict.fromkeys(places, which), request_timeout=TIMEOUT)
-        return {place.partition: future.result().offset for place, future in answers.items()}
+    def current(self, topic: str) -> Life:
+        """What `look` has found last."""
+        return self._lives[topic]
+
+    def known(self, topic: str) -> Life | None:
+        """The same, or None when the topic was never looked at."""
+        return self._lives.get(topic)
+
+    def has_id(self, topic: str) -> bool:
+        """Whether the brokers tell lives of the topic apart."""
+        life = self._lives.get(topic)
+        return life is not None and bool(life.topic_id)
+
+    def describe_soon(self, topics: list[str]) -> Mapping[str, Future[TopicDescription]]:
+        """Ask without waiting for the answers."""
+        answers: Mapping[str, Future[TopicDescription]] = self._client().describe_topics(
+            TopicCollection(topics), request_timeout=TIMEOUT
+        )
+        return answers
+
+    def matching(self, subscription: str) -> list[str]:
+        """The topics that belong to it now. Raises KafkaException when that cannot be known."""
+        if not is_pattern(subscription):
+            try:
+                self._describe(subscription)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise
+                return []
+            return [subscription]
+        found = self._client().list_topics(timeout=TIMEOUT).topics
+        return sorted(name for name in found if fits(subscription, name) and not name.startswith("__"))
 
     def exists(self, topic: str) -> bool | None:
         """Whether there is such a topic; None when nobody answers, or may not say."""
@@ -105,38 +144,82 @@ class Topics:
             return False
         return True
 
-    def _first(self, bounds: tuple[int, int], *, late: bool) -> tuple[int, str]:
-        low, high = bounds
-        if late:
-            return low, "partition added later"
-        if self._settings.start == "latest":
-            return high, "auto.offset.reset=latest"
-        return low, "auto.offset.reset=earliest"
+    # -- offsets ------------------------------------------------------------------------------
 
-    def _committed(self, topic: str, partitions: list[int]) -> dict[int, int]:
-        question = ConsumerGroupTopicPartitions(
-            self._settings.group, [TopicPartition(topic, number) for number in partitions]
+    def bounds(self, topic: str, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
+        """First and end offset of each partition."""
+        places = [TopicPartition(topic, number) for number in partitions]
+        first = self._offsets(places, OffsetSpec._earliest)  # noqa: SLF001 - its accessor is untyped
+        end = self._offsets(places, OffsetSpec._latest)  # noqa: SLF001
+        return {number: (first[number], end[number]) for number in first}
+
+    def ends_soon(
+        self, places: Iterable[tuple[str, int]]
+    ) -> Mapping[TopicPartition, Future[ListOffsetsResultInfo]]:
+        """Ask for the ends of what may be read, without waiting for the answers."""
+        question = {TopicPartition(*place): _spec(OffsetSpec._latest) for place in places}  # noqa: SLF001
+        answers: Mapping[TopicPartition, Future[ListOffsetsResultInfo]] = self._client().list_offsets(
+            question, isolation_level=self._isolation, request_timeout=TIMEOUT
         )
-        answers = self._client().list_consumer_group_offsets([question], request_timeout=TIMEOUT)
-        found = answers[self._settings.group].result().topic_partitions or []
-        return {place.partition: place.offset for place in found if place.offset >= 0 and place.error is None}
+        return answers
+
+    def committed(self, topic: str, partitions: Iterable[int]) -> dict[int, Committed]:
+        """What the group has committed, where it has.
+
+        Asked with a consumer that joins nothing: the admin client of librdkafka 2.16 ends the process when the group's
+        coordinator is not known yet.
+        """
+        places = [TopicPartition(topic, number) for number in partitions]
+        if self._asker is None:
+            client = {**self._settings.admin, "group.id": self._settings.group, "enable.auto.commit": False}
+            self._asker = Consumer({**client, "log_level": 0})
+        found = self._asker.committed(places, timeout=TIMEOUT)
+        return {
+            place.partition: Committed(place.offset, place.metadata or "")
+            for place in found
+            if place.offset >= 0 and place.error is None
+        }
+
+    def close(self) -> None:
+        """End the clients."""
+        if self._asker is not None:
+            self._asker.close()
+
+    @property
+    def _isolation(self) -> IsolationLevel:
+        uncommitted = self._settings.client.get("isolation.level") == "read_uncommitted"
+        return IsolationLevel.READ_UNCOMMITTED if uncommitted else IsolationLevel.READ_COMMITTED
+
+    def _offsets(self, places: list[TopicPartition], which: OffsetSpec | None) -> dict[int, int]:
+        if not places:
+            return {}
+        answers = self._client().list_offsets(dict.fromkeys(places, _spec(which)), request_timeout=TIMEOUT)
+        return {place.partition: future.result().offset for place, future in answers.items()}
+
+    # -- the client ---------------------------------------------------------------------------
 
     def _cluster_id(self) -> str:
-        if self._cluster is None:
-            description = self._client().describe_cluster(request_timeout=TIMEOUT).result()
-            self._cluster = description.cluster_id or ""
-        return self._cluster
+        description = self._client().describe_cluster(request_timeout=TIMEOUT).result()
+        return description.cluster_id or ""
 
     def _describe(self, topic: str) -> TopicDescription:
-        answers = self._client().describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT)
-        description: TopicDescription = answers[topic].result()
+        description: TopicDescription = self.describe_soon([topic])[topic].result()
         return description
-
-    def _topic_id(self, topic: str) -> str:
-        topic_id: object = self._describe(topic).topic_id  # None where the broker is too old to have any
-        return "" if topic_id is None else str(topic_id)
 
     def _client(self) -> AdminClient:
         if self._admin is None:
             self._admin = AdminClient({**self._settings.admin, "log_level": 0})
         return self._admin
+
+
+def id_of(description: TopicDescription) -> str:
+    """The topic's id as text; empty where the broker is too old to have any."""
+    topic_id: object = description.topic_id
+    text = "" if topic_id is None else str(topic_id)
+    return "" if text == NO_ID else text
+
+
+def _spec(which: OffsetSpec | None) -> OffsetSpec:
+    if which is None:
+        raise ConnectorError("This confluent-kafka cannot ask for the offsets of a partition. Upgrade it.")
+    return which

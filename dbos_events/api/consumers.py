@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
+import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from dbos_events.api.decorators import workflow
+from dbos_events.api.retries import check_retries
 from dbos_events.api.session import Session
 from dbos_events.connect import find_connector
+from dbos_events.engine.payload import NO_BINDING, Binding, bind, of_messages
 from dbos_events.engine.registry import Registered
 from dbos_events.errors import ConnectorError, RegistrationError
-from dbos_events.model.event import ConsumerOptions, OnFailure, OnRegression, Ordering, Retry
+from dbos_events.model.event import (
+    Breaker,
+    ConsumerOptions,
+    OnFailure,
+    OnRegression,
+    Ordering,
+    PayloadCodec,
+    Retry,
+)
+from dbos_events.model.subscription import compiled, is_pattern
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,6 +43,9 @@ class ConsumerDeclaration:
 
 class ConsumerHost(Session, Protocol):
     """An App that consumers can be declared on."""
+
+    @property
+    def consumers(self) -> Sequence[ConsumerDeclaration]: ...
 
     def add_consumer(self, declaration: ConsumerDeclaration) -> None: ...
 
@@ -53,6 +68,8 @@ class ConsumerRequest:
     on_failure: OnFailure
     on_regression: OnRegression
     strict_key_order: bool
+    codec: PayloadCodec | None = None
+    breaker: Breaker | None = None
 
     @property
     def chosen_ordering(self) -> Ordering:
@@ -62,10 +79,7 @@ class ConsumerRequest:
     def unsupported(self) -> list[str]:
         """The options that this release does not have."""
         given = {
-            "when": self.when is not None,
-            "retries": self.retries is not None,
             "strict_key_order": self.strict_key_order,
-            "on_regression": self.on_regression != "replay",
         }
         return [option for option, is_given in given.items() if is_given]
 
@@ -84,8 +98,14 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
 
     def decorate(function: F) -> F:
         decorated, entry = _workflow_of(app, function)
+        name = request.name or entry.name
+        local_names = sys._getframe(1).f_locals  # noqa: SLF001 - models are often declared beside the handler
+        binding = bind(name, function, request.codec, request.when, local_names)
+        key = request.ordering_key
+        if key is not None:
+            key = of_messages(f"Consumer {name!r}: its ordering_key", key, request.codec, local_names)
         options = ConsumerOptions(
-            name=request.name or entry.name,
+            name=name,
             topics=topics,
             config=dict(request.config or {}),
             ordering=ordering,
@@ -94,9 +114,12 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
             max_in_flight=1000 if request.max_in_flight is None else request.max_in_flight,
             on_failure=request.on_failure,
             on_regression=request.on_regression,
-            ordering_key=request.ordering_key,
+            retries=request.retries,
+            ordering_key=key,
+            breaker=request.breaker,
         )
-        _check(options, function)
+        _check(options)
+        _attach(app, entry, binding, name)
         app.add_consumer(ConsumerDeclaration("kafka", entry, options))
         return decorated
 
@@ -115,7 +138,19 @@ def _workflow_of(app: ConsumerHost, function: F) -> tuple[F, Registered]:
     return decorated, entry
 
 
-def _check(options: ConsumerOptions, function: Callable[..., Any]) -> None:
+def _attach(app: ConsumerHost, entry: Registered, binding: Binding | None, name: str) -> None:
+    """Events of one function are bound in one way, whichever process takes them up."""
+    if any(known.function.name == entry.name for known in app.consumers):
+        before, now = entry.binding or NO_BINDING, binding or NO_BINDING
+        if before.codec != now.codec or before.rule != now.rule:
+            raise RegistrationError(
+                f"Consumer {name!r}: its handler {entry.name} has a consumer with another codec or another `when` "
+                "already. Events find both by their function: give each consumer a function of its own."
+            )
+    entry.binding = binding
+
+
+def _check(options: ConsumerOptions) -> None:
     if not options.topics:
         raise RegistrationError(
             f"Consumer {options.name!r} names no topic: kafka_consumer(config, ['orders'])."
@@ -128,12 +163,31 @@ def _check(options: ConsumerOptions, function: Callable[..., Any]) -> None:
         raise RegistrationError(
             f"Consumer {options.name!r}: on_failure must be 'quarantine' or 'record', not {options.on_failure!r}."
         )
-    _check_signature(options.name, inspect.unwrap(function))
+    problem = options.breaker.problem() if options.breaker is not None else None
+    if problem is not None:
+        raise RegistrationError(f"Consumer {options.name!r}: the breaker cannot be used: {problem}.")
+    check_retries(options.name, options.retries)
+    if options.on_regression not in ("replay", "halt"):
+        raise RegistrationError(
+            f"Consumer {options.name!r}: on_regression must be 'replay' or 'halt', not {options.on_regression!r}."
+        )
+    _check_patterns(options)
     try:
         connector = find_connector("kafka")
     except ConnectorError as error:
         raise RegistrationError(str(error)) from error
     connector.check(options)
+
+
+def _check_patterns(options: ConsumerOptions) -> None:
+    for subscription in filter(is_pattern, options.topics):
+        try:
+            compiled(subscription)
+        except re.error as error:
+            raise RegistrationError(
+                f"Consumer {options.name!r}: {subscription!r} begins with ^, so it is a pattern, and none that can be "
+                f"read: {error}."
+            ) from error
 
 
 def _check_ordering(ordering: str, request: ConsumerRequest) -> None:
@@ -158,14 +212,3 @@ def _check_ordering(ordering: str, request: ConsumerRequest) -> None:
             "kafka_consumer: a queue runs its workflows in any order, so queue_name goes with "
             f"ordering='none', not {ordering!r}."
         )
-
-
-def _check_signature(name: str, function: Callable[..., Any]) -> None:
-    while isinstance(function, functools.partial):
-        function = function.func
-    try:
-        inspect.signature(function).bind(object())
-    except TypeError as error:
-        raise RegistrationError(
-            f"Consumer {name!r}: its handler must take one argument, the message ({error})."
-        ) from error

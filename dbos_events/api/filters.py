@@ -36,19 +36,19 @@ def workflow_filter(  # noqa: PLR0913 - one argument per filter, as callers know
 ) -> WorkflowFilter:
     """A filter from the arguments of `list_workflows`: texts may be one or several, times are ISO 8601."""
     return WorkflowFilter(
-        workflow_ids=_texts(workflow_ids),
-        id_prefix=_texts(workflow_id_prefix),
-        statuses=_texts(status),
-        names=_texts(name),
-        applications=_texts(application_name),
-        versions=_texts(app_version),
-        queues=_texts(queue_name),
-        executors=_texts(executor_id),
-        parents=_texts(parent_workflow_id),
-        created_from=_milliseconds(start_time),
-        created_until=_milliseconds(end_time),
-        completed_from=_milliseconds(completed_after),
-        completed_until=_milliseconds(completed_before),
+        workflow_ids=texts_of(workflow_ids),
+        id_prefix=texts_of(workflow_id_prefix),
+        statuses=texts_of(status),
+        names=texts_of(name),
+        applications=texts_of(application_name),
+        versions=texts_of(app_version),
+        queues=texts_of(queue_name),
+        executors=texts_of(executor_id),
+        parents=texts_of(parent_workflow_id),
+        created_from=milliseconds_of(start_time),
+        created_until=milliseconds_of(end_time),
+        completed_from=milliseconds_of(completed_after),
+        completed_until=milliseconds_of(completed_before),
         on_a_queue=queues_only,
         has_parent=has_parent,
         limit=limit,
@@ -59,13 +59,14 @@ def workflow_filter(  # noqa: PLR0913 - one argument per filter, as callers know
     )
 
 
-def _texts(value: Texts) -> tuple[str, ...]:
+def texts_of(value: Texts) -> tuple[str, ...]:
+    """One or several, as a tuple."""
     if value is None:
         return ()
     return (str(value),) if isinstance(value, str) else tuple(str(one) for one in value)
 
 
-def _milliseconds(text: str | None) -> int | None:
+def milliseconds_of(text: str | None) -> int | None:
     """ISO 8601 to milliseconds since 1970; a time without a zone is local, as it is written."""
     if text is None:
         return None

@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 from dbos_events.api.decorators import call_step, check_step_options
 from dbos_events.api.filters import workflow_filter
 from dbos_events.api.handles import WorkflowHandle, WorkflowHandleAsync
+from dbos_events.api.pausing import Pausing
 from dbos_events.api.reading import cancel_flow, find_flow, list_flow, resume_flow, status_flow, steps_flow
 from dbos_events.api.session import Session, refuse_on_loop
 from dbos_events.api.starting import prepare
@@ -69,7 +70,7 @@ class Changing(Session):
         await drive_async(resume_flow(self, list(workflow_ids)))
 
 
-class Verbs(Changing):
+class Verbs(Changing, Pausing):
     """What an App can be asked to do; within a workflow each verb is recorded and replayed."""
 
     # -- starting -----------------------------------------------------------------------------

@@ -57,11 +57,11 @@ _MILLISECONDS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 
 def between(criteria: WorkflowFilter, since: str | None, until: str | None, now_ms: int) -> WorkflowFilter:
     """The filter, narrowed to what was created in that time; ages count back from `now_ms`."""
     return dataclasses.replace(
-        criteria, created_from=_milliseconds(since, now_ms), created_until=_milliseconds(until, now_ms)
+        criteria, created_from=milliseconds(since, now_ms), created_until=milliseconds(until, now_ms)
     )
 
 
-def _milliseconds(text: str | None, now_ms: int) -> int | None:
+def milliseconds(text: str | None, now_ms: int) -> int | None:
     """ISO 8601 (local where it names no zone) or an age, as milliseconds since 1970."""
     if text is None:
         return None

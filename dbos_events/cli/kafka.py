@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dbos_events.cli import pausing, proofs
 from dbos_events.cli.database import fitting
 from dbos_events.cli.options import Application, AsJson, Database, Schema, examples, settings_of
 from dbos_events.cli.output import show_json, show_table
 
 if TYPE_CHECKING:
     from dbos_events.storage.rows import PartitionState
+    from dbos_events.storage.standing import ConsumerState
 
 group = typer.Typer(help="Consumers of Kafka topics.", no_args_is_help=True, rich_markup_mode=None)
 
 TITLES = (
     *("CONSUMER", "GROUP", "TOPIC", "PARTITION", "STATE", "HOLDER"),
-    *("WATERMARK", "END", "LAG", "IN FLIGHT", "HELD", "QUARANTINED", "DETAIL"),
+    *("WATERMARK", "END", "LAG", "IN FLIGHT", "HELD", "QUARANTINED", "FILTERED", "DETAIL"),
 )
 
 
-@group.callback()
-def _kafka() -> None:
-    """Keep `status` a command of the group, though it is the only one."""
+pausing.add_to(group)
+proofs.add_to(group)
 
 
 @group.command(
@@ -46,26 +48,30 @@ def status(
 
     It asks the database alone; neither the service nor the broker need to run. WATERMARK is the next
     offset to take in, END what the broker had when the holder last asked, LAG the difference. IN FLIGHT
-    events run, HELD ones wait for their turn, QUARANTINED ones were put aside after they failed.
+    events run, HELD ones wait for their turn, QUARANTINED ones were put aside after they failed, FILTERED
+    ones were left out by the consumer's `when`. STATE is `paused` or `breaker open` where the consumer takes
+    nothing in.
 
     Keys of --json, one object for each partition: application, consumer, group, topic, incarnation (number
     of this life of the topic), partition, holder (label of the process, or null), holder_alive, watermark,
-    end_offset, lag, in_flight, held, quarantined, state, detail. What is not known is null.
+    end_offset, lag, in_flight, held, quarantined, filtered, state, detail, paused (at, by, reason), breaker
+    (state, since, reason, trial_at, trial). What is not known, or does not apply, is null.
     """
     settings = settings_of(database, schema, application)
     with fitting(settings) as storage:
         rows = storage.list_partitions(None if all_applications else settings.name)
         others = [] if rows else storage.list_partitions(None)
+        states = {(state.application, state.name): state for state in storage.consumer_states(None)}
     rows.sort(key=lambda row: (row.application, row.consumer, row.topic, row.incarnation, row.partition))
     if as_json:
-        show_json([fields(row) for row in rows])
+        show_json([fields(row, states.get((row.application, row.consumer))) for row in rows])
     elif rows:
-        _show(rows, all_applications=all_applications)
+        _show(rows, states, all_applications=all_applications)
     else:
         print(_nothing(settings.name, sorted({row.application for row in others})))
 
 
-def fields(row: PartitionState) -> dict[str, Any]:
+def fields(row: PartitionState, state: ConsumerState | None) -> dict[str, Any]:
     """One partition as `--json` prints it."""
     return {
         "application": row.application,
@@ -82,18 +88,25 @@ def fields(row: PartitionState) -> dict[str, Any]:
         "in_flight": row.in_flight,
         "held": row.held,
         "quarantined": row.quarantined,
+        "filtered": row.filtered,
         "state": row.state,
         "detail": row.detail,
+        "paused": pausing.paused_fields(state),
+        "breaker": pausing.breaker_fields(state),
     }
 
 
 def _lag(row: PartitionState) -> int | None:
-    """The end is asked for now and then, so the watermark may be past it."""
-    return None if row.end_offset is None else max(0, row.end_offset - row.next_offset)
+    """The end is asked for now and then, so the watermark may be past it; markers of transactions are no records."""
+    if row.end_offset is None:
+        return None
+    return max(0, row.end_offset - max(row.next_offset, row.reached or 0))
 
 
-def _show(rows: list[PartitionState], *, all_applications: bool) -> None:
-    cells = [_cells(row) for row in rows]
+def _show(
+    rows: list[PartitionState], states: Mapping[tuple[str, str], ConsumerState], *, all_applications: bool
+) -> None:
+    cells = [_cells(row, states.get((row.application, row.consumer))) for row in rows]
     if all_applications:
         named = [(row.application, *line) for row, line in zip(rows, cells, strict=True)]
         show_table(("APPLICATION", *TITLES), named)
@@ -101,10 +114,12 @@ def _show(rows: list[PartitionState], *, all_applications: bool) -> None:
         show_table(TITLES, cells)
 
 
-def _cells(row: PartitionState) -> tuple[object, ...]:
-    where = (row.consumer, row.group, row.topic, row.partition, row.state, _holder(row))
+def _cells(row: PartitionState, consumer: ConsumerState | None) -> tuple[object, ...]:
+    stands = None if row.state == "halted" else pausing.shown_state(consumer)
+    state, detail = stands or (row.state, row.detail)
+    where = (row.consumer, row.group, row.topic, row.partition, state, _holder(row))
     counts = (row.next_offset, row.end_offset, _lag(row), row.in_flight, row.held, row.quarantined)
-    return (*where, *counts, row.detail)
+    return (*where, *counts, row.filtered, detail)
 
 
 def _holder(row: PartitionState) -> str | None:

@@ -16,15 +16,16 @@ REQUEST_SECONDS = 5.0
 
 
 class Answer(NamedTuple):
-    """What both probes answer from: `problems` says what is wrong, one line each."""
+    """What both probes answer from: `problems` says what is wrong, `notes` what is so on purpose, one line each."""
 
     live: bool
     ready: bool
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class HealthServer:
-    """Serves the probes: 200 or 503, with live, ready and problems as JSON."""
+    """Serves the probes: 200 or 503, with live, ready, problems and notes as JSON."""
 
     def __init__(self, host: str, port: int, ask: Callable[[], Answer]) -> None:
         """Listen at once.
@@ -83,7 +84,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _reply(self, code: int, answer: Answer) -> None:
         problems = [redact(problem) for problem in answer.problems]
-        body = json.dumps({"live": answer.live, "ready": answer.ready, "problems": problems}).encode()
+        said = {
+            "live": answer.live, "ready": answer.ready, "problems": problems, "notes": list(map(redact, answer.notes))
+        }  # fmt: skip
+        body = json.dumps(said).encode()
         self.send_response(code)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dbos_events.cli import kafka, migrate, run, workflow
+from dbos_events.cli import decisions, kafka, migrate, positions, quarantine, run, workflow
 from dbos_events.cli.options import DEBUG, AsJson, examples
 from dbos_events.cli.output import fail, show_json
 from dbos_events.errors import DBOSException
@@ -43,6 +43,7 @@ app = typer.Typer(
         "dbos-events run consumers.py --health-port 8080",
         "dbos-events kafka status",
         "dbos-events workflow list --status ERROR --since 2h",
+        "dbos-events quarantine list",
     ),
     no_args_is_help=True,
     add_completion=False,
@@ -90,6 +91,9 @@ def version_command(as_json: AsJson = False) -> None:
 
 
 run.add_to(app)
+kafka.group.add_typer(positions.decisions)
 app.add_typer(kafka.group, name="kafka")
 app.add_typer(workflow.group, name="workflow")
+decisions.add_to(quarantine.group)
+app.add_typer(quarantine.group, name="quarantine")
 migrate.add_to(app)

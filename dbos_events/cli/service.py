@@ -192,7 +192,7 @@ class ConsumerService:
         if self._app is None:
             return Answer(True, False, (self._problem,))
         health = self._app.health()
-        return Answer(health.live, health.ready, health.problems)
+        return Answer(health.live, health.ready, health.problems, health.notes)
 
     # -- stopping -----------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from dbos_events.model.workflow import StepInfo, WorkflowFilter, WorkflowStatus
 if TYPE_CHECKING:
     from dbos_events.control import Control
     from dbos_events.storage.protocol import Storage
+    from dbos_events.storage.standing import Unhandled
 
 group = typer.Typer(help="Workflows in the database.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -91,10 +92,21 @@ def list_workflows(  # noqa: PLR0913 - one argument per option
     )
     with _opened(database, schema) as (storage, control):
         found = control.find(filters.between(criteria, since, until, storage.now_ms()))
+        unhandled = [] if as_json else storage.unhandled_work(None)
     if as_json:
         show_json([_without_values(one) for one in found[:limit]])
     else:
         _show_list(found[:limit], more=len(found) > limit)
+        _warn(unhandled)
+
+
+def _warn(unhandled: list[Unhandled]) -> None:
+    for one in unhandled:
+        typer.echo(
+            f"no-handler: no live process of {one.application} has the function {one.name!r}; at least {one.waiting} "
+            "workflows of it wait.",
+            err=True,
+        )
 
 
 def _show_list(found: list[WorkflowStatus], *, more: bool) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from dbos_events.model.event import ConsumerOptions
+from dbos_events.model.topic import TopicHistory
 
 
 class Record(NamedTuple):
@@ -30,12 +31,20 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where reading of a partition begins, and why there."""
+    """Where reading of a partition begins, and why there.
+
+    A `halted` one is not read until an operator has decided. `witness` is the offset of the last record that
+    was taken in: read from there, so that the intake sees whether the log is still the same one.
+    `regression` is the committed offset that was found ahead of the watermark before.
+    """
 
     partition: int
     next_offset: int
     leader_epoch: int | None
     reason: str
+    halted: str | None = None
+    regression: int | None = None
+    witness: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +63,84 @@ class TakenIn:
 
 @dataclass(frozen=True, slots=True)
 class PartitionReport:
-    """What `kafka status` shows of a partition beyond its watermark."""
+    """What `kafka status` shows of a partition beyond its watermark.
+
+    `reached` is how far the log was read, what is no record (the marker of a transaction) included.
+    """
 
     partition: int
     end_offset: int | None
     state: str
     detail: str | None = None
+    reached: int | None = None
 
 
-class Intake(Protocol):
+class PositionBook(Protocol):
+    """Where a consumer stands in its topics: the part of the intake that writes positions down."""
+
+    def identify(self, cluster_id: str, topic: str, topic_id: str) -> int:
+        """The number of this life of the topic (its incarnation).
+
+        Raises:
+            StaleTopic: The id belongs to a life that is over: ask again.
+            ClusterChanged: The consumer has read another cluster, and nobody has decided about this one.
+            RegistrationError: Another consumer of the group subscribes to the topic as well.
+        """
+        ...
+
+    def branches(self, incarnation: int) -> Mapping[int, int]:
+        """The partitions that have left this life for a branch of it, with the number of the branch."""
+        ...
+
+    def history(self, topic: str) -> TopicHistory:
+        """What the consumer has to do with the topic already."""
+        ...
+
+    def registered(self) -> frozenset[str]:
+        """The topics and patterns that the consumer has registered for."""
+        ...
+
+    def register(self, subscription: str) -> None:
+        """All that exists of a topic or pattern has its positions; what comes later begins at its first record."""
+        ...
+
+    def known_partitions(self, incarnation: int) -> frozenset[int]:
+        """The partitions that have a watermark already."""
+        ...
+
+    def begin(self, incarnation: int, positions: Mapping[int, tuple[int, str]]) -> None:
+        """Write first positions (offset, reason), before the first fetch; existing ones stay."""
+        ...
+
+    def assign(self, incarnation: int, topic: str, partitions: Collection[int]) -> list[Position]:
+        """Become holder of these partitions; reading starts at the returned positions."""
+        ...
+
+    def skip(self, incarnation: int, partition: int, offset: int, alarm: str) -> bool:
+        """Go on at `offset`, where the log begins; a gap is recorded. False when the assignment is fenced."""
+        ...
+
+    def halt(self, incarnation: int, partition: int, reason: str, divergence: int | None) -> None:
+        """Read a partition no more, here and elsewhere, until an operator has decided."""
+        ...
+
+    def halted(self, incarnation: int) -> frozenset[int]:
+        """The partitions that wait for a decision."""
+        ...
+
+    def alarm(self, incarnation: int, partition: int, text: str, regression: int | None = None) -> None:
+        """Show something in the status until somebody has read it."""
+        ...
+
+    def unfinished(self, incarnation: int) -> Mapping[int, frozenset[int]]:
+        """Lives and branches of the same topic that are over, with the partitions that hold ordered events still.
+
+        Assign those too, without reading: whoever holds the topic's partitions finishes what was taken in.
+        """
+        ...
+
+
+class Intake(PositionBook, Protocol):
     """The core's side for one consumer.
 
     All methods may block for as long as the database is down: call them from a thread that does
@@ -89,22 +167,6 @@ class Intake(Protocol):
         Raises:
             RegistrationError: Its group changed, or another consumer reads the topic in the same group.
         """
-        ...
-
-    def identify(self, cluster_id: str, topic: str, topic_id: str) -> int:
-        """The number of this life of the topic (its incarnation)."""
-        ...
-
-    def known_partitions(self, incarnation: int) -> frozenset[int]:
-        """The partitions that have a watermark already."""
-        ...
-
-    def begin(self, incarnation: int, positions: Mapping[int, tuple[int, str]]) -> None:
-        """Write first positions (offset, reason), before the first fetch; existing ones stay."""
-        ...
-
-    def assign(self, incarnation: int, topic: str, partitions: Collection[int]) -> list[Position]:
-        """Become holder of these partitions; reading starts at the returned positions."""
         ...
 
     def revoke(self, incarnation: int, partitions: Collection[int]) -> None:

@@ -45,6 +45,10 @@ class Control:
             if entry.step > 0
         ]
 
+    def stored_error(self, codec: str | None, text: str | None) -> BaseException | None:
+        """An error as it was stored; one that cannot be read is told as such."""
+        return self._error(codec, text)
+
     def cancel(self, workflow_ids: Sequence[str]) -> list[str]:
         """Cancel what has not ended; gives the ids that changed. Idempotent.
 

@@ -57,13 +57,18 @@ class Committer:
             `StorageUnavailable` (the whole batch is tried again), `BadWrite` (something in it is
             refused) or `ExecutorFenced`.
         on_fenced: Called when the executor turns out to be dead; quick, and never fails.
+        after_batch: Called when all answers of a batch have been told; quick, and never fails.
     """
 
     def __init__(
-        self, write_batch: Callable[[Sequence[Write]], Sequence[Result]], on_fenced: Callable[[], object]
+        self,
+        write_batch: Callable[[Sequence[Write]], Sequence[Result]],
+        on_fenced: Callable[[], object],
+        after_batch: Callable[[], object] = lambda: None,
     ) -> None:
         self._write_batch = write_batch
         self._on_fenced = on_fenced
+        self._after_batch = after_batch
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
         self._queue: list[Ticket] = []
@@ -97,6 +102,11 @@ class Committer:
             ticket.settle(Fenced(None))
         return ticket
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller is on the committer's thread."""
+        return threading.current_thread() is self._thread
+
     def stop(self, seconds: float) -> bool:
         """Write what is queued and end; False when the time ran out, with the rest left to recovery."""
         with self._lock:
@@ -124,6 +134,7 @@ class Committer:
     def _work(self) -> None:
         while (tickets := self._next_batch()) is not None:
             self._commit(tickets)
+            self._after_batch()
             with self._lock:
                 self._busy = False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import threading
 import time
 import weakref
@@ -31,6 +32,7 @@ from dbos_events.telemetry.log import Recurring
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dbos_events.model.event import Retry
     from dbos_events.serialization import Codecs
     from dbos_events.storage.protocol import Storage
     from dbos_events.storage.writes import Result, Write
@@ -72,7 +74,7 @@ class Core:
         self.pool = Pool(threads, self.hub)
         self.readers = ThreadPoolExecutor(4, thread_name_prefix="dbos-reader")
         self.runner = Runner(self)
-        self.committer = Committer(self._write_batch, on_fenced)
+        self.committer = Committer(self._write_batch, on_fenced, self.runner.start_following)
         self.stopped = threading.Event()
         self._write_ids = itertools.count(1)
         self._inboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopInbox] = (
@@ -82,7 +84,15 @@ class Core:
         self.loop_inbox: LoopInbox
         self.lease_end: float | None = None
         """Until when, on the monotonic clock, nobody can have declared this process dead; None: no end."""
+        self.retries: dict[int, Retry | None] = {}
+        """By the consumer's number: how often its handler is run again."""
+        self.chance: Callable[[], float] = random.random
+        """Where jitter comes from: 0 to 1."""
         self.announce: Callable[[str], object] = lambda _channel: None
+        self.waits_for_version = False
+        """Whether started work of a version that no live process has is left waiting instead of replayed."""
+        self.event_ended: Callable[[Run], object] = lambda _run: None
+        """Told of each run of an event that leaves this process, however it came here; must be quick."""
         self.stepper: Callable[[Sequence[str]], object] | None = None
         """Set by the testing kit: does what is due next, for a caller who waits on these channels."""
 

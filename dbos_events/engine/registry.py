@@ -6,17 +6,20 @@ import hashlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dbos_events.errors import RegistrationError
 from dbos_events.model.queue import QueueLimits
+
+if TYPE_CHECKING:
+    from dbos_events.engine.payload import Binding
 
 DEFAULT_MAX_RECOVERY_ATTEMPTS = 100
 
 
 @dataclass(slots=True)
 class Registered:
-    """A workflow function: `name` is what its rows carry."""
+    """A workflow function: `name` is what its rows carry, `binding` what events are made into for it."""
 
     name: str
     function: Callable[..., Any]
@@ -25,6 +28,7 @@ class Registered:
     class_name: str | None = None
     temporary: bool = False
     wrapper: Any = None
+    binding: Binding | None = None
 
 
 @dataclass(slots=True)

@@ -9,17 +9,14 @@ experiments behind both choices stand in docs/replay.md.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.errors import DBOSUnexpectedStepError
-from dbos_events.storage.writes import Checkpoint
+from dbos_events.storage.writes import CANCELLED_CALL, Checkpoint
 
 if TYPE_CHECKING:
     from dbos_events.engine.run import Run
-
-CANCELLED_CALL = "cancelled"
-"""Stored in `codec` for a call that was cancelled before it had a result."""
 
 QUIET_TURNS = 10
 """Loop turns without a durable call after which the run counts as quiet: a result passes
@@ -30,17 +27,24 @@ STALL_SECONDS = 1.0
 
 
 class History:
-    """The checkpoints of one workflow, as its latest run may use them."""
+    """The checkpoints of one workflow, as its latest run may use them.
 
-    def __init__(self, checkpoints: Iterable[Checkpoint]) -> None:
+    `diverged` tells by generation from which completion on the next one may differ, since a call before it
+    was done anew. What was recorded in that generation or earlier, and completed later, need not fit any more.
+    """
+
+    def __init__(self, checkpoints: Iterable[Checkpoint], diverged: Mapping[int, int] | None = None) -> None:
         self.steps = sorted(checkpoints, key=lambda entry: entry.step)
-        self.by_call = {entry.call: entry for entry in self.steps}
+        self.by_call: dict[str, Checkpoint] = {}
+        for entry in sorted(self.steps, key=lambda entry: entry.order):
+            self.by_call[entry.call] = entry  # the later one was recorded in place of one that did not fit
         self.numbers = frozenset(entry.step for entry in self.steps)
         self.last_order = max((entry.order for entry in self.steps), default=0)
-        self.turns = Turns(entry.order for entry in self.steps if entry.codec != CANCELLED_CALL)
+        self.turns = Turns(entry.order for entry in self.by_call.values() if entry.codec != CANCELLED_CALL)
+        self._diverged = diverged or {}
 
     def find(self, run: Run, call: str, name: str, arguments: str | None) -> Checkpoint | None:
-        """The recorded outcome of this call, or None when it has none.
+        """The recorded outcome of this call, or None when it has none that may still be used.
 
         Raises:
             DBOSUnexpectedStepError: The history holds another step, or other arguments, at this
@@ -51,8 +55,19 @@ class History:
             return None
         same_arguments = arguments is None or entry.arguments is None or entry.arguments == arguments
         if entry.name != name or not same_arguments:
+            if self._may_differ(entry):
+                del self.by_call[call]
+                self.turns.pass_by(entry.order)
+                return None
             raise self._mismatch(run, entry, name, same_name=entry.name == name)
         return entry
+
+    def _may_differ(self, entry: Checkpoint) -> bool:
+        """Whether something that completed before `entry` was done anew since it was recorded."""
+        if entry.recorded_in is None:
+            return False
+        since = [order for generation, order in self._diverged.items() if generation >= entry.recorded_in]
+        return min(since, default=entry.order) < entry.order
 
     def _mismatch(
         self, run: Run, entry: Checkpoint, name: str, *, same_name: bool

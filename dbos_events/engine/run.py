@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from dbos_events.engine.failures import Unsuccessful
 from dbos_events.errors import (
     DBOSException,
     DBOSWorkflowCancelledError,
@@ -27,8 +28,12 @@ class Unwind(BaseException):
     """Leaves a workflow function whose run is being parked; nothing it does after that counts."""
 
 
-class Place(NamedTuple):
-    """Where a durable call stands in its run: by name for replay, by number for people."""
+@dataclass(slots=True)
+class Place:
+    """Where a durable call stands in its run: by name for replay, by number for people.
+
+    The number changes when another call was recorded there before an earlier one failed.
+    """
 
     call: str
     number: int
@@ -36,11 +41,15 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EventOrigin:
-    """The event that a workflow was started by."""
+    """The event that a workflow was started by.
+
+    `asks_again` says that its consumer's `when` could not judge it when it was taken in.
+    """
 
     consumer: int
     quarantines: bool
     holds_lane: bool
+    asks_again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +81,10 @@ class Run:
     """
 
     __slots__ = (
-        "_durable", "_handed", "_lock", "_number", "_wakers", "args", "core", "crashes", "ending",
+        "_durable", "_handed", "_lock", "_number", "_wakers", "args", "attempt", "core", "crashes", "ending",
         "function", "generation", "history", "host", "id", "kwargs", "listeners", "open_calls",
         "order", "origin", "parent_id", "park", "proposed", "queue", "resting", "root_id", "take", "tasks",
-        "thread", "unwinding", "verdict",
+        "thread", "unsuccessful", "unwinding", "verdict",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what a row says of its run
@@ -94,6 +103,7 @@ class Run:
         queue: str | None = None,
         parent_id: str | None = None,
         root_id: str | None = None,
+        attempt: int = 0,
     ) -> None:
         self.core = core
         self.id = workflow_id
@@ -108,6 +118,8 @@ class Run:
         self.queue = queue
         self.parent_id = parent_id
         self.root_id = root_id
+        self.attempt = attempt
+        self.unsuccessful: list[Unsuccessful] = []
         self.thread = 0
         self.tasks: TaskTree | None = None
         self.order = history.last_order if history else 0
@@ -170,6 +182,11 @@ class Run:
         resets, self.crashes = self.crashes > 0, 0
         return Write(self.id, self.take, self.generation, checkpoint=entry, reset_crashes=resets)
 
+    def note(self, error: BaseException, entry: Checkpoint | None, *, cancelled: bool = False) -> None:
+        """Remember which checkpoint an error was recorded in, or read from: a retry does that call anew."""
+        if entry is not None and self.origin is not None:
+            self.unsuccessful.append(Unsuccessful(error, entry.step, entry.order, cancelled))
+
     def hand_over(self, write: Write) -> None:
         """Give `write` to the committer and go on; the run's next operation waits for it."""
         self.core.committer.submit(write, self)
@@ -192,7 +209,7 @@ class Run:
                 wakers, self._wakers = self._wakers, []
         for waker in wakers:
             waker.wake()
-        if write.outcome is not None or write.park is not None:
+        if write.closes:
             self.core.runner.closed(self, write, result)
 
     def is_settled(self) -> bool:
@@ -245,6 +262,7 @@ class Run:
         A run that is left refers to nothing that refers to it, so it is freed at once.
         """
         self.tasks = None
+        self.unsuccessful.clear()
         with self._lock:
             self.ending = ending
             listeners, self.listeners = self.listeners, []

@@ -7,18 +7,18 @@ import contextvars
 import functools
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.context import CURRENT, Scope
 from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.effects import TASK_CANCELLED, Call, Flow, Reap
+from dbos_events.engine.failures import failure_of, next_attempt, reason_of
 from dbos_events.engine.run import LOST, PARKED, Ending, Run, Unwind
 from dbos_events.engine.tasks import TaskTree
 from dbos_events.errors import (
     DBOSException,
     DBOSWorkflowCancelledError,
     DBOSWorkflowConflictIDError,
-    Quarantine,
 )
 from dbos_events.model.workflow import ERROR, SUCCESS
 from dbos_events.storage.writes import Fenced, Outcome, Park, QuarantineNote, Refused, Result, Write
@@ -35,6 +35,7 @@ class Runner:
         self._core = core
         self._context = contextvars.Context()
         self.active: dict[str, Run] = {}
+        self._following: list[Run] = []
 
     # -- starting -----------------------------------------------------------------------------
 
@@ -48,6 +49,19 @@ class Runner:
         if len(blocking) < len(runs):
             suspending = [run for run in runs if run.function.is_async]
             self._core.loop_inbox.post(functools.partial(self._start_tasks, suspending))
+
+    def submit_following(self, runs: Sequence[Run]) -> None:
+        """Start runs that others have made way for: all that one commit has freed at once, after it."""
+        if self._core.committer.is_here:
+            self._following += runs
+        else:
+            self.submit(runs)
+
+    def start_following(self) -> None:
+        """All answers of a commit have been told; called on the committer's thread."""
+        if self._following:
+            runs, self._following = self._following, []
+            self.submit(runs)
 
     def run_here(self, run: Run) -> None:
         """Run a sync workflow on the calling thread; returns when its outcome is handed over."""
@@ -89,7 +103,7 @@ class Runner:
             self.leave(run, Ending("lost", error=run.verdict))
             return
         self.leave(run, run.proposed or LOST)
-        if write.park is not None or run.parent_id is not None:
+        if write.park is not None or write.retry is not None or run.parent_id is not None:
             self._core.hub.signal("timers")
 
     def leave(self, run: Run, ending: Ending) -> None:
@@ -97,6 +111,8 @@ class Runner:
         if self.active.get(run.id) is run:
             del self.active[run.id]
         run.end(ending)
+        if run.origin is not None:
+            self._core.event_ended(run)
         if run.host is not None:
             run.host.left(run)
         self._core.hub.signal(f"workflow:{run.id}")
@@ -118,6 +134,13 @@ class Runner:
             run.stop(error or DBOSWorkflowConflictIDError(run.id))
 
 
+_LOOP_CLOSED = DBOSException("The event loop was closed.")
+
+
+def _awaited_cancelled() -> DBOSException:
+    return DBOSException("The workflow ended with CancelledError: it awaited a task that was cancelled.")
+
+
 async def _run_task(run: Run) -> None:
     await drive_async(execute(run))
 
@@ -133,9 +156,15 @@ def execute(run: Run) -> Flow[None]:
 
 def _closing_write(run: Run) -> Flow[Write | None]:
     """The write that ends this run, or None when it may not write any more."""
-    output, error = yield from _returned_or_raised(run)
-    if run.tasks is not None and run.tasks.is_cancelled:
-        return None  # the loop is being closed: recovery takes the workflow up
+    try:
+        args = run.args if run.function.binding is None else run.function.binding.arguments(run)
+    except Exception as refusal:  # noqa: BLE001 - the event's value, or what tells whether it is to run
+        return failure(run, refusal)
+    if args is None:
+        return _success(run, None)
+    output, error = yield from _returned_or_raised(run, args)
+    if error is _LOOP_CLOSED:
+        return None  # recovery takes the workflow up
     if run.tasks is not None and not run.tasks.alone:
         yield Reap(run)
     if isinstance(run.verdict, (DBOSWorkflowConflictIDError, DBOSWorkflowCancelledError)):
@@ -148,20 +177,21 @@ def _closing_write(run: Run) -> Flow[Write | None]:
     return failure(run, error) if error is not None else _success(run, output)
 
 
-def _returned_or_raised(run: Run) -> Flow[tuple[object, Exception | None]]:
+def _returned_or_raised(run: Run, args: tuple[Any, ...]) -> Flow[tuple[object, Exception | None]]:
     scope = Scope(run)
     CURRENT.set(scope)
     if run.verdict is not None:  # its input cannot be read
         return None, None
     try:
-        return (yield Call(scope, run.function.function, run.args, run.kwargs)), None
+        return (yield Call(scope, run.function.function, args, run.kwargs)), None
     except (Unwind, DBOSWorkflowConflictIDError):
         return None, None  # the run itself knows why
     except DBOSWorkflowCancelledError as unwound:
         return None, DBOSException(str(unwound))
     except TASK_CANCELLED:
-        awaited = "The workflow ended with CancelledError: it awaited a task that was cancelled."
-        return None, DBOSException(awaited)
+        # Asked only here: a TaskGroup whose task failed leaves the mark of a cancellation behind, too.
+        closed = run.tasks is not None and run.tasks.is_cancelled
+        return None, _LOOP_CLOSED if closed else _awaited_cancelled()
     except Exception as error:  # noqa: BLE001 - the workflow's own error
         return None, error
 
@@ -178,23 +208,29 @@ def _success(run: Run, output: object) -> Write:
 
 
 def failure(run: Run, error: Exception) -> Write:
-    """The write that ends `run` with `error`; an event's workflow is quarantined where its consumer says so."""
-    codec = run.core.codecs.default
-    text = codec.encode_error(error)
+    """The write that ends `run` with `error`, or this attempt at it.
+
+    An event's workflow is tried again, or quarantined, where its consumer says so.
+    """
+    failed = failure_of(run, error)
+    again = next_attempt(run, error, failed)
+    if again is not None:
+        run.proposed = PARKED
+        return Write(run.id, run.take, run.generation, retry=again)
     if run.proposed is None or run.proposed.error is None:
         run.proposed = Ending("ended", error=error)
     note = None
     if run.origin is not None and run.origin.quarantines:
-        note = QuarantineNote(run.origin.consumer, _reason(error), text, run.generation + 1)
+        note = QuarantineNote(
+            run.origin.consumer, reason_of(run, error), failed.error, run.attempt + 1, failed
+        )
     outcome = Outcome(
-        ERROR, codec.name, None, text, parent_id=run.parent_id, quarantine=note, frees_lane=note is None
+        ERROR,
+        failed.codec,
+        None,
+        failed.error,
+        parent_id=run.parent_id,
+        quarantine=note,
+        frees_lane=note is None,
     )
     return Write(run.id, run.take, run.generation, outcome=outcome)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, Quarantine):
-        return error.reason
-    if getattr(error, "version_mismatch", False):
-        return "version-mismatch"
-    return "handler-failed"

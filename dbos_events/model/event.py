@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal
+from typing import Any, Generic, Literal, Protocol
 
 from typing_extensions import TypeVar
 
-V = TypeVar("V", default="bytes | str | None")
+V_co = TypeVar("V_co", covariant=True, default="bytes | str | None")
 
 Ordering = Literal["none", "partition", "topic", "key"]
 OnFailure = Literal["quarantine", "record"]
@@ -16,7 +16,7 @@ OnRegression = Literal["replay", "halt"]
 
 
 @dataclass(frozen=True, slots=True)
-class KafkaMessage(Generic[V]):
+class KafkaMessage(Generic[V_co]):
     """One Kafka record, field for field what confluent-kafka delivers.
 
     `timestamp` is `(type, milliseconds)` as in confluent-kafka, type 0 when the record
@@ -31,11 +31,25 @@ class KafkaMessage(Generic[V]):
     partition: int | None
     timestamp: tuple[int, int]
     topic: str | None
-    value: V
+    value: V_co
 
     def __repr__(self) -> str:
         size = len(self.value) if isinstance(self.value, (bytes, str)) else 0
         return f"KafkaMessage({self.topic}/{self.partition}/{self.offset}, key={self.key!r}, {size} bytes)"
+
+
+class PayloadCodec(Protocol):
+    """Makes a value of a record's bytes: `kafka_consumer(codec=...)`, for what is not JSON.
+
+    Its `decode` gets the whole record, so that it can look at headers and topic. What it gives is
+    checked against the handler's annotation. It runs whenever a run of the event starts, on the thread
+    or loop that the handler runs on, several at once; it must give the same for the same record. What
+    it raises puts the event into quarantine as undecodable. It is not asked about tombstones.
+    """
+
+    def decode(self, message: KafkaMessage[bytes], /) -> Any:
+        """What the record's value means; `message.value` is never None."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +63,9 @@ class Retry:
         max_interval_seconds: The longest pause.
         jitter: Share of a pause that is drawn by chance, 0 to 1.
         retry_on: Error classes worth another attempt; all of `Exception` by default.
+
+    Attempts multiply with those of the steps: a step with three attempts in a handler with three is
+    called nine times.
     """
 
     max_attempts: int = 1
@@ -57,6 +74,57 @@ class Retry:
     max_interval_seconds: float = 3600.0
     jitter: float = 0.1
     retry_on: tuple[type[BaseException], ...] = (Exception,)
+
+    def delay_after(self, attempt: int, chance: float) -> float:
+        """Seconds to wait after attempt number `attempt` (from 1) failed; `chance` is drawn from 0 to 1.
+
+        Jitter only shortens a pause, so that `max_interval_seconds` holds.
+        """
+        try:
+            pause = min(self.interval_seconds * self.backoff_rate ** (attempt - 1), self.max_interval_seconds)
+        except OverflowError:
+            pause = self.max_interval_seconds
+        return pause * (1 - self.jitter + self.jitter * chance)
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """When a consumer stops to take events in because its handler fails, and how it begins again.
+
+    It opens on a share of failed events, or on many in sequence. While it is open nothing is taken in: the
+    watermark stands, and the events stay in Kafka. After a pause one trial event is let in. If it ends
+    well, the breaker closes; if it fails, the next pause is twice as long. An event counts once,
+    by its last attempt, so one that fails again and again does not open it.
+
+    Args:
+        failure_share: Opens when so many of the recent events failed, above 0 and at most 1.
+        min_events: Fewer recent events than this say nothing about the share.
+        window_seconds: How long an event counts as recent (the last 1000 do at most).
+        consecutive_failures: Opens, too, when so many events failed one after the other; None: never.
+        open_seconds: The first pause, and how long a trial that does not begin to run is waited for.
+        max_open_seconds: The longest pause.
+    """
+
+    failure_share: float = 0.5
+    min_events: int = 20
+    window_seconds: float = 60.0
+    consecutive_failures: int | None = 20
+    open_seconds: float = 30.0
+    max_open_seconds: float = 600.0
+
+    def problem(self) -> str | None:
+        """What is wrong with the values; None when they can be used."""
+        if not 0 < self.failure_share <= 1:
+            return f"failure_share must be above 0 and at most 1, not {self.failure_share!r}"
+        if not 1 <= self.min_events <= 1000:
+            return f"min_events must be between 1 and 1000, not {self.min_events!r}"
+        if self.consecutive_failures is not None and self.consecutive_failures < 1:
+            return f"consecutive_failures must be at least 1, or None, not {self.consecutive_failures!r}"
+        if min(self.window_seconds, self.open_seconds) <= 0:
+            return "window_seconds and open_seconds must be above 0"
+        if self.max_open_seconds < self.open_seconds:
+            return "max_open_seconds must not be below open_seconds"
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,4 +140,6 @@ class ConsumerOptions:
     max_in_flight: int = 1000
     on_failure: OnFailure = "quarantine"
     on_regression: OnRegression = "replay"
+    retries: Retry | None = None
     ordering_key: Callable[[Any], Any] | None = None
+    breaker: Breaker | None = Breaker()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 from dbos_events.connect.source import Record
+from dbos_events.model.naming import consumer_prefix
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -19,7 +20,7 @@ def id_prefix(group: str, topic: str, incarnation: int, partition: int) -> str:
     The parts are separated by `/`, which percent-encoding keeps out of them, so two different
     events can never share an id.
     """
-    return f"kafka/{quote(group, safe='')}/{quote(topic, safe='')}/{incarnation}/{partition}/"
+    return f"{consumer_prefix(group)}{quote(topic, safe='')}/{incarnation}/{partition}/"
 
 
 def fingerprint_of(record: Record) -> int:

@@ -53,7 +53,14 @@ class QueueService(Service):
             return False
         core = self._core
         rows = core.storage.claim(
-            core.executor, core.application, core.version, name, limits, core.registry.names(), room
+            core.executor,
+            core.application,
+            core.version,
+            name,
+            limits,
+            core.registry.names(),
+            room,
+            core.waits_for_version,
         )
         with self._lock:
             self._running[name] = self._running.get(name, 0) + len(rows)
@@ -66,7 +73,7 @@ class QueueService(Service):
             return False
         core = self._core
         rows = core.storage.claim_resumed(
-            core.executor, core.application, core.version, core.registry.names(), room
+            core.executor, core.application, core.version, core.registry.names(), room, core.waits_for_version
         )
         with self._lock:
             self._running[""] = self._running.get("", 0) + len(rows)

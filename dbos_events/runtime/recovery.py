@@ -10,6 +10,7 @@ from dbos_events.runtime.identity import ProcessIdentity, still_exists, this_pro
 from dbos_events.runtime.lease import HEARTBEATS
 from dbos_events.runtime.service import Service
 from dbos_events.runtime.taken import Taken
+from dbos_events.runtime.unhandled import UnhandledAlarm
 from dbos_events.storage.rows import ExecutorRow
 from dbos_events.telemetry.log import Recurring, logger
 
@@ -44,6 +45,7 @@ class RecoveryService(Service):
         self._twins = Recurring()
         self._here = this_process()
         self._watched: dict[int, _Watched] = {}
+        self.unhandled = UnhandledAlarm(core)
 
     def tick(self) -> float | None:
         rows = self._core.storage.list_executors(self._core.application)
@@ -52,7 +54,10 @@ class RecoveryService(Service):
                 self._judge(row)
         others = {row.id for row in rows}
         self._watched = {id_: watched for id_, watched in self._watched.items() if id_ in others}
-        return 0.05 if self._adopt() else None
+        if self._adopt():
+            return 0.05
+        self.unhandled.look()
+        return None
 
     def _judge(self, row: ExecutorRow) -> None:
         reason = self._cause_of_death(row)
@@ -88,7 +93,9 @@ class RecoveryService(Service):
         if core.storage.free_lanes_of_dead(core.application):
             core.hub.signal("lanes")
         limits = {entry.name: entry.max_recovery_attempts for entry in core.registry.workflows.values()}
-        rows = core.storage.adopt_from_dead(core.executor, core.application, core.version, limits, BATCH)
+        rows = core.storage.adopt_from_dead(
+            core.executor, core.application, core.version, limits, BATCH, core.waits_for_version
+        )
         if rows:
             logger.info("Took up %d workflows of dead executors.", len(rows))
             self._taken.start(rows)

@@ -29,11 +29,13 @@ class Taken:
         core = self._core
         begun = [row.id for row in rows if row.take > 1]
         histories = core.ask(lambda: core.storage.read_checkpoints(begun)) if begun else {}
+        retried = [row.id for row in rows if row.generation > 0]
+        diverged = core.ask(lambda: core.storage.read_divergences(retried)) if retried else {}
         event_ids = [row.id for row in rows if row.consumer is not None]
         events = core.ask(lambda: core.storage.read_events(event_ids)) if event_ids else {}
         runs = []
         for row in rows:
-            run = self._run(row, History(histories.get(row.id, ())), events.get(row.id))
+            run = self._run(row, History(histories.get(row.id, ()), diverged.get(row.id)), events.get(row.id))
             run.host = host
             runs.append(run)
         return runs
@@ -47,7 +49,9 @@ class Taken:
         origin = None
         if row.consumer is not None:
             quarantines = self.quarantines.get(row.consumer, True)
-            origin = EventOrigin(row.consumer, quarantines, holds_lane=row.lane is not None)
+            # What the filter could not judge carries the reason; a redrive asks the filter again.
+            asks_again = row.generation > 0 and row.input is not None
+            origin = EventOrigin(row.consumer, quarantines, row.lane is not None, asks_again)
         run = Run(
             self._core,
             row.id,
@@ -62,21 +66,31 @@ class Taken:
             queue=row.queue,
             parent_id=row.parent_id,
             root_id=row.root_id,
+            attempt=row.attempt,
         )
         run.verdict = verdict
         return run
 
     def _input(
         self, row: TakenWorkflow, event: StoredEvent | None
-    ) -> tuple[tuple[Any, ...], dict[str, Any], DBOSException | None]:
+    ) -> tuple[tuple[Any, ...], dict[str, Any], BaseException | None]:
         if event is not None:
-            return (message_of(event),), {}, None
+            return (message_of(event),), {}, self._refusal(row)
         try:
             stored: Any = self._core.codecs.get(row.codec or "json").decode(row.input or "null")
             return tuple(stored["args"]), dict(stored["kwargs"]), None
         except (DBOSException, KeyError, TypeError, json.JSONDecodeError) as error:
             reason = SerializationError(f"The stored input of workflow {row.id} cannot be read: {error}")
             return (), {}, reason
+
+    def _refusal(self, row: TakenWorkflow) -> BaseException | None:
+        """Why an event's handler must not be called: its consumer's filter could not judge it."""
+        if row.input is None or row.generation > 0:
+            return None
+        try:
+            return self._core.codecs.get(row.codec or "json").decode_error(row.input)
+        except DBOSException as error:
+            return SerializationError(f"Why {row.id} must not be run cannot be read: {error}")
 
 
 def message_of(event: StoredEvent) -> KafkaMessage[bytes | None]:

@@ -25,7 +25,12 @@ class TimerService(Service):
         if due is None or due > 0:
             return self.interval if due is None else min(self.interval, due / 1000 + 0.001)
         rows = core.storage.take_due(
-            core.executor, core.application, core.version, core.registry.names(), BATCH
+            core.executor,
+            core.application,
+            core.version,
+            core.registry.names(),
+            BATCH,
+            core.waits_for_version,
         )
         self._taken.start(rows)
         core.hub.signal("queues")

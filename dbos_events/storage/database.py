@@ -6,6 +6,7 @@ import json
 import struct
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -17,12 +18,17 @@ from dbos_events.storage.statements import Dialect, Statement, load
 from dbos_events.telemetry.log import redact
 
 R = TypeVar("R")
-Row = sa.Row[Any]
+Row = Any
+"""One row of an answer: its columns are attributes, and it is a tuple."""
+
+Step = tuple[str, "Sequence[tuple[Any, ...]] | None", dict[str, Any]]
+"""A named statement with its rows, if it takes rows, and its other parameters."""
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: connection, resources, shutdown,
 # I/O, serialization, lock not available, read-only (a server that is being failed over).
 _TRANSIENT_CLASSES = ("08", "53", "57P", "58", "40")
 _TRANSIENT_CODES = ("55P03", "25006")
+_LOST_PLAN = ("26000", "42P05")
 _VALUE_CLASSES = ("22", "23", "42804", "54")
 # Raised by the drivers themselves: text that is no Unicode, numbers that are too large for their column.
 _UNSENDABLE = (UnicodeEncodeError, struct.error, OverflowError)
@@ -68,10 +74,22 @@ class Tx:
             return 0
         statement = self._database.statements[name]
         if not statement.row_by_row:
-            return self._send(statement, {**self._rows(statement, rows), **parameters}).rowcount
+            return self._count(statement, {**self._rows(statement, rows), **parameters})
+        if ":clock_now" in statement.sql:
+            parameters["clock_now"] = self._database.clock.now_ms()
         names = [name for name, _ in statement.columns]
         many = [dict(zip(names, row, strict=True)) | parameters for row in rows]
         return self._connection.execute(self._database.text(statement), many).rowcount
+
+    def together(self, steps: Sequence[Step]) -> list[int]:
+        """Execute statements of which none depends on what another gives; the numbers of rows hit.
+
+        Where the driver can, they go out at once.
+        """
+        return [
+            len(self.run(name, **parameters)) if rows is None else self.change(name, rows, **parameters)
+            for name, rows, parameters in steps
+        ]
 
     def _rows(self, statement: Statement, rows: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
         arrays = self._database.arrays
@@ -80,25 +98,43 @@ class Tx:
         columns = zip(statement.columns, zip(*rows, strict=True), strict=True)
         return {name: arrays[kind](values) for (name, kind), values in columns}
 
-    def _execute(self, statement: Statement, parameters: dict[str, Any]) -> Sequence[Row]:
-        result = self._send(statement, parameters)
-        return result.fetchall() if result.returns_rows else ()
-
-    def _send(self, statement: Statement, parameters: dict[str, Any]) -> sa.CursorResult[Any]:
+    def _prepared(self, statement: Statement, parameters: dict[str, Any]) -> dict[str, Any]:
+        """The parameters as the driver takes them."""
         database = self._database
         for name, kind in statement.lists:
             values = list(parameters[name])
             parameters[name] = database.arrays[kind](values) if database.arrays else _as_json([values])[1:-1]
         if ":clock_now" in statement.sql:
             parameters["clock_now"] = database.clock.now_ms()
-        return self._connection.execute(database.text(statement), parameters)
+        return parameters
+
+    def _execute(self, statement: Statement, parameters: dict[str, Any]) -> Sequence[Row]:
+        text = self._database.text(statement)
+        result = self._connection.execute(text, self._prepared(statement, parameters))
+        return result.fetchall() if result.returns_rows else ()
+
+    def _count(self, statement: Statement, parameters: dict[str, Any]) -> int:
+        text = self._database.text(statement)
+        return self._connection.execute(text, self._prepared(statement, parameters)).rowcount
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """What is particular about the way to one database.
+
+    `arrays` gives, by type, what a list parameter is wrapped in; empty where lists go as JSON.
+    `transaction` is the class of transactions, `errors` are those that come from the driver past
+    SQLAlchemy. `on_lost_plan` is called when the server does not know a statement that was prepared.
+    """
+
+    arrays: Mapping[str, Callable[[Sequence[Any]], object]] = field(default_factory=dict)
+    transaction: type[Tx] = Tx
+    errors: tuple[type[Exception], ...] = ()
+    on_lost_plan: Callable[[], object] | None = None
 
 
 class Database:
-    """A pool of connections to one database with our schema in it.
-
-    `arrays` gives, by type, what a list parameter is wrapped in; empty where lists go as JSON.
-    """
+    """A pool of connections to one database with our schema in it."""
 
     def __init__(
         self,
@@ -107,13 +143,16 @@ class Database:
         schema: str,
         quoted_schema: str,
         clock: Clock,
-        arrays: Mapping[str, Callable[[Sequence[Any]], object]] | None = None,
+        driver: Driver | None = None,
     ) -> None:
+        driver = driver or Driver()
         self.engine = engine
         self.dialect = dialect
         self.schema = schema
         self.clock = clock
-        self.arrays = arrays or {}
+        self.arrays = driver.arrays
+        self._driver = driver
+        self._errors: tuple[type[Exception], ...] = (exc.SQLAlchemyError, *driver.errors)
         self.statements: Mapping[str, Statement] = load(dialect, quoted_schema, manual_clock=clock.manual)
         self._texts = {name: sa.text(statement.sql) for name, statement in self.statements.items()}
         # SQLite lets one connection write; queueing here is fairer than its busy handler.
@@ -136,16 +175,26 @@ class Database:
                 return self._transact(work)
             with self._writer:
                 return self._transact(work)
-        except exc.SQLAlchemyError as error:
+        except self._errors as error:
             raise self.translate(error) from error
         except _UNSENDABLE as error:
             raise BadWrite(f"The database cannot hold this value: {error}.") from error
 
+    def look(self, work: Callable[[Tx], R]) -> R:
+        """As `transact`, for what only reads and may take long: on SQLite, writers go on meanwhile."""
+        try:
+            with self.engine.connect().execution_options(only_reads=True) as connection, connection.begin():
+                tx = Tx(self, connection)
+                tx.run("begin_look")
+                return work(tx)
+        except exc.SQLAlchemyError as error:
+            raise self.translate(error) from error
+
     def _transact(self, work: Callable[[Tx], R]) -> R:
         with self.engine.begin() as connection:
-            return work(Tx(self, connection))
+            return work(self._driver.transaction(self, connection))
 
-    def translate(self, error: exc.SQLAlchemyError) -> StorageError:
+    def translate(self, error: Exception) -> StorageError:
         """What a driver's error means to the caller; passwords are left out."""
         cause = getattr(error, "orig", None) or error
         text = redact(f"{type(cause).__name__}: {cause}").strip()
@@ -153,29 +202,25 @@ class Database:
             return StorageUnavailable(
                 f"No free connection within the pool's time limit ({text}). Raise sys_db_pool_size."
             )
-        if not isinstance(error, exc.DBAPIError):
+        if isinstance(error, exc.SQLAlchemyError) and not isinstance(error, exc.DBAPIError):
             return BadWrite(text) if isinstance(error, exc.StatementError) else StorageError(text)
         if self._is_transient(error, cause):
             return StorageUnavailable(text)
-        return BadWrite(text) if self._is_about_a_value(error, cause) else StorageError(text)
+        return BadWrite(text) if _is_about_a_value(cause) else StorageError(text)
 
-    def _is_transient(self, error: exc.DBAPIError, cause: BaseException) -> bool:
-        if error.connection_invalidated:
+    def _is_transient(self, error: Exception, cause: BaseException) -> bool:
+        if getattr(error, "connection_invalidated", False):
             return True
         code = getattr(cause, "sqlstate", None)
+        if code in _LOST_PLAN and self._driver.on_lost_plan is not None:
+            self._driver.on_lost_plan()
+            return True
         if code is not None:
-            return code.startswith(_TRANSIENT_CLASSES) or code in _TRANSIENT_CODES
-        if not isinstance(error, exc.OperationalError):
+            return str(code).startswith(_TRANSIENT_CLASSES) or code in _TRANSIENT_CODES
+        kinds = _kinds(cause)
+        if "OperationalError" not in kinds or "PipelineAborted" in kinds:
             return False
         return self.dialect.is_postgres or any(word in str(cause) for word in _SQLITE_TRANSIENT)
-
-    def _is_about_a_value(self, error: exc.DBAPIError, cause: BaseException) -> bool:
-        code = getattr(cause, "sqlstate", None)
-        if code is not None:
-            return str(code).startswith(_VALUE_CLASSES)
-        return isinstance(
-            error, (exc.DataError, exc.IntegrityError, exc.InterfaceError, exc.ProgrammingError)
-        )
 
     def close(self) -> None:
         self.engine.dispose()
@@ -187,3 +232,15 @@ def _as_json(rows: Sequence[Sequence[Any]]) -> str:
     if "\\u0000" in text and any(isinstance(value, str) and "\0" in value for row in rows for value in row):
         raise BadWrite("The database cannot hold this value: text with a NUL character.")
     return text
+
+
+def _kinds(error: BaseException) -> frozenset[str]:
+    """The names of its classes, which PEP 249 gives all drivers in common."""
+    return frozenset(kind.__name__ for kind in type(error).__mro__)
+
+
+def _is_about_a_value(cause: BaseException) -> bool:
+    code = getattr(cause, "sqlstate", None)
+    if code is not None:
+        return str(code).startswith(_VALUE_CLASSES)
+    return bool(_kinds(cause) & {"DataError", "IntegrityError", "InterfaceError", "ProgrammingError"})

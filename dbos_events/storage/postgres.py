@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import psycopg
 import sqlalchemy as sa
+from psycopg import sql
 from sqlalchemy import event
 
 from dbos_events.clock import Clock
 from dbos_events.errors import ConfigurationError
 from dbos_events.storage import arrays
-from dbos_events.storage.database import Database
+from dbos_events.storage.database import Database, Driver
+from dbos_events.storage.psycopg_tx import PsycopgTx
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.statements import POSTGRES
-from dbos_events.telemetry.log import Recurring
+from dbos_events.telemetry.log import Recurring, logger
 
 # A server or a network that falls silent is noticed in half a minute, not in two hours.
 _CONNECT = {
@@ -25,10 +29,11 @@ _CONNECT = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
-    # Prepared statements break behind poolers that hand each transaction another connection.
-    "prepare_threshold": None,
     "application_name": "dbos_events",
 }
+
+PREPARE_AFTER = 3
+"""Executions of a statement on a connection after which PostgreSQL keeps its plan."""
 
 
 class PostgresStorage(SqlStorage):
@@ -43,9 +48,26 @@ class PostgresStorage(SqlStorage):
             connect_args={**_CONNECT, **{key: value for key, value in url.query.items() if key in _CONNECT}},
         )
         quoted = engine.dialect.identifier_preparer.quote_identifier(schema)
-        event.listen(engine, "connect", lambda connection, _record: arrays.register(connection))
-        super().__init__(Database(engine, POSTGRES, schema, quoted, clock, arrays.BY_KIND))
+        event.listen(engine, "connect", self._prepare_connection)
+        driver = Driver(arrays.BY_KIND, PsycopgTx, (psycopg.Error,), self._prepare_no_more)
+        super().__init__(Database(engine, POSTGRES, schema, quoted, clock, driver))
+        self._prepare_after: int | None = PREPARE_AFTER
         self._channel = f"dbos_events:{schema}"
+
+    def _prepare_connection(self, connection: Any, _record: object) -> None:
+        arrays.register(connection)
+        connection.prepare_threshold = self._prepare_after
+
+    def _prepare_no_more(self) -> None:
+        """Send statements whole from now on: a pooler hands each transaction another connection."""
+        if self._prepare_after is not None:
+            self._prepare_after = None
+            logger.info(
+                "A pooler between this process and PostgreSQL loses prepared statements, so none are used from "
+                "now on. They save half of the time of small transactions: PgBouncer keeps them from 1.21 on, with "
+                "max_prepared_statements."
+            )
+        self.database.engine.dispose()
 
     def listen(self, on_signal: Callable[[str], object]) -> Callable[[], None]:
         """Listen on a connection of its own, reconnecting for ever; what is missed, polls find."""
@@ -89,9 +111,6 @@ class _Listener:
             self._stopped.wait(1.0)
 
     def _listen(self) -> None:
-        import psycopg
-        from psycopg import sql
-
         url = self._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
         with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
             connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))

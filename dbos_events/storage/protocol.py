@@ -10,8 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from dbos_events.model.quarantine import QuarantinedEvent, QuarantineFilter
 from dbos_events.model.queue import QueueLimits
 from dbos_events.model.workflow import WorkflowFilter
+from dbos_events.storage.lives import Lives
+from dbos_events.storage.operating import Orphans, Proofs, Quotas, Standing
+from dbos_events.storage.quarantined import Decided, Redrive, StoredQuarantine
 from dbos_events.storage.rows import (
     ExecutorRow,
     IntakeBatch,
@@ -69,11 +73,18 @@ class Workflows(Protocol):
         ...
 
     def adopt_from_dead(
-        self, executor: int, application: str, version: str, limits: Mapping[str, int | None], count: int
+        self,
+        executor: int,
+        application: str,
+        version: str,
+        limits: Mapping[str, int | None],
+        count: int,
+        waits: bool = False,
     ) -> list[TakenWorkflow]:
         """Take unordered running workflows of dead executors; the named functions only.
 
-        A started one of another version is taken only when no live process has that version.
+        A started one of another version is taken only when no live process has that version, and with
+        `waits` never; the same holds for the three methods below.
         Those that crashed more often than `limits` allows are ended and not given back.
         """
         ...
@@ -83,7 +94,13 @@ class Workflows(Protocol):
         ...
 
     def take_due(
-        self, executor: int, application: str, version: str, names: Sequence[str], count: int
+        self,
+        executor: int,
+        application: str,
+        version: str,
+        names: Sequence[str],
+        count: int,
+        waits: bool = False,
     ) -> list[TakenWorkflow]:
         """Take parked workflows whose time has come; those of a queue go back to it instead.
 
@@ -100,12 +117,19 @@ class Workflows(Protocol):
         limits: QueueLimits,
         names: Sequence[str],
         count: int,
+        waits: bool = False,
     ) -> list[TakenWorkflow]:
         """Take at most `count` waiting workflows of a queue, by priority, then age, within its limits."""
         ...
 
     def claim_resumed(
-        self, executor: int, application: str, version: str, names: Sequence[str], count: int
+        self,
+        executor: int,
+        application: str,
+        version: str,
+        names: Sequence[str],
+        count: int,
+        waits: bool = False,
     ) -> list[TakenWorkflow]:
         """Take workflows that wait for any process: resumed ones, and woken ones without a queue."""
         ...
@@ -116,6 +140,10 @@ class Workflows(Protocol):
 
     def read_checkpoints(self, workflow_ids: Sequence[str]) -> dict[str, list[Checkpoint]]:
         """The checkpoints that the current generation of each workflow may use."""
+        ...
+
+    def read_divergences(self, workflow_ids: Sequence[str]) -> dict[str, dict[int, int]]:
+        """Of each workflow, by generation: from which completion on the next generation may differ."""
         ...
 
     def read_ending(self, workflow_id: str) -> StoredEnding | None:
@@ -163,6 +191,10 @@ class Consumers(Protocol):
         """
         ...
 
+    def consumer_numbers(self, application: str) -> dict[str, int]:
+        """The consumers of an application, by name."""
+        ...
+
 
 class Positions(Protocol):
     """Incarnations, watermarks and their holders (protocol 7 and 8)."""
@@ -187,10 +219,11 @@ class Positions(Protocol):
         """Become holder of the partitions under a new epoch each."""
         ...
 
-    def report_partitions(
-        self, executor: int, consumer: int, reports: Sequence[tuple[int, int, int | None, str, str | None]]
-    ) -> None:
-        """Store (incarnation, partition, end offset, state, detail) for `kafka status`."""
+    def report_partitions(self, executor: int, consumer: int, reports: Sequence[tuple[Any, ...]]) -> None:
+        """Store (incarnation, partition, end offset, state, detail) for `kafka status`.
+
+        A sixth value says how far the log was read, what is no record included.
+        """
         ...
 
     def list_partitions(self, application: str | None) -> list[PartitionState]:
@@ -267,7 +300,44 @@ class Lanes(Protocol):
         ...
 
 
-class Storage(Executors, Workflows, Consumers, Positions, Intakes, Lanes, Protocol):
+class Quarantines(Protocol):
+    """Events that were put aside, and what is decided about them (protocol 6 and 11)."""
+
+    def list_quarantined(self, criteria: QuarantineFilter) -> list[QuarantinedEvent]:
+        """Those that fit, in the order in which they were put aside."""
+        ...
+
+    def read_quarantined(self, workflow_id: str) -> StoredQuarantine | None:
+        """All that is known of one event that was put aside; None when it never was."""
+        ...
+
+    def redrive(self, workflow_ids: Sequence[str], order: Redrive, decision: Decided) -> list[str]:
+        """Begin a new generation of events in quarantine; gives the ids that were changed.
+
+        What a process runs under an older token, alive or not, is taken from it before the history is read.
+        """
+        ...
+
+    def discard(self, workflow_ids: Sequence[str], decision: Decided) -> list[str]:
+        """Give events in quarantine up, and let their lanes go on; gives the ids that were changed."""
+        ...
+
+
+class Storage(
+    Executors,
+    Workflows,
+    Consumers,
+    Positions,
+    Intakes,
+    Lanes,
+    Quarantines,
+    Lives,
+    Standing,
+    Proofs,
+    Orphans,
+    Quotas,
+    Protocol,
+):
     """A database with our schema in it."""
 
     @property

@@ -11,7 +11,7 @@ class NewExecutor:
     """A process that wants to run workflows.
 
     `explicit` says that the user chose the label, so that a successor with the same label may
-    declare this executor dead after two silent heartbeats.
+    declare this executor dead after two silent heartbeats. `functions` are those that it can run.
     """
 
     application: str
@@ -23,6 +23,7 @@ class NewExecutor:
     pid: int
     process_started: str
     lease_ms: int
+    functions: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class TakenWorkflow:
     partition: int | None
     position: int | None
     lane: str | None
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,8 @@ class NewEvent:
     """One record to take in: the workflow it starts, and the record itself.
 
     `lane` names the lane that it is in, if any; `kept` says that the caller runs it, unless the database knows of
-    an earlier event of the lane that the caller does not.
+    an earlier event of the lane that the caller does not. `refusal` is (codec, stored error) of what keeps its
+    handler from being called.
     """
 
     workflow_id: str
@@ -111,6 +114,7 @@ class NewEvent:
     fingerprint: int
     lane: str | None = None
     kept: bool = True
+    refusal: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,7 @@ class IntakeBatch:
     `moves` maps a partition to (assignment epoch, expected next offset, new next offset,
     leader epoch of the last record). `unknown` lanes are looked up for earlier events that hold
     them. `shared_lane` is the one lane of all events over several partitions, which counts them itself.
+    `filtered` are records that start nothing: (partition, first offset, next offset, how many).
     """
 
     executor: int
@@ -134,6 +139,7 @@ class IntakeBatch:
     events: tuple[NewEvent, ...]
     unknown: frozenset[str] = frozenset()
     shared_lane: str | None = None
+    filtered: tuple[tuple[int, int, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +168,8 @@ class Position:
     next_offset: int
     leader_epoch: int | None
     reason: str
+    halted: str | None = None
+    regression: int | None = None
 
 
 class LanePlace(NamedTuple):
@@ -211,3 +219,5 @@ class PartitionState:
     quarantined: int
     state: str | None
     detail: str | None
+    filtered: int = 0
+    reached: int | None = None

@@ -5,11 +5,20 @@ from __future__ import annotations
 from dbos_events.storage.database import Database
 from dbos_events.storage.families.batches import BatchTable
 from dbos_events.storage.families.consumers import ConsumerTable
+from dbos_events.storage.families.decisions import DecisionTable
 from dbos_events.storage.families.executors import ExecutorTable
+from dbos_events.storage.families.generations import GenerationTable
 from dbos_events.storage.families.intake import IntakeTable
 from dbos_events.storage.families.lanes import LaneTable
+from dbos_events.storage.families.lives import LifeTable
+from dbos_events.storage.families.orphans import OrphanTable
 from dbos_events.storage.families.positions import PositionTable
+from dbos_events.storage.families.proofs import ProofTable
+from dbos_events.storage.families.quarantine import QuarantineTable
+from dbos_events.storage.families.quotas import QuotaTable
+from dbos_events.storage.families.standing import StandingTable
 from dbos_events.storage.families.taking import TakingTable
+from dbos_events.storage.families.unhandled import UnhandledTable
 from dbos_events.storage.families.workflows import WorkflowTable
 
 
@@ -22,6 +31,15 @@ class SqlStorage(
     PositionTable,
     IntakeTable,
     LaneTable,
+    StandingTable,
+    ProofTable,
+    OrphanTable,
+    QuotaTable,
+    UnhandledTable,
+    GenerationTable,
+    QuarantineTable,
+    LifeTable,
+    DecisionTable,
 ):
     """Everything that is the same on PostgreSQL and SQLite."""
 

@@ -61,8 +61,9 @@ def _use_write_ahead_log(connection: Any) -> None:
 
 def _begin(connection: sa.Connection) -> None:
     # A transaction that reads first and writes later fails at once when another wrote in between,
-    # whatever the timeout; so each takes the write lock at its start.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    # whatever the timeout; so each takes the write lock at its start, unless it will only read.
+    only_reads = connection.get_execution_options().get("only_reads", False)
+    connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
 
 
 def open_sqlite(url: sa.URL, clock: Clock) -> SqliteStorage:

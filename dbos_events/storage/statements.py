@@ -7,6 +7,8 @@
                                   row locks where the database has them
     {idle_bound}                  a column that bounds how long this transaction may be idle: a process that
                                   is frozen in the middle of one must not hold its locks for ever
+    {plain_plan}                  a column that has the following statements of this transaction neither compiled
+                                  nor run in parallel
     {list:ids} {numbers:ids}      the elements of a list parameter, as a sub-select
     {rows: a text, b int}         a list of tuples as a table `u`; one round trip for a batch
 
@@ -65,6 +67,7 @@ POSTGRES = Dialect(
         "for_key_share": "FOR KEY SHARE",
         "skip_locked_w": "FOR UPDATE OF w SKIP LOCKED",
         "idle_bound": "set_config('idle_in_transaction_session_timeout', '5000', true)",
+        "plain_plan": "set_config('jit', 'off', true), set_config('max_parallel_workers_per_gather', '0', true)",
     },
 )
 SQLITE = Dialect(
@@ -77,6 +80,7 @@ SQLITE = Dialect(
         "for_key_share": "",
         "skip_locked_w": "",
         "idle_bound": "NULL",
+        "plain_plan": "NULL",
     },
 )
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+CANCELLED_CALL = "cancelled"
+"""Stored in `codec` for a call that was cancelled before it had a result."""
+
 
 @dataclass(slots=True)
 class Checkpoint:
@@ -30,6 +33,8 @@ class Checkpoint:
     completed_at: int | None = None
     write_id: int = 0
     version: str | None = None
+    recorded_in: int | None = None
+    """The generation that made it, where that is an earlier one; known when it is read."""
 
 
 @dataclass(slots=True)
@@ -67,6 +72,32 @@ class QuarantineNote:
     reason: str
     error: str | None
     attempts: int
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The error that a generation ended with, and the steps that it came from.
+
+    `type` and `message` say it to people and to filters without decoding anything. `steps` are the numbers
+    of the checkpoints that the next generation does not get.
+    """
+
+    codec: str
+    error: str
+    type: str
+    message: str
+    steps: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NextAttempt:
+    """End this generation and begin the next one `delay_ms` from now."""
+
+    delay_ms: int
+    attempt: int
+    reason: str
+    failure: Failure
 
 
 @dataclass(slots=True)
@@ -106,6 +137,12 @@ class Write:
     outcome: Outcome | None = None
     park: Park | None = None
     reset_crashes: bool = False
+    retry: NextAttempt | None = None
+
+    @property
+    def closes(self) -> bool:
+        """Whether the run has left the process once this is written."""
+        return self.outcome is not None or self.park is not None or self.retry is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,9 +59,18 @@ class TestTopics:
             leader_epoch=0,
             latency=None,
         )
+        self._refuse_when_closed(intake)
         intake.take_in(incarnation, [record])
         self._partitions[place] = (incarnation, offset + 1)
         return f"{id_prefix(_group(intake, declaration), topic, incarnation, partition)}{offset}"
+
+    def filtered(self, handler: Callable[..., Any]) -> int:
+        """The records that the handler's consumers left out, over all partitions."""
+        name = self._declaration(handler).function.name
+        consumers = {each.options.name for each in self._app.consumers if each.function.name == name}
+        core = self._app.core
+        states = core.storage.list_partitions(core.application)
+        return sum(state.filtered for state in states if state.consumer in consumers)
 
     def relaunched(self) -> None:
         """A new process is assigned what the old one had."""
@@ -69,6 +78,16 @@ class TestTopics:
         for name, topic, partition in tuple(self._partitions):
             (declaration,) = (each for each in self._app.consumers if each.options.name == name)
             self._assign(self._intake(declaration), name, topic, partition)
+
+    def _refuse_when_closed(self, intake: ConsumerIntake) -> None:
+        """A source would wait; a test has to know."""
+        if intake.gate.wait(0.0):
+            self._app.launched.consumers.tick()
+        if intake.gate.closed_by:
+            raise DBOSException(
+                f"Consumer {intake.options.name!r} takes nothing in: {intake.gate.closed_by}. Resume it, let the "
+                "time pass, or declare it with breaker=None."
+            )
 
     def _declaration(self, handler: Callable[..., Any]) -> ConsumerDeclaration:
         name = getattr(handler, "__dbos_name__", None)
@@ -85,7 +104,12 @@ class TestTopics:
         if options.name not in self._intakes:
             launched: Launched = self._app.launched
             intake = ConsumerIntake(
-                launched.core, launched.taken, declaration.function, options, launched.lanes
+                launched.core,
+                launched.taken,
+                declaration.function,
+                options,
+                launched.lanes,
+                launched.consumers,
             )
             intake.open(_group(intake, declaration), options.topics, {})
             self._intakes[options.name] = intake
@@ -110,7 +134,14 @@ def _bytes(value: object) -> bytes | None:
     if isinstance(value, str):
         return value.encode()
     as_json = getattr(value, "model_dump_json", None)
-    return str(as_json()).encode() if as_json is not None else json.dumps(value).encode()
+    if as_json is not None:
+        return str(as_json()).encode()
+    try:
+        return json.dumps(value).encode()
+    except TypeError:  # dataclasses, dates, models within lists
+        from pydantic_core import to_json
+
+        return to_json(value)
 
 
 def _headers(

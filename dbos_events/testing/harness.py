@@ -139,6 +139,8 @@ class TestApp:
         if self._check_values:
             launched.core.codecs.default = CheckedCodec(launched.core.codecs.default)
         launched.core.stepper = self._step
+        launched.core.chance = lambda: 1.0
+        launched.apply_failure_policies(self.app.consumers)
 
     def _relaunch(self) -> None:
         self._crashed = False
@@ -173,6 +175,9 @@ class TestApp:
             headers: The record's headers, a mapping or pairs.
             topic: The consumer's first one by default.
             partition: Its offsets count from 0.
+
+        A record that the consumer's `when` says no to has no workflow: its handle's `get_status` raises
+        `DBOSNonExistentWorkflowError`, and `filtered` counts it.
         """
         with self._moving:
             self._go_on()
@@ -180,6 +185,12 @@ class TestApp:
                 handler, value, key=key, headers=headers, topic=topic, partition=partition
             )
         return WorkflowHandle(self.app, workflow_id)
+
+    def filtered(self, handler: Callable[..., Any]) -> int:
+        """How many records the `when` of a handler's consumers has said no to."""
+        with self._moving:
+            self._go_on()
+            return self._topics.filtered(handler)
 
     # -- moving on ----------------------------------------------------------------------------
 

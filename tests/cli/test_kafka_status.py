@@ -28,7 +28,7 @@ def event(incarnation: int, offset: int) -> NewEvent:
 
 @pytest.fixture
 def storage(database_url: str) -> Iterator[Storage]:
-    """A database in which `shop` reads two partitions of `orders`, and took in two records of the first."""
+    """A database in which `shop` reads two partitions of `orders`, and took in two records of the first, left out four."""
     storage = open_storage(database_url, schema="dbos_events", clock=SystemClock())
     migrate(storage)
     holder = executor(storage, "shop")
@@ -45,12 +45,13 @@ def storage(database_url: str) -> Iterator[Storage]:
             name="on_order",
             version="v1",
             queue=None,
-            moves={0: (position.epoch, 5, 7, None)},
-            gaps=(),
+            moves={0: (position.epoch, 5, 12, None)},
+            gaps=((0, 10, 11),),
             events=(event(incarnation, 5), event(incarnation, 6)),
+            filtered=((0, 7, 10, 3), (0, 11, 12, 1)),
         )
     )
-    storage.report_partitions(holder, consumer, [(incarnation, 0, 10, "reading", None)])
+    storage.report_partitions(holder, consumer, [(incarnation, 0, 15, "reading", None)])
     yield storage
     storage.close()
 
@@ -74,17 +75,20 @@ def test_it_shows_holder_watermark_lag_and_what_runs(run: Run) -> None:
         "partition": 0,
         "holder": "host-1",
         "holder_alive": True,
-        "watermark": 7,
-        "end_offset": 10,
+        "watermark": 12,
+        "end_offset": 15,
         "lag": 3,
         "in_flight": 2,
         "held": 0,
         "quarantined": 0,
+        "filtered": 4,
         "state": "reading",
         "detail": None,
+        "paused": None,
+        "breaker": None,
     }
     assert (second["partition"], second["holder"], second["holder_alive"]) == (1, None, False)
-    assert (second["watermark"], second["lag"]) == (0, None)
+    assert (second["watermark"], second["lag"], second["filtered"]) == (0, None, 0)
 
 
 def test_a_holder_that_has_gone_is_told_as_such(run: Run, storage: Storage) -> None:
@@ -103,7 +107,7 @@ def test_it_is_a_table_for_people(run: Run) -> None:
         "on_order",
         "shop.on_order",
         "orders",
-        *("0", "reading", "host-1", "7", "10", "3", "2", "0", "0", "-"),
+        *("0", "reading", "host-1", "12", "15", "3", "2", "0", "0", "4", "-"),
     ]
 
 

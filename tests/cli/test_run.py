@@ -31,7 +31,10 @@ def test_a_service_takes_up_work_and_sigterm_lets_it_finish(program: Program, da
         service.process.terminate()
         service.wait_for("SIGTERM: draining")
 
-        assert service.probe("/readyz") == (503, {"live": True, "ready": False, "problems": ["draining"]})
+        assert service.probe("/readyz") == (
+            503,
+            {"live": True, "ready": False, "problems": ["draining"], "notes": []},
+        )
         assert service.probe("/livez")[0] == 200
         program.let_go()
 

@@ -74,6 +74,33 @@ def test_a_failed_event_holds_its_own_partition_only() -> None:
     ]
 
 
+def test_typed_handlers_get_what_fits_and_the_rest_is_put_aside() -> None:
+    asked = "`when` of the consumer on_order cannot be asked"
+    value = "The value of orders/0/2 is no Placed | Cancelled: placed.total: Input should be a valid decimal."
+    assert run("typed_payloads").splitlines() == [
+        "called directly: 1 x chair",
+        "order 1 over 250.00",
+        "order 1 is cancelled",
+        "ada moved to Turin",
+        "ada is forgotten",
+        "2 x lamp",
+        f"quarantined: {asked}: {value}",
+    ]
+
+
+def test_a_failed_event_is_tried_again_put_aside_and_redriven_or_discarded() -> None:
+    assert run("failure_and_redrive").splitlines() == [
+        "  A: reserved",
+        "  A: the bank does not answer",
+        "  A: the bank does not answer",
+        "after 2 retries: A paid 5.00",
+        "  B: reserved",
+        "in quarantine after 3 attempts: TypeError",
+        "redriven: B paid 7.00",
+        "ada: discard, a test order",
+    ]
+
+
 def test_a_failed_event_holds_its_own_key_only() -> None:
     assert run("key_order").splitlines() == [
         "quarantined: kafka/example.on_booking/bookings/1/0/0: there is no account nobody",

@@ -43,8 +43,17 @@ class Broker:
         """Write `values` to one partition, in order; returns when the broker has them."""
         self.produce_to(topic, ((partition, value) for value in values), **more)
 
+    def produce_keyed(
+        self, topic: str, records: Iterable[tuple[bytes, Value]], *, partition: int = 0
+    ) -> None:
+        """Write (key, value) pairs to one partition, in order; returns when the broker has them."""
+        self._produce(topic, ((partition, value, {"key": key}) for key, value in records))
+
     def produce_to(self, topic: str, records: Iterable[tuple[int, Value]], **more: Any) -> None:
         """Write (partition, value) pairs; returns when the broker has them."""
+        self._produce(topic, ((partition, value, more) for partition, value in records))
+
+    def _produce(self, topic: str, records: Iterable[tuple[int, Value, dict[str, Any]]]) -> None:
         producer = self.producer(**{"enable.idempotence": True})
         failures: list[object] = []
 
@@ -52,7 +61,7 @@ class Broker:
             if error is not None:
                 failures.append(error)
 
-        for partition, value in records:
+        for partition, value, more in records:
             while True:
                 try:
                     producer.produce(topic, value, partition=partition, on_delivery=delivered, **more)
@@ -82,7 +91,19 @@ class Broker:
         answer = self.admin.list_consumer_group_offsets([question])[group].result(SECONDS)
         return {place.partition: place.offset for place in answer.topic_partitions}
 
-    def commit(self, group: str, topic: str, offsets: dict[int, int]) -> None:
+    def commits(
+        self, group: str, topic: str, partitions: int
+    ) -> list[tuple[int, int, str | None, int | None]]:
+        """(partition, offset, metadata, leader epoch) of what the group has committed."""
+        places = [TopicPartition(topic, number) for number in range(partitions)]
+        question = ConsumerGroupTopicPartitions(group, places)
+        answer = self.admin.list_consumer_group_offsets([question])[group].result(SECONDS)
+        return [
+            (place.partition, place.offset, place.metadata, place.leader_epoch)
+            for place in answer.topic_partitions
+        ]
+
+    def commit(self, group: str, topic: str, offsets: dict[int, int], *, metadata: str | None = None) -> None:
         """Set the group's committed offsets, as an operator would; the group must have no members."""
         places = [TopicPartition(topic, number, offset) for number, offset in offsets.items()]
         request = ConsumerGroupTopicPartitions(group, places)

@@ -23,6 +23,7 @@ from dbos_events import KafkaMessage
 from dbos_events.app import App
 from dbos_events.engine.core import Core
 from tests.faults.effects import Effects
+from tests.faults.journal import Journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class Options:
     max_in_flight: int | None = None
     batch_size: int | None = None
     gate: str = ""
+    journal: str = ""
+    mended: bool = False
     drain_seconds: float = 5.0
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -92,6 +95,20 @@ class Handler:
 
     def closed_gate(self, wish: dict[str, Any]) -> "Future[None] | None":
         return self._gate.opened if self._gate is not None and wish.get("do") == "hold" else None
+
+    def register_journal(self, consumer: Any) -> None:
+        """A handler that costs next to nothing, for many events: its effect is a line in a file."""
+        journal = Journal(Path(self.options.journal))
+
+        @self.app.step()
+        async def note(message: KafkaMessage) -> None:
+            journal.append(message.partition or 0, message.offset or 0, bytes(message.key or b""))
+
+        @consumer
+        async def handle_journal(message: KafkaMessage) -> None:
+            if not self.options.mended:
+                fail_if_asked(wish_of(message))
+            await note(message)
 
     def register_sync(self, consumer: Any) -> None:
         @self.app.step()
@@ -165,8 +182,12 @@ def build(options: Options) -> tuple[App, Handler]:
         batch_size=options.batch_size,
         max_in_flight=options.max_in_flight,
     )
-    register = handler.register_sync if options.handler == "sync" else handler.register_async
-    register(consumer)
+    registers = {
+        "sync": handler.register_sync,
+        "async": handler.register_async,
+        "journal": handler.register_journal,
+    }
+    registers[options.handler](consumer)
     return app, handler
 
 

@@ -80,6 +80,10 @@ BATCHES: dict[str, tuple[str, list[tuple[Any, ...]], dict[str, Any]]] = {
     ),
     "update_outcomes": ("workflows", [(i, 1, "SUCCESS", True) for i in IDS], {"executor": 1}),
     "update_parks": ("workflows", [(i, 1, 5, None) for i in IDS], {"executor": 1}),
+    "update_retries": ("workflows", [(i, 1, 0, 5, 1) for i in IDS], {"executor": 1}),
+    "move_checkpoints": ("checkpoints", [(i, 0) for i in IDS], {}),
+    "archive_checkpoints": ("checkpoints", [(i, 0, 1) for i in IDS], {}),
+    "archive_children": ("checkpoints", [(i, 0, 1) for i in IDS], {}),
     "wake_parents": ("workflows", [(i, i) for i in IDS], {}),
     "read_written_checkpoints": ("checkpoints", [(i, 0, 1) for i in IDS], {"executor": 1}),
 }
@@ -88,8 +92,12 @@ BY_ID = {
     "read_taken": "workflows",
     "lock_awaited": "workflows",
     "read_checkpoints": "checkpoints",
+    "lock_decided": "workflows",
+    "read_waiting": "workflows",
+    "read_history": "checkpoints",
 }
-TAKER = {"executor": 1, "application": APP, "version": "v1", "names": ["work"], "count": 50}
+TAKER = {"executor": 1, "application": APP, "version": "v1", "names": ["work"], "count": 50, "waits": False}
+ANY = dict.fromkeys(("application", "topic", "consumer", "partition"))
 PARTIAL = {
     "claim": ("workflows_waiting", {**TAKER, "queue": "q"}),
     "claim_resumed": ("workflows_waiting", TAKER),
@@ -101,6 +109,16 @@ PARTIAL = {
     "free_lanes_of_dead": ("workflows_owned", {"application": APP}),
     "list_executors": ("workflows_owned", {"application": APP}),
     "count_running": ("workflows_on_queue", {"application": APP, "queue": "q"}),
+    "find_gaps": ("workflows_pkey", {**ANY, "stated": False, "count": 1000}),
+    "trace_event": ("workflows_pkey", {**ANY, "topic": "orders", "partition": 1, "offset": 7}),
+    "orphaned_partitions": (
+        "workflows_ready",
+        {"executor": 1, "application": APP, "handlers": ["work"], "grace_ms": 1000},
+    ),
+    "count_held": (
+        "workflows_lanes",
+        {"consumer": 1, "incarnation": 1, "lane": "1", "count": 100},
+    ),
     "wake_awaiting": ("workflows_awaiting", {"ids": ["w4", "w14"]}),
     "lane_entries": (
         "workflows_lanes",

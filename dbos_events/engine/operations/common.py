@@ -6,8 +6,9 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.effects import TASK_CANCELLED, Effect, Flow, Settled
-from dbos_events.engine.replay import CANCELLED_CALL, Recall
+from dbos_events.engine.replay import Recall
 from dbos_events.engine.waits import Leased
+from dbos_events.storage.writes import CANCELLED_CALL
 
 if TYPE_CHECKING:
     from dbos_events.engine.run import Place, Run
@@ -18,7 +19,9 @@ def deliver(run: Run, entry: Checkpoint) -> Any:
     """Return what the call returned when it was recorded, or raise what it raised."""
     codec = run.core.codecs.get(entry.codec or "json")
     if entry.error is not None:
-        raise codec.decode_error(entry.error)
+        error = codec.decode_error(entry.error)
+        run.note(error, entry)
+        raise error
     return None if entry.output is None else codec.decode(entry.output)
 
 
@@ -40,8 +43,8 @@ def operation(
         entry = yield from _replayed(run, place, name, arguments)
         if entry is None:
             return (yield from fresh())
-    except TASK_CANCELLED:
-        record_cancelled(run, place, name, arguments)
+    except TASK_CANCELLED as cancelled:
+        record_cancelled(run, place, name, arguments, cancelled)
         raise
     finally:
         run.open_calls -= 1
@@ -59,6 +62,8 @@ def _replayed(run: Run, place: Place, name: str, arguments: str | None) -> Flow[
         yield Recall(run, entry)
         if entry is not None:
             return entry
+        if place.number in run.history.numbers:  # taken by a call that does not fit any more
+            place.number = run.take_number()
     if not run.is_settled():
         yield Settled(run)
     if not run.core.holds_lease:
@@ -67,17 +72,21 @@ def _replayed(run: Run, place: Place, name: str, arguments: str | None) -> Flow[
     return None
 
 
-def record_cancelled(run: Run, place: Place, name: str, arguments: str | None) -> None:
+def record_cancelled(
+    run: Run, place: Place, name: str, arguments: str | None, cancelled: BaseException
+) -> None:
     """Note that the call was cancelled, unless history holds it already or the run may not write."""
-    known = run.history is not None and place.call in run.history.by_call
-    if known or run.unwinding or run.verdict is not None:
+    known = run.history.by_call.get(place.call) if run.history is not None else None
+    if known is not None and known.codec == CANCELLED_CALL:
+        run.note(cancelled, known, cancelled=True)
+    if known is not None or run.unwinding or run.verdict is not None:
         return
     now = run.core.clock.now_ms()
-    run.hand_over(
-        run.checkpoint(
-            place, name, arguments=arguments, codec=CANCELLED_CALL, started_at=now, completed_at=now
-        )
+    write = run.checkpoint(
+        place, name, arguments=arguments, codec=CANCELLED_CALL, started_at=now, completed_at=now
     )
+    run.note(cancelled, write.checkpoint, cancelled=True)
+    run.hand_over(write)
 
 
 def counted(run: Run, flow: Flow[Any]) -> Generator[Effect, Any, Any]:

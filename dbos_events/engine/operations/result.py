@@ -71,6 +71,7 @@ def child_result(
         )
         run.hand_over(write)
         if ending.error is not None:
+            run.note(ending.error, write.checkpoint)
             raise ending.error
         return ending.value
 

@@ -57,8 +57,8 @@ def _until(run: Run, end: Place, wake_at: int, cancelled: bool) -> Flow[None]:
         if cancelled:  # while the beginning was being recorded
             raise TASK_CANCELLED  # noqa: TRY301 - recorded below, as a later one is
         yield Wait(run.core, run, until=wake_at, park=Park(wake_at))
-    except TASK_CANCELLED:
-        record_cancelled(run, end, NAME, None)
+    except TASK_CANCELLED as cancelling:
+        record_cancelled(run, end, NAME, None, cancelling)
         raise
     if run.tasks is not None and not run.tasks.alone:
         run.hand_over(run.checkpoint(end, NAME))

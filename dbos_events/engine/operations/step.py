@@ -15,7 +15,7 @@ from dbos_events.serialization import fingerprint
 
 if TYPE_CHECKING:
     from dbos_events.engine.run import Place, Run
-    from dbos_events.storage.writes import Write
+    from dbos_events.storage.writes import Checkpoint, Write
 
 
 class StepCall:
@@ -58,7 +58,8 @@ class StepCall:
             text = None if output is None else codec.encode(output)
         except Exception as error:
             codec = self.run.core.codecs.default
-            self._record(arguments, started_at, codec=codec.name, error=codec.encode_error(error))
+            entry = self._record(arguments, started_at, codec=codec.name, error=codec.encode_error(error))
+            self.run.note(error, entry)
             raise
         self._record(arguments, started_at, codec=codec.name, output=text)
         return output
@@ -91,10 +92,11 @@ class StepCall:
             return True
         return bool((yield Call(scope, self.options.should_retry, (errors[-1],), {})))
 
-    def _record(self, arguments: str, started_at: int, **outcome: Any) -> None:
+    def _record(self, arguments: str, started_at: int, **outcome: Any) -> Checkpoint | None:
+        """Hand the outcome over, unless the run may not write any more."""
         run = self.run
         if run.unwinding or run.verdict is not None:
-            return
+            return None
         write: Write = run.checkpoint(
             self.place,
             self.name,
@@ -104,3 +106,4 @@ class StepCall:
             **outcome,
         )
         run.hand_over(write)
+        return write.checkpoint

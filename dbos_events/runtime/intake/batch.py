@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dbos_events.connect.source import Record
+from dbos_events.errors import Quarantine
 from dbos_events.runtime.encoding import encode_headers, fingerprint_of, id_prefix
 from dbos_events.runtime.intake.lanes import LaneGroup
 from dbos_events.runtime.intake.naming import LaneOf
@@ -57,11 +58,18 @@ class Accepted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Formed:
-    """The records of assigned partitions, at or after their position, and what they move."""
+    """The records of assigned partitions, at or after their position, and what they move.
+
+    `filtered` are those that start nothing; `refused` says of some why their handler must not be called,
+    `notes` the same as (codec, stored error).
+    """
 
     records: list[Accepted]
     moves: dict[int, tuple[int, int, int, int | None]]
     gaps: tuple[tuple[int, int, int], ...]
+    filtered: tuple[tuple[int, int, int, int], ...] = ()
+    refused: Mapping[str, Quarantine] = field(default_factory=dict)
+    notes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def form(
@@ -110,13 +118,17 @@ def batch_of(common: Intaking, formed: Formed, kept: Sequence[bool], unknown: fr
         queue=common.queue,
         moves=formed.moves,
         gaps=formed.gaps,
-        events=tuple(_new_event(accepted, keep) for accepted, keep in zip(formed.records, kept, strict=True)),
+        events=tuple(
+            _new_event(accepted, keep, formed.notes)
+            for accepted, keep in zip(formed.records, kept, strict=True)
+        ),
         unknown=unknown,
         shared_lane=LANE if common.shared else None,
+        filtered=formed.filtered,
     )
 
 
-def _new_event(accepted: Accepted, kept: bool) -> NewEvent:
+def _new_event(accepted: Accepted, kept: bool, notes: Mapping[str, tuple[str, str]]) -> NewEvent:
     record = accepted.record
     return NewEvent(
         accepted.workflow_id,
@@ -132,4 +144,5 @@ def _new_event(accepted: Accepted, kept: bool) -> NewEvent:
         fingerprint_of(record),
         accepted.lane,
         kept,
+        notes.get(accepted.workflow_id),
     )

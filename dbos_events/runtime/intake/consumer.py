@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from dbos_events.connect.source import PartitionReport, Position, Record, TakenIn
 from dbos_events.engine.core import Core
 from dbos_events.engine.registry import Registered
 from dbos_events.engine.run import EventOrigin, Run
+from dbos_events.errors import Quarantine
 from dbos_events.model.event import ConsumerOptions, KafkaMessage
 from dbos_events.runtime.intake.batch import Accepted, Assignment, Formed, Intaking, batch_of, form
+from dbos_events.runtime.intake.filters import judged
+from dbos_events.runtime.intake.gate import Gate
 from dbos_events.runtime.intake.keeper import LaneService
 from dbos_events.runtime.intake.lanes import LaneGroup
 from dbos_events.runtime.intake.naming import lane_naming
 from dbos_events.runtime.intake.places import Places
 from dbos_events.runtime.intake.planning import LanePlan, sort_out
+from dbos_events.runtime.intake.positioning import Positioning
 from dbos_events.runtime.intake.shared import SharedLane
+from dbos_events.runtime.intake.standing import ConsumerService
 from dbos_events.runtime.taken import Taken
 from dbos_events.storage.rows import IntakeResult, LanePlace
 from dbos_events.telemetry.log import logger
-
-R = TypeVar("R")
 
 
 class _Conflict(NamedTuple):
@@ -39,12 +43,19 @@ class _Conflict(NamedTuple):
         )
 
 
-class ConsumerIntake(Places):
+class ConsumerIntake(Positioning):
     """Takes in what one source receives. All methods but `left` and `room` belong to its intake thread."""
 
     def __init__(
-        self, core: Core, taken: Taken, function: Registered, options: ConsumerOptions, lanes: LaneService
+        self,
+        core: Core,
+        taken: Taken,
+        function: Registered,
+        options: ConsumerOptions,
+        lanes: LaneService,
+        consumers: ConsumerService,
     ) -> None:
+        super().__init__()
         self._core = core
         self._taken = taken
         self._function = function
@@ -54,7 +65,10 @@ class ConsumerIntake(Places):
         self._assignments: dict[tuple[int, int], Assignment] = {}
         self._shared: dict[int, SharedLane] = {}
         self._lane_of = lane_naming(options, _message)
-        super().__init__(options, lanes.freed)
+        self.places = Places(options.max_in_flight, lanes.freed)
+        self._consumers = consumers
+        self.gate = Gate()
+        self.options = options
 
     # -- the consumer and its positions -------------------------------------------------------
 
@@ -67,7 +81,6 @@ class ConsumerIntake(Places):
         return self._core.executor
 
     def open(self, group: str, topics: Sequence[str], settings: Mapping[str, str]) -> None:
-        self._group = group
         self._number = self._ask(
             lambda: self._core.storage.save_consumer(
                 self._core.application,
@@ -78,16 +91,10 @@ class ConsumerIntake(Places):
                 json.dumps(dict(settings), sort_keys=True),
             )
         )
+        self._core.retries[self._number] = self.options.retries
+        self._group = self._ask(lambda: self._core.storage.id_group(self._number))
         self._taken.quarantines[self._number] = self.options.on_failure == "quarantine"
-
-    def identify(self, cluster_id: str, topic: str, topic_id: str) -> int:
-        return self._ask(lambda: self._core.storage.save_incarnation(cluster_id, topic, topic_id))
-
-    def known_partitions(self, incarnation: int) -> frozenset[int]:
-        return self._ask(lambda: self._core.storage.known_partitions(self._number, incarnation))
-
-    def begin(self, incarnation: int, positions: Mapping[int, tuple[int, str]]) -> None:
-        self._ask(lambda: self._core.storage.create_watermarks(self._number, incarnation, positions))
+        self._ask(lambda: self._consumers.watch(self._number, self.options, self.gate))
 
     def assign(self, incarnation: int, topic: str, partitions: Collection[int]) -> list[Position]:
         executor = self._core.executor
@@ -110,19 +117,31 @@ class ConsumerIntake(Places):
                 leftovers,
             )
         if self.options.ordering == "topic" or self._lanes.left_of_topic(self._number, incarnation):
-            self._shared[incarnation] = self._lanes.share(self._number, incarnation, self)
-        return [Position(row.partition, row.next_offset, row.leader_epoch, row.reason) for row in found]
+            self._shared[incarnation] = self._lanes.share(self._number, incarnation, self.places)
+        witnesses = self._witness(topic, incarnation, found)
+        return [
+            Position(
+                row.partition,
+                row.next_offset,
+                row.leader_epoch,
+                row.reason,
+                row.halted,
+                row.regression,
+                witnesses.get(row.partition),
+            )
+            for row in found
+        ]
 
     def _open_lanes(self, place: LanePlace) -> tuple[LaneGroup | None, LaneGroup | None]:
         """The lanes of a partition, and those that another ordering has left in it."""
         ordering = self.options.ordering
         lanes = None
         if self._lane_of is not None:
-            lanes = self._lanes.open(place, self, by_key=ordering == "key")
+            lanes = self._lanes.open(place, self.places, by_key=ordering == "key")
         if ordering == "key":
             return lanes, None
         own = None if lanes is None else lanes.pinned
-        return lanes, self._ask(lambda: self._lanes.open_leftovers(place, self, own))
+        return lanes, self._ask(lambda: self._lanes.open_leftovers(place, self.places, own))
 
     def revoke(self, incarnation: int, partitions: Collection[int]) -> None:
         for partition in partitions:
@@ -142,7 +161,10 @@ class ConsumerIntake(Places):
         return frozenset(partition for (_, partition), lanes in found if lanes is not None and lanes.stale)
 
     def report(self, incarnation: int, reports: Sequence[PartitionReport]) -> None:
-        rows = [(incarnation, row.partition, row.end_offset, row.state, row.detail) for row in reports]
+        rows = [
+            (incarnation, row.partition, row.end_offset, row.state, row.detail, row.reached)
+            for row in reports
+        ]
         self._core.storage.report_partitions(self._core.executor, self._number, rows)
 
     def _forget(self, incarnation: int, partition: int) -> None:
@@ -160,18 +182,35 @@ class ConsumerIntake(Places):
 
     # -- places -------------------------------------------------------------------------------
 
+    @property
+    def free(self) -> int:
+        if self.options.queue_name is not None:
+            return self.gate.admits(self.options.batch_size)
+        return self.gate.admits(self.places.free)
+
     def room(self, incarnation: int, partition: int) -> int:
         assignment = self._assignments.get((incarnation, partition))
         if self.options.ordering == "topic" and incarnation in self._shared:
-            return self.capacity - self._shared[incarnation].open
+            return self.places.capacity - self._shared[incarnation].open
         if assignment is None or assignment.lanes is None:
             return self.free
         if not assignment.lanes.flowing:
             return 0
         if assignment.lanes.pinned is None:
             return self.free
-        share = max(1, self.capacity // max(1, len(self._assignments)))
-        return share - assignment.lanes.size
+        share = max(1, self.places.capacity // max(1, len(self._assignments)))
+        size = assignment.lanes.size
+        return share - size if size <= share // 2 else 0
+
+    def wait_for_room(self, seconds: float) -> None:
+        if self.gate.wait(seconds):
+            return
+        if self.options.ordering in ("partition", "topic"):
+            self.places.wait_for_cache(seconds)
+        elif self.options.ordering == "key":
+            self.places.wait_for_lanes(seconds)
+        else:
+            self.places.wait_for_places(seconds)
 
     # -- intake -------------------------------------------------------------------------------
 
@@ -187,9 +226,12 @@ class ConsumerIntake(Places):
             self._lane_of,
             shared=self.options.ordering == "topic",
         )
-        formed = form(common, self._assignments, records)
+        contradicted = self._contradicted(incarnation, records)
+        if contradicted:
+            records = [record for record in records if record.partition not in contradicted]
+        formed = self._judged(incarnation, form(common, self._assignments, records))
         if not formed.moves:
-            return TakenIn({})
+            return TakenIn({}, halted=contradicted or None)
         plan = LanePlan(self._groups(incarnation, formed), formed.records, shared=common.shared)
         try:
             batch = batch_of(common, formed, plan.kept, plan.unknown)
@@ -197,7 +239,17 @@ class ConsumerIntake(Places):
         except BaseException:
             plan.give_up()
             raise
-        return self._taken_in(incarnation, formed, plan, result)
+        taken_in = self._taken_in(incarnation, formed, plan, result)
+        return replace(taken_in, halted={**(taken_in.halted or {}), **contradicted} or None)
+
+    def _judged(self, incarnation: int, formed: Formed) -> Formed:
+        """Without the records that the consumer's `when` says no to."""
+        binding = self._function.binding
+        if binding is None or binding.when is None or not formed.records:
+            return formed
+        topic = self._assignments[incarnation, formed.records[0].record.partition].topic
+        codec = self._core.codecs.default
+        return judged(formed, binding.when, lambda record: _message(topic, record), codec)
 
     def _groups(self, incarnation: int, formed: Formed) -> dict[int, LaneGroup]:
         found = {partition: self._assignments[incarnation, partition].lanes for partition in formed.moves}
@@ -216,8 +268,10 @@ class ConsumerIntake(Places):
             return below and one.workflow_id not in result.duplicates
 
         runs, spilled, returned = sort_out(plan, formed.records, is_fresh, result.behind, result.repeated)
+        if self.gate.admitted([one.workflow_id for one in formed.records if is_fresh(one)]):
+            self._consumers.wake()
         self._release(returned)
-        self._start(incarnation, runs, plan, spilled)
+        self._start(incarnation, runs, plan, spilled, formed.refused)
         for partition in result.stale:
             logger.info("%s: partition %d was assigned elsewhere.", self.options.name, partition)
             self._forget(incarnation, partition)
@@ -239,7 +293,12 @@ class ConsumerIntake(Places):
         return halted
 
     def _start(
-        self, incarnation: int, events: Sequence[Accepted], plan: LanePlan, spilled: dict[int, set[str]]
+        self,
+        incarnation: int,
+        events: Sequence[Accepted],
+        plan: LanePlan,
+        spilled: dict[int, set[str]],
+        refused: Mapping[str, Quarantine],
     ) -> None:
         """Run what is to run here, at once or in its lane."""
         if self.options.queue_name is not None:
@@ -253,18 +312,15 @@ class ConsumerIntake(Places):
             message = _message(self._assignments[incarnation, record.partition].topic, record)
             run = Run(self._core, workflow_id, self._function, (message,), {})
             run.origin = origins[lane is not None]
+            run.verdict = refused.get(workflow_id)
             if lane is None:
-                run.host = self
+                run.host = self.places
                 unordered.append(run)
             else:
                 ordered.setdefault(lane, []).append(run)
-        self.occupy(len(unordered))
+        self.places.occupy(len(unordered))
         self._core.runner.submit(unordered)
         plan.carry_out(ordered, spilled)
-
-    def _ask(self, work: Callable[[], R]) -> R:
-        self._core.refuse_when_stopped()
-        return self._core.ask(work)
 
 
 def _message(topic: str, record: Record) -> KafkaMessage[bytes | None]:

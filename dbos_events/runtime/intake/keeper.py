@@ -53,7 +53,7 @@ class LaneService(Service):
 
     def run(self, runs: Sequence[Run]) -> None:
         if runs:
-            self._core.runner.submit(runs)
+            self._core.runner.submit_following(runs)
 
     def release(self, executor: int, workflow_ids: Sequence[str]) -> None:
         self._released.append((executor, list(workflow_ids)))
@@ -91,6 +91,14 @@ class LaneService(Service):
                 del groups[_where(group.place)]
         self._sweeps.pop(group, None)
         return group.close()
+
+    def holds(self, where: tuple[int, int, int]) -> bool:
+        """Whether this process has the lanes of (consumer, incarnation, partition)."""
+        return where in self._groups or where in self._leftovers
+
+    def is_swept(self, group: LaneGroup) -> bool:
+        """Whether all lanes that a former holder left were looked through."""
+        return group not in self._sweeps
 
     def share(self, consumer: int, incarnation: int, host: LaneHost) -> SharedLane:
         """The lane over all partitions of a topic, which one of the processes that read it holds."""

@@ -1,4 +1,4 @@
-"""The places that the events of one consumer take up in this process."""
+"""How many events of a consumer may be in this process at once."""
 
 from __future__ import annotations
 
@@ -6,61 +6,66 @@ import threading
 from collections.abc import Callable
 
 from dbos_events.engine.run import Run
-from dbos_events.model.event import ConsumerOptions
 
 
 class Places:
-    """Counts events that run, and events that wait in memory behind one of their lane; from any thread.
+    """Counts the events that run here, and those that wait in memory behind one of their lane.
 
-    `freed` is called when a place has become free.
+    Both have the same bound, apart from each other: however many events wait behind slow ones, as many
+    others may run. `on_left` is called for each event that has left, on the committer's thread.
     """
 
-    def __init__(self, options: ConsumerOptions, freed: Callable[[], object]) -> None:
-        self.options = options
-        self._freed = freed
-        self._in_flight = 0
-        self._cached = 0
-        self._places = threading.Condition()
+    def __init__(self, capacity: int, on_left: Callable[[], object] = lambda: None) -> None:
+        self.capacity = capacity
+        self._on_left = on_left
+        self._running = 0
+        self._waiting = 0
+        self._lock = threading.Lock()
+        self._left = threading.Condition(self._lock)
+        self._drained = threading.Condition(self._lock)
 
     @property
-    def in_flight(self) -> int:
-        """Events that run in this process."""
-        return self._in_flight
+    def running(self) -> int:
+        return self._running
 
     @property
     def free(self) -> int:
-        if self.options.queue_name is not None:
-            return self.options.batch_size
-        return self.options.max_in_flight - self._in_flight
-
-    @property
-    def capacity(self) -> int:
-        return self.options.max_in_flight
+        return self.capacity - self._running
 
     @property
     def cache_room(self) -> int:
-        return self.capacity - self._cached
-
-    def cache(self, count: int) -> None:
-        with self._places:
-            self._cached += count
-
-    def wait_for_room(self, seconds: float) -> None:
-        with self._places:
-            if self.options.ordering != "none" or self._in_flight > self.options.max_in_flight // 2:
-                self._places.wait(seconds)
-
-    def left(self, run: Run) -> None:
-        """One of our runs has left this process; called on the committer's thread."""
-        self.give_back(1)
+        return self.capacity - self._waiting
 
     def occupy(self, count: int) -> None:
-        with self._places:
-            self._in_flight += count
+        with self._lock:
+            self._running += count
 
-    def give_back(self, count: int) -> None:
-        with self._places:
-            self._in_flight -= count
-            if self._in_flight <= self.options.max_in_flight // 2:
-                self._places.notify_all()
-        self._freed()
+    def cache(self, count: int) -> None:
+        with self._lock:
+            before, self._waiting = self._waiting, self._waiting + count
+            if self._waiting == 0 or before > self.capacity // 2 >= self._waiting:
+                self._drained.notify_all()
+
+    def left(self, run: Run) -> None:
+        """One event has left this process; called on the committer's thread."""
+        with self._lock:
+            self._running -= 1
+            if self._running <= self.capacity // 2:
+                self._left.notify_all()
+        self._on_left()
+
+    def wait_for_places(self, seconds: float) -> None:
+        """Wait until something has left, if more than half of the places are taken."""
+        with self._lock:
+            if self._running > self.capacity // 2:
+                self._left.wait(seconds)
+
+    def wait_for_lanes(self, seconds: float) -> None:
+        """Wait until something has left and half of the places are free."""
+        with self._lock:
+            self._left.wait(seconds)
+
+    def wait_for_cache(self, seconds: float) -> None:
+        """Wait until no more than half of what may wait in memory does; taking in one by one costs a commit each."""
+        with self._lock:
+            self._drained.wait(seconds)

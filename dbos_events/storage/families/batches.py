@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from dbos_events.storage.database import Database, Row, Tx
 from dbos_events.storage.families.executors import fence
+from dbos_events.storage.families.generations import is_next_attempt, quarantine_row, retry_generations
+from dbos_events.storage.families.plain import NotAsExpected, are_plain, write_plain
+from dbos_events.storage.families.shapes import checkpoint_row, outcome_row, result_row
 from dbos_events.storage.writes import (
     WRITTEN,
     Checkpoint,
@@ -30,6 +34,9 @@ class BatchTable:
         self._database = database
 
     def write_batch(self, executor: int, writes: Sequence[Write]) -> list[Result]:
+        if are_plain(writes):
+            with suppress(NotAsExpected):
+                return self._database.transact(lambda tx: write_plain(tx, executor, writes))
         return self._database.transact(lambda tx: _Batch(tx, executor, writes).write())
 
 
@@ -48,6 +55,7 @@ class _Batch:
         self._write_checkpoints()
         self._write_starts()
         self._write_outcomes()
+        self._write_retries()
         self._write_parks()
         resets = [write.workflow_id for write in self._writes if write.reset_crashes]
         if resets:
@@ -64,7 +72,7 @@ class _Batch:
         ]
         if not entries:
             return
-        rows = [_checkpoint_row(write, entry) for _, write, entry in entries]
+        rows = [checkpoint_row(write, entry) for _, write, entry in entries]
         if self._tx.change("insert_checkpoints", rows, executor=self._executor) < len(rows):
             self._judge_checkpoints(entries)
 
@@ -72,13 +80,13 @@ class _Batch:
         """What was not inserted is either there by our own hand already, or not ours to write."""
         keys = [(write.workflow_id, write.generation, entry.step) for _, write, entry in entries]
         ours = {
-            (row.workflow_id, row.step): row.write_id
+            (row.workflow_id, row.step, row.write_id)
             for row in self._tx.batch("read_written_checkpoints", keys, executor=self._executor)
         }
         lost = [
             (number, write)
             for number, write, entry in entries
-            if ours.get((write.workflow_id, entry.step)) != entry.write_id
+            if (write.workflow_id, entry.step, entry.write_id) not in ours
         ]
         self._refuse(lost)
 
@@ -142,10 +150,7 @@ class _Batch:
         ]
         if not outcomes:
             return
-        rows = [
-            (write.workflow_id, write.take, outcome.status, outcome.frees_lane)
-            for _, write, outcome in outcomes
-        ]
+        rows = [outcome_row(write, outcome) for _, write, outcome in outcomes]
         ended = outcomes
         if self._tx.change("update_outcomes", rows, executor=self._executor) < len(rows):
             ended = self._judge_outcomes(outcomes)
@@ -166,19 +171,36 @@ class _Batch:
 
     def _write_results(self, ended: list[tuple[Write, Outcome]]) -> None:
         values = [
-            (write.workflow_id, outcome.codec, outcome.output, outcome.error)
+            result_row(write, outcome)
             for write, outcome in ended
             if outcome.output is not None or outcome.error is not None
         ]
         self._tx.change("insert_results", values)
         notes = [
-            (write.workflow_id, note.consumer, note.reason, note.error, note.attempts)
+            quarantine_row(write.workflow_id, note)
             for write, outcome in ended
             if (note := outcome.quarantine) is not None
         ]
         self._tx.change("insert_quarantine", notes)
         children = [(outcome.parent_id, write.workflow_id) for write, outcome in ended if outcome.parent_id]
         self._tx.change("wake_parents", children)
+
+    # -- retries ------------------------------------------------------------------------------
+
+    def _write_retries(self) -> None:
+        retries = [
+            (number, write)
+            for number, write in enumerate(self._writes)
+            if write.retry is not None and self._may_go_on(number, write)
+        ]
+        if not retries:
+            return
+        begun = retry_generations(self._tx, self._executor, [write for _, write in retries])
+        others = [
+            (number, write) for number, write in retries if (write.workflow_id, write.take) not in begun
+        ]
+        tokens = self._tokens([write.workflow_id for _, write in others]) if others else {}
+        self._refuse([(number, write) for number, write in others if not is_next_attempt(tokens, write)])
 
     # -- parks --------------------------------------------------------------------------------
 
@@ -205,14 +227,6 @@ def _is_parked(tokens: dict[str, Row], write: Write) -> bool:
     return (
         token is not None and token.owner is None and token.take == write.take and token.status == "PENDING"
     )
-
-
-def _checkpoint_row(write: Write, entry: Checkpoint) -> tuple[object, ...]:
-    return (
-        write.workflow_id, write.take, write.generation, entry.step, entry.call, entry.name, entry.order,
-        entry.arguments, entry.codec, entry.output, entry.error, entry.child_id, entry.started_at,
-        entry.completed_at, entry.write_id,
-    )  # fmt: skip
 
 
 def _start_row(start: NewWorkflow) -> tuple[object, ...]:

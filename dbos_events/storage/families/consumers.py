@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 
 from dbos_events.errors import RegistrationError
+from dbos_events.model.naming import consumer_prefix
+from dbos_events.model.subscription import shared
 from dbos_events.storage.database import Database, Row, Tx
 
 
@@ -20,7 +22,8 @@ class ConsumerTable:
     ) -> int:
         def work(tx: Tx) -> int:
             known = tx.run("read_consumers", application=application)
-            _refuse_conflicts(known, name, group, topics)
+            topics_known = [row.topic for row in tx.run("topics_known")]
+            _refuse_conflicts(known, topics_known, name, group, topics)
             row = tx.one(
                 "insert_consumer",
                 application=application,
@@ -29,23 +32,43 @@ class ConsumerTable:
                 group_id=group,
                 topics=json.dumps(sorted(topics)),
                 settings=settings,
+                id_prefix=consumer_prefix(group),
             )
             return int(row.id) if row is not None else 0
 
         return self._database.transact(work)
 
+    def consumer_numbers(self, application: str) -> dict[str, int]:
+        rows = self._database.transact(lambda tx: tx.run("read_consumers", application=application))
+        return {row.name: row.id for row in rows}
 
-def _refuse_conflicts(known: Sequence[Row], name: str, group: str, topics: Sequence[str]) -> None:
+
+def _refuse_conflicts(
+    known: Sequence[Row], topics_known: Sequence[str], name: str, group: str, topics: Sequence[str]
+) -> None:
     for row in known:
-        if row.name == name and row.group_id != group:
+        if row.name == name:
+            _refuse_another_group(row, group)
+            continue
+        both = shared(json.loads(row.topics), topics, topics_known)
+        if row.group_id == group and both:
             raise RegistrationError(
-                f"Consumer {name!r} read with the group {row.group_id!r} before and is now configured with "
-                f"{group!r}: it would read its topics again from the start. Keep group.id, or give the "
-                "consumer another name=..."
+                f"Consumers {row.name!r} and {name!r} both read {both} with the group {group!r}, so each would get only "
+                f"a part of the records. Give one of them another group.id. If {name!r} is the new name of "
+                f"{row.name!r}: `dbos-events kafka rename-consumer {row.name} {name}`."
             )
-        shared = set(json.loads(row.topics)) & set(topics)
-        if row.name != name and row.group_id == group and shared:
+        if row.id_group == group and both:
             raise RegistrationError(
-                f"Consumers {row.name!r} and {name!r} both read {sorted(shared)} with the group {group!r}, so each "
-                "would get only a part of the records. Give one of them another group.id."
+                f"The ids of the events that {row.name!r} has taken in of {both} name the group {group!r}, with which "
+                f"{name!r} is configured: its events would be taken for those. Give {name!r} another group.id."
             )
+
+
+def _refuse_another_group(row: Row, group: str) -> None:
+    if row.group_id != group:
+        raise RegistrationError(
+            f"Consumer {row.name!r} read with the group {row.group_id!r} before and is now configured with "
+            f"{group!r}. Keep group.id; or, to go on where it stands, stop its processes and run `dbos-events kafka "
+            f"adopt-watermark {row.name} --from-group {row.group_id} --to-group {group}`; or give the consumer another "
+            "name=..., and it reads its topics from their beginning."
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from dbos_events.errors import ExecutorFenced
 from dbos_events.storage.database import Database, Tx
 from dbos_events.storage.rows import ExecutorRow, NewExecutor
@@ -32,6 +34,7 @@ class ExecutorTable:
                 pid=new.pid,
                 process_started=new.process_started,
                 lease_ms=new.lease_ms,
+                functions=None if new.functions is None else json.dumps(sorted(new.functions)),
             )
             return int(row.id) if row is not None else 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from dbos_events.errors import BadWrite
 from dbos_events.storage.database import Database, Row, Tx
 from dbos_events.storage.families.executors import fence
 from dbos_events.storage.rows import IntakeBatch, IntakeResult, NewEvent, StoredEvent
@@ -20,10 +21,12 @@ class IntakeTable:
         try:
             return self._database.transact(lambda tx: _intake(tx, batch))
         except _Conflicting as found:
-            conflicts = found.conflicts
+            conflicts, stale = found.conflicts, found.stale
         before = _before(batch, conflicts)
-        result = self._database.transact(lambda tx: _intake(tx, before)) if before.moves else IntakeResult()
-        return replace(result, conflicts=conflicts)
+        if not before.moves:
+            return IntakeResult(stale=stale, conflicts=conflicts)
+        result = self._database.transact(lambda tx: _intake(tx, before))
+        return replace(result, conflicts=conflicts, stale=result.stale | stale)
 
     def read_events(self, workflow_ids: Sequence[str]) -> dict[str, StoredEvent]:
         rows = self._database.transact(lambda tx: tx.run("read_events", ids=workflow_ids))
@@ -33,8 +36,9 @@ class IntakeTable:
 class _Conflicting(Exception):
     """Rolls an intake back that holds other records than those known under their ids."""
 
-    def __init__(self, conflicts: frozenset[str]) -> None:
+    def __init__(self, conflicts: frozenset[str], stale: frozenset[int]) -> None:
         self.conflicts = conflicts
+        self.stale = stale
 
 
 def _before(batch: IntakeBatch, conflicts: frozenset[str]) -> IntakeBatch:
@@ -49,16 +53,26 @@ def _before(batch: IntakeBatch, conflicts: frozenset[str]) -> IntakeBatch:
         if event.partition not in stops or event.offset < stops[event.partition]
     )
     last = {event.partition: event for event in events}
+    filtered = tuple(one for one in batch.filtered if one[0] not in stops or one[1] < stops[one[0]])
+    passed = {one[0] for one in filtered}
     moves = {
-        partition: (epoch, expected, stops.get(partition, target), last[partition].leader_epoch)
-        for partition, (epoch, expected, target, _) in batch.moves.items()
-        if partition in last
+        partition: (
+            epoch,
+            expected,
+            stops[partition],
+            last[partition].leader_epoch if partition in last else None,
+        )
+        if partition in stops
+        else (epoch, expected, target, leader_epoch)
+        for partition, (epoch, expected, target, leader_epoch) in batch.moves.items()
+        if partition in last or partition in passed
     }
     gaps = tuple(gap for gap in batch.gaps if gap[0] in moves and gap[2] <= moves[gap[0]][2])
-    return replace(batch, moves=moves, gaps=gaps, events=events)
+    return replace(batch, moves=moves, gaps=gaps, events=events, filtered=filtered)
 
 
 def _intake(tx: Tx, batch: IntakeBatch) -> IntakeResult:
+    _refuse_going_back(batch)
     fence(tx, batch.executor)
     stale, repeated = _compare_watermarks(tx, batch)
     moved = set(batch.moves) - stale - repeated
@@ -68,6 +82,7 @@ def _intake(tx: Tx, batch: IntakeBatch) -> IntakeResult:
     moves = [(partition, batch.moves[partition][2], batch.moves[partition][3]) for partition in sorted(moved)]
     tx.change("move_watermarks", moves, **place)
     tx.change("insert_gaps", [gap for gap in batch.gaps if gap[0] in moved], **place)
+    tx.change("insert_filtered", [one for one in batch.filtered if one[0] in moved], **place)
     events = [event for event in batch.events if event.partition in moved]
     known: dict[str, int] = {}
     behind = _lanes_in_use(tx, batch)
@@ -77,10 +92,20 @@ def _intake(tx: Tx, batch: IntakeBatch) -> IntakeResult:
         id_ for event in events if known.get(id_ := event.workflow_id, event.fingerprint) != event.fingerprint
     )
     if conflicts:
-        raise _Conflicting(conflicts)
+        raise _Conflicting(conflicts, frozenset(stale))
     fresh = [event for event in events if event.workflow_id not in known] if known else events
     tx.change("insert_events", [_event_row(event) for event in fresh])
+    refused = [(event.workflow_id, *event.refusal) for event in fresh if event.refusal is not None]
+    tx.change("insert_payloads", refused)
     return IntakeResult(frozenset(stale), frozenset(known), behind=behind, repeated=frozenset(repeated))
+
+
+def _refuse_going_back(batch: IntakeBatch) -> None:
+    for partition, (_, expected, target, _) in batch.moves.items():
+        if target < expected:
+            raise BadWrite(
+                f"The watermark of partition {partition} stands at {expected} and never goes back, so not to {target}."
+            )
 
 
 def _compare_watermarks(tx: Tx, batch: IntakeBatch) -> tuple[set[int], set[int]]:

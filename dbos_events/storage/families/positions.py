@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dbos_events.storage.database import Database, Tx
 from dbos_events.storage.families.executors import fence
@@ -49,17 +50,24 @@ class PositionTable:
             rows = tx.run("lock_watermarks", **place)
             tx.run("raise_epochs", executor=executor, **place)
             return [
-                Position(row.partition, row.epoch + 1, row.next_offset, row.leader_epoch, row.reason)
+                Position(
+                    row.partition,
+                    row.epoch + 1,
+                    row.next_offset,
+                    row.leader_epoch,
+                    row.reason,
+                    row.halted,
+                    row.regression,
+                )
                 for row in rows
             ]
 
         return self._database.transact(work)
 
-    def report_partitions(
-        self, executor: int, consumer: int, reports: Sequence[tuple[int, int, int | None, str, str | None]]
-    ) -> None:
+    def report_partitions(self, executor: int, consumer: int, reports: Sequence[tuple[Any, ...]]) -> None:
+        rows = [(*report, None)[:6] for report in reports]
         self._database.transact(
-            lambda tx: tx.change("report_partitions", reports, consumer=consumer, executor=executor)
+            lambda tx: tx.change("report_partitions", rows, consumer=consumer, executor=executor)
         )
 
     def list_partitions(self, application: str | None) -> list[PartitionState]:
@@ -81,6 +89,8 @@ class PositionTable:
                 quarantined=row.quarantined,
                 state=row.state,
                 detail=row.detail,
+                filtered=row.filtered,
+                reached=row.reached,
             )
             for row in rows
         ]

@@ -17,7 +17,13 @@ class TakingTable:
         self._database = database
 
     def adopt_from_dead(
-        self, executor: int, application: str, version: str, limits: Mapping[str, int | None], count: int
+        self,
+        executor: int,
+        application: str,
+        version: str,
+        limits: Mapping[str, int | None],
+        count: int,
+        waits: bool = False,
     ) -> list[TakenWorkflow]:
         def work(tx: Tx) -> list[TakenWorkflow]:
             fence(tx, executor)
@@ -28,6 +34,7 @@ class TakingTable:
                 version=version,
                 names=sorted(limits),
                 count=count,
+                waits=waits,
             )
             taken = read_taken(tx, [row.id for row in rows])
             crashed = {row.id for row in taken if _crashed_too_often(row, limits)}
@@ -40,7 +47,13 @@ class TakingTable:
         return len(self._database.transact(lambda tx: tx.run("free_lanes_of_dead", application=application)))
 
     def take_due(
-        self, executor: int, application: str, version: str, names: Sequence[str], count: int
+        self,
+        executor: int,
+        application: str,
+        version: str,
+        names: Sequence[str],
+        count: int,
+        waits: bool = False,
     ) -> list[TakenWorkflow]:
         def work(tx: Tx) -> list[TakenWorkflow]:
             fence(tx, executor)
@@ -53,6 +66,7 @@ class TakingTable:
                 version=version,
                 names=names,
                 count=count,
+                waits=waits,
             )
             return read_taken(tx, [row.id for row in rows])
 
@@ -71,6 +85,7 @@ class TakingTable:
         limits: QueueLimits,
         names: Sequence[str],
         count: int,
+        waits: bool = False,
     ) -> list[TakenWorkflow]:
         def work(tx: Tx) -> list[TakenWorkflow]:
             fence(tx, executor)
@@ -85,6 +100,7 @@ class TakingTable:
                 queue=queue,
                 names=names,
                 count=room,
+                waits=waits,
             )
             if limits.limiter is not None:
                 tx.change("insert_start_times", [(application, queue)] * len(rows))
@@ -93,7 +109,13 @@ class TakingTable:
         return self._database.transact(work)
 
     def claim_resumed(
-        self, executor: int, application: str, version: str, names: Sequence[str], count: int
+        self,
+        executor: int,
+        application: str,
+        version: str,
+        names: Sequence[str],
+        count: int,
+        waits: bool = False,
     ) -> list[TakenWorkflow]:
         def work(tx: Tx) -> list[TakenWorkflow]:
             fence(tx, executor)
@@ -104,6 +126,7 @@ class TakingTable:
                 version=version,
                 names=names,
                 count=count,
+                waits=waits,
             )
             return read_taken(tx, [row.id for row in rows])
 

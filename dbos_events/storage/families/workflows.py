@@ -113,4 +113,5 @@ def _checkpoint(row: Row) -> Checkpoint:
         completed_at=row.completed_at,
         write_id=row.write_id,
         version=row.version,
+        recorded_in=row.recorded_in,
     )

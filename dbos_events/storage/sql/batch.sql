@@ -16,16 +16,17 @@ WHERE true
 ON CONFLICT DO NOTHING;
 
 -- name: read_written_checkpoints
--- Who wrote what stands in our way: we ourselves, when the answer to a commit was lost.
+-- Who wrote what stands in our way: we ourselves, when the answer to a commit was lost. That commit may
+-- have moved the checkpoints on to the next generation.
 SELECT c.workflow_id, c.step, c.write_id
 FROM {rows: workflow_id text, generation int, step int}
 JOIN {schema}.checkpoints AS c
-  ON c.workflow_id = u.workflow_id AND c.generation = u.generation AND c.step = u.step
+  ON c.workflow_id = u.workflow_id AND c.generation >= u.generation AND c.step = u.step
 WHERE c.writer = :executor;
 
 -- name: read_tokens
 -- Who owns the workflows, for the answer to a write that was not done.
-SELECT id, status, owner, take, start_id, name, queue, class_name
+SELECT id, status, owner, take, start_id, name, queue, class_name, generation
 FROM {schema}.workflows
 WHERE id IN ({list:ids});
 
@@ -49,13 +50,18 @@ SET codec = excluded.codec, output = excluded.output, error = excluded.error;
 
 -- name: insert_quarantine
 -- An event that failed for good is put aside until somebody decides about it.
-INSERT INTO {schema}.quarantine (workflow_id, consumer, reason, error, attempts, quarantined_at)
-SELECT u.workflow_id, u.consumer, u.reason, u.error, u.attempts, {now}
-FROM {rows: workflow_id text, consumer int, reason text, error text, attempts int}
+INSERT INTO {schema}.quarantine
+    (workflow_id, consumer, reason, error, attempts, quarantined_at, codec, error_type, error_message, failed_steps)
+SELECT u.workflow_id, u.consumer, u.reason, u.error, u.attempts, {now}, u.codec, u.error_type, u.error_message,
+       u.failed_steps
+FROM {rows: workflow_id text, consumer int, reason text, error text, attempts int, codec text,
+      error_type text, error_message text, failed_steps text}
 WHERE true
 ON CONFLICT (workflow_id) DO UPDATE
 SET reason = excluded.reason, error = excluded.error, attempts = excluded.attempts,
-    quarantined_at = excluded.quarantined_at, released_at = NULL, released_as = NULL;
+    quarantined_at = excluded.quarantined_at, released_at = NULL, released_as = NULL, codec = excluded.codec,
+    error_type = excluded.error_type, error_message = excluded.error_message,
+    failed_steps = excluded.failed_steps;
 
 -- name: wake_parents
 -- A parent that is parked on its child goes on when the child has ended.

@@ -1,12 +1,13 @@
 -- name: read_consumers
 -- All consumers of an application, to compare a new one with.
-SELECT id, name, handler, group_id, topics FROM {schema}.consumers WHERE application = :application;
+SELECT id, name, handler, group_id, COALESCE(id_group, group_id) AS id_group, topics
+FROM {schema}.consumers WHERE application = :application;
 
 -- name: insert_consumer
 -- A consumer that is known keeps its number and its group.
-INSERT INTO {schema}.consumers (application, name, handler, group_id, topics, settings, updated_at)
-VALUES (:application, :name, :handler, :group_id, :topics, :settings, {now})
+INSERT INTO {schema}.consumers (application, name, handler, group_id, topics, settings, updated_at, id_prefix)
+VALUES (:application, :name, :handler, :group_id, :topics, :settings, {now}, :id_prefix)
 ON CONFLICT (application, name) DO UPDATE
 SET handler = excluded.handler, topics = excluded.topics, settings = excluded.settings,
-    updated_at = excluded.updated_at
+    updated_at = excluded.updated_at, id_prefix = COALESCE(consumers.id_prefix, excluded.id_prefix)
 RETURNING id, group_id;

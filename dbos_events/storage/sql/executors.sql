@@ -2,10 +2,10 @@
 -- One process start; its lease runs from now.
 INSERT INTO {schema}.executors
     (application, label, explicit, version, boot_id, pid_namespace, pid, process_started, alive,
-     heartbeat, lease_until, started_at)
+     heartbeat, lease_until, started_at, functions)
 VALUES
     (:application, :label, :explicit, :version, :boot_id, :pid_namespace, :pid, :process_started, true,
-     0, {now} + :lease_ms, {now})
+     0, {now} + :lease_ms, {now}, :functions)
 RETURNING id;
 
 -- name: renew_lease

@@ -44,9 +44,11 @@ ON CONFLICT (workflow_id) DO NOTHING;
 SELECT workflow_id, fingerprint FROM {schema}.events WHERE workflow_id IN ({list:ids});
 
 -- name: read_events
--- The records as they were received.
-SELECT e.workflow_id, i.topic, w.partition, w.position, e.key, e.value, e.headers, e.timestamp_type,
-       e.timestamp, e.leader_epoch, e.latency
+-- The records as they were received; with the value that an operator gave instead, where one did.
+SELECT e.workflow_id, i.topic, w.partition, w.position, e.key,
+       COALESCE((SELECT v.value FROM {schema}.edited_values AS v WHERE v.workflow_id = e.workflow_id
+                 ORDER BY v.generation DESC LIMIT 1), e.value) AS value,
+       e.headers, e.timestamp_type, e.timestamp, e.leader_epoch, e.latency
 FROM {schema}.events AS e
 JOIN {schema}.workflows AS w ON w.id = e.workflow_id
 JOIN {schema}.incarnations AS i ON i.id = w.incarnation

@@ -2,12 +2,12 @@
 -- One life of a topic; two processes may learn of it at once.
 INSERT INTO {schema}.incarnations (cluster_id, topic, topic_id, retired, created_at)
 VALUES (:cluster_id, :topic, :topic_id, false, {now})
-ON CONFLICT (cluster_id, topic, topic_id) DO NOTHING;
+ON CONFLICT (cluster_id, topic, topic_id, branch) DO NOTHING;
 
 -- name: read_incarnation
 -- The number of this life of a topic.
 SELECT id FROM {schema}.incarnations
-WHERE cluster_id = :cluster_id AND topic = :topic AND topic_id = :topic_id;
+WHERE cluster_id = :cluster_id AND topic = :topic AND topic_id = :topic_id AND branch = 0;
 
 -- name: known_partitions
 -- Partitions that have a first position.
@@ -15,15 +15,16 @@ SELECT partition FROM {schema}.watermarks WHERE consumer = :consumer AND incarna
 
 -- name: insert_watermarks
 -- What is there already stays: a watermark never goes back.
-INSERT INTO {schema}.watermarks (consumer, incarnation, partition, next_offset, reason, epoch, updated_at)
-SELECT :consumer, :incarnation, u.partition, u.next_offset, u.reason, 0, {now}
+INSERT INTO {schema}.watermarks
+    (consumer, incarnation, partition, next_offset, first_offset, reason, epoch, updated_at)
+SELECT :consumer, :incarnation, u.partition, u.next_offset, u.next_offset, u.reason, 0, {now}
 FROM {rows: partition int, next_offset bigint, reason text}
 WHERE true
 ON CONFLICT DO NOTHING;
 
 -- name: lock_watermarks
 -- In partition order, so that two processes cannot wait for each other.
-SELECT partition, epoch, next_offset, leader_epoch, reason
+SELECT partition, epoch, next_offset, leader_epoch, reason, halted, regression
 FROM {schema}.watermarks
 WHERE consumer = :consumer AND incarnation = :incarnation AND partition IN ({numbers:partitions})
 ORDER BY partition
@@ -38,8 +39,9 @@ WHERE m.consumer = :consumer AND m.incarnation = :incarnation AND m.partition IN
 -- name: report_partitions
 -- What the holder knows of the broker; the report of a former holder is passed over.
 UPDATE {schema}.watermarks AS m
-SET end_offset = COALESCE(u.end_offset, m.end_offset), state = u.state, detail = u.detail
-FROM {rows: incarnation int, partition int, end_offset bigint, state text, detail text}
+SET end_offset = COALESCE(u.end_offset, m.end_offset), state = u.state, detail = u.detail,
+    reached = COALESCE(u.reached, m.reached)
+FROM {rows: incarnation int, partition int, end_offset bigint, state text, detail text, reached bigint}
 WHERE m.consumer = :consumer AND m.incarnation = u.incarnation AND m.partition = u.partition
   AND m.holder = :executor;
 
@@ -73,8 +75,13 @@ WITH open_events AS (
     GROUP BY w.consumer, w.incarnation, w.partition
 )
 SELECT c.application, c.name AS consumer, c.group_id, i.topic, m.incarnation, m.partition, m.next_offset, m.end_offset,
-       e.label AS holder, COALESCE(e.alive, false) AS holder_alive, m.state, m.detail,
-       COALESCE(n.in_flight, 0) AS in_flight, COALESCE(n.held, 0) AS held, COALESCE(p.quarantined, 0) AS quarantined
+       e.label AS holder, COALESCE(e.alive, false) AS holder_alive,
+       CASE WHEN i.retired THEN 'retired' WHEN m.halted IS NOT NULL THEN 'halted' ELSE m.state END AS state,
+       COALESCE(m.halted, m.detail, m.alarm) AS detail, m.reached,
+       COALESCE(n.in_flight, 0) AS in_flight, COALESCE(n.held, 0) AS held, COALESCE(p.quarantined, 0) AS quarantined,
+       (SELECT CAST(COALESCE(sum(g.records), 0) AS bigint) FROM {schema}.gaps AS g
+        WHERE g.consumer = m.consumer AND g.incarnation = m.incarnation AND g.partition = m.partition
+          AND g.reason = 'filtered') AS filtered
 FROM {schema}.watermarks AS m
 JOIN {schema}.consumers AS c ON c.id = m.consumer
 JOIN {schema}.incarnations AS i ON i.id = m.incarnation

@@ -1,6 +1,7 @@
 -- name: adopt_from_dead
 -- Running workflows of dead executors. A started one of another version is left to a live process of
--- that version, if there is one. Events of an ordered lane are left to the lane's holder.
+-- that version, if there is one; with `waits` it is left alone. Events of an ordered lane are left to the
+-- lane's holder.
 WITH candidates AS (
     SELECT w.id AS workflow_id
     FROM {schema}.workflows AS w
@@ -8,9 +9,9 @@ WITH candidates AS (
     WHERE w.status = 'PENDING' AND NOT e.alive AND w.application = :application
       AND w.name IN ({list:names}) AND w.lane_open IS NOT TRUE
       AND (w.version = :version OR w.version IS NULL
-           OR NOT EXISTS (SELECT 1 FROM {schema}.executors AS other
-                          WHERE other.alive AND other.application = w.application
-                            AND other.version = w.version)
+           OR (NOT :waits AND NOT EXISTS (SELECT 1 FROM {schema}.executors AS other
+                                          WHERE other.alive AND other.application = w.application
+                                            AND other.version = w.version))
            OR NOT EXISTS (SELECT 1 FROM {schema}.checkpoints AS c
                           WHERE c.workflow_id = w.id AND c.generation = w.generation))
     ORDER BY w.created_at, w.id
@@ -55,8 +56,8 @@ WITH candidates AS (
       AND w.application = :application
       AND w.queue IS NULL AND w.lane_open IS NOT TRUE AND w.name IN ({list:names})
       AND (w.version = :version OR w.version IS NULL
-           OR w.version NOT IN (SELECT e.version FROM {schema}.executors AS e
-                                WHERE e.alive AND e.application = :application))
+           OR (NOT :waits AND w.version NOT IN (SELECT e.version FROM {schema}.executors AS e
+                                                WHERE e.alive AND e.application = :application)))
     ORDER BY w.wake_at
     LIMIT :count
     {skip_locked_w}
@@ -124,8 +125,8 @@ WITH candidates AS (
     WHERE w.status = 'ENQUEUED' AND w.queue = :queue AND w.application = :application
       AND w.name IN ({list:names}) AND w.lane_open IS NOT TRUE
       AND (w.take = 0 OR w.version = :version OR w.version IS NULL
-           OR w.version NOT IN (SELECT e.version FROM {schema}.executors AS e
-                                WHERE e.alive AND e.application = :application))
+           OR (NOT :waits AND w.version NOT IN (SELECT e.version FROM {schema}.executors AS e
+                                                WHERE e.alive AND e.application = :application)))
     ORDER BY w.priority, w.created_at, w.start_id
     LIMIT :count
     {skip_locked_w}
@@ -145,8 +146,8 @@ WITH candidates AS (
     WHERE w.status = 'ENQUEUED' AND w.queue IS NULL AND w.application = :application
       AND w.name IN ({list:names}) AND w.lane_open IS NOT TRUE
       AND (w.take = 0 OR w.version = :version OR w.version IS NULL
-           OR w.version NOT IN (SELECT e.version FROM {schema}.executors AS e
-                                WHERE e.alive AND e.application = :application))
+           OR (NOT :waits AND w.version NOT IN (SELECT e.version FROM {schema}.executors AS e
+                                                WHERE e.alive AND e.application = :application)))
     ORDER BY w.priority, w.created_at, w.start_id
     LIMIT :count
     {skip_locked_w}
@@ -161,7 +162,7 @@ RETURNING id;
 -- name: read_taken
 -- What was just taken, in the order in which it should be started.
 SELECT w.id, w.name, w.take, w.generation, w.crashes, p.codec, p.input, w.queue, w.parent_id,
-       w.root_id, w.consumer, w.partition, w.position, w.lane
+       w.root_id, w.consumer, w.partition, w.position, w.lane, w.attempt
 FROM {schema}.workflows AS w
 LEFT JOIN {schema}.payloads AS p ON p.workflow_id = w.id
 WHERE w.id IN ({list:ids})
@@ -175,12 +176,15 @@ WHERE id IN ({list:ids});
 
 -- name: quarantine_ended
 -- An event whose workflow was cancelled, or crashed too often, is put aside and holds its lane.
-INSERT INTO {schema}.quarantine (workflow_id, consumer, reason, attempts, quarantined_at)
-SELECT w.id, w.consumer, :reason, w.generation + 1, {now}
+-- Nothing failed, so a redrive keeps all checkpoints.
+INSERT INTO {schema}.quarantine (workflow_id, consumer, reason, attempts, quarantined_at, failed_steps)
+SELECT w.id, w.consumer, :reason, w.attempt + 1, {now}, '[]'
 FROM {schema}.workflows AS w
 WHERE w.id IN ({list:ids}) AND w.consumer IS NOT NULL
 ON CONFLICT (workflow_id) DO UPDATE
-SET reason = excluded.reason, quarantined_at = excluded.quarantined_at, released_at = NULL, released_as = NULL;
+SET reason = excluded.reason, attempts = excluded.attempts, quarantined_at = excluded.quarantined_at,
+    released_at = NULL, released_as = NULL, codec = NULL, error = NULL, error_type = NULL, error_message = NULL,
+    failed_steps = excluded.failed_steps;
 
 -- name: wake_awaiting
 -- Whoever is parked on one of these goes on.

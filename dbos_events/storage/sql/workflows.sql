@@ -1,7 +1,7 @@
 -- name: read_checkpoints
 -- Of the current generation, with the version of the process that wrote each.
 SELECT c.workflow_id, c.step, c.call, c.name, c.completion_order, c.arguments, c.codec, c.output, c.error,
-       c.child_id, c.started_at, c.completed_at, c.write_id, e.version
+       c.child_id, c.started_at, c.completed_at, c.write_id, e.version, c.recorded_in
 FROM {schema}.checkpoints AS c
 JOIN {schema}.workflows AS w ON w.id = c.workflow_id AND w.generation = c.generation
 LEFT JOIN {schema}.executors AS e ON e.id = c.writer

@@ -278,7 +278,7 @@ def test_another_record_under_a_known_offset_halts_that_partition_only(
     wait_until(lambda: again.total == 1, "the new record of the other partition has not run")
 
     assert "offset 2 holds another record" in str(states(second)[0][1])
-    assert states(second)[1][0] == "reading"
+    wait_until(lambda: states(second)[1][0] == "reading", "the other partition is not reading")
     assert again.executions == {(1, 4): 1}
     assert rows.watermarks(topic) == {0: 2, 1: 5}
 

@@ -11,7 +11,6 @@ import pytest
 from dbos_events import KafkaMessage
 from dbos_events.app import App
 from dbos_events.errors import ConfigurationError, DBOSInitializationError, RegistrationError
-from dbos_events.model.event import Retry
 from dbos_events_kafka.testing import EmbeddedBroker
 from tests.connectors.kafka.consuming import PROTOCOLS, Consumers
 from tests.faults.rows import Rows
@@ -72,10 +71,8 @@ def test_a_consumer_without_a_topic_is_refused(app: App) -> None:
     [
         ({"ordering": "partition", "ordering_key": handler}, "ordering_key", "ordering='key'"),
         ({"ordering": "key", "in_order": True}, "in_order", "ordering='topic'"),
-        ({"when": handler}, "when", "not supported by this release"),
-        ({"retries": Retry(3)}, "retries", "not supported by this release"),
         ({"strict_key_order": True}, "strict_key_order", "not supported by this release"),
-        ({"on_regression": "halt"}, "on_regression", "not supported by this release"),
+        ({"on_regression": "skip"}, "on_regression", "'replay' or 'halt'"),
         ({"ordering": "sideways"}, "sideways", "partition"),
         ({"ordering": "partition", "queue_name": "slow"}, "queue_name", "ordering='none'"),
         ({"on_failure": "retry"}, "retry", "'quarantine' or 'record'"),
@@ -91,6 +88,11 @@ def test_an_option_that_cannot_be_had_is_refused(
     assert named in refused.value.message
     assert instead in refused.value.message
     assert app.consumers == []
+
+
+def test_a_pattern_that_cannot_be_read_is_refused(app: App) -> None:
+    with pytest.raises(RegistrationError, match="pattern"):
+        declare(app, topics="^orders-(")
 
 
 def takes_nothing() -> None:

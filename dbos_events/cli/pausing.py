@@ -1,0 +1,137 @@
+"""`dbos-events kafka pause` and `resume`: stop and start the intake of a consumer."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dbos_events.cli.database import fitting
+from dbos_events.cli.options import Application, AsJson, Database, Schema, examples, settings_of
+from dbos_events.cli.output import moment, show_json
+from dbos_events.errors import StorageUnavailable
+
+if TYPE_CHECKING:
+    from dbos_events.storage.protocol import Storage
+    from dbos_events.storage.standing import ConsumerState
+
+Consumer = Annotated[str, typer.Argument(metavar="CONSUMER", help="The consumer's name.")]
+Reason = Annotated[str | None, typer.Option(metavar="TEXT", help="Why; `kafka status` shows it.")]
+
+
+def add_to(group: typer.Typer) -> None:
+    """Make them commands of the group."""
+    group.command(
+        "pause", epilog=examples("dbos-events kafka pause on_order --reason 'migration of the shop'")
+    )(pause)
+    group.command("resume", epilog=examples("dbos-events kafka resume on_order"))(resume)
+
+
+def pause(
+    consumer: Consumer,
+    reason: Reason = None,
+    application: Application = None,
+    database: Database = None,
+    schema: Schema = None,
+    as_json: AsJson = False,
+) -> None:
+    """Have a consumer take nothing in, in all processes, until it is resumed.
+
+    What was taken in runs on; the events to come stay in Kafka, and the processes stay in the group. Processes
+    follow within a second; those that are started later find it paused. Exits with 1 when the application has no
+    such consumer.
+
+    Keys of --json: consumer, changed, paused (at, by, reason).
+    """
+    from dbos_events.control import ConsumerControl
+
+    settings = settings_of(database, schema, application)
+    with fitting(settings) as storage:
+        control = ConsumerControl(storage, settings.name)
+        was = control.state(consumer).paused_at is not None
+        state = control.pause(consumer, by=_who(), reason=reason)
+        _tell(storage)
+    if as_json:
+        show_json({"consumer": consumer, "changed": not was, "paused": paused_fields(state)})
+    elif was:
+        print(f"{consumer}: is paused already, since {moment(state.paused_at)} by {state.paused_by}.")
+    else:
+        print(f"{consumer}: paused.")
+
+
+def resume(
+    consumer: Consumer,
+    application: Application = None,
+    database: Database = None,
+    schema: Schema = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a consumer take events in again: ends a pause, and closes its circuit breaker.
+
+    Exits with 1 when the application has no such consumer.
+
+    Keys of --json: consumer, changed.
+    """
+    from dbos_events.control import ConsumerControl
+
+    settings = settings_of(database, schema, application)
+    with fitting(settings) as storage:
+        changed = ConsumerControl(storage, settings.name).resume(consumer)
+        _tell(storage)
+    if as_json:
+        show_json({"consumer": consumer, "changed": changed})
+    else:
+        print(f"{consumer}: {'goes on' if changed else 'is neither paused nor behind an open breaker'}.")
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
+
+
+def _tell(storage: Storage) -> None:
+    """Wake the processes; without it they find out by themselves, half a second later."""
+    with suppress(StorageUnavailable):
+        storage.notify(["consumers"])
+
+
+def paused_fields(state: ConsumerState | None) -> dict[str, Any] | None:
+    """A pause as `--json` prints it; None without one."""
+    if state is None or state.paused_at is None:
+        return None
+    return {"at": state.paused_at, "by": state.paused_by, "reason": state.paused_reason}
+
+
+def breaker_fields(state: ConsumerState | None) -> dict[str, Any] | None:
+    """A breaker that is not closed as `--json` prints it."""
+    if state is None or state.breaker is None:
+        return None
+    return {
+        "state": state.breaker,
+        "since": state.breaker_since,
+        "reason": state.breaker_reason,
+        "trial_at": state.breaker_until if state.breaker == "open" else None,
+        "trial": state.trial.workflow_id if state.trial is not None else None,
+    }
+
+
+def shown_state(state: ConsumerState | None) -> tuple[str, str] | None:
+    """STATE and DETAIL of a consumer that takes nothing in; None of one that does."""
+    if state is None:
+        return None
+    if state.paused_at is not None:
+        why = f": {state.paused_reason}" if state.paused_reason else ""
+        return "paused", f"by {state.paused_by} since {moment(state.paused_at)}{why}"
+    if state.breaker is None:
+        return None
+    trial = (
+        f"trial at {moment(state.breaker_until)}" if state.breaker == "open" else "a trial event is let in"
+    )
+    return f"breaker {state.breaker}", f"since {moment(state.breaker_since)}: {state.breaker_reason}; {trial}"

@@ -1,0 +1,156 @@
+"""`dbos-events kafka`: what operators decide about consumers and their positions."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dbos_events.cli.database import fitting
+from dbos_events.cli.options import Application, Database, Schema, examples, settings_of
+from dbos_events.cli.output import fail
+
+decisions = typer.Typer(rich_markup_mode=None)
+
+Consumer = Annotated[str, typer.Argument(metavar="CONSUMER", help="Its name, as `kafka status` shows it.")]
+Topic = Annotated[str, typer.Argument(metavar="TOPIC")]
+Partition = Annotated[int, typer.Argument(metavar="PARTITION", min=0)]
+
+
+@decisions.command(
+    "adopt-cluster",
+    epilog=examples("dbos-events kafka adopt-cluster on_order --continue"),
+)
+def adopt_cluster(
+    consumer: Consumer,
+    go_on: Annotated[
+        bool,
+        typer.Option("--continue", help="The topics have the same offsets here: go on at the watermarks."),
+    ] = False,
+    restart: Annotated[
+        bool,
+        typer.Option(
+            "--restart", help="Other topics: begin at the group's committed offsets, or at the first record."
+        ),
+    ] = False,
+    application: Application = None,
+    database: Database = None,
+    schema: Schema = None,
+) -> None:
+    """Let a consumer read another cluster, which it has met and does not read by itself.
+
+    A running service goes on within a second.
+    """
+    if go_on == restart:
+        fail("give one of --continue and --restart", code=2)
+    settings = settings_of(database, schema, application)
+    with fitting(settings) as storage:
+        cluster = storage.adopt_cluster(settings.name, consumer, "continue" if go_on else "restart")
+    print(f"{consumer} reads the cluster {cluster} from now on.")
+
+
+@decisions.command(
+    "resolve-truncation",
+    epilog=examples("dbos-events kafka resolve-truncation on_order orders 3 --from-offset 1200"),
+)
+def resolve_truncation(
+    consumer: Consumer,
+    topic: Topic,
+    partition: Partition,
+    from_offset: Annotated[
+        int | None,
+        typer.Option("--from-offset", metavar="N", min=0, help="The first offset that holds another record."),
+    ] = None,
+    application: Application = None,
+    database: Database = None,
+    schema: Schema = None,
+) -> None:
+    """Read a partition on whose log was cut and written anew, as a new branch.
+
+    What is read from there has ids of its own. What was taken in before, from offsets that hold other
+    records now, stays as it is. Without --from-offset reading begins where the log was found to differ.
+    """
+    settings = settings_of(database, schema, application)
+    with fitting(settings) as storage:
+        decided = storage.resolve_truncation(settings.name, consumer, (topic, partition), from_offset)
+    print(f"{topic}[{partition}] is read from {decided.next_offset} as incarnation {decided.incarnation}.")
+
+
+@decisions.command(
+    "resolve-regression",
+    epilog=examples("dbos-events kafka resolve-regression on_order orders 3 --replay"),
+)
+def resolve_regression(
+    consumer: Consumer,
+    topic: Topic,
+    partition: Partition,
+    replay: Annotated[bool, typer.Option("--replay", help="Read the events between again.")] = False,
+    skip: Annotated[bool, typer.Option("--skip", help="Go on at Kafka's offset; a gap is recorded.")] = False,
+    application: Application = None,
+    database: Database = None,
+    schema: Schema = None,
+) -> None:
+    """Read a partition on that was halted because the database went back behind Kafka's committed offset."""
+    if replay == skip:
+        fail("give one of --replay and --skip", code=2)
+    settings = settings_of(database, schema, application)
+    with fitting(settings) as storage:
+        decided = storage.resolve_regression(settings.name, consumer, (topic, partition), skip=skip)
+    print(f"{topic}[{partition}] is read from {decided.next_offset}.")
+
+
+@decisions.command(
+    "adopt-watermark",
+    epilog=examples("dbos-events kafka adopt-watermark on_order --from-group old --to-group new"),
+)
+def adopt_watermark(
+    consumer: Consumer,
+    from_group: Annotated[str, typer.Option("--from-group", metavar="OLD")],
+    to_group: Annotated[str, typer.Option("--to-group", metavar="NEW")],
+    application: Application = None,
+    database: Database = None,
+    schema: Schema = None,
+) -> None:
+    """Have a consumer go on under another group, where it stands: nothing is read again.
+
+    Its processes have to be stopped. The ids of its events go on naming the group that it began with.
+    """
+    settings = settings_of(database, schema, application)
+    with fitting(settings) as storage:
+        storage.adopt_watermark(settings.name, consumer, from_group, to_group)
+    print(f"{consumer} reads with the group {to_group} from now on.")
+
+
+@decisions.command(
+    "rename-consumer",
+    epilog=examples("dbos-events kafka rename-consumer on_order orders"),
+)
+def rename_consumer(
+    consumer: Consumer,
+    to_name: Annotated[str, typer.Argument(metavar="NEW")],
+    application: Application = None,
+    database: Database = None,
+    schema: Schema = None,
+) -> None:
+    """Give a consumer another name; it goes on where it stands. Its processes have to be stopped.
+
+    A group that was called after the consumer is called after the new name.
+    """
+    settings = settings_of(database, schema, application)
+    with fitting(settings) as storage:
+        group_id = storage.rename_consumer(settings.name, consumer, to_name)
+    print(f"{consumer} is called {to_name} from now on and reads with the group {group_id}.")
+
+
+@decisions.command("clear-alarms", epilog=examples("dbos-events kafka clear-alarms on_order"))
+def clear_alarms(
+    consumer: Consumer,
+    application: Application = None,
+    database: Database = None,
+    schema: Schema = None,
+) -> None:
+    """Take what was read and understood out of `kafka status`; halted partitions stay halted."""
+    settings = settings_of(database, schema, application)
+    with fitting(settings) as storage:
+        count = storage.clear_alarms(settings.name, consumer)
+    print(f"{count} {'alarm' if count == 1 else 'alarms'} cleared.")

@@ -1,0 +1,280 @@
+"""`dbos-events kafka trace` and `gaps`: what became of each offset."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dbos_events.cli.database import fitting
+from dbos_events.cli.options import Application, AsJson, Database, Schema, examples, settings_of
+from dbos_events.cli.output import duration, fail, moment, show_fields, show_json, show_table
+
+if TYPE_CHECKING:
+    from dbos_events.control import Control
+    from dbos_events.control.proofs import Outcome
+    from dbos_events.model.workflow import StepInfo
+    from dbos_events.settings import Settings
+    from dbos_events.storage.protocol import Storage
+    from dbos_events.storage.standing import Gap, TracedEvent
+
+AllApplications = Annotated[
+    bool, typer.Option("--all-applications", help="Those of every application in the database.")
+]
+Consumer = Annotated[str | None, typer.Option(metavar="NAME", help="Of this consumer only.")]
+
+
+def add_to(group: typer.Typer) -> None:
+    """Make them commands of the group."""
+    group.command(
+        "trace",
+        epilog=examples(
+            "dbos-events kafka trace orders 3 1017", "dbos-events kafka trace orders 3 1017 --json"
+        ),
+    )(trace)
+    group.command(
+        "gaps",
+        epilog=examples("dbos-events kafka gaps", "dbos-events kafka gaps --topic orders --all --json"),
+    )(gaps)
+
+
+# ------------------------------------------------------------------ trace
+
+
+def trace(  # noqa: PLR0913 - one argument per option
+    topic: Annotated[str, typer.Argument(metavar="TOPIC")],
+    partition: Annotated[int, typer.Argument(metavar="PARTITION", min=0)],
+    offset: Annotated[int, typer.Argument(metavar="OFFSET", min=0)],
+    consumer: Consumer = None,
+    *,
+    all_applications: AllApplications = False,
+    application: Application = None,
+    database: Database = None,
+    schema: Schema = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what became of one record, for each consumer and each incarnation of its topic.
+
+    Whether it was taken in and when, which process ran it last and on which version, its steps, how it ended,
+    or why there is no workflow. Exits with 1 when the partition is not known, or when nothing explains what
+    became of a record below a watermark.
+
+    Keys of --json, one object for each consumer and incarnation: application, consumer, group, topic,
+    incarnation, topic_id, retired, partition, offset, outcome (succeeded, failed, quarantined, discarded,
+    running, waiting, held, filtered, gap, not-yet, before-start, unexplained), meaning, watermark, workflow
+    (null, or id, status, name, version, executor, generation, attempt, crashes, queue, lane, taken_in_at,
+    completed_at, wake_at, error), quarantine (null, or reason, attempts, at, released_at, released_as), gap
+    (null, or first_offset, next_offset, reason, recorded_at), steps (those of `dbos_events.StepInfo`). Times
+    are milliseconds since 1970 (UTC).
+    """
+    settings = settings_of(database, schema, application)
+    from dbos_events.control import Control
+    from dbos_events.control.proofs import outcome_of
+    from dbos_events.serialization import Codecs
+
+    name = None if all_applications else settings.name
+    with fitting(settings) as storage:
+        found = storage.trace_event(topic, partition, offset, name, consumer)
+        if not found:
+            fail(_unknown(storage, settings, name, topic, partition))
+        control = Control(storage, Codecs(default=settings.serializer))
+        told = [(event, outcome_of(event, offset), _steps(control, event)) for event in found]
+    if as_json:
+        show_json([_traced(*one, topic, partition, offset, _error(control, one[0])) for one in told])
+    else:
+        for number, (event, outcome, steps) in enumerate(told):
+            if number:
+                print()
+            _show(event, outcome, steps, _error(control, event))
+    if any(outcome.word == "unexplained" for _, outcome, _ in told):
+        raise typer.Exit(1)
+
+
+def _steps(control: Control, event: TracedEvent) -> list[StepInfo]:
+    return [] if event.workflow_id is None else control.steps(event.workflow_id)
+
+
+def _error(control: Control, event: TracedEvent) -> BaseException | None:
+    return control.stored_error(event.error_codec, event.error)
+
+
+def _unknown(storage: Storage, settings: Settings, name: str | None, topic: str, partition: int) -> str:
+    known = storage.known_topics(name)
+    whose = "No application" if name is None else f"No consumer of the application {settings.name!r}"
+    if topic in known:
+        return f"{whose} has a watermark for partition {partition} of {topic}. It knows {known[topic]}."
+    there = f"There are {', '.join(sorted(known))}." if known else "No topic was read yet."
+    return f"{whose} reads the topic {topic!r}. {there}"
+
+
+def _traced(
+    event: TracedEvent,
+    outcome: Outcome,
+    steps: list[StepInfo],
+    topic: str,
+    partition: int,
+    offset: int,
+    error: BaseException | None,
+) -> dict[str, Any]:
+    return {
+        "application": event.application,
+        "consumer": event.consumer,
+        "group": event.group,
+        "topic": topic,
+        "incarnation": event.incarnation,
+        "topic_id": event.topic_id,
+        "retired": event.retired,
+        "partition": partition,
+        "offset": offset,
+        "outcome": outcome.word,
+        "meaning": outcome.text,
+        "watermark": event.next_offset,
+        "workflow": _workflow(event, error),
+        "quarantine": _quarantine(event),
+        "gap": _gap_of(event),
+        "steps": steps,
+    }
+
+
+def _workflow(event: TracedEvent, error: BaseException | None) -> dict[str, Any] | None:
+    if event.workflow_id is None:
+        return None
+    return {
+        "id": event.workflow_id,
+        "status": event.status,
+        "name": event.name,
+        "version": event.version,
+        "executor": event.executor,
+        "generation": event.generation,
+        "attempt": event.attempt,
+        "crashes": event.crashes,
+        "queue": event.queue,
+        "lane": event.lane,
+        "taken_in_at": event.created_at,
+        "completed_at": event.completed_at,
+        "wake_at": event.wake_at,
+        "error": error,
+    }
+
+
+def _quarantine(event: TracedEvent) -> dict[str, Any] | None:
+    if event.quarantine_reason is None:
+        return None
+    return {
+        "reason": event.quarantine_reason,
+        "attempts": event.quarantine_attempts,
+        "at": event.quarantined_at,
+        "released_at": event.released_at,
+        "released_as": event.released_as,
+    }
+
+
+def _gap_of(event: TracedEvent) -> dict[str, Any] | None:
+    if event.gap_reason is None:
+        return None
+    return {
+        "first_offset": event.gap_first,
+        "next_offset": event.gap_next,
+        "reason": event.gap_reason,
+        "recorded_at": event.gap_recorded_at,
+    }
+
+
+def _show(event: TracedEvent, outcome: Outcome, steps: list[StepInfo], error: BaseException | None) -> None:
+    """What is known for one consumer and one incarnation, without what says nothing."""
+    gap = None if event.gap_reason is None else f"{event.gap_first} to {(event.gap_next or 0) - 1}"
+    fields: dict[str, object] = {
+        "consumer": f"{event.consumer} of {event.application}, group {event.group}",
+        "incarnation": f"{event.incarnation}{', retired' if event.retired else ''}",
+        "outcome": f"{outcome.word}: {outcome.text}",
+        "watermark": event.next_offset,
+        "workflow": event.workflow_id,
+        "status": event.status,
+        "taken in": moment(event.created_at),
+        "completed": moment(event.completed_at),
+        "took": duration(event.created_at, event.completed_at),
+        "wakes at": moment(event.wake_at),
+        "executor": event.executor,
+        "version": event.version,
+        "generation": event.generation or None,
+        "crashes": event.crashes or None,
+        "lane": event.lane,
+        "error": error,
+        "quarantined": moment(event.quarantined_at),
+        "released": event.released_at and f"{moment(event.released_at)}, {event.released_as}",
+        "gap": gap,
+    }
+    show_fields({name: value for name, value in fields.items() if value is not None})
+    for step in steps:
+        ended = f"failed: {step.error}" if step.error is not None else "done"
+        print(
+            f"  step {step.function_id} {step.function_name}: {ended} {moment(step.completed_at_epoch_ms) or ''}"
+        )
+
+
+# ------------------------------------------------------------------ gaps
+
+
+def gaps(  # noqa: PLR0913 - one argument per option
+    topic: Annotated[str | None, typer.Option(metavar="NAME", help="Of this topic only.")] = None,
+    consumer: Consumer = None,
+    partition: Annotated[int | None, typer.Option(metavar="NUMBER", help="Of this partition only.")] = None,
+    *,
+    stated: Annotated[
+        bool, typer.Option("--all", help="Those with a reason, too: not in the log, filtered, skipped.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, metavar="COUNT", help="So many at most.")] = 1000,
+    all_applications: AllApplications = False,
+    application: Application = None,
+    database: Database = None,
+    schema: Schema = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prove that every offset below each watermark has a workflow or a reason to have none.
+
+    Lists the ranges that have neither, and exits with 1 when there are any. It reads what the consumers took
+    in since their first position: a second or so for each million events.
+
+    Keys of --json, one object for each range: application, consumer, topic, incarnation, partition,
+    first_offset, next_offset (the first that is not in the range), reason (null: unexplained), records (how many
+    there were, where that is known), recorded_at.
+    """
+    from dbos_events.storage.standing import GapQuestion
+
+    settings = settings_of(database, schema, application)
+    name = None if all_applications else settings.name
+    question = GapQuestion(name, topic, consumer, partition, stated, limit + 1)
+    with fitting(settings) as storage:
+        found = storage.find_gaps(question)
+    shown, unexplained = found[:limit], sum(gap.reason is None for gap in found)
+    if as_json:
+        show_json(shown)
+    elif shown:
+        _show_gaps(shown)
+    else:
+        print("Every offset below the watermarks has a workflow or a stated reason.")
+    if len(found) > limit:
+        typer.echo(f"There are more than these {limit}: use --limit or a filter.", err=True)
+    if unexplained:
+        typer.echo("Nothing explains what became of the ranges without a reason.", err=True)
+        raise typer.Exit(1)
+
+
+def _show_gaps(found: list[Gap]) -> None:
+    show_table(
+        ("CONSUMER", "TOPIC", "INCARNATION", "PARTITION", "FIRST", "LAST", "OFFSETS", "REASON", "RECORDED"),
+        [
+            (
+                gap.consumer,
+                gap.topic,
+                gap.incarnation,
+                gap.partition,
+                gap.first_offset,
+                gap.next_offset - 1,
+                gap.next_offset - gap.first_offset,
+                gap.reason or "UNEXPLAINED",
+                moment(gap.recorded_at),
+            )
+            for gap in found
+        ],
+    )

@@ -1,0 +1,73 @@
+"""Proof of delivery: what became of one offset, in a word and in a sentence."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from dbos_events.model.workflow import CANCELLED, ENQUEUED, FINISHED, SUCCESS
+from dbos_events.storage.standing import TracedEvent
+
+OutcomeWord = Literal[
+    "succeeded", "failed", "quarantined", "discarded", "running", "waiting", "held", "filtered", "gap",
+    "not-yet", "before-start", "unexplained",
+]  # fmt: skip
+
+_GAPS = {
+    "missing": "the log did not have it when the next record was read: compaction, a transaction's marker, retention",
+    "retention": "retention deleted it before it was read",
+    "filtered": "the consumer's `when` said no",
+    "skipped": "an operator skipped it",
+}
+
+
+class Outcome(NamedTuple):
+    """What became of an event: a word to count by, and a sentence."""
+
+    word: OutcomeWord
+    text: str
+
+
+def outcome_of(event: TracedEvent, offset: int) -> Outcome:
+    """What became of the offset for one consumer and one incarnation (docs/protocol.md, rule 11)."""
+    if event.workflow_id is not None:
+        return _ended(event) if event.status in FINISHED else _open(event)
+    if event.gap_reason is not None:
+        text = _GAPS.get(event.gap_reason, event.gap_reason)
+        return Outcome("filtered" if event.gap_reason == "filtered" else "gap", text)
+    if offset >= event.next_offset:
+        return Outcome("not-yet", f"not taken in yet: the watermark is at {event.next_offset}")
+    if event.first_offset is not None and offset < event.first_offset:
+        return Outcome("before-start", f"before the consumer's first position, {event.first_offset}")
+    if event.first_offset is None:
+        return Outcome("before-start", "no workflow; where the consumer began was not noted by that release")
+    return Outcome(
+        "unexplained", f"below the watermark {event.next_offset}, and nothing says what became of it"
+    )
+
+
+def _ended(event: TracedEvent) -> Outcome:
+    if event.status == SUCCESS:
+        return Outcome("succeeded", "its handler returned")
+    if event.quarantine_reason is None:
+        return Outcome(
+            "failed", "its workflow was cancelled" if event.status == CANCELLED else "its handler failed"
+        )
+    if event.released_at is not None:
+        return Outcome("discarded", f"it was put aside ({event.quarantine_reason}), then {event.released_as}")
+    return Outcome("quarantined", f"it was put aside: {event.quarantine_reason}")
+
+
+def _open(event: TracedEvent) -> Outcome:
+    if event.owned:
+        if event.executor_alive:
+            return Outcome("running", f"{event.executor} has it")
+        return Outcome("waiting", f"its process {event.executor} is dead; it will be taken up")
+    if event.status == ENQUEUED:
+        return Outcome("waiting", f"on the queue {event.queue}" if event.queue else "for any process")
+    if event.held:
+        return Outcome("held", "behind an earlier event of its lane")
+    if event.wake_at is not None:
+        return Outcome(
+            "waiting", "between two attempts" if event.attempt else "it sleeps, or waits for something"
+        )
+    return Outcome("waiting", "for the holder of its partition")

@@ -1,0 +1,330 @@
+"""Events' values: decoded into what a handler, or a filter, says it takes.
+
+A plan is made once for each function, at registration. A record is decoded when a run of its event
+starts, and anew in each run of it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from dbos_events.engine.annotations import BARE, Wanted, wanted
+from dbos_events.engine.problems import place_of, problem_with, problem_with_json
+from dbos_events.errors import FilterFailed, RegistrationError, UndecodablePayload
+from dbos_events.model.event import KafkaMessage, PayloadCodec
+
+if TYPE_CHECKING:
+    from dbos_events.engine.run import Run
+
+Message: TypeAlias = KafkaMessage[bytes | None]
+Decode: TypeAlias = Callable[[Message], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """How an event becomes the argument of its handler, and which events do.
+
+    `decode` is None where the handler takes the message as it came, `when` where every event is run.
+    """
+
+    decode: Decode | None
+    when: Callable[[Message], bool] | None
+    codec: PayloadCodec | None = None
+    rule: Callable[[Any], bool] | None = None
+
+    def arguments(self, run: Run) -> tuple[Any, ...] | None:
+        """What the handler is called with in `run`; None when the event is not to be run after all.
+
+        Raises:
+            UndecodablePayload: The value is not what the handler takes.
+            FilterFailed: `when`, which is asked again, could not judge the event.
+        """
+        if run.origin is None or run.verdict is not None:
+            return run.args
+        (message,) = run.args
+        if run.origin.asks_again and self.when is not None and not self.when(message):
+            return None
+        return run.args if self.decode is None else (self.decode(message),)
+
+
+NO_BINDING = Binding(None, None)
+
+
+def bind(
+    consumer: str,
+    handler: Callable[..., Any],
+    codec: PayloadCodec | None,
+    when: Callable[[Any], bool] | None,
+    namespace: Mapping[str, Any],
+) -> Binding | None:
+    """The binding of a consumer's handler; None where it takes every message as it came.
+
+    Args:
+        consumer: Its name, for errors.
+        handler: The user's function.
+        codec: Makes values of bytes; JSON where there is none.
+        when: Which events are run.
+        namespace: Local names where the handler is defined.
+
+    Raises:
+        RegistrationError: An annotation cannot be resolved or decoded into, codec or `when` do not fit.
+    """
+    described = f"Consumer {consumer!r}: its handler"
+    _check_codec(consumer, codec)
+    decode = _decoder(described, handler, codec, namespace)
+    judge = None if when is None else _judge(consumer, when, codec, namespace)
+    if decode is None and judge is None:
+        return None
+    return Binding(decode, judge, codec, when)
+
+
+def of_messages(
+    described: str, function: Callable[[Any], Any], codec: PayloadCodec | None, namespace: Mapping[str, Any]
+) -> Callable[[Message], Any]:
+    """The function, for messages: it is given the decoded value where its argument is annotated with a type.
+
+    Raises:
+        RegistrationError: It does not take one argument, or what its annotation says.
+    """
+    decode = _decoder(described, function, codec, namespace, bare_is_raw=True)
+    return function if decode is None else lambda message: function(decode(message))
+
+
+def _check_codec(consumer: str, codec: PayloadCodec | None) -> None:
+    if codec is None:
+        return
+    decode = getattr(codec, "decode", None)
+    if not callable(decode) or isinstance(codec, type):
+        raise RegistrationError(
+            f"Consumer {consumer!r}: codec={codec!r} is no codec. It is an object with a method decode(message) that "
+            "gives the value."
+        )
+    if inspect.iscoroutinefunction(decode):
+        raise RegistrationError(
+            f"Consumer {consumer!r}: the decode method of its codec is async. It is called as a plain function; fetch "
+            "what it needs beforehand, or block."
+        )
+
+
+# -- filters --------------------------------------------------------------------------------------
+
+
+def _judge(
+    consumer: str,
+    when: Callable[[Any], bool],
+    codec: PayloadCodec | None,
+    namespace: Mapping[str, Any],
+) -> Callable[[Message], bool]:
+    described = f"Consumer {consumer!r}: its `when`"
+    if not callable(when):
+        raise RegistrationError(f"{described} is no function: {when!r}.")
+    if inspect.iscoroutinefunction(when) or inspect.iscoroutinefunction(getattr(when, "__call__", None)):  # noqa: B004
+        raise RegistrationError(
+            f"{described} is async. It is asked while records are taken in, so it has to answer at once: make it a "
+            "plain function, and do what waits in the handler."
+        )
+    decode = _decoder(described, when, codec, namespace, bare_is_raw=True)
+
+    def judge(message: Message) -> bool:
+        try:
+            argument = message if decode is None else decode(message)
+        except UndecodablePayload as error:
+            undecodable = f"`when` of the consumer {consumer} cannot be asked: {error.message}"
+            raise UndecodablePayload(undecodable) from None
+        try:
+            return _answer(when(argument))
+        except Exception as error:  # noqa: BLE001 - a user's function; the event is put aside with the reason
+            problem = problem_with(error)
+        raise FilterFailed(
+            f"`when` of the consumer {consumer} could not judge {place_of(message)}: {problem}. The event was taken "
+            "in, and its handler was not called."
+        )
+
+    return judge
+
+
+def _answer(answer: object) -> bool:
+    if inspect.isawaitable(answer):
+        if inspect.iscoroutine(answer):
+            answer.close()
+        raise TypeError("it gave an awaitable; it has to answer at once")
+    return bool(answer)
+
+
+# -- values ---------------------------------------------------------------------------------------
+
+
+def _decoder(
+    described: str,
+    function: Callable[..., Any],
+    codec: PayloadCodec | None,
+    namespace: Mapping[str, Any],
+    *,
+    bare_is_raw: bool = False,
+) -> Decode | None:
+    """What makes the function's argument of a message; None where that is the message itself."""
+    form = wanted(described, function, namespace)
+    if form is None or (form == BARE and bare_is_raw):
+        if codec is None or bare_is_raw:
+            return None
+        return _with_value(_of_codec(codec, None, "value"))
+    if codec is not None and form == BARE:
+        raise RegistrationError(
+            f"{described} takes a KafkaMessage of bytes, and its codec makes other values of them. Write "
+            "KafkaMessage[Order], or KafkaMessage[Any] for whatever the codec gives."
+        )
+    if codec is None and form.whole and bytes in form.raw and not form.constrained:
+        return None if type(None) in form.raw else _with_any_value(form.name)
+    value = _value_decoder(described, form, codec)
+    return _with_value(value) if form.whole else value
+
+
+def _value_decoder(described: str, form: Wanted, codec: PayloadCodec | None) -> Decode:
+    if codec is not None:
+        return _of_codec(codec, _adapter(described, form, codec), form.name)
+    if form.raw:
+        check = _adapter(described, form, None) if form.constrained else None
+        return _of_raw(form, check)
+    return _of_json(_adapter(described, form, None), form.name)
+
+
+def _with_value(decode: Decode) -> Decode:
+    def message_with_value(message: Message) -> KafkaMessage[Any]:
+        return KafkaMessage(
+            message.headers,
+            message.key,
+            message.latency,
+            message.leader_epoch,
+            message.offset,
+            message.partition,
+            message.timestamp,
+            message.topic,
+            decode(message),
+        )
+
+    return message_with_value
+
+
+def _with_any_value(name: str) -> Decode:
+    """The message as it came, but no tombstones."""
+
+    def message_itself(message: Message) -> Message:
+        if message.value is None:
+            raise _tombstone(message, name)
+        return message
+
+    return message_itself
+
+
+def _of_json(adapter: Any, name: str) -> Decode:
+    validate = adapter.validate_json
+
+    def decode(message: Message) -> Any:
+        if message.value is None:
+            return _of_tombstone(message, adapter, name)
+        try:
+            return validate(message.value)
+        except Exception as error:  # noqa: BLE001 - also what validators of a user's model raise
+            problem = problem_with_json(message.value) or problem_with(error)
+        raise _no(message, name, problem)
+
+    return decode
+
+
+def _of_raw(form: Wanted, adapter: Any) -> Decode:
+    as_text = bytes not in form.raw
+
+    def decode(message: Message) -> Any:
+        value = message.value
+        if value is None:
+            if type(None) in form.raw:
+                return None
+            raise _tombstone(message, form.name)
+        if not as_text and adapter is None:
+            return value
+        try:
+            text = value.decode() if as_text else value
+            return text if adapter is None else adapter.validate_python(text)
+        except Exception as error:  # noqa: BLE001 - also what validators in the annotation raise
+            problem = problem_with(error)
+        raise _no(message, form.name, problem)
+
+    return decode
+
+
+def _of_codec(codec: PayloadCodec, adapter: Any, name: str) -> Decode:
+    called = type(codec).__qualname__
+
+    def decode(message: Message) -> Any:
+        if message.value is None:
+            return None if adapter is None else _of_tombstone(message, adapter, name)
+        try:
+            value = codec.decode(message)  # type: ignore[arg-type] # the value is there
+        except Exception as error:  # noqa: BLE001 - a user's codec
+            problem = problem_with(error)
+        else:
+            return value if adapter is None else checked(message, value)
+        size = len(message.value)
+        raise UndecodablePayload(
+            f"The codec {called} cannot decode the value of {place_of(message)} ({size} bytes): {problem}."
+        )
+
+    def checked(message: Message, value: object) -> Any:
+        try:
+            return adapter.validate_python(value)
+        except Exception as error:  # noqa: BLE001 - also what validators of a user's model raise
+            problem = problem_with(error)
+        raise _no(message, name, f"{problem} (the codec {called} gave a {type(value).__qualname__})")
+
+    return decode
+
+
+def _of_tombstone(message: Message, adapter: Any, name: str) -> Any:
+    try:
+        return adapter.validate_python(None)
+    except Exception:  # noqa: BLE001 - whatever a user's model says, it takes no None
+        raise _tombstone(message, name) from None
+
+
+def _tombstone(message: Message, name: str) -> UndecodablePayload:
+    return UndecodablePayload(
+        f"{place_of(message)} is a tombstone, a record without a value, and {name} is wanted. Annotate it with "
+        f"`{name} | None` to take tombstones."
+    )
+
+
+def _no(message: Message, name: str, problem: str) -> UndecodablePayload:
+    return UndecodablePayload(f"The value of {place_of(message)} is no {name}: {problem}.")
+
+
+def _adapter(described: str, form: Wanted, codec: PayloadCodec | None) -> Any:
+    """The validator of an annotation, by pydantic, complete: nothing is left to be found out at the first event."""
+    # 80 ms, which a program without typed handlers need not wait for.
+    from pydantic import ConfigDict, TypeAdapter
+    from pydantic.errors import PydanticSchemaGenerationError
+
+    try:
+        try:
+            adapter: TypeAdapter[Any] = TypeAdapter(form.form)
+        except PydanticSchemaGenerationError:
+            if codec is None:
+                raise
+            # Classes that pydantic does not know, such as those of protobuf: instances of them pass.
+            adapter = TypeAdapter(form.form, config=ConfigDict(arbitrary_types_allowed=True))
+        rebuild = getattr(adapter, "rebuild", None)
+        if rebuild is not None:  # pydantic 2.10; earlier ones tell at the first value
+            rebuild(raise_errors=True)
+    except Exception as error:
+        advice = (
+            "Take the record as it came (`message: KafkaMessage`), or give a codec=... that makes it."
+            if codec is None
+            else "Complete it before the handler is decorated."
+        )
+        raise RegistrationError(
+            f"{described} takes {form.name}, which values cannot be decoded into: {type(error).__name__}: "
+            f"{str(error).partition(chr(10))[0]} {advice}"
+        ) from error
+    return adapter

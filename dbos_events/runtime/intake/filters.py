@@ -1,0 +1,61 @@
+"""Which records start a workflow: a consumer's `when`, asked while they are taken in.
+
+What it says no to is counted in the transaction that moves the watermark. What it cannot judge is
+taken in with the reason, so that no process calls its handler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from dbos_events.connect.source import Record
+from dbos_events.engine.payload import Message
+from dbos_events.errors import Quarantine
+from dbos_events.runtime.intake.batch import Accepted, Formed
+from dbos_events.serialization.codecs import Codec
+
+
+def judged(
+    formed: Formed,
+    when: Callable[[Message], bool],
+    message_of: Callable[[Record], Message],
+    codec: Codec,
+) -> Formed:
+    """The batch without the records that `when` says no to, and with the reason for those that it fails on."""
+    ranges = _Ranges()
+    kept: list[Accepted] = []
+    refused: dict[str, Quarantine] = {}
+    for accepted in formed.records:
+        try:
+            wanted = when(message_of(accepted.record))
+        except Quarantine as error:
+            refused[accepted.workflow_id] = error
+            wanted = True
+        if wanted:
+            kept.append(accepted)
+        else:
+            ranges.add(accepted.record.partition, accepted.record.offset)
+    notes = {id_: (codec.name, codec.encode_error(error)) for id_, error in refused.items()}
+    return replace(formed, records=kept, filtered=ranges.found, refused=refused, notes=notes)
+
+
+class _Ranges:
+    """Consecutive offsets of each partition, as (partition, first offset, next offset, how many)."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, list[int]] = {}
+        self._all: list[list[int]] = []
+
+    def add(self, partition: int, offset: int) -> None:
+        last = self._last.get(partition)
+        if last is not None and last[2] == offset:
+            last[2] += 1
+            last[3] += 1
+            return
+        self._last[partition] = new = [partition, offset, offset + 1, 1]
+        self._all.append(new)
+
+    @property
+    def found(self) -> tuple[tuple[int, int, int, int], ...]:
+        return tuple((partition, first, following, count) for partition, first, following, count in self._all)

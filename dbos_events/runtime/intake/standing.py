@@ -1,0 +1,212 @@
+"""Keeps the consumers of this process in step with what their rows say: paused, breaker, trial."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from dbos_events.engine.core import Core
+from dbos_events.engine.run import Run
+from dbos_events.model.event import Breaker, ConsumerOptions
+from dbos_events.runtime.intake.breaker import RecentEvents, pause_ms, verdict_on
+from dbos_events.runtime.intake.gate import Gate
+from dbos_events.runtime.service import Service
+from dbos_events.storage.standing import ConsumerState
+from dbos_events.telemetry.log import logger
+
+LOOK_SECONDS = 0.5
+"""So often the rows are looked at; a signal makes it sooner."""
+
+
+class Standstill(NamedTuple):
+    """Why a consumer takes nothing in: `wanted` by an operator, or its breaker, which has just `opened` or is tried."""
+
+    text: str
+    wanted: bool
+    opened: bool = False
+
+
+class _Watched:
+    """One consumer of this process."""
+
+    def __init__(self, number: int, options: ConsumerOptions, gate: Gate, core: Core) -> None:
+        self.number = number
+        self.name = options.name
+        self.gate = gate
+        self.breaker = options.breaker
+        self.recent = RecentEvents(options.breaker, core.clock.monotonic) if options.breaker else None
+        self.tripped: str | None = None
+        self.trial: str | None = None
+        self.epoch: int | None = None
+        self.standstill: Standstill | None = None
+
+    def ended(self, run: Run) -> bool:
+        """Count how an event's run has left; True when the service should look."""
+        ending = run.ending
+        if self.recent is None or ending is None or ending.kind in ("parked", "lost"):
+            return run.id == self.trial
+        reason = self.recent.ended(run.id, failed=ending.error is not None)
+        if reason is not None and self.tripped is None:
+            self.tripped = reason
+            return True
+        return run.id == self.trial
+
+
+class ConsumerService(Service):
+    """Opens and closes the gates of this process's consumers, and moves their breakers.
+
+    The truth is on the consumers' rows, which all processes read twice a second. A breaker is moved by
+    comparing its epoch, so of several processes that want the same one does it.
+    """
+
+    name = "consumers"
+
+    def __init__(self, core: Core) -> None:
+        super().__init__(interval=LOOK_SECONDS)
+        self._core = core
+        self._watched: dict[int, _Watched] = {}
+        self._looking = threading.Lock()
+
+    def watch(self, number: int, options: ConsumerOptions, gate: Gate) -> None:
+        """Look after a consumer from now on; when this returns its gate is as its row says."""
+        watched = _Watched(number, options, gate, self._core)
+        with self._looking:
+            self._watched[number] = watched
+        self.tick()
+
+    def ended(self, run: Run) -> None:
+        """A run of an event has left this process; quick, since it is called on the committer's thread."""
+        watched = self._watched.get(run.origin.consumer) if run.origin is not None else None
+        if watched is not None and watched.ended(run):
+            self.wake()
+
+    @property
+    def standstills(self) -> dict[str, Standstill]:
+        """The consumers of this process that take nothing in, by name."""
+        return {
+            watched.name: watched.standstill
+            for watched in tuple(self._watched.values())
+            if watched.standstill is not None
+        }
+
+    def tick(self) -> float | None:
+        with self._looking:
+            if not self._watched:
+                return None
+            moved = self._follow()
+            return 0.0 if moved and self._follow() else None
+
+    def _follow(self) -> bool:
+        """Look at all rows once; True when one of them was changed here."""
+        states = {state.id: state for state in self._core.storage.consumer_states(self._core.application)}
+        moved = False
+        for number, watched in tuple(self._watched.items()):
+            state = states.get(number)
+            if state is None:
+                continue
+            if state.epoch != watched.epoch and state.breaker is None:
+                watched.tripped = None  # it was decided by what counts no more
+                if watched.recent is not None:
+                    watched.recent.clear()
+            if self._move(watched, state):
+                moved = True
+            else:
+                self._apply(watched, state)
+            watched.epoch = state.epoch
+        return moved
+
+    # -- the breaker --------------------------------------------------------------------------
+
+    def _move(self, watched: _Watched, state: ConsumerState) -> bool:
+        """Change the breaker, if that is called for; True when its row was changed."""
+        storage = self._core.storage
+        if watched.breaker is None:
+            return state.breaker is not None and storage.close_breaker(state.id, state.epoch)
+        if state.breaker is None:
+            return self._open_if_tripped(watched, watched.breaker, state)
+        watched.tripped = None
+        if state.breaker == "half-open" and self._note_trial(watched, state):
+            return True
+        return self._judge_trial(watched, watched.breaker, state)
+
+    def _note_trial(self, watched: _Watched, state: ConsumerState) -> bool:
+        """Tell all processes which event was let in here, once."""
+        epoch, workflow_id = watched.gate.trial or (None, None)
+        if epoch != state.epoch or workflow_id is None or workflow_id == watched.trial:
+            return False
+        noted = self._core.storage.note_trial(state.id, state.epoch, workflow_id)
+        watched.trial = workflow_id
+        return noted
+
+    def _open_if_tripped(self, watched: _Watched, breaker: Breaker, state: ConsumerState) -> bool:
+        reason, watched.tripped = watched.tripped, None
+        if reason is None:
+            return False
+        pause = pause_ms(breaker, state.openings)
+        return self._core.storage.open_breaker(state.id, state.epoch, reason, pause)
+
+    def _judge_trial(self, watched: _Watched, breaker: Breaker, state: ConsumerState) -> bool:
+        storage = self._core.storage
+        verdict = verdict_on(state.trial) if state.trial is not None else "unsettled"
+        if verdict == "passed":
+            return storage.close_breaker(state.id, state.epoch)
+        if verdict == "failed":
+            pause = pause_ms(breaker, state.openings)
+            return storage.open_breaker(state.id, state.epoch, "the trial event failed", pause)
+        if verdict == "running" or not state.due or state.paused_at is not None or not watched.gate.wanted:
+            return False
+        return storage.begin_trial(self._core.executor, state.id, state.epoch, pause_ms(breaker, 0))
+
+    # -- the gate -----------------------------------------------------------------------------
+
+    def _apply(self, watched: _Watched, state: ConsumerState) -> None:
+        if state.paused_at is not None:
+            self._stand(watched, Standstill(_pause_text(state), wanted=True))
+        elif state.breaker is None:
+            self._go_on(watched)
+        else:
+            standstill = Standstill(_breaker_text(state), wanted=False, opened=state.breaker == "open")
+            ours = state.breaker == "half-open" and state.breaker_executor == self._core.executor
+            if ours and state.trial is None and not state.due:
+                watched.gate.try_one(state.epoch, standstill.text)
+                self._say(watched, standstill)
+            else:
+                self._stand(watched, standstill)
+
+    def _stand(self, watched: _Watched, standstill: Standstill) -> None:
+        watched.gate.close(standstill.text)
+        self._say(watched, standstill)
+
+    def _say(self, watched: _Watched, standstill: Standstill) -> None:
+        """Log each change of state once."""
+        if standstill != watched.standstill:
+            watched.standstill = standstill
+            log = logger.error if standstill.opened else logger.info
+            log("%s: %s. Its events stay in Kafka.", watched.name, standstill.text)
+
+    def _go_on(self, watched: _Watched) -> None:
+        watched.gate.open()
+        if watched.standstill is not None:
+            watched.standstill = None
+            logger.info("%s: events are taken in again.", watched.name)
+
+
+def _pause_text(state: ConsumerState) -> str:
+    why = f": {state.paused_reason}" if state.paused_reason else ""
+    return f"paused by {state.paused_by} at {_moment(state.paused_at)}{why}"
+
+
+def _breaker_text(state: ConsumerState) -> str:
+    text = (
+        f"the circuit breaker is {state.breaker} since {_moment(state.breaker_since)}: {state.breaker_reason}"
+    )
+    if state.breaker == "open":
+        return f"{text}; a trial event is let in at {_moment(state.breaker_until)}"
+    if state.trial is None:
+        return f"{text}; a trial event is let in"
+    return f"{text}; {state.trial.workflow_id} is the trial"
+
+
+def _moment(milliseconds: int | None) -> str:
+    return datetime.fromtimestamp((milliseconds or 0) / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
