@@ -205,7 +205,7 @@ class ConsumerIntake(Positioning):
         if not assignment.lanes.flowing:
             return 0
         if assignment.lanes.pinned is None:
-            return self.free
+            return 0 if self.places.crowded else self.free
         share = max(1, self.places.capacity // max(1, len(self._assignments)))
         size = assignment.lanes.size
         return share - size if size <= share // 2 else 0
@@ -213,7 +213,7 @@ class ConsumerIntake(Positioning):
     def wait_for_room(self, seconds: float) -> None:
         if self.gate.wait(seconds):
             return
-        if self.options.ordering in ("partition", "topic"):
+        if self.options.ordering in ("partition", "topic") or self.places.crowded:
             self.places.wait_for_cache(seconds)
         elif self.options.ordering == "key":
             self.places.wait_for_lanes(seconds)
