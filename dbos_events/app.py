@@ -149,7 +149,8 @@ class App(Verbs, QuarantineVerbs):
                 `on_failure` counts. A retry repeats the failed step and nothing that succeeded.
             on_regression: What to do when the database went back behind what Kafka knows to be taken in: "replay"
                 the events between, or "halt" the partition until an operator decides.
-            strict_key_order: Not in this release.
+            strict_key_order: With ordering="key": partitions that are added to a topic wait until all that lay in
+                the others at that moment has finished, since keys move.
             breaker: When to stop taking events in because the handler fails; None: never.
 
         Raises:

@@ -14,11 +14,13 @@ from dbos_events.clock import Clock
 from dbos_events.connect import Source, find_connector
 from dbos_events.engine.core import Core
 from dbos_events.engine.registry import Registry
+from dbos_events.model.event import HeldQuotas
 from dbos_events.model.queue import QueueLimits
 from dbos_events.runtime.identity import this_process
 from dbos_events.runtime.intake.consumer import ConsumerIntake
 from dbos_events.runtime.intake.keeper import LaneService
 from dbos_events.runtime.intake.standing import ConsumerService
+from dbos_events.runtime.intake.sweeping import LeftLanes
 from dbos_events.runtime.lease import LeaseService
 from dbos_events.runtime.loops import BackgroundLoop
 from dbos_events.runtime.memory import tune_collector
@@ -26,6 +28,7 @@ from dbos_events.runtime.notifier import NotifierService
 from dbos_events.runtime.queues import QueueService
 from dbos_events.runtime.recovery import RecoveryService
 from dbos_events.runtime.service import Service
+from dbos_events.runtime.sweeper import SweeperService
 from dbos_events.runtime.taken import Taken
 from dbos_events.runtime.timers import TimerService
 from dbos_events.serialization import Codecs
@@ -89,20 +92,32 @@ class Launched:
             park_after=settings.park_after_seconds,
             on_fenced=lambda: self.lease.wake(),  # noqa: PLW0108 - the lease service comes later
         )
+        self.core.quotas = HeldQuotas(settings.held_per_lane, settings.held_per_consumer)
         self.core.waits_for_version = settings.on_old_version == "wait"
         self.taken = Taken(self.core)
-        self.lease = LeaseService(self.core, settings.lease_seconds, self._fenced)
-        self.recovery = RecoveryService(self.core, self.taken, settings.lease_seconds, settings.executor_id)
-        self.timers = TimerService(self.core, self.taken)
-        self.queues = QueueService(self.core, self.taken, settings.max_in_flight)
-        self.lanes = LaneService(self.core, self.taken)
-        self.notifier = NotifierService(self.core, enabled=settings.use_listen_notify)
-        self.consumers = ConsumerService(self.core)
-        self.services = (
-            self.lease, self.recovery, self.timers, self.queues, self.lanes, self.consumers, self.notifier,
-        )  # fmt: skip
+        self.services = self._make_services()
         self.intakes: list[ConsumerIntake] = []
         self.sources: list[Source] = []
+
+    def _make_services(self) -> tuple[Service, ...]:
+        self.lease = LeaseService(self.core, self.settings.lease_seconds, self._fenced)
+        self.recovery = RecoveryService(
+            self.core, self.taken, self.settings.lease_seconds, self.settings.executor_id
+        )
+        self.timers = TimerService(self.core, self.taken)
+        self.queues = QueueService(self.core, self.taken, self.settings.max_in_flight)
+        self.lanes = LaneService(self.core, self.taken)
+        self.sweeper = SweeperService(
+            self.core,
+            lambda orphan, position: LeftLanes(self.lanes, orphan, position),
+            self.settings.sweep_after_seconds,
+            self.lanes.holds,
+        )
+        self.notifier = NotifierService(self.core, enabled=self.settings.use_listen_notify)
+        self.consumers = ConsumerService(self.core)
+        return (
+            self.lease, self.recovery, self.timers, self.queues, self.lanes, self.consumers, self.sweeper, self.notifier,
+        )  # fmt: skip
 
     # -- starting -----------------------------------------------------------------------------
 
@@ -201,7 +216,7 @@ class Launched:
         self._draining = True
         for source in self.sources:
             source.pause()
-        for service in (self.queues, self.timers, self.recovery):
+        for service in (self.queues, self.timers, self.recovery, self.sweeper):
             service.stop(2.0)
 
     def stop(self, wait_for_workflows: float) -> None:

@@ -80,10 +80,12 @@ class Settings(BaseSettings):
     shutdown_timeout_seconds: float = Field(20.0, ge=0.0, description="Bound of a graceful stop.")
     max_in_flight: int = Field(1000, ge=1, description="Workflows of queues that run here at once.")
     held_per_lane: int = Field(
-        100_000, ge=1, description="Events that wait behind others of their lane, at most; then intake waits."
+        1_000_000,
+        ge=1,
+        description="Events that wait behind others of their lane, at most; then intake waits.",
     )
     held_per_consumer: int = Field(
-        1_000_000, ge=1, description="The same over all lanes of one consumer and one topic."
+        10_000_000, ge=1, description="The same over all lanes of one consumer and one topic."
     )
     sweep_after_seconds: float = Field(
         120.0,

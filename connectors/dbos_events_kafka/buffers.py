@@ -140,17 +140,23 @@ class Buffers:
             return self.changed.wait_for(self._has_space, seconds)
 
     def take(self, room: Callable[[Place], int], most: int) -> Mapping[str, list[Record]]:
-        """Remove up to `most` confirmed records in all, by topic, as far as each partition has room."""
+        """Remove up to `most` confirmed records in all, by topic, as far as each partition has room.
+
+        Of each partition about as many: its keys are its own, so more of them can run side by side.
+        """
         taken: dict[str, list[Record]] = {}
         with self.changed:
-            for place, buffer in self._buffers.items():
-                count = min(buffer.ready, most, max(0, room(place))) if buffer.ready else 0
-                if count > 0:
-                    records = [buffer.records.popleft() for _ in range(count)]
-                    buffer.taken += count
-                    buffer.bytes -= sum(map(_size, records))
-                    taken.setdefault(place.topic, []).extend(records)
-                    most -= count
+            wanted = {
+                place: min(buffer.ready, room(place))
+                for place, buffer in self._buffers.items()
+                if buffer.ready
+            }
+            for place, count in _shares(wanted, most).items():
+                buffer = self._buffers[place]
+                records = [buffer.records.popleft() for _ in range(count)]
+                buffer.taken += count
+                buffer.bytes -= sum(map(_size, records))
+                taken.setdefault(place.topic, []).extend(records)
             if taken:
                 self.changed.notify_all()
         return taken
@@ -165,6 +171,18 @@ class Buffers:
 
     def _fullness(self, buffer: Buffer) -> float:
         return max(len(buffer.records) / self.limit, buffer.bytes / LIMIT_BYTES)
+
+
+def _shares(wanted: Mapping[Place, int], most: int) -> dict[Place, int]:
+    """How many of each, at most `most` in all: what one does not want goes to the others."""
+    shares: dict[Place, int] = {}
+    places = sorted((place for place, count in wanted.items() if count > 0), key=lambda place: wanted[place])
+    for number, place in enumerate(places):
+        share = min(wanted[place], -(-most // (len(places) - number)))
+        if share > 0:
+            shares[place] = share
+            most -= share
+    return shares
 
 
 def _size(record: Record) -> int:

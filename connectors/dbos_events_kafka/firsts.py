@@ -69,10 +69,16 @@ class Firsts:
             return ""
         missing = sorted(wanted - known)
         history = self._intake.history(topic)
+        gate: dict[int, int] | None = None
         positions = self._positions(topic, missing, history, first=first and not known and not history.known)
         if known:
             alarm = self._added(topic, len(known), len(wanted))
             positions = dict.fromkeys(missing, (0, "partition added later"))
+            if (
+                self._intake.options.strict_key_order
+            ):  # whatever a key has in its former partition lies below its end
+                bounds = self._topics.bounds(topic, sorted(known))
+                gate = {number: end for number, (_, end) in bounds.items()}
         elif history.known:
             alarm = self._made_again(topic, life)
             positions = dict.fromkeys(missing, (0, "topic made again"))
@@ -84,7 +90,7 @@ class Firsts:
                     self._intake.options.name,
                     topic,
                 )
-        self._intake.begin(life.incarnation, positions)
+        self._intake.begin(life.incarnation, positions, gate)
         return alarm
 
     def _positions(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from confluent_kafka import KafkaException
 
@@ -199,12 +199,20 @@ class Taker:
             return False
         most = min(self._intake.options.batch_size, self._intake.free)
         taken = self._buffers.take(self._room, most)
+        try:
+            self._take_in_all(taken)
+        except BaseException:
+            # They have left the buffers: without reading them again the next ones would seem to follow a gap.
+            self._positions.again({Place(topic, one.partition) for topic in taken for one in taken[topic]})
+            raise
+        return bool(taken)
+
+    def _take_in_all(self, taken: Mapping[str, list[Record]]) -> None:
         for topic, records in taken.items():
             for incarnation, group in self._by_incarnation(topic, records).items():
                 result = self._intake.take_in(incarnation, group)
                 self._commands.durable(_durable(topic, incarnation, group, result))
                 self._follow_up(topic, result)
-        return bool(taken)
 
     def _by_incarnation(self, topic: str, records: list[Record]) -> dict[int, list[Record]]:
         """One group, unless a partition has left the topic's life for a branch of it."""

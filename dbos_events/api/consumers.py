@@ -76,22 +76,13 @@ class ConsumerRequest:
         """`in_order` is the older spelling of ordering='topic'."""
         return "topic" if self.in_order and self.ordering == "none" else self.ordering
 
-    def unsupported(self) -> list[str]:
-        """The options that this release does not have."""
-        given = {
-            "strict_key_order": self.strict_key_order,
-        }
-        return [option for option, is_given in given.items() if is_given]
-
 
 def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F], F]:
     """The decorator that makes a handler of what `request` asks for.
 
     Raises:
-        RegistrationError: An option is wrong, or not there in this release.
+        RegistrationError: An option is wrong.
     """
-    for option in request.unsupported():
-        raise RegistrationError(f"kafka_consumer: {option}=... is not supported by this release.")
     ordering = request.chosen_ordering
     _check_ordering(ordering, request)
     topics = (request.topics,) if isinstance(request.topics, str) else tuple(request.topics)
@@ -116,6 +107,7 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
             on_regression=request.on_regression,
             retries=request.retries,
             ordering_key=key,
+            strict_key_order=request.strict_key_order,
             breaker=request.breaker,
         )
         _check(options)
@@ -201,6 +193,10 @@ def _check_ordering(ordering: str, request: ConsumerRequest) -> None:
         raise RegistrationError(
             "kafka_consumer: ordering_key=... is called where records are taken in, and must be a plain function, "
             "not an async one."
+        )
+    if request.strict_key_order and ordering != "key":
+        raise RegistrationError(
+            f"kafka_consumer: strict_key_order=True is about ordering='key', and the ordering is {ordering!r}."
         )
     if request.in_order and request.ordering not in ("none", "topic"):
         raise RegistrationError(

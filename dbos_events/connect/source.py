@@ -108,8 +108,16 @@ class PositionBook(Protocol):
         """The partitions that have a watermark already."""
         ...
 
-    def begin(self, incarnation: int, positions: Mapping[int, tuple[int, str]]) -> None:
-        """Write first positions (offset, reason), before the first fetch; existing ones stay."""
+    def begin(
+        self,
+        incarnation: int,
+        positions: Mapping[int, tuple[int, str]],
+        gate: Mapping[int, int] | None = None,
+    ) -> None:
+        """Write first positions (offset, reason), before the first fetch; existing ones stay.
+
+        With a `gate`, the partitions wait until all below these offsets of other partitions has finished.
+        """
         ...
 
     def assign(self, incarnation: int, topic: str, partitions: Collection[int]) -> list[Position]:

@@ -26,6 +26,7 @@ from dbos_events.errors import (
     DBOSException,
     StorageUnavailable,
 )
+from dbos_events.model.event import HeldQuotas
 from dbos_events.model.workflow import CANCELLED, FINISHED, MAX_RECOVERY_ATTEMPTS_EXCEEDED
 from dbos_events.telemetry.log import Recurring
 
@@ -89,6 +90,8 @@ class Core:
         self.chance: Callable[[], float] = random.random
         """Where jitter comes from: 0 to 1."""
         self.announce: Callable[[str], object] = lambda _channel: None
+        self.quotas = HeldQuotas()
+        """How many events may wait behind others of their lane before intake waits."""
         self.waits_for_version = False
         """Whether started work of a version that no live process has is left waiting instead of replayed."""
         self.event_ended: Callable[[Run], object] = lambda _run: None

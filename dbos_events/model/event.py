@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, Protocol
+from typing import Any, Generic, Literal, NamedTuple, Protocol
 
 from typing_extensions import TypeVar
 
@@ -127,6 +127,13 @@ class Breaker:
         return None
 
 
+class HeldQuotas(NamedTuple):
+    """Events that may wait behind others of their lane: in one lane, and in all of a consumer and a topic."""
+
+    lane: int = 1_000_000
+    consumer: int = 10_000_000
+
+
 @dataclass(frozen=True, slots=True)
 class ConsumerOptions:
     """What `DBOS.kafka_consumer` was asked for, checked, without the handler itself."""
@@ -142,4 +149,5 @@ class ConsumerOptions:
     on_regression: OnRegression = "replay"
     retries: Retry | None = None
     ordering_key: Callable[[Any], Any] | None = None
+    strict_key_order: bool = False
     breaker: Breaker | None = Breaker()

@@ -48,14 +48,22 @@ class SweeperService(Service):
 
     A partition gets there when it is removed from the subscription, when its group moves away, and when its
     topic is made again. It is taken under an epoch of its own; a real assignment raises the epoch, and the
-    sweeper yields. The grace time must be longer than a rebalance after a crash takes.
+    sweeper yields. The grace time must be longer than a rebalance after a crash takes. `holds` says what this
+    process was assigned itself.
     """
 
     name = "sweeper"
 
-    def __init__(self, core: Core, open_lanes: OpenLanes, grace_seconds: float) -> None:
+    def __init__(
+        self,
+        core: Core,
+        open_lanes: OpenLanes,
+        grace_seconds: float,
+        holds: Callable[[Key], bool] = lambda _key: False,
+    ) -> None:
         super().__init__(interval=LOOK_SECONDS)
         self._core = core
+        self._holds = holds
         self._open_lanes = open_lanes
         self._grace_ms = round(grace_seconds * 1000)
         self._swept: dict[Key, _Swept] = {}
@@ -95,7 +103,13 @@ class SweeperService(Service):
         if len(self._swept) >= AT_ONCE:
             return
         core = self._core
-        found = core.storage.orphaned_partitions(core.application, core.registry.names(), self._grace_ms)
+        found = [
+            orphan
+            for orphan in core.storage.orphaned_partitions(
+                core.application, core.registry.names(), self._grace_ms, core.executor
+            )
+            if not self._holds((orphan.consumer, orphan.incarnation, orphan.partition))
+        ]
         for orphan in found[: AT_ONCE - len(self._swept)]:
             position = core.storage.take_orphan(self._session, orphan)
             if position is not None:

@@ -76,7 +76,9 @@ class Proofs(Protocol):
 class Orphans(Protocol):
     """Partitions that nobody holds and that have something ready to run (protocol 10)."""
 
-    def orphaned_partitions(self, application: str, handlers: Sequence[str], grace_ms: int) -> list[Orphan]:
+    def orphaned_partitions(
+        self, application: str, handlers: Sequence[str], grace_ms: int, executor: int = 0
+    ) -> list[Orphan]:
         """Those of the named handlers whose holder has been dead for `grace_ms`."""
         ...
 

@@ -209,9 +209,24 @@ class Positions(Protocol):
         ...
 
     def create_watermarks(
-        self, consumer: int, incarnation: int, positions: Mapping[int, tuple[int, str]]
+        self,
+        consumer: int,
+        incarnation: int,
+        positions: Mapping[int, tuple[int, str]],
+        gate: Mapping[int, int] | None = None,
     ) -> None:
-        """Write first positions (offset, reason); what is there already stays."""
+        """Write first positions (offset, reason); what is there already stays.
+
+        Behind a `gate` (offsets of other partitions) nothing is taken in before what lies below it has freed its lane.
+        """
+        ...
+
+    def gate_holds(self, consumer: int, incarnation: int, gate: Mapping[int, int]) -> bool:
+        """Whether something below the gate was not taken in yet, or holds its lane."""
+        ...
+
+    def open_gate(self, consumer: int, incarnation: int, partition: int, epoch: int) -> None:
+        """Nothing is before the partition any more."""
         ...
 
     def assign(

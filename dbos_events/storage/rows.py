@@ -170,6 +170,7 @@ class Position:
     reason: str
     halted: str | None = None
     regression: int | None = None
+    gate: str | None = None
 
 
 class LanePlace(NamedTuple):

@@ -64,6 +64,9 @@ class _Runner:
             self._started(run)
             self.active[run.id] = run
 
+    def submit_following(self, runs: Sequence[Run]) -> None:
+        self.submit(runs)
+
 
 class _Core:
     """What lanes and intake use of the engine."""
@@ -73,11 +76,12 @@ class _Core:
         self.executor = register(storage)
         self.runner = _Runner(started)
         self.registry = SimpleNamespace(
-            workflows={"handle": SimpleNamespace(name="handle", max_recovery_attempts=None)}
+            workflows={"handle": SimpleNamespace(name="handle", max_recovery_attempts=None, binding=None)}
         )
         self.application = APP
         self.version = "v1"
         self.clock = SimpleNamespace(manual=True)
+        self.retries: dict[int, Any] = {}
         self.hub = SimpleNamespace(signal=_ignore)
         self.signal = _ignore
 
@@ -109,7 +113,8 @@ class Process:
         self.start = taken.start
         self.lanes = LaneService(core, taken)
         function: Any = core.registry.workflows["handle"]
-        self.intake = ConsumerIntake(core, taken, function, options, self.lanes)
+        consumers: Any = SimpleNamespace(watch=lambda *_: None)
+        self.intake = ConsumerIntake(core, taken, function, options, self.lanes, consumers)
         self.intake.open("group", [TOPIC], {})
         self.incarnation = self.intake.identify("cluster", TOPIC, "id-1")
         self.positions: dict[int, int] = {}
@@ -136,7 +141,7 @@ class Process:
     def take_in(self, partition: int, log: Sequence[bytes | None], most: int) -> int:
         """As many of the log's next records as there is room for, at most `most`; gives how many."""
         offset = self.positions[partition]
-        room = min(most, self.intake.free, self.intake.room(self.incarnation, partition))
+        room = min(most, self.intake.places.free, self.intake.room(self.incarnation, partition))
         keys = log[offset : offset + max(0, room)]
         records = [
             Record(partition, offset + number, key, b"v", None, 1, 0, leader_epoch=0, latency=None)

@@ -281,6 +281,40 @@ def test_rule_10_what_this_code_does_not_know_stays(storage: SqlStorage, lane: T
     }
 
 
+def test_rule_10_a_head_that_is_discarded_at_this_moment_holds_nothing_back(
+    postgres_storage: SqlStorage,
+) -> None:
+    storage = postgres_storage
+    lane = topic(storage, lane=True)
+    executor = register(storage)
+    epoch = lane.epoch(executor)
+    lane.intake(executor, {0: (epoch, 0, 2)})
+    storage.release_unstarted(executor, ["e-0-1"])
+    write(storage, executor, quarantine("e-0-0", lane.consumer))
+    storage.cancel(["e-0-1"])
+    storage.resume(["e-0-1"])  # ready, behind one that holds the lane
+    discard = "UPDATE {schema}.workflows SET lane_open = NULL WHERE id = 'e-0-0'"
+    follow = "UPDATE {schema}.workflows SET held = false WHERE id = 'e-0-1'"
+    with open_transaction(storage) as tx:
+        schema = f'"{storage.database.schema}"'
+        tx.connection.exec_driver_sql(discard.replace("{schema}", schema))
+        with meanwhile(lambda: lane.take(executor, epoch)) as taking:
+            await_waiting(storage, taking)
+        tx.connection.exec_driver_sql(follow.replace("{schema}", schema))
+    assert taking.result(PATIENCE) == LaneTaken(head="e-0-0")
+    assert storage.ready_lanes(executor, lane.consumer, 9) == [(lane.incarnation, 0, "0")]
+
+
+def test_rule_10_what_a_process_owns_in_lanes_is_told_to_it_alone(storage: SqlStorage) -> None:
+    orders = topic(storage)
+    executor, other = register(storage), register(storage)
+    events = [event(0, 0, lane="0/a"), event(0, 1, lane="0/b"), event(0, 2, lane="0/a", kept=False)]
+    orders.intake(executor, {0: (orders.epoch(executor), 0, 3)}, events=events)
+    place = (orders.consumer, orders.incarnation)
+    assert storage.owned_entries(executor, *place, ["0/a", "0/c"]) == [("e-0-0", "0/a")]
+    assert storage.owned_entries(other, *place, ["0/a", "0/b"]) == []
+
+
 # ------------------------------------------------------------------ one lane over all partitions
 
 

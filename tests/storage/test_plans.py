@@ -113,7 +113,7 @@ PARTIAL = {
     "trace_event": ("workflows_pkey", {**ANY, "topic": "orders", "partition": 1, "offset": 7}),
     "orphaned_partitions": (
         "workflows_ready",
-        {"application": APP, "handlers": ["work"], "grace_ms": 1000},
+        {"executor": 1, "application": APP, "handlers": ["work"], "grace_ms": 1000},
     ),
     "count_held": (
         "workflows_lanes",
@@ -123,6 +123,14 @@ PARTIAL = {
     "lane_entries": (
         "workflows_lanes",
         {"consumer": 1, "incarnation": 1, "lane": "2", "count": 50},
+    ),
+    "ready_behind": (
+        "workflows_ready",
+        {"consumer": 1, "incarnation": 1, "lane": "2", "head": 5},
+    ),
+    "hold_back": (
+        "workflows_ready",
+        {"consumer": 1, "incarnation": 1, "lane": "2", "head": 5},
     ),
     "lanes_after": (
         "workflows_lanes",

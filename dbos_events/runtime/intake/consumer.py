@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from dbos_events.model.event import ConsumerOptions, KafkaMessage
 from dbos_events.runtime.intake.batch import Accepted, Assignment, Formed, Intaking, batch_of, form
 from dbos_events.runtime.intake.filters import judged
 from dbos_events.runtime.intake.gate import Gate
+from dbos_events.runtime.intake.holdups import HoldUps
 from dbos_events.runtime.intake.keeper import LaneService
 from dbos_events.runtime.intake.lanes import LaneGroup
 from dbos_events.runtime.intake.naming import lane_naming
@@ -66,6 +68,7 @@ class ConsumerIntake(Positioning):
         self._shared: dict[int, SharedLane] = {}
         self._lane_of = lane_naming(options, _message)
         self.places = Places(options.max_in_flight, lanes.freed)
+        self.holdups = HoldUps(core, options.name, core.quotas)
         self._consumers = consumers
         self.gate = Gate()
         self.options = options
@@ -106,6 +109,7 @@ class ConsumerIntake(Positioning):
             lanes, leftovers = self._open_lanes(
                 LanePlace(self._number, incarnation, position.partition, position.epoch)
             )
+            self.holdups.assigned((incarnation, position.partition), position.gate)
             self._assignments[incarnation, position.partition] = Assignment(
                 self._group,
                 topic,
@@ -161,10 +165,12 @@ class ConsumerIntake(Positioning):
         return frozenset(partition for (_, partition), lanes in found if lanes is not None and lanes.stale)
 
     def report(self, incarnation: int, reports: Sequence[PartitionReport]) -> None:
-        rows = [
-            (incarnation, row.partition, row.end_offset, row.state, row.detail, row.reached)
-            for row in reports
-        ]
+        self.holdups.look(self._number, {key: one.epoch for key, one in self._assignments.items()})
+        rows = []
+        for row in reports:
+            reason = self.holdups.reason(incarnation, row.partition)
+            told = (row.state, row.detail) if reason is None else ("waiting", reason)
+            rows.append((incarnation, row.partition, row.end_offset, *told, row.reached))
         self._core.storage.report_partitions(self._core.executor, self._number, rows)
 
     def report_source(self, state: str, detail: str | None) -> None:
@@ -193,6 +199,8 @@ class ConsumerIntake(Positioning):
 
     def room(self, incarnation: int, partition: int) -> int:
         assignment = self._assignments.get((incarnation, partition))
+        if self.holdups.reason(incarnation, partition) is not None:
+            return 0
         if self.options.ordering == "topic" and incarnation in self._shared:
             return self.places.capacity - self._shared[incarnation].open
         if assignment is None or assignment.lanes is None:
@@ -200,7 +208,7 @@ class ConsumerIntake(Positioning):
         if not assignment.lanes.flowing:
             return 0
         if assignment.lanes.pinned is None:
-            return self.free
+            return 0 if self.places.crowded else self.free
         share = max(1, self.places.capacity // max(1, len(self._assignments)))
         size = assignment.lanes.size
         return share - size if size <= share // 2 else 0
@@ -208,7 +216,7 @@ class ConsumerIntake(Positioning):
     def wait_for_room(self, seconds: float) -> None:
         if self.gate.wait(seconds):
             return
-        if self.options.ordering in ("partition", "topic"):
+        if self.options.ordering in ("partition", "topic") or self.places.crowded:
             self.places.wait_for_cache(seconds)
         elif self.options.ordering == "key":
             self.places.wait_for_lanes(seconds)
@@ -274,6 +282,7 @@ class ConsumerIntake(Positioning):
         if self.gate.admitted([one.workflow_id for one in formed.records if is_fresh(one)]):
             self._consumers.wake()
         self._release(returned)
+        self.holdups.spilled(incarnation, spilled)
         self._start(incarnation, runs, plan, spilled, formed.refused)
         for partition in result.stale:
             logger.info("%s: partition %d was assigned elsewhere.", self.options.name, partition)
@@ -300,7 +309,7 @@ class ConsumerIntake(Positioning):
         incarnation: int,
         events: Sequence[Accepted],
         plan: LanePlan,
-        spilled: dict[int, set[str]],
+        spilled: Mapping[int, Counter[str]],
         refused: Mapping[str, Quarantine],
     ) -> None:
         """Run what is to run here, at once or in its lane."""

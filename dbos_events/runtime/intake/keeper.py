@@ -92,6 +92,14 @@ class LaneService(Service):
         self._sweeps.pop(group, None)
         return group.close()
 
+    def holds(self, where: tuple[int, int, int]) -> bool:
+        """Whether this process has the lanes of (consumer, incarnation, partition)."""
+        return where in self._groups or where in self._leftovers
+
+    def is_swept(self, group: LaneGroup) -> bool:
+        """Whether all lanes that a former holder left were looked through."""
+        return group not in self._sweeps
+
     def share(self, consumer: int, incarnation: int, host: LaneHost) -> SharedLane:
         """The lane over all partitions of a topic, which one of the processes that read it holds."""
         key = (consumer, incarnation)

@@ -134,6 +134,11 @@ class LaneGroup:
         return len(self._asking)
 
     @property
+    def rests(self) -> bool:
+        """Whether no lane has anything to do."""
+        return not self._lanes
+
+    @property
     def size(self) -> int:
         """Events in memory."""
         with self._lock:

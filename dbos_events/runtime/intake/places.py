@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 from dbos_events.engine.run import Run
+
+JAM_SECONDS = 0.25
 
 
 class Places:
@@ -20,6 +23,7 @@ class Places:
         self._on_left = on_left
         self._running = 0
         self._waiting = 0
+        self._full_since: float | None = None
         self._lock = threading.Lock()
         self._left = threading.Condition(self._lock)
         self._drained = threading.Condition(self._lock)
@@ -40,9 +44,22 @@ class Places:
         with self._lock:
             self._running += count
 
+    @property
+    def crowded(self) -> bool:
+        """Whether so many wait that more should stay with the broker: soon half of them will have run.
+
+        When they do not, they wait behind slow events, and the others must not wait for those.
+        """
+        since = self._full_since
+        return since is not None and time.monotonic() - since < JAM_SECONDS
+
     def cache(self, count: int) -> None:
         with self._lock:
             before, self._waiting = self._waiting, self._waiting + count
+            if self._waiting >= self.capacity:
+                self._full_since = self._full_since or time.monotonic()
+            elif self._waiting <= self.capacity // 2:
+                self._full_since = None
             if self._waiting == 0 or before > self.capacity // 2 >= self._waiting:
                 self._drained.notify_all()
 

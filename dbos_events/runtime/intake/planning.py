@@ -42,10 +42,10 @@ class LanePlan:
         room[record.lane] = left - 1
         return left > 0
 
-    def carry_out(self, kept: Mapping[str, list[Run]], spilled: Mapping[int, set[str]]) -> None:
+    def carry_out(self, kept: Mapping[str, list[Run]], spilled: Mapping[int, Counter[str]]) -> None:
         """Run what was kept, by lane; ask the database for the lanes of which it has more."""
         for partition, counts in self._names.items():
-            self._groups[partition].admit(counts, kept, spilled.get(partition, set()))
+            self._groups[partition].admit(counts, kept, spilled.get(partition, Counter()))
 
     def give_up(self) -> None:
         """Nothing was taken in."""
@@ -58,10 +58,10 @@ def sort_out(
     taken_in: Callable[[Accepted], bool],
     behind: frozenset[str],
     repeated: frozenset[int],
-) -> tuple[list[Accepted], dict[int, set[str]], list[str]]:
+) -> tuple[list[Accepted], dict[int, Counter[str]], list[str]]:
     """What of a batch runs here, the lanes with events that wait in the database, and ids to give back."""
     runs: list[Accepted] = []
-    spilled: dict[int, set[str]] = {}
+    spilled: dict[int, Counter[str]] = {}
     returned: list[str] = []
     for record, kept in zip(records, plan.kept, strict=True):
         if not taken_in(record):
@@ -69,9 +69,9 @@ def sort_out(
         partition = record.record.partition
         if record.lane is not None and partition in repeated:  # it is not known whether it was kept
             returned.append(record.workflow_id)
-            spilled.setdefault(partition, set()).add(record.lane)
+            spilled.setdefault(partition, Counter())[record.lane] += 1
         elif kept and (record.lane is None or record.lane not in behind):
             runs.append(record)
         elif record.lane is not None:
-            spilled.setdefault(partition, set()).add(record.lane)
+            spilled.setdefault(partition, Counter())[record.lane] += 1
     return runs, spilled, returned

@@ -58,8 +58,13 @@ class Positioning:
     def known_partitions(self, incarnation: int) -> frozenset[int]:
         return self._ask(lambda: self._core.storage.known_partitions(self._number, incarnation))
 
-    def begin(self, incarnation: int, positions: Mapping[int, tuple[int, str]]) -> None:
-        self._ask(lambda: self._core.storage.create_watermarks(self._number, incarnation, positions))
+    def begin(
+        self,
+        incarnation: int,
+        positions: Mapping[int, tuple[int, str]],
+        gate: Mapping[int, int] | None = None,
+    ) -> None:
+        self._ask(lambda: self._core.storage.create_watermarks(self._number, incarnation, positions, gate))
 
     def skip(self, incarnation: int, partition: int, offset: int, alarm: str) -> bool:
         assignment = self._assignments[incarnation, partition]

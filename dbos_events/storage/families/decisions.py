@@ -85,7 +85,8 @@ class DecisionTable:
                 **where,
             )
             if skip:
-                tx.change("insert_gaps", [(partition, standing.next_offset, following)], **where)
+                gap = {"partition": partition, "first_offset": standing.next_offset, "next_offset": following}
+                tx.run("insert_explained_gap", reason="skipped by command", **gap, **where)
             return Decided(standing.incarnation, following)
 
         return self._database.transact(work)

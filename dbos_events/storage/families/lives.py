@@ -124,7 +124,8 @@ class LifeTable:
                 alarm=alarm,
                 **where,
             )
-            tx.change("insert_gaps", [(partition, expected, following)], **where)
+            gap = {"partition": partition, "first_offset": expected, "next_offset": following}
+            tx.run("insert_explained_gap", reason="retention", **gap, **where)
             return True
 
         return self._database.transact(work)

@@ -19,10 +19,16 @@ class OrphanTable:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def orphaned_partitions(self, application: str, handlers: Sequence[str], grace_ms: int) -> list[Orphan]:
+    def orphaned_partitions(
+        self, application: str, handlers: Sequence[str], grace_ms: int, executor: int = 0
+    ) -> list[Orphan]:
         rows = self._database.transact(
             lambda tx: tx.run(
-                "orphaned_partitions", application=application, handlers=handlers, grace_ms=grace_ms
+                "orphaned_partitions",
+                application=application,
+                handlers=handlers,
+                grace_ms=grace_ms,
+                executor=executor,
             )
         )
         return [Orphan(*tuple(row)) for row in rows]

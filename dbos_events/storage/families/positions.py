@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,11 +35,31 @@ class PositionTable:
         return frozenset(row.partition for row in rows)
 
     def create_watermarks(
-        self, consumer: int, incarnation: int, positions: Mapping[int, tuple[int, str]]
+        self,
+        consumer: int,
+        incarnation: int,
+        positions: Mapping[int, tuple[int, str]],
+        gate: Mapping[int, int] | None = None,
     ) -> None:
         rows = [(partition, *positions[partition]) for partition in sorted(positions)]
+        stored = None if gate is None else json.dumps(gate)
         self._database.transact(
-            lambda tx: tx.change("insert_watermarks", rows, consumer=consumer, incarnation=incarnation)
+            lambda tx: tx.change(
+                "insert_watermarks", rows, consumer=consumer, incarnation=incarnation, gate=stored
+            )
+        )
+
+    def gate_holds(self, consumer: int, incarnation: int, gate: Mapping[int, int]) -> bool:
+        rows = self._database.transact(
+            lambda tx: tx.batch("gate_holds", list(gate.items()), consumer=consumer, incarnation=incarnation)
+        )
+        return bool(rows)
+
+    def open_gate(self, consumer: int, incarnation: int, partition: int, epoch: int) -> None:
+        self._database.transact(
+            lambda tx: tx.run(
+                "open_gate", consumer=consumer, incarnation=incarnation, partition=partition, epoch=epoch
+            )
         )
 
     def assign(
@@ -58,6 +79,7 @@ class PositionTable:
                     row.reason,
                     row.halted,
                     row.regression,
+                    row.gate,
                 )
                 for row in rows
             ]

@@ -177,3 +177,8 @@ WHERE id = :consumer;
 -- They were read.
 UPDATE {schema}.watermarks SET alarm = NULL WHERE consumer = :consumer AND alarm IS NOT NULL
 RETURNING partition;
+
+-- name: insert_explained_gap
+-- Offsets that are passed over for a reason that is known.
+INSERT INTO {schema}.gaps (consumer, incarnation, partition, first_offset, next_offset, reason, recorded_at)
+VALUES (:consumer, :incarnation, :partition, :first_offset, :next_offset, :reason, {now});

@@ -16,15 +16,32 @@ SELECT partition FROM {schema}.watermarks WHERE consumer = :consumer AND incarna
 -- name: insert_watermarks
 -- What is there already stays: a watermark never goes back.
 INSERT INTO {schema}.watermarks
-    (consumer, incarnation, partition, next_offset, first_offset, reason, epoch, updated_at)
-SELECT :consumer, :incarnation, u.partition, u.next_offset, u.next_offset, u.reason, 0, {now}
+    (consumer, incarnation, partition, next_offset, first_offset, reason, gate, epoch, updated_at)
+SELECT :consumer, :incarnation, u.partition, u.next_offset, u.next_offset, u.reason, :gate, 0, {now}
 FROM {rows: partition int, next_offset bigint, reason text}
 WHERE true
 ON CONFLICT DO NOTHING;
 
+-- name: gate_holds
+-- Whether something of these partitions, below these offsets, was not taken in yet, or holds its lane still.
+SELECT u.partition
+FROM {rows: partition int, before bigint}
+WHERE EXISTS (SELECT 1 FROM {schema}.watermarks AS m
+              WHERE m.consumer = :consumer AND m.incarnation = :incarnation AND m.partition = u.partition
+                AND m.next_offset < u.before)
+   OR EXISTS (SELECT 1 FROM {schema}.workflows AS w
+              WHERE w.consumer = :consumer AND w.incarnation = :incarnation AND w.lane_open
+                AND w.partition = u.partition AND w.position < u.before)
+LIMIT 1;
+
+-- name: open_gate
+-- Nothing is before the partition any more.
+UPDATE {schema}.watermarks SET gate = NULL, updated_at = {now}
+WHERE consumer = :consumer AND incarnation = :incarnation AND partition = :partition AND epoch = :epoch;
+
 -- name: lock_watermarks
 -- In partition order, so that two processes cannot wait for each other.
-SELECT partition, epoch, next_offset, leader_epoch, reason, halted, regression
+SELECT partition, epoch, next_offset, leader_epoch, reason, halted, regression, gate
 FROM {schema}.watermarks
 WHERE consumer = :consumer AND incarnation = :incarnation AND partition IN ({numbers:partitions})
 ORDER BY partition

@@ -71,7 +71,7 @@ def test_a_consumer_without_a_topic_is_refused(app: App) -> None:
     [
         ({"ordering": "partition", "ordering_key": handler}, "ordering_key", "ordering='key'"),
         ({"ordering": "key", "in_order": True}, "in_order", "ordering='topic'"),
-        ({"strict_key_order": True}, "strict_key_order", "not supported by this release"),
+        ({"strict_key_order": True}, "strict_key_order", "ordering='key'"),
         ({"on_regression": "skip"}, "on_regression", "'replay' or 'halt'"),
         ({"ordering": "sideways"}, "sideways", "partition"),
         ({"ordering": "partition", "queue_name": "slow"}, "queue_name", "ordering='none'"),

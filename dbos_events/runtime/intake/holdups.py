@@ -1,0 +1,141 @@
+"""What keeps a partition from taking more in, apart from places: partitions before it, and too many held events."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dbos_events.engine.core import Core
+from dbos_events.model.event import HeldQuotas
+from dbos_events.telemetry.log import logger
+
+Key = tuple[int, int]
+"""Incarnation, partition."""
+
+COUNT_EVERY = 10
+"""A lane is counted each time that a tenth of its quota was added to it."""
+LOOK_AGAIN_SECONDS = 5.0
+LANES_REMEMBERED = 100_000
+
+
+@dataclass(slots=True)
+class _Held:
+    """What one incarnation of a topic holds: as many as were `counted`, and those `added` since."""
+
+    counted: int | None = None
+    added: int = 0
+    lanes: Counter[str] = field(default_factory=Counter)
+    full: str | None = None
+    full_lanes: dict[str, int] = field(default_factory=dict)
+
+
+class HoldUps:
+    """Looked after by the intake thread, about once a second; `reason` is quick and asks nobody.
+
+    With `strict_key_order`, a partition that was added to a topic waits behind its **gate**: until all that lay
+    in the other partitions at that moment has been taken in and has freed its lane, since a key may have moved from there.
+    At a **quota** of held events a partition waits, too, so that the rest of the backlog stays in Kafka.
+    """
+
+    def __init__(self, core: Core, name: str, quotas: HeldQuotas) -> None:
+        self._core = core
+        self._name = name
+        self._quotas = quotas
+        self._gates: dict[Key, Mapping[int, int]] = {}
+        self._held: dict[int, _Held] = {}
+        self._told: dict[str, str] = {}
+        self._look_at = 0.0
+
+    def assigned(self, key: Key, gate: str | None) -> None:
+        """A partition is ours from now on."""
+        self._gates.pop(key, None)
+        if gate is not None:
+            self._gates[key] = {int(number): offset for number, offset in json.loads(gate).items()}
+        self._held.setdefault(key[0], _Held())
+
+    def reason(self, incarnation: int, partition: int) -> str | None:
+        """Why the partition takes nothing in now; None when nothing keeps it."""
+        if (incarnation, partition) in self._gates:
+            return "strict_key_order: waits until the events of the partitions that were there before have finished"
+        held = self._held.get(incarnation)
+        if held is None:
+            return None
+        return held.full or self._told.get(f"{incarnation}/{partition}")
+
+    def spilled(self, incarnation: int, counts: Mapping[int, Counter[str]]) -> None:
+        """Events were taken in that wait in the database."""
+        held = self._held.setdefault(incarnation, _Held())
+        step = max(1, self._quotas.lane // COUNT_EVERY)
+        for partition, lanes in counts.items():
+            for lane, count in lanes.items():
+                before = held.lanes[lane]
+                held.lanes[lane] = before + count
+                if (before + count) // step > before // step:
+                    held.full_lanes[lane] = partition  # to be counted
+                    self._look_at = 0.0
+            held.added += lanes.total()
+        if len(held.lanes) > LANES_REMEMBERED:
+            held.lanes.clear()
+
+    def look(self, consumer: int, epochs: Mapping[Key, int]) -> None:
+        """Open the gates that nothing keeps closed, and count what is held where it may be too much."""
+        for key in tuple(self._gates):
+            if key not in epochs:
+                del self._gates[key]
+            elif not self._core.storage.gate_holds(consumer, key[0], self._gates[key]):
+                self._core.storage.open_gate(consumer, *key, epochs[key])
+                logger.info(
+                    "%s: partition %d goes on: the events before it have finished.", self._name, key[1]
+                )
+                del self._gates[key]
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_AGAIN_SECONDS
+        for incarnation, held in self._held.items():
+            self._count(consumer, incarnation, held)
+            self._count_lanes(consumer, incarnation, held)
+
+    def _count(self, consumer: int, incarnation: int, held: _Held) -> None:
+        quota = self._quotas.consumer
+        if not held.added and held.counted is None:
+            return
+        if held.counted is not None and held.full is None and held.counted + held.added < quota:
+            return
+        held.counted = self._core.storage.count_held(consumer, incarnation, "", quota)
+        held.added = 0
+        full = held.counted >= quota
+        held.full = (
+            f"{quota} events wait behind others, as many as held_per_consumer allows" if full else None
+        )
+        self._tell(f"{incarnation}", held.full)
+
+    def _count_lanes(self, consumer: int, incarnation: int, held: _Held) -> None:
+        reasons: dict[int, str] = {}
+        for lane, partition in tuple(held.full_lanes.items()):
+            if (
+                self._core.storage.count_open(consumer, incarnation, lane, self._quotas.lane)
+                < self._quotas.lane
+            ):
+                del held.full_lanes[lane]
+            else:
+                reasons[partition] = (
+                    f"{self._quotas.lane} events wait in the lane {lane}, as many as held_per_lane allows"
+                )
+        mine = [place for place in self._told if place.startswith(f"{incarnation}/")]
+        for place in {*mine, *(f"{incarnation}/{partition}" for partition in reasons)}:
+            self._tell(place, reasons.get(int(place.rpartition("/")[2])))
+
+    def _tell(self, place: str, reason: str | None) -> None:
+        if reason is None:
+            if self._told.pop(place, None) is not None:
+                logger.info("%s: intake goes on: fewer events wait.", self._name)
+        elif self._told.get(place) != reason:
+            self._told[place] = reason
+            logger.error(
+                "%s: intake waits: %s. Redrive or discard what holds them up: dbos-events quarantine list.",
+                self._name, reason,
+            )  # fmt: skip
