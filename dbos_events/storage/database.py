@@ -7,7 +7,7 @@ import struct
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -21,8 +21,19 @@ R = TypeVar("R")
 Row = Any
 """One row of an answer: its columns are attributes, and it is a tuple."""
 
-Step = tuple[str, "Sequence[tuple[Any, ...]] | None", dict[str, Any]]
-"""A named statement with its rows, if it takes rows, and its other parameters."""
+
+class Step(NamedTuple):
+    """A named statement with its rows, if it takes rows, its other parameters, and how many rows it must hit."""
+
+    name: str
+    rows: Sequence[tuple[Any, ...]] | None
+    parameters: dict[str, Any]
+    expected: int
+
+
+class NotAsExpected(Exception):
+    """Rolls a transaction back of which something was not done."""
+
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: connection, resources, shutdown,
 # I/O, serialization, lock not available, read-only (a server that is being failed over).
@@ -81,15 +92,21 @@ class Tx:
         many = [dict(zip(names, row, strict=True)) | parameters for row in rows]
         return self._connection.execute(self._database.text(statement), many).rowcount
 
-    def together(self, steps: Sequence[Step]) -> list[int]:
-        """Execute statements of which none depends on what another gives; the numbers of rows hit.
+    def finish(self, steps: Sequence[Step]) -> None:
+        """Execute statements that end the transaction, each of which must hit as many rows as it says.
 
-        Where the driver can, they go out at once.
+        Where the driver can, they and the commit go out at once.
+
+        Raises:
+            NotAsExpected: One of them has hit another number; nothing is kept.
         """
-        return [
-            len(self.run(name, **parameters)) if rows is None else self.change(name, rows, **parameters)
-            for name, rows, parameters in steps
-        ]
+        for step in steps:
+            if step.rows is None:
+                hit = len(self.run(step.name, **step.parameters))
+            else:
+                hit = self.change(step.name, step.rows, **step.parameters)
+            if hit != step.expected:
+                raise NotAsExpected
 
     def _rows(self, statement: Statement, rows: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
         arrays = self._database.arrays

@@ -1,7 +1,7 @@
 """A transaction that speaks to psycopg directly: no layer between, and several statements in one go.
 
 SQLAlchemy still keeps the connections, begins and commits. Without it each statement costs 80 µs less, and
-a small batch in a pipeline waits for the server twice instead of six times.
+a small batch in a pipeline waits for the server once instead of six times.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from psycopg.errors import DivisionByZero
 from psycopg.rows import namedtuple_row
 
-from dbos_events.storage.database import Database, Row, Step, Tx
+from dbos_events.storage.database import Database, NotAsExpected, Row, Step, Tx
 from dbos_events.storage.statements import Statement
 
 if TYPE_CHECKING:
@@ -32,20 +33,26 @@ class PsycopgTx(Tx):
         super().__init__(database, connection)
         self._driver: Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
 
-    def together(self, steps: Sequence[Step]) -> list[int]:
-        with self._driver.pipeline():
-            cursors = [self._step(*step) for step in steps]
-        return [cursor.rowcount if cursor is not None else 0 for cursor in cursors]
+    def finish(self, steps: Sequence[Step]) -> None:
+        # A step that hits another number of rows divides by zero, and so takes the commit behind it with it.
+        try:
+            with self._driver.pipeline():
+                for step in steps:
+                    self._check(step)
+                self._driver.commit()
+        except DivisionByZero as error:
+            raise NotAsExpected from error
 
-    def _step(
-        self, name: str, rows: Sequence[tuple[Any, ...]] | None, parameters: dict[str, Any]
-    ) -> Cursor[Any] | None:
-        statement = self._database.statements[name]
-        if rows is not None:
-            if not rows:
-                return None
-            parameters = {**self._rows(statement, rows), **parameters}
-        return self._ask(statement, parameters)
+    def _check(self, step: Step) -> None:
+        statement = self._database.statements[step.name]
+        parameters = {**step.parameters, "expected": step.expected}
+        if step.rows is not None:
+            if not step.rows:
+                return
+            parameters |= self._rows(statement, step.rows)
+        self._driver.cursor().execute(
+            checked(statement.sql, reads=step.rows is None), self._prepared(statement, parameters)
+        )
 
     def _execute(self, statement: Statement, parameters: dict[str, Any]) -> Sequence[Row]:
         cursor = self._ask(statement, parameters)
@@ -63,3 +70,10 @@ class PsycopgTx(Tx):
 def spelled(sql: str) -> bytes:
     """The statement with parameters as psycopg writes them."""
     return _PARAMETER.sub(r"%(\1)s", sql.replace("%", "%%")).encode()
+
+
+@cache
+def checked(sql: str, *, reads: bool) -> bytes:
+    """The statement, failing unless it hits the expected number of rows."""
+    hit = sql if reads else f"{sql} RETURNING 1"
+    return spelled(f"WITH hit AS ({hit}) SELECT 1 / CAST(count(*) = :expected AS int) FROM hit")

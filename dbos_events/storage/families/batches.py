@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
-from dbos_events.storage.database import Database, Row, Tx
+from dbos_events.storage.database import Database, NotAsExpected, Row, Tx
 from dbos_events.storage.families.executors import fence
 from dbos_events.storage.families.generations import is_next_attempt, quarantine_row, retry_generations
-from dbos_events.storage.families.plain import NotAsExpected, are_plain, write_plain
+from dbos_events.storage.families.plain import are_plain, write_plain
 from dbos_events.storage.families.shapes import checkpoint_row, outcome_row, result_row
 from dbos_events.storage.writes import (
     WRITTEN,

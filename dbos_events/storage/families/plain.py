@@ -1,6 +1,6 @@
 """The way of almost every batch: steps and their outcomes, all as expected, in one exchange with the server.
 
-Nothing is read in between: what was hit is counted at the end, and if it is not all, nothing is
+Nothing is read in between: each statement must hit as many rows as it says, and if one does not, nothing is
 kept, and the batch is written again step by step, which finds out whose write was refused.
 """
 
@@ -11,10 +11,6 @@ from collections.abc import Sequence
 from dbos_events.storage.database import Step, Tx
 from dbos_events.storage.families.shapes import checkpoint_row, outcome_row, result_row
 from dbos_events.storage.writes import WRITTEN, Result, Write
-
-
-class NotAsExpected(Exception):
-    """Rolls a batch back of which something was not written."""
 
 
 def are_plain(writes: Sequence[Write]) -> bool:
@@ -45,13 +41,12 @@ def write_plain(tx: Tx, executor: int, writes: Sequence[Write]) -> list[Result]:
         for write, outcome in ended
         if outcome.output is not None or outcome.error is not None
     ]
-    steps: list[Step] = [
-        ("fence", None, {"executor": executor}),
-        ("insert_checkpoints", checkpoints, {"executor": executor}),
-        ("update_outcomes", outcomes, {"executor": executor}),
-        ("insert_results", results, {}),
-    ]
-    fenced, recorded, finished, _ = tx.together(steps)
-    if (fenced, recorded, finished) != (1, len(checkpoints), len(outcomes)):
-        raise NotAsExpected
+    tx.finish(
+        [
+            Step("fence", None, {"executor": executor}, 1),
+            Step("insert_checkpoints", checkpoints, {"executor": executor}, len(checkpoints)),
+            Step("update_outcomes", outcomes, {"executor": executor}, len(outcomes)),
+            Step("insert_results", results, {}, len(results)),
+        ]
+    )
     return [WRITTEN] * len(writes)
