@@ -169,7 +169,7 @@ def test_rule_2_a_resume_locks_an_owner_who_claimed_meanwhile_before_it_takes_th
     with open_transaction(storage) as tx:
         # The claim of another process is under way, so `resume` finds the old owner and waits for the row.
         tx.run("fence", executor=new)
-        names = {"application": APP, "version": "v1", "names": ["work"], "count": 9}
+        names = {"application": APP, "version": "v1", "names": ["work"], "count": 9, "waits": False}
         assert len(tx.run("adopt_from_dead", executor=new, **names)) == 1
         with meanwhile(lambda: storage.resume(["w"])) as resumed:
             await_waiting(storage, resumed)
