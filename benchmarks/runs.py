@@ -93,9 +93,7 @@ def run_once(plan: Plan, entry: Entry, number: int, servers: Servers) -> Run:
     with ExitStack() as stack:
         url = stack.enter_context(fresh_database(servers.postgres, entry.contestant.name))
         topic = (
-            stack.enter_context(
-                filled_topic(servers.kafka, events, plan.workload.value_bytes, plan.workload.keys)
-            )
+            stack.enter_context(filled_topic(servers.kafka, events, plan.workload))
             if entry.contestant.reads_topic
             else "none"
         )

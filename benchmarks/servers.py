@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from contextlib import ExitStack
 
-PARTITIONS = 4
-KEYS = 1_000
+    from benchmarks.workloads import Workload
+
 POSTGRES_SETTINGS = {"shared_buffers": "256MB"}
 ADMIN_SECONDS = 30.0
 
@@ -75,27 +75,27 @@ def fresh_database(url: str, label: str) -> Iterator[str]:
 
 
 @contextmanager
-def filled_topic(bootstrap: str, events: int, value_bytes: int, keys: int) -> Iterator[str]:
+def filled_topic(bootstrap: str, events: int, workload: Workload) -> Iterator[str]:
     """Make a topic that holds the events, and delete it afterwards."""
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     topic = f"benchmark-{time.time_ns()}"
-    _settle(admin.create_topics([NewTopic(topic, PARTITIONS, 1)]))
+    _settle(admin.create_topics([NewTopic(topic, workload.partitions, 1)]))
     try:
-        _produce(bootstrap, topic, events, value_bytes, keys)
+        _produce(bootstrap, topic, events, workload)
         yield topic
     finally:
         _settle(admin.delete_topics([topic]))
 
 
-def _produce(bootstrap: str, topic: str, events: int, value_bytes: int, keys: int) -> None:
+def _produce(bootstrap: str, topic: str, events: int, workload: Workload) -> None:
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 20})
-    value = b"x" * value_bytes
+    value = b"x" * workload.value_bytes
     for number in range(events):
         producer.produce(
             topic,
-            key=b"key-%d" % (number % keys),
+            key=b"key-%d" % (number % workload.keys),
             value=value,
-            partition=number % PARTITIONS,
+            partition=number % workload.partitions,
         )
         if number % 1_000 == 0:
             producer.poll(0)

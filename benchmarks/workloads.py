@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 COLOURS = ("async", "sync")
 
@@ -39,6 +39,7 @@ class Workload:
     """The contestant that shows what could be reached at all."""
     value_bytes: int = 100
     keys: int = 1_000
+    partitions: int = 4
 
     def select(self, names: list[str] | None) -> tuple[Contestant, ...]:
         """Return the contestants of these names, or all of them."""
@@ -90,6 +91,14 @@ BY_PARTITION = Workload(
     ),
 )
 
+BY_MANY_PARTITIONS = replace(
+    BY_PARTITION,
+    name="by-32-partitions",
+    title="The same, each partition's events one after the other, 32 partitions",
+    partitions=32,
+    keys=1_024,
+)
+
 BY_KEY = Workload(
     name="by-key",
     title="The same, each key's events one after the other, 1,000 keys in 4 partitions, beside unordered",
@@ -100,4 +109,4 @@ BY_KEY = Workload(
     baseline="unordered",
 )
 
-WORKLOADS = {workload.name: workload for workload in (ONE_STEP, BY_PARTITION, BY_KEY)}
+WORKLOADS = {workload.name: workload for workload in (ONE_STEP, BY_PARTITION, BY_MANY_PARTITIONS, BY_KEY)}
