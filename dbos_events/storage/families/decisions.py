@@ -50,7 +50,13 @@ class DecisionTable:
             reason = (
                 f"branch of incarnation {standing.incarnation}, which took in up to {standing.next_offset}"
             )
-            tx.change("insert_watermarks", [(partition, begin, reason)], consumer=row.id, incarnation=branch)
+            tx.change(
+                "insert_watermarks",
+                [(partition, begin, reason)],
+                consumer=row.id,
+                incarnation=branch,
+                gate=None,
+            )
             tx.run(
                 "leave_for_branch",
                 consumer=row.id,
