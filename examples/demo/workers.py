@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -42,7 +43,8 @@ class Worker:
             return "killed with kill -9"
         if code is None:
             return "running"
-        return "stopped" if code == 0 else f"failed with exit code {code}"
+        # One that is asked to end before it listens for that ends by the signal itself: it has begun nothing.
+        return "stopped" if code in (0, -signal.SIGTERM) else f"failed with exit code {code}"
 
     @property
     def is_reading(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from dbos_events.connect.source import Record
 from dbos_events.engine.run import LOST, PARKED, Ending, Run
 from dbos_events.errors import ExecutorFenced, StorageUnavailable
-from dbos_events.model.event import ConsumerOptions
+from dbos_events.model.event import ConsumerOptions, HeldQuotas
 from dbos_events.runtime.intake.consumer import ConsumerIntake
 from dbos_events.runtime.intake.keeper import LaneService
 from dbos_events.runtime.taken import Taken
@@ -84,6 +84,7 @@ class _Core:
         self.retries: dict[int, Any] = {}
         self.hub = SimpleNamespace(signal=_ignore)
         self.signal = _ignore
+        self.quotas = HeldQuotas()
 
     def ask(self, work: Callable[[], Any]) -> Any:
         while True:

@@ -77,7 +77,7 @@ def test_a_claim_does_not_wait_for_another_under_way(postgres_storage: SqlStorag
     first, second = register(storage), register(storage)
     begin(storage, first, *names(4), queue="q")
     with open_transaction(storage) as tx:
-        where = {"application": APP, "version": "v1", "queue": "q", "names": ["work"]}
+        where = {"application": APP, "version": "v1", "queue": "q", "names": ["work"], "waits": False}
         assert len(tx.run("claim", executor=first, count=2, **where)) == 2
         with meanwhile(lambda: claim(storage, second)) as claimed:
             assert claimed.result(PATIENCE) == ["w02", "w03"]

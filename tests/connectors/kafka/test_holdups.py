@@ -29,6 +29,15 @@ class Gated(Counting):
         self.ended()
 
 
+def add_partition(broker: Broker, topic: str) -> None:
+    """Make it two, and wait until the broker tells so."""
+    for future in broker.admin.create_partitions([NewPartitions(topic, 2)]).values():
+        future.result(SECONDS)
+    wait_until(
+        lambda: len(broker.admin.list_topics(topic).topics[topic].partitions) == 2, "no second partition"
+    )
+
+
 def test_rule_10_with_strict_key_order_an_added_partition_waits_for_those_before_it(
     kafka_topic: TopicFactory, broker: Broker, consumers: Consumers, rows: Rows
 ) -> None:
@@ -38,8 +47,7 @@ def test_rule_10_with_strict_key_order_an_added_partition_waits_for_those_before
     consumers.start(topic, handler.sync_handler, ordering="key", strict_key_order=True, config=QUICK)
     wait_until(lambda: handler.total == 1, "the first event does not run")
 
-    for future in broker.admin.create_partitions([NewPartitions(topic, 2)]).values():
-        future.result(SECONDS)
+    add_partition(broker, topic)
     broker.produce_keyed(topic, [(b"ada", b"3")], partition=1)
     wait_until(
         lambda: rows.query("SELECT 1 FROM {t}watermarks WHERE partition = 1 AND state = 'waiting'"),
@@ -61,8 +69,7 @@ def test_without_strict_key_order_it_does_not_wait(
     broker.produce_keyed(topic, [(b"ada", b"1")])
     consumers.start(topic, handler.sync_handler, ordering="key", config=QUICK)
     wait_until(lambda: handler.total == 1, "the first event does not run")
-    for future in broker.admin.create_partitions([NewPartitions(topic, 2)]).values():
-        future.result(SECONDS)
+    add_partition(broker, topic)
     broker.produce_keyed(topic, [(b"ada", b"2")], partition=1)
     wait_until(lambda: handler.total == 2, "the new partition is not read")
     handler.gate.set()
