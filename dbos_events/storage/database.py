@@ -95,8 +95,6 @@ class Tx:
     def finish(self, steps: Sequence[Step]) -> None:
         """Execute statements that end the transaction, each of which must hit as many rows as it says.
 
-        Where the driver can, they and the commit go out at once.
-
         Raises:
             NotAsExpected: One of them has hit another number; nothing is kept.
         """

@@ -1,4 +1,4 @@
-"""The way of almost every batch: steps and their outcomes, all as expected, in one exchange with the server.
+"""The way of almost every batch: steps and their outcomes, all as expected.
 
 Nothing is read in between: each statement must hit as many rows as it says, and if one does not, nothing is
 kept, and the batch is written again step by step, which finds out whose write was refused.
