@@ -57,6 +57,9 @@ class PostgresStorage(SqlStorage):
     def _prepare_connection(self, connection: Any, _record: object) -> None:
         arrays.register(connection)
         connection.prepare_threshold = self._prepare_after
+        # A plan that was kept while the tables were empty would read all of them once they are not.
+        connection.execute("SET plan_cache_mode = force_custom_plan")
+        connection.commit()
 
     def _prepare_no_more(self) -> None:
         """Send statements whole from now on: a pooler hands each transaction another connection."""
