@@ -27,6 +27,14 @@ SELECT 'w' || n, '{APP}', 'work', CASE WHEN n %% 10 = 1 THEN 'ENQUEUED' ELSE 'PE
        1, 1, n %% 4, n, CASE WHEN n %% 10 = 6 THEN CAST(n %% 4 AS text) END, n, CASE WHEN n %% 10 = 6 THEN true END
 FROM generate_series(1, %s) AS n
 """
+# Nobody owns what is held behind one event.
+FILL_HELD = f"""
+INSERT INTO {SCHEMA}.workflows
+    (id, application, name, status, take, created_at, updated_at, consumer, incarnation, partition, position, lane,
+     lane_sequence, lane_open, held)
+SELECT 'h' || n, '{APP}', 'work', 'PENDING', 0, n, n, 1, 1, 0, n, '0/poison', n, true, true
+FROM generate_series(1, 20000) AS n
+"""
 FILL_CHECKPOINTS = f"""
 INSERT INTO {SCHEMA}.checkpoints (workflow_id, generation, step, call, name, completion_order, writer, write_id)
 SELECT 'w' || n, 0, 1, '1', 'step', 1, 1, n FROM generate_series(1, %s) AS n
@@ -88,6 +96,8 @@ BATCHES: dict[str, tuple[str, list[tuple[Any, ...]], dict[str, Any]]] = {
     "read_written_checkpoints": ("checkpoints", [(i, 0, 1) for i in IDS], {"executor": 1}),
 }
 BY_ID = {
+    "take_lane_entries": "workflows",
+    "release_unstarted": "workflows",
     "read_tokens": "workflows",
     "read_taken": "workflows",
     "lock_awaited": "workflows",
@@ -96,6 +106,7 @@ BY_ID = {
     "read_waiting": "workflows",
     "read_history": "checkpoints",
 }
+OF_AN_EXECUTOR = {"take_lane_entries", "release_unstarted"}
 TAKER = {"executor": 1, "application": APP, "version": "v1", "names": ["work"], "count": 50, "waits": False}
 ANY = dict.fromkeys(("application", "topic", "consumer", "partition"))
 PARTIAL = {
@@ -149,7 +160,7 @@ def unfit(storage: SqlStorage) -> dict[str, str]:
         if looked_up(text, table) != {f"{table}_pkey"}:
             wrong[name] = text
     for name, table in BY_ID.items():
-        text = plan(storage, name, ids=IDS[:5])
+        text = plan(storage, name, ids=IDS[:5], **({"executor": 1} if name in OF_AN_EXECUTOR else {}))
         if looked_up(text, table) != {f"{table}_pkey"}:
             wrong[name] = text
     for name, (index, parameters) in PARTIAL.items():
@@ -164,6 +175,21 @@ def unfit(storage: SqlStorage) -> dict[str, str]:
 def test_batches_go_by_primary_key_and_searches_by_their_partial_index(filled: SqlStorage) -> None:
     wrong = unfit(filled)
     assert not wrong, "\n\n".join(f"{name}\n{text}" for name, text in wrong.items())
+
+
+@pytest.mark.parametrize("filled", [600], indirect=True)
+def test_what_is_taken_of_a_lane_does_not_read_all_that_is_held(
+    filled: SqlStorage, postgres_url: str
+) -> None:
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute(FILL_HELD)
+    for name in sorted(OF_AN_EXECUTOR):
+        text = plan(filled, name, ids=IDS[:16], executor=1)
+        assert looked_up(text, "workflows") == {"workflows_pkey"}, text
+    lanes = [(f"0/{number}",) for number in range(BATCH)]
+    text = plan(filled, "open_lanes", lanes, consumer=1, incarnation=1)
+    assert looked_up(text, "workflows") == {"workflows_lanes"}, text
+    assert "lane = " in text, text
 
 
 @pytest.mark.parametrize("filled", [25_000], indirect=True)

@@ -17,10 +17,12 @@ ORDER BY lane_sequence
 LIMIT :count;
 
 -- name: take_lane_entries
--- Only what nobody owns and what does not sleep; the caller is fenced and is the lane's holder.
+-- Only what nobody owns and what does not sleep; the caller is fenced and is the lane's holder. The CASE is
+-- explained at insert_checkpoints: without it all that is held was read, since nobody owns that either.
 UPDATE {schema}.workflows
 SET owner = :executor, take = take + 1, held = false, updated_at = {now}
-WHERE id IN ({list:ids}) AND status = 'PENDING' AND owner IS NULL AND wake_at IS NULL AND awaited_id IS NULL
+WHERE id IN ({list:ids})
+  AND CASE WHEN status = 'PENDING' AND owner IS NULL AND wake_at IS NULL AND awaited_id IS NULL THEN true ELSE false END
 RETURNING id;
 
 -- name: ready_behind
@@ -99,10 +101,10 @@ JOIN {schema}.workflows AS w
 WHERE w.owner = :executor AND w.status = 'PENDING';
 
 -- name: release_unstarted
--- Back to the lane, for its next holder.
+-- Back to the lane, for its next holder; the CASE is explained at insert_checkpoints.
 UPDATE {schema}.workflows
 SET owner = NULL, held = true, updated_at = {now}
-WHERE id IN ({list:ids}) AND owner = :executor AND status = 'PENDING';
+WHERE id IN ({list:ids}) AND CASE WHEN owner = :executor AND status = 'PENDING' THEN true ELSE false END;
 
 -- name: insert_lane
 -- A lane over several partitions counts its events itself.
