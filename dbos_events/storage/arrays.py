@@ -8,7 +8,7 @@ kilobyte of bytes. These dumpers take a tenth of that (docs/storage.md). The for
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from psycopg.abc import AdaptContext
@@ -58,72 +58,52 @@ class BoolArray(Array):
     """`bool[]` of bool or None."""
 
 
-class _TextDumper(Dumper):
-    format = Format.BINARY
-    oid = 1009
-
-    def dump(self, obj: Array) -> bytes:
-        parts = [_header(len(obj.values), 25, nulls=True)]
-        for value in obj.values:
-            if value is None:
-                parts.append(_NULL)
-            else:
-                data = value.encode()
-                parts += (_LENGTH(len(data)), data)
-        return b"".join(parts)
+def _text(values: Sequence[Any]) -> bytes:
+    parts = [_header(len(values), 25, nulls=True)]
+    for value in values:
+        if value is None:
+            parts.append(_NULL)
+        else:
+            data = value.encode()
+            parts += (_LENGTH(len(data)), data)
+    return b"".join(parts)
 
 
-class _BytesDumper(Dumper):
-    format = Format.BINARY
-    oid = 1001
-
-    def dump(self, obj: Array) -> bytes:
-        parts = [_header(len(obj.values), 17, nulls=True)]
-        for value in obj.values:
-            if value is None:
-                parts.append(_NULL)
-            else:
-                parts += (_LENGTH(len(value)), value)
-        return b"".join(parts)
+def _bytes(values: Sequence[Any]) -> bytes:
+    parts = [_header(len(values), 17, nulls=True)]
+    for value in values:
+        if value is None:
+            parts.append(_NULL)
+        else:
+            parts += (_LENGTH(len(value)), value)
+    return b"".join(parts)
 
 
-class _FixedDumper(Dumper):
+def _fixed(element: int, code: str, size: int) -> Callable[[Sequence[Any]], bytes]:
     """Values of one size: all of them in a single `pack` when none is NULL."""
+    one = struct.Struct(f"!i{code}").pack
 
-    format = Format.BINARY
-    element: int
-    code: str
-    size: int
-
-    def dump(self, obj: Array) -> bytes:
-        values = obj.values
+    def encode(values: Sequence[Any]) -> bytes:
         count = len(values)
         if None not in values:
-            flat = [self.size] * (2 * count)
+            flat = [size] * (2 * count)
             flat[1::2] = values
-            return _header(count, self.element, nulls=False) + struct.pack(
-                "!" + f"i{self.code}" * count, *flat
-            )
-        pack = struct.Struct(f"!i{self.code}").pack
-        parts = [_NULL if value is None else pack(self.size, value) for value in values]
-        return _header(count, self.element, nulls=True) + b"".join(parts)
+            return _header(count, element, nulls=False) + struct.pack("!" + f"i{code}" * count, *flat)
+        parts = [_NULL if value is None else one(size, value) for value in values]
+        return _header(count, element, nulls=True) + b"".join(parts)
+
+    return encode
 
 
-class _IntDumper(_FixedDumper):
-    oid, element, code, size = 1007, 23, "i", 4
-
-
-class _BigintDumper(_FixedDumper):
-    oid, element, code, size = 1016, 20, "q", 8
-
-
-class _FloatDumper(_FixedDumper):
-    oid, element, code, size = 1022, 701, "d", 8
-
-
-class _BoolDumper(_FixedDumper):
-    oid, element, code, size = 1000, 16, "?", 1
-
+ENCODERS: dict[str, tuple[int, Callable[[Sequence[Any]], bytes]]] = {
+    "text": (1009, _text),
+    "bytea": (1001, _bytes),
+    "int": (1007, _fixed(23, "i", 4)),
+    "bigint": (1016, _fixed(20, "q", 8)),
+    "float8": (1022, _fixed(701, "d", 8)),
+    "bool": (1000, _fixed(16, "?", 1)),
+}
+"""By the type of the elements: the array's type, as PostgreSQL numbers it, and its encoder."""
 
 BY_KIND: dict[str, type[Array]] = {
     "text": TextArray,
@@ -134,14 +114,21 @@ BY_KIND: dict[str, type[Array]] = {
     "bool": BoolArray,
 }
 
-_DUMPERS: dict[type[Array], type[Dumper]] = {
-    TextArray: _TextDumper,
-    BytesArray: _BytesDumper,
-    IntArray: _IntDumper,
-    BigintArray: _BigintDumper,
-    FloatArray: _FloatDumper,
-    BoolArray: _BoolDumper,
-}
+
+def _dumper(kind: str) -> type[Dumper]:
+    number, encode = ENCODERS[kind]
+
+    class ArrayDumper(Dumper):
+        format = Format.BINARY
+        oid = number
+
+        def dump(self, obj: Array) -> bytes:
+            return encode(obj.values)
+
+    return ArrayDumper
+
+
+_DUMPERS: dict[type[Array], type[Dumper]] = {array: _dumper(kind) for kind, array in BY_KIND.items()}
 
 
 def register(context: AdaptContext) -> None:

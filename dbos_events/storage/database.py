@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import struct
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -17,9 +19,17 @@ from dbos_events.errors import BadWrite, StorageError, StorageUnavailable
 from dbos_events.storage.statements import Dialect, Statement, load
 from dbos_events.telemetry.log import redact
 
+if TYPE_CHECKING:
+    from dbos_events.storage.calls import Function
+    from dbos_events.storage.onecall import OneCall
+
 R = TypeVar("R")
 Row = Any
 """One row of an answer: its columns are attributes, and it is a tuple."""
+
+
+Columns: TypeAlias = Iterable[Sequence[Any]]
+"""The columns of a table, each as an array."""
 
 
 class Step(NamedTuple):
@@ -29,6 +39,11 @@ class Step(NamedTuple):
     rows: Sequence[tuple[Any, ...]] | None
     parameters: dict[str, Any]
     expected: int
+
+
+def columns_of(rows: Sequence[tuple[Any, ...]], count: int) -> Columns:
+    """Rows of `count` columns, turned over."""
+    return zip(*rows, strict=True) if rows else [()] * count
 
 
 class NotAsExpected(Exception):
@@ -140,12 +155,14 @@ class Driver:
     `arrays` gives, by type, what a list parameter is wrapped in; empty where lists go as JSON.
     `transaction` is the class of transactions, `errors` are those that come from the driver past
     SQLAlchemy. `on_lost_plan` is called when the server does not know a statement that was prepared.
+    `calls` are the functions of the database, where it has any.
     """
 
     arrays: Mapping[str, Callable[[Sequence[Any]], object]] = field(default_factory=dict)
     transaction: type[Tx] = Tx
     errors: tuple[type[Exception], ...] = ()
     on_lost_plan: Callable[[], object] | None = None
+    calls: OneCall | None = None
 
 
 class Database:
@@ -185,11 +202,35 @@ class Database:
             BadWrite: The database refuses a value.
             StorageError: Any other answer.
         """
-        try:
+        with self._translated():
             if self._writer is None:
                 return self._transact(work)
             with self._writer:
                 return self._transact(work)
+
+    @property
+    def calls(self) -> bool:
+        """Whether the database has functions for what comes often."""
+        return self._driver.calls is not None and self._driver.calls.usable
+
+    def call(self, function: Function, single: Sequence[Any], *tables: Columns) -> str | None:
+        """Do a whole transaction in one call of `function`; gives what it returns.
+
+        Its arguments are the time, `single`, and the columns of `tables`.
+
+        Raises:
+            NotAsExpected: Nothing was kept; to be done statement by statement.
+            StorageError: As `transact`.
+        """
+        assert self._driver.calls is not None  # noqa: S101
+        now = self.clock.now_ms() if self.clock.manual else None
+        with self._translated():
+            return self._driver.calls.call(function, (now, *single, *chain.from_iterable(tables)))
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
         except self._errors as error:
             raise self.translate(error) from error
         except _UNSENDABLE as error:
@@ -238,6 +279,8 @@ class Database:
         return self.dialect.is_postgres or any(word in str(cause) for word in _SQLITE_TRANSIENT)
 
     def close(self) -> None:
+        if self._driver.calls is not None:
+            self._driver.calls.close()
         self.engine.dispose()
 
 

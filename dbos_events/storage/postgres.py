@@ -16,6 +16,7 @@ from dbos_events.clock import Clock
 from dbos_events.errors import ConfigurationError
 from dbos_events.storage import arrays
 from dbos_events.storage.database import Database, Driver
+from dbos_events.storage.onecall import OneCall
 from dbos_events.storage.psycopg_tx import PsycopgTx
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.statements import POSTGRES
@@ -49,7 +50,9 @@ class PostgresStorage(SqlStorage):
         )
         quoted = engine.dialect.identifier_preparer.quote_identifier(schema)
         event.listen(engine, "connect", self._prepare_connection)
-        driver = Driver(arrays.BY_KIND, PsycopgTx, (psycopg.Error,), self._prepare_no_more)
+        driver = Driver(
+            arrays.BY_KIND, PsycopgTx, (psycopg.Error,), self._prepare_no_more, OneCall(engine, quoted)
+        )
         super().__init__(Database(engine, POSTGRES, schema, quoted, clock, driver))
         self._prepare_after: int | None = PREPARE_AFTER
         self._channel = f"dbos_events:{schema}"

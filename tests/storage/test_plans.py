@@ -205,3 +205,48 @@ def test_on_a_small_table_no_batch_reads_all_that_its_executor_owns(filled: SqlS
         table, rows, parameters = BATCHES[name]
         text = plan(filled, name, rows, **parameters)
         assert looked_up(text, table) in ({"workflows_pkey"}, {"Seq Scan"}), text
+
+
+def rows_read(connection: psycopg.Connection[Any]) -> tuple[int, int]:
+    """How many workflows this connection has read one after the other, and through indexes, since it last told."""
+    [row] = connection.execute(
+        "SELECT seq_tup_read, idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'workflows'"
+    ).fetchall()
+    return row
+
+
+def arrays(*columns: str) -> str:
+    """A row for each of IDS, as arrays; `id` stands for the workflow's."""
+    quoted = ", ".join(f"'{id_}'" for id_ in IDS)
+    return ", ".join(
+        f"ARRAY[{quoted}]" if column == "id" else f"array_fill({column}, ARRAY[{BATCH}])"
+        for column in columns
+    )
+
+
+@pytest.mark.parametrize("filled", [25_000], indirect=True)
+def test_a_function_whose_plans_were_made_on_empty_tables_reads_what_it_writes_and_no_more(
+    filled: SqlStorage, postgres_url: str
+) -> None:
+    nothing, some, time = "NULL::text", "'2'::text", "1::bigint"
+    checkpoints = arrays(
+        *("id", "1", "0", "2", some, some, "1", nothing, nothing, nothing, nothing, nothing),
+        *(time, time, time),
+    )
+    outcomes = arrays("id", "1", "'SUCCESS'::text", "true")
+    call = f"SELECT {SCHEMA}.write_plain(NULL, 1, {checkpoints}, {outcomes}, '{{}}', '{{}}', '{{}}', '{{}}')"
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute(f"CREATE TABLE kept AS SELECT * FROM {SCHEMA}.workflows")
+        connection.execute(f"TRUNCATE {SCHEMA}.workflows")
+        connection.commit()
+        with pytest.raises(psycopg.Error, match="a checkpoint was not written"):
+            connection.execute(call)
+        connection.rollback()
+        connection.execute(f"INSERT INTO {SCHEMA}.workflows SELECT * FROM kept")
+        connection.execute(f"UPDATE {SCHEMA}.workflows SET owner = 1, status = 'PENDING', take = 1")
+        connection.commit()
+        before = rows_read(connection)
+        connection.execute(call)
+        after = rows_read(connection)
+    assert after[0] == before[0]
+    assert after[1] - before[1] <= 4 * BATCH

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from dbos_events.errors import BadWrite
-from dbos_events.storage.database import Database, Row, Tx
+from dbos_events.storage.database import Database, NotAsExpected, Row, Tx
 from dbos_events.storage.families.executors import fence
+from dbos_events.storage.families.plainintake import event_row, is_plain, take_in
 from dbos_events.storage.rows import IntakeBatch, IntakeResult, NewEvent, StoredEvent
 
 
@@ -18,6 +20,10 @@ class IntakeTable:
         self._database = database
 
     def intake(self, batch: IntakeBatch) -> IntakeResult:
+        if self._database.calls and is_plain(batch):
+            _refuse_going_back(batch)
+            with suppress(NotAsExpected):
+                return take_in(self._database, batch)
         try:
             return self._database.transact(lambda tx: _intake(tx, batch))
         except _Conflicting as found:
@@ -94,7 +100,7 @@ def _intake(tx: Tx, batch: IntakeBatch) -> IntakeResult:
     if conflicts:
         raise _Conflicting(conflicts, frozenset(stale))
     fresh = [event for event in events if event.workflow_id not in known] if known else events
-    tx.change("insert_events", [_event_row(event) for event in fresh])
+    tx.change("insert_events", [event_row(event) for event in fresh])
     refused = [(event.workflow_id, *event.refusal) for event in fresh if event.refusal is not None]
     tx.change("insert_payloads", refused)
     return IntakeResult(frozenset(stale), frozenset(known), behind=behind, repeated=frozenset(repeated))
@@ -175,10 +181,3 @@ def _first_sequence(tx: Tx, batch: IntakeBatch, count: int) -> int | None:
 def _read_fingerprints(tx: Tx, events: Sequence[NewEvent]) -> Sequence[Row]:
     """Events that were there before this transaction; its own are inserted after this look."""
     return tx.run("read_fingerprints", ids=[event.workflow_id for event in events])
-
-
-def _event_row(event: NewEvent) -> tuple[object, ...]:
-    return (
-        event.workflow_id, event.key, event.value, event.headers, event.timestamp_type, event.timestamp,
-        event.leader_epoch, event.latency, event.fingerprint,
-    )  # fmt: skip

@@ -1,16 +1,31 @@
 """The way of almost every batch: steps and their outcomes, all as expected.
 
-Nothing is read in between: each statement must hit as many rows as it says, and if one does not, nothing is
-kept, and the batch is written again step by step, which finds out whose write was refused.
+Nothing is read in between: each statement must hit as many rows as it says, and if one does not (the executor
+is dead, a write is refused, or was there before), nothing is kept, and the batch is written again step by step,
+which finds out whose write was refused. On PostgreSQL all of it is one call of a function
+(`dbos_events/storage/onecall.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbos_events.storage.database import Step, Tx
+from dbos_events.storage.calls import Function
+from dbos_events.storage.database import Database, Step, columns_of
 from dbos_events.storage.families.shapes import checkpoint_row, outcome_row, result_row
-from dbos_events.storage.writes import WRITTEN, Result, Write
+from dbos_events.storage.writes import Write
+
+WRITE_PLAIN = Function(
+    "write_plain",
+    ("bigint", "bigint"),
+    (
+        *("text", "int", "int", "int", "text", "text", "int", "text", "text", "text", "text", "text"),
+        *("bigint", "bigint", "bigint"),
+        *("text", "int", "text", "bool"),
+        *("text", "text", "text", "text"),
+    ),
+)
+"""The time and the executor; the rows of insert_checkpoints, update_outcomes and insert_results."""
 
 
 def are_plain(writes: Sequence[Write]) -> bool:
@@ -25,11 +40,11 @@ def are_plain(writes: Sequence[Write]) -> bool:
     )
 
 
-def write_plain(tx: Tx, executor: int, writes: Sequence[Write]) -> list[Result]:
-    """Write a plain batch under the fence.
+def write_plain(database: Database, executor: int, writes: Sequence[Write]) -> None:
+    """Write a plain batch under the fence, in a transaction of its own.
 
     Raises:
-        NotAsExpected: The executor is dead, or a write was refused, or was there before.
+        NotAsExpected: Nothing was kept.
     """
     checkpoints = [
         checkpoint_row(write, write.checkpoint) for write in writes if write.checkpoint is not None
@@ -41,12 +56,14 @@ def write_plain(tx: Tx, executor: int, writes: Sequence[Write]) -> list[Result]:
         for write, outcome in ended
         if outcome.output is not None or outcome.error is not None
     ]
-    tx.finish(
-        [
-            Step("fence", None, {"executor": executor}, 1),
-            Step("insert_checkpoints", checkpoints, {"executor": executor}, len(checkpoints)),
-            Step("update_outcomes", outcomes, {"executor": executor}, len(outcomes)),
-            Step("insert_results", results, {}, len(results)),
-        ]
-    )
-    return [WRITTEN] * len(writes)
+    if database.calls:
+        tables = (columns_of(checkpoints, 15), columns_of(outcomes, 4), columns_of(results, 4))
+        database.call(WRITE_PLAIN, (executor,), *tables)
+        return
+    steps = [
+        Step("fence", None, {"executor": executor}, 1),
+        Step("insert_checkpoints", checkpoints, {"executor": executor}, len(checkpoints)),
+        Step("update_outcomes", outcomes, {"executor": executor}, len(outcomes)),
+        Step("insert_results", results, {}, len(results)),
+    ]
+    database.transact(lambda tx: tx.finish(steps))

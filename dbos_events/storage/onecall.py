@@ -1,0 +1,171 @@
+"""A whole transaction in one call of a function that the migrations have put into the database.
+
+What takes six exchanges otherwise takes one, and no process can be frozen in the middle of it (docs/storage.md).
+The functions run the statements of `sql/` under the same fence, each with a snapshot of its own. Where something
+is not as expected they keep nothing, and the caller goes statement by statement.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from psycopg import errors
+from psycopg.pq import ConnStatus, ExecStatus, Format
+
+from dbos_events.storage.arrays import ENCODERS
+from dbos_events.storage.database import NotAsExpected
+from dbos_events.telemetry.log import logger
+
+if TYPE_CHECKING:
+    import psycopg
+    import sqlalchemy as sa
+    from psycopg.pq.abc import PGconn, PGresult
+
+    from dbos_events.storage.calls import Function
+
+NOT_AS_EXPECTED = "DE001"
+"""What a function raises when it has met something else than its caller expects."""
+
+_NOT_TO_BE_HAD = ("42883", "42501")  # undefined_function, insufficient_privilege
+_LOST_PLAN = ("26000", "42P05")
+_BIGINT = struct.Struct("!q").pack
+
+
+def _single(encode: Callable[[Any], bytes]) -> Callable[[Any], bytes | None]:
+    return lambda value: None if value is None else encode(value)
+
+
+_SINGLE: dict[str, tuple[int, Callable[[Any], bytes | None]]] = {
+    "bigint": (20, _single(_BIGINT)),
+    "text": (25, _single(str.encode)),
+}
+
+
+class _Spelled:
+    """A function as it is sent to the server: types by PostgreSQL's numbers, and from arguments to their binary form."""
+
+    def __init__(self, function: Function, schema: str) -> None:
+        kinds = [_SINGLE[kind] for kind in function.single] + [ENCODERS[kind] for kind in function.columns]
+        places = ", ".join(f"${number}" for number in range(1, len(kinds) + 1))
+        self.name = function.name.encode()
+        self.sql = f"SELECT {schema}.{function.name}({places})".encode()
+        self.types = [kind for kind, _ in kinds]
+        self.formats = [Format.BINARY] * len(kinds)
+        self._encoders = [encode for _, encode in kinds]
+
+    def encode(self, arguments: Sequence[Any]) -> list[bytes | None]:
+        return [encode(value) for encode, value in zip(self._encoders, arguments, strict=True)]
+
+
+class OneCall:
+    """Calls functions, each caller at a time on a connection of its own beside the pool's.
+
+    The connection is used past the driver's cursors: for batches of a few rows they take longer than all else.
+    """
+
+    def __init__(self, engine: sa.Engine, quoted_schema: str) -> None:
+        self.usable = True
+        self._engine = engine
+        self._schema = quoted_schema
+        self._spelled: dict[str, _Spelled] = {}
+        self._prepares = True
+        self._idle: deque[_Connection] = deque()
+        self._closed = False
+
+    def call(self, function: Function, arguments: Sequence[Any]) -> str | None:
+        """Give what the function returns, as text. It is one transaction.
+
+        Raises:
+            NotAsExpected: Nothing was kept; to be done statement by statement.
+            psycopg.Error: Any other failure.
+        """
+        spelled = self._spelled.get(function.name)
+        if spelled is None:
+            spelled = self._spelled[function.name] = _Spelled(function, self._schema)
+        encoded = spelled.encode(arguments)
+        connection = self._connection()
+        try:
+            result = connection.execute(spelled, encoded, prepared=self._prepares)
+            if connection.broken:
+                raise errors.OperationalError(connection.trouble)
+            self._judge(function, result)
+        finally:
+            self._give_back(connection)
+        value = result.get_value(0, 0)
+        return None if value is None else value.decode()
+
+    def _connection(self) -> _Connection:
+        with suppress(IndexError):
+            return self._idle.pop()
+        return _Connection(self._engine)
+
+    def _judge(self, function: Function, result: PGresult) -> None:
+        if result.status == ExecStatus.TUPLES_OK:
+            return
+        error = errors.error_from_result(result)
+        if error.sqlstate == NOT_AS_EXPECTED:
+            raise NotAsExpected from error
+        if error.sqlstate in _LOST_PLAN:
+            self._prepares = False
+        if error.sqlstate in _NOT_TO_BE_HAD:
+            self.usable = False
+            logger.warning(
+                "The function %s in the database cannot be called, so small batches take twice as long: GRANT "
+                "EXECUTE ON ALL FUNCTIONS IN SCHEMA to the role of the service. %s",
+                function.name,
+                error,
+            )
+            raise NotAsExpected from error
+        raise error
+
+    def _give_back(self, connection: _Connection) -> None:
+        if self._closed:
+            connection.close()
+        elif connection.broken:
+            connection.close()
+            self._engine.dispose()  # the pool's connections are as old, and as broken
+        else:
+            self._idle.append(connection)
+
+    def close(self) -> None:
+        """Close what is idle; who is in a call closes its own connection after it."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+
+class _Connection:
+    """One connection that commits each call."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        pooled = engine.raw_connection()
+        self._driver: psycopg.Connection[Any] = pooled.driver_connection  # type: ignore[assignment]
+        pooled.detach()
+        self._pg: PGconn = self._driver.pgconn
+        self._prepared: set[bytes] = set()
+
+    @property
+    def broken(self) -> bool:
+        return self._pg.status != ConnStatus.OK
+
+    @property
+    def trouble(self) -> str:
+        """What the connection says of itself."""
+        return self._pg.get_error_message()
+
+    def execute(self, call: _Spelled, encoded: list[bytes | None], *, prepared: bool) -> PGresult:
+        if not prepared:
+            return self._pg.exec_params(call.sql, encoded, call.types, call.formats)
+        if call.name not in self._prepared:
+            answer = self._pg.prepare(call.name, call.sql, call.types)
+            if answer.status != ExecStatus.COMMAND_OK:
+                return answer
+            self._prepared.add(call.name)
+        return self._pg.exec_prepared(call.name, encoded, call.formats)  # type: ignore[arg-type]  # None is NULL
+
+    def close(self) -> None:
+        self._driver.close()
