@@ -59,23 +59,28 @@ class BoolArray(Array):
 
 
 def _text(values: Sequence[Any]) -> bytes:
-    parts = [_header(len(values), 25, nulls=True)]
-    for value in values:
-        if value is None:
-            parts.append(_NULL)
-        else:
-            data = value.encode()
-            parts += (_LENGTH(len(data)), data)
-    return b"".join(parts)
+    count = len(values)
+    if count > 1 and values[0] == values[-1] and values.count(values[0]) == count:
+        return _header(count, 25, nulls=True) + _element(values[0]) * count
+    return _header(count, 25, nulls=True) + _elements([v if v is None else v.encode() for v in values])
 
 
 def _bytes(values: Sequence[Any]) -> bytes:
-    parts = [_header(len(values), 17, nulls=True)]
-    for value in values:
-        if value is None:
-            parts.append(_NULL)
-        else:
-            parts += (_LENGTH(len(value)), value)
+    return _header(len(values), 17, nulls=True) + _elements(values)
+
+
+def _element(value: str | None) -> bytes:
+    return _NULL if value is None else _LENGTH(len(data := value.encode())) + data
+
+
+def _elements(values: Sequence[bytes | None]) -> bytes:
+    """Each with its length before it."""
+    if None in values:
+        parts = [_NULL if value is None else _LENGTH(len(value)) + value for value in values]
+    else:
+        parts = [b""] * (2 * len(values))
+        parts[::2] = map(_LENGTH, map(len, values))  # type: ignore[arg-type]  # there is no None
+        parts[1::2] = values  # type: ignore[assignment]
     return b"".join(parts)
 
 
