@@ -205,3 +205,14 @@ def test_on_a_small_table_no_batch_reads_all_that_its_executor_owns(filled: SqlS
         table, rows, parameters = BATCHES[name]
         text = plan(filled, name, rows, **parameters)
         assert looked_up(text, table) in ({"workflows_pkey"}, {"Seq Scan"}), text
+
+
+@pytest.mark.parametrize("filled", [600], indirect=True)
+def test_looking_for_work_of_the_dead_does_not_read_what_is_parked(
+    filled: SqlStorage, postgres_url: str
+) -> None:
+    """Nobody owns what is parked, and it may be hundreds of thousands."""
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute(FILL_HELD)
+    text = plan(filled, "adopt_from_dead", **PARTIAL["adopt_from_dead"][1])
+    assert re.search(r"Index Cond: \(+owner (IS NOT NULL|= )", text), text
