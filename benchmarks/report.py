@@ -1,8 +1,9 @@
-"""What a run of the suite says in the end: a table for people, JSON for programs."""
+"""What a run of the suite says in the end: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING
@@ -12,74 +13,99 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.machine import Machine
+    from benchmarks.model import Column, Workload
     from benchmarks.runs import Plan, Run
 
-HEADER = ("contestant", "events", "rounds", "events/s", "spread", "cpu µs/event", "x", "of limit")
+MISSING = "-"
 
 
 @dataclass(frozen=True)
 class Line:
-    """One entry of the result: its median over the rounds that count."""
+    """One entry of the result: the medians over the rounds that count."""
 
+    workload: str
     contestant: str
     colour: str
-    events: int
+    count: int
     rounds: int
-    events_per_second: float
-    slowest: float
-    fastest: float
-    cpu_microseconds: float
-    """Of the contestant's process alone, per event."""
+    metrics: Mapping[str, float]
+    least: float
+    most: float
+    """Of the workload's first number, over the rounds."""
     ratio: float | None
-    """Against the baseline in the same colour."""
+    """How many times better than the baseline in the same colour."""
     of_limit: float | None
     """Which part of the limit it reaches."""
 
 
 def summarise(plan: Plan, runs: Sequence[Run]) -> list[Line]:
     """Return a line for every entry that has a run which counts."""
-    limit = _rate(_valid(runs, plan.workload.limit))
+    workload = plan.workload
+    limit = _headline(workload, _valid(runs, workload.limit)) if workload.limit else None
     lines = []
     for entry in plan.entries():
         valid = _valid(runs, entry.contestant.name, entry.colour)
         if valid:
-            baseline = _rate(_valid(runs, plan.workload.baseline, entry.colour))
-            lines.append(_line(valid, baseline, limit))
+            baseline = _headline(workload, _valid(runs, workload.baseline, entry.colour))
+            lines.append(_line(workload, valid, baseline, limit))
     return lines
 
 
-def _line(valid: Sequence[Run], baseline: float | None, limit: float | None) -> Line:
-    rates = [run.events_per_second for run in valid]
-    rate = median(rates)
+def _line(workload: Workload, valid: Sequence[Run], baseline: float | None, limit: float | None) -> Line:
+    name = workload.headline.metric
+    numbers = [run.metrics[name] for run in valid if name in run.metrics]
+    number = median(numbers) if numbers else None
     return Line(
+        workload=workload.name,
         contestant=valid[0].contestant,
         colour=valid[0].colour,
-        events=valid[0].events,
+        count=valid[0].count,
         rounds=len(valid),
-        events_per_second=rate,
-        slowest=min(rates),
-        fastest=max(rates),
-        cpu_microseconds=median(run.cpu_seconds / run.events * 1e6 for run in valid),
-        ratio=rate / baseline if baseline else None,
-        of_limit=rate / limit if limit else None,
+        metrics=medians(valid),
+        least=min(numbers, default=0.0),
+        most=max(numbers, default=0.0),
+        ratio=better_by(number, baseline, workload),
+        of_limit=number / limit if number and limit else None,
     )
+
+
+def medians(runs: Sequence[Run]) -> dict[str, float]:
+    """Return the median of each number that every run has."""
+    shared = set.intersection(*(set(run.metrics) for run in runs)) if runs else set()
+    return {name: median(run.metrics[name] for run in runs) for name in sorted(shared)}
+
+
+def better_by(number: float | None, baseline: float | None, workload: Workload) -> float | None:
+    """Return how many times better `number` is; above 1 is better, whichever way is good."""
+    if not number or not baseline:
+        return None
+    return number / baseline if workload.better == "more" else baseline / number
 
 
 def render(plan: Plan, lines: Sequence[Line], runs: Sequence[Run]) -> str:
     """Return the table, and after it the runs that do not count, with the reason."""
-    rows = [HEADER, *(_cells(line) for line in lines)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
-    text = [plan.workload.title, ""]
+    workload = plan.workload
+    shown = [c for c in workload.columns if any(c.metric in line.metrics for line in lines)]
+    header = ("contestant", "count", "rounds", *(column.title for column in shown), "spread", "x", "of limit")
+    rows = [header, *(_cells(workload, shown, line) for line in lines)]
+    if workload.limit is None:
+        rows = [row[:-1] for row in rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    text = [f"{workload.name}: {workload.title}", ""]
     for row in rows:
         cells = [row[0].ljust(widths[0])]
         cells += [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)]
         text.append("  ".join(cells))
-    baseline, limit = plan.workload.baseline, plan.workload.limit
-    text += ["", f"x: times {baseline} with the same kind of handler; of limit: of what {limit} reaches"]
     text += [
         f"VOID: {run.contestant} {run.colour}, round {run.round + 1}: {run.void}" for run in runs if run.void
     ]
     return "\n".join(text) + "\n"
+
+
+def explain(workload: Workload) -> str:
+    """Return what the last columns mean."""
+    limit = f"; of limit: of what {workload.limit} reaches" if workload.limit else ""
+    return f"x: how many times better than {workload.baseline} with the same kind of handler{limit}"
 
 
 def write_json(path: Path, machine: Machine, lines: Sequence[Line], runs: Sequence[Run]) -> None:
@@ -98,18 +124,24 @@ def _valid(runs: Sequence[Run], contestant: str, colour: str | None = None) -> l
     ]
 
 
-def _rate(runs: Sequence[Run]) -> float | None:
-    return median(run.events_per_second for run in runs) if runs else None
+def _headline(workload: Workload, runs: Sequence[Run]) -> float | None:
+    name = workload.headline.metric
+    numbers = [run.metrics[name] for run in runs if name in run.metrics]
+    return median(numbers) if numbers else None
 
 
-def _cells(line: Line) -> tuple[str, ...]:
+def _cells(workload: Workload, columns: Sequence[Column], line: Line) -> tuple[str, ...]:
+    head = workload.headline
     return (
         f"{line.contestant} {line.colour}",
-        f"{line.events:,}",
+        f"{line.count:,}",
         str(line.rounds),
-        f"{line.events_per_second:,.0f}",
-        f"{line.slowest:,.0f}-{line.fastest:,.0f}",
-        f"{line.cpu_microseconds:,.0f}",
-        f"{line.ratio:,.1f}" if line.ratio else "-",
-        f"{line.of_limit:.0%}" if line.of_limit else "-",
+        *(_cell(column, line.metrics.get(column.metric)) for column in columns),
+        f"{_cell(head, line.least)}..{_cell(head, line.most)}" if line.rounds > 1 else MISSING,
+        f"{line.ratio:,.1f}" if line.ratio else MISSING,
+        f"{line.of_limit:.0%}" if line.of_limit else MISSING,
     )
+
+
+def _cell(column: Column, number: float | None) -> str:
+    return MISSING if number is None else format(number, column.form)

@@ -1,4 +1,4 @@
-"""Runs contestants, one process at a time, and keeps what each run gave."""
+"""Runs contestants, one after the other, and keeps what each run gave."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+from benchmarks.contestants.common import Outcome, Task, make_tally, read_tally
+from benchmarks.costs import Meter
 from benchmarks.peer import peer_python
-from benchmarks.servers import Servers, filled_topic, fresh_database
+from benchmarks.servers import Servers, fresh_database, fresh_file, fresh_topic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from benchmarks.workloads import Contestant, Workload
+    from benchmarks.model import Contestant, Size, Workload
 
 ROOT = Path(__file__).resolve().parent.parent
 EXIT_SECONDS = 60.0
@@ -46,11 +50,11 @@ class Run:
     contestant: str
     colour: str
     round: int
-    events: int
+    count: int
+    expected: int
+    """How often the handler had to be executed."""
     executions: int = 0
-    seconds: float = 0.0
-    events_per_second: float = 0.0
-    cpu_seconds: float = 0.0
+    metrics: Mapping[str, float] = field(default_factory=dict)
     void: str = ""
 
 
@@ -59,11 +63,12 @@ class Plan:
     """How much of a workload is to be run, and for how long at most."""
 
     workload: Workload
-    events: int
-    rounds: int
+    size: Size
     timeout: float
     contestants: tuple[Contestant, ...]
     colours: tuple[str, ...]
+    history: int | None = None
+    """How many finished workflows there are before, where the workload asks for any."""
 
     def entries(self) -> list[Entry]:
         """Return the lines of the result."""
@@ -74,6 +79,13 @@ class Plan:
             if colour in contestant.colours
         ]
 
+    def options(self, contestant: Contestant) -> dict[str, Any]:
+        """Return what the contestant is told beside how much to do."""
+        options = {**self.workload.options, **contestant.options}
+        if self.history is not None and "history" in options:
+            options["history"] = self.history
+        return options
+
 
 def run_plan(plan: Plan, servers: Servers) -> Iterator[Run]:
     """Run every entry once a round; each round starts with another entry.
@@ -81,83 +93,132 @@ def run_plan(plan: Plan, servers: Servers) -> Iterator[Run]:
     So a machine that grows slower or faster meanwhile does so for all of them.
     """
     entries = plan.entries()
-    for number in range(plan.rounds):
-        start = number % len(entries)
+    for number in range(plan.size.rounds):
+        start = number % len(entries) if entries else 0
         for entry in entries[start:] + entries[:start]:
             yield run_once(plan, entry, number, servers)
 
 
 def run_once(plan: Plan, entry: Entry, number: int, servers: Servers) -> Run:
     """Run one entry in a fresh database, and on a fresh topic if it reads one."""
-    events = entry.contestant.events(plan.events)
+    contestant = entry.contestant
+    count = contestant.count(plan.size.count)
+    run = Run(plan.workload.name, contestant.name, entry.colour, number, count, contestant.expected(count))
     with ExitStack() as stack:
-        url = stack.enter_context(fresh_database(servers.postgres, entry.contestant.name))
-        topic = (
-            stack.enter_context(filled_topic(servers.kafka, events, plan.workload))
-            if entry.contestant.reads_topic
-            else "none"
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmark-")))
+        tally = directory / "tally"
+        make_tally(tally)
+        if plan.workload.database == "sqlite":
+            url, meter = fresh_file(directory), None
+        else:
+            url = stack.enter_context(fresh_database(servers.postgres, contestant.name))
+            meter = Meter(servers.postgres)
+        topic = ""
+        if plan.workload.topic is not None and contestant.reads_topic:
+            topic = stack.enter_context(fresh_topic(servers.kafka, count, plan.workload.topic))
+        task = Task(
+            url=url,
+            count=count,
+            colour=entry.colour,
+            timeout=plan.timeout,
+            tally=str(tally),
+            framework=contestant.framework,
+            kafka=servers.kafka,
+            topic=topic,
+            processes=plan.workload.processes,
+            options=plan.options(contestant),
         )
-        result = _run_process(
-            _command(entry, events, servers.kafka, topic, url, plan.timeout),
-            plan.timeout + EXIT_SECONDS,
-        )
-    run = Run(
-        workload=plan.workload.name,
-        contestant=entry.contestant.name,
-        colour=entry.colour,
-        round=number,
-        events=events,
-    )
-    return _judge(run, result)
-
-
-def _command(entry: Entry, events: int, kafka: str, topic: str, url: str, timeout: float) -> list[str]:
-    in_peer = entry.contestant.in_peer_environment
-    return [
-        *(str(peer_python() if in_peer else sys.executable), "-m"),
-        entry.contestant.module,
-        f"--bootstrap={kafka}",
-        f"--topic={topic}",
-        f"--events={events}",
-        f"--url={url}",
-        f"--colour={entry.colour}",
-        f"--timeout={timeout}",
-        f"--ordering={entry.contestant.ordering}",
-    ]
-
-
-def _run_process(command: list[str], timeout: float) -> subprocess.CompletedProcess[str] | None:
-    path = os.pathsep.join((str(ROOT), str(ROOT / "connectors")))
-    try:
-        return subprocess.run(
-            command,
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": path},
-        )
-    except subprocess.TimeoutExpired:
-        return None
-
-
-def _judge(run: Run, result: subprocess.CompletedProcess[str] | None) -> Run:
-    """Return the run with what the process measured, or the reason why it is void."""
-    if result is None:
-        return replace(run, void="did not end in time")
-    measured = _last_json(result.stdout)
-    if measured is None:
-        return replace(run, void=f"no result: {result.stderr.strip()[-SHOWN_CHARACTERS:]}")
-    run = replace(run, **measured)
-    if run.executions != run.events:
-        return replace(run, void=f"{run.executions} executions for {run.events} events")
+        run = _judge(replace(run, executions=0), _run_processes(contestant, task), tally)
+        if meter is not None and not run.void and run.metrics.get("units"):
+            costs = meter.read(urlsplit(url).path[1:])
+            run = replace(run, metrics={**run.metrics, **costs.each(int(run.metrics["units"]))})
     return run
 
 
-def _last_json(output: str) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended: its last line, or why there is none."""
+
+    outcome: Outcome | None
+    problem: str = ""
+
+
+def _run_processes(contestant: Contestant, task: Task) -> list[Ended]:
+    python = str(peer_python() if contestant.in_peer_environment else sys.executable)
+    command = [python, "-m", f"benchmarks.contestants.{contestant.module}"]
+    path = os.pathsep.join((str(ROOT), str(ROOT / "connectors")))
+    environment = os.environ | {"PYTHONPATH": path}
+    processes = []
+    for number in range(task.processes):
+        # Each process is an executor of its own; the peer takes all that have no name for one.
+        named = {"DBOS__VMID": f"process-{number}"} if task.processes > 1 else {}
+        processes.append(
+            subprocess.Popen(
+                [*command, replace(task, process=number).to_json()],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=ROOT,
+                env=environment | named,
+            )
+        )
+    try:
+        return [_ended(process, task.timeout + EXIT_SECONDS) for process in processes]
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def _ended(process: subprocess.Popen[str], timeout: float) -> Ended:
+    try:
+        output, errors = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        return Ended(None, "did not end in time")
+    outcome = read_outcome(output)
+    return Ended(outcome, "" if outcome else f"no result: {errors.strip()[-SHOWN_CHARACTERS:]}")
+
+
+def read_outcome(output: str) -> Outcome | None:
+    """Return the outcome that a contestant printed, whatever it printed beside it."""
     for line in reversed(output.splitlines()):
-        if line.startswith("{"):
-            fields = json.loads(line)
-            return fields if isinstance(fields, dict) and "executions" in fields else None
+        if line.startswith('{"started"'):
+            return Outcome(**json.loads(line))
     return None
+
+
+def _judge(run: Run, processes: Sequence[Ended], tally: Path) -> Run:
+    """Return the run with what its processes measured, or the reason why it is void."""
+    problems = [ended.problem for ended in processes if ended.problem]
+    outcomes = [ended.outcome for ended in processes if ended.outcome is not None]
+    run = replace(run, executions=read_tally(tally))
+    if problems:
+        return replace(run, void=problems[0])
+    return judge_counts(replace(run, metrics=merge(outcomes)))
+
+
+def judge_counts(run: Run) -> Run:
+    """Return the run, void when its handler was not executed exactly as often as it had to be."""
+    if run.executions != run.expected:
+        return replace(run, void=f"{run.executions} executions instead of {run.expected}")
+    return run
+
+
+def merge(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """Return what several processes measured together: the time from the first start to the last end."""
+    metrics: dict[str, float] = {}
+    for outcome in reversed(outcomes):
+        metrics.update(outcome.metrics)
+    units = max((outcome.units for outcome in outcomes), default=0)
+    starts = [outcome.started for outcome in outcomes if outcome.started]
+    if units and starts:
+        seconds = max(outcome.ended for outcome in outcomes) - min(starts)
+        cpu = sum(outcome.cpu_seconds for outcome in outcomes)
+        metrics |= {
+            "units": units,
+            "seconds": seconds,
+            "per_second": units / seconds,
+            "cpu_microseconds": cpu / units * 1e6,
+        }
+    return metrics

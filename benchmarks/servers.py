@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
@@ -14,15 +16,19 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from psycopg import sql
 
+from benchmarks.costs import PRELOAD
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from concurrent.futures import Future
     from contextlib import ExitStack
+    from pathlib import Path
 
-    from benchmarks.workloads import Workload
+    from benchmarks.model import Topic
 
 POSTGRES_SETTINGS = {"shared_buffers": "256MB"}
 ADMIN_SECONDS = 30.0
+LARGEST_VALUE = 4 * 2**20
 
 
 @dataclass(frozen=True)
@@ -50,9 +56,13 @@ def _start_kafka(stack: ExitStack) -> str:
 
 def _start_postgres(stack: ExitStack) -> str:
     from tests.servers import PostgresServer
+    from tests.servers.errors import ServerFailed
 
-    server = PostgresServer(durable=True, settings=POSTGRES_SETTINGS)
-    return stack.enter_context(server).url
+    try:
+        server = PostgresServer(durable=True, settings=POSTGRES_SETTINGS | PRELOAD)
+        return stack.enter_context(server).url
+    except ServerFailed:  # these programs come without the extension
+        return stack.enter_context(PostgresServer(durable=True, settings=POSTGRES_SETTINGS)).url
 
 
 @contextmanager
@@ -74,34 +84,57 @@ def fresh_database(url: str, label: str) -> Iterator[str]:
             connection.execute(drop.format(identifier))
 
 
+def fresh_file(directory: Path) -> str:
+    """Return the URL of a SQLite file that is not there yet."""
+    return f"sqlite:///{directory / 'benchmark.sqlite'}"
+
+
 @contextmanager
-def filled_topic(bootstrap: str, events: int, workload: Workload) -> Iterator[str]:
-    """Make a topic that holds the events, and delete it afterwards."""
+def fresh_topic(bootstrap: str, events: int, topic: Topic) -> Iterator[str]:
+    """Make a topic, with the events in it where they are there before; delete it afterwards."""
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-    topic = f"benchmark-{time.time_ns()}"
-    _settle(admin.create_topics([NewTopic(topic, workload.partitions, 1)]))
+    name = f"benchmark-{time.time_ns()}"
+    settings = {"max.message.bytes": str(LARGEST_VALUE)}
+    _settle(admin.create_topics([NewTopic(name, topic.partitions, 1, config=settings)]))
     try:
-        _produce(bootstrap, topic, events, workload)
-        yield topic
+        if topic.filled:
+            _produce(bootstrap, name, events, topic)
+        yield name
     finally:
-        _settle(admin.delete_topics([topic]))
+        _settle(admin.delete_topics([name]))
 
 
-def _produce(bootstrap: str, topic: str, events: int, workload: Workload) -> None:
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 20})
-    value = b"x" * workload.value_bytes
-    for number in range(events):
-        producer.produce(
-            topic,
-            key=b"key-%d" % (number % workload.keys),
-            value=value,
-            partition=number % workload.partitions,
-        )
-        if number % 1_000 == 0:
-            producer.poll(0)
+def keys_of(topic: Topic, events: int) -> Iterator[int]:
+    """Yield a key for each event: all alike one after the other, or drawn by Zipf's law with exponent 1."""
+    if not topic.skewed:
+        yield from (number % topic.keys for number in range(events))
+        return
+    weights = list(accumulate(1 / rank for rank in range(1, topic.keys + 1)))
+    yield from random.Random(1).choices(range(topic.keys), cum_weights=weights, k=events)
+
+
+def _produce(bootstrap: str, name: str, events: int, topic: Topic) -> None:
+    producer = Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "linger.ms": 20,
+            "message.max.bytes": LARGEST_VALUE,
+            "queue.buffering.max.kbytes": 131_072,
+        }
+    )
+    value = random.Random(2).randbytes(topic.value_bytes)  # nothing that the database could compress
+    for key in keys_of(topic, events):
+        # A key stays in one partition, as in life.
+        while True:
+            try:
+                producer.produce(name, key=b"key-%d" % key, value=value, partition=key % topic.partitions)
+                break
+            except BufferError:
+                producer.poll(0.1)
+        producer.poll(0)
     left = producer.flush(ADMIN_SECONDS)
     if left:
-        message = f"{left} of {events} events were not delivered to {topic}"
+        message = f"{left} of {events} events were not delivered to {name}"
         raise TimeoutError(message)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from typing import Protocol
 
@@ -18,7 +19,6 @@ from confluent_kafka import Consumer, Message
 
 from benchmarks.contestants.common import (
     Executions,
-    Outcome,
     Task,
     measure,
     read_task,
@@ -26,11 +26,12 @@ from benchmarks.contestants.common import (
 )
 
 BATCH = 500
+WAIT_SECONDS = 0.5
 WORKERS = 4
 IN_FLIGHT = 1_000
 
 SCHEMA = """
-    CREATE TABLE processed (
+    CREATE TABLE IF NOT EXISTS processed (
         topic text, partition integer, position bigint, result integer,
         PRIMARY KEY (topic, partition, position)
     )
@@ -46,6 +47,7 @@ FINISH = """
 DURABLE = "SELECT count(*) FROM processed WHERE result IS NOT NULL"
 
 Place = tuple[str, int, int]
+Handle = Callable[[bytes], int]
 
 
 class Workers(Protocol):
@@ -59,33 +61,49 @@ class Workers(Protocol):
 def main() -> None:
     """Run the loop on the task."""
     task = read_task()
+    executions = Executions(task)
+    steps = range(task.number("steps", 1))
+
+    def handle(value: bytes) -> int:
+        executions.count()
+        for _ in steps:
+            len(value)
+        return len(value)
+
+    start(task, handle, WAIT_SECONDS)
+    report(measure(task, executions, DURABLE))
+
+
+def start(task: Task, handle: Handle, wait_seconds: float) -> None:
+    """Consume in the background for as long as the process lives."""
     with psycopg.connect(task.url, autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(1)")  # another process may do the same now
         connection.execute(SCHEMA)
-    executions = Executions(task.events)
-    report(_run(task, executions))
+    threading.Thread(target=_consume, args=(task, handle, wait_seconds), daemon=True).start()
 
 
-def _run(task: Task, executions: Executions) -> Outcome:
+def _consume(task: Task, handle: Handle, wait_seconds: float) -> None:
     with closing(Consumer(_consumer(task))) as consumer:
-        workers: Workers = (
-            Tasks(task, executions, consumer) if task.is_async else Threads(task, executions, consumer)
-        )
+        kind = Tasks if task.is_async else Threads
+        done: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        workers: Workers = kind(task, handle, done)
         consumer.subscribe([task.topic])
-        given = 0
-        while given < task.events:
-            for message in consumer.consume(BATCH, 0.5):
+        while True:
+            for message in consumer.consume(BATCH, wait_seconds):
                 if message.error() is None:
                     workers.give(message)
-                    given += 1
-        return measure(task, executions, DURABLE)
+            # Here and not by the workers: storing waits while another thread is in `consume`.
+            while not done.empty():
+                consumer.store_offsets(done.get())
 
 
-def _consumer(task: Task) -> dict[str, str | bool]:
+def _consumer(task: Task) -> dict[str, str | bool | int]:
     return {
-        "bootstrap.servers": task.bootstrap,
+        "bootstrap.servers": task.kafka,
         "group.id": f"group-{task.topic}",
         "auto.offset.reset": "earliest",
         "enable.auto.offset.store": False,
+        "fetch.message.max.bytes": 4 * 2**20,
     }
 
 
@@ -103,17 +121,20 @@ def _place(message: Message) -> Place:
 class Threads:
     """Sync handlers: a thread and a connection per worker."""
 
-    def __init__(self, task: Task, executions: Executions, consumer: Consumer) -> None:
+    def __init__(self, task: Task, handle: Handle, done: queue.SimpleQueue[Message]) -> None:
         self._task = task
-        self._executions = executions
-        self._consumer = consumer
-        self._queues: list[queue.Queue[Message]] = [queue.Queue(IN_FLIGHT // WORKERS) for _ in range(WORKERS)]
+        self._count = task.number("workers", WORKERS)
+        self._handle = handle
+        self._done = done
+        self._queues: list[queue.Queue[Message]] = [
+            queue.Queue(IN_FLIGHT // self._count) for _ in range(self._count)
+        ]
         for work in self._queues:
             threading.Thread(target=self._work, args=(work,), daemon=True).start()
 
     def give(self, message: Message) -> None:
         """Hand a record to its partition's thread."""
-        self._queues[_place(message)[1] % WORKERS].put(message)
+        self._queues[_place(message)[1] % self._count].put(message)
 
     def _work(self, work: queue.Queue[Message]) -> None:
         with psycopg.connect(self._task.url) as connection:
@@ -124,30 +145,27 @@ class Threads:
         place = _place(message)
         with connection.transaction():
             if connection.execute(CLAIM, place).rowcount:
-                connection.execute(FINISH, (self._handle(message), *place))
-        self._consumer.store_offsets(message)
-
-    def _handle(self, message: Message) -> int:
-        self._executions.count()
-        return len(message.value() or b"")
+                connection.execute(FINISH, (self._handle(message.value() or b""), *place))
+        self._done.put(message)
 
 
 class Tasks:
     """Async handlers: a task and a connection per worker, on a loop of their own."""
 
-    def __init__(self, task: Task, executions: Executions, consumer: Consumer) -> None:
+    def __init__(self, task: Task, handle: Handle, done: queue.SimpleQueue[Message]) -> None:
         self._task = task
-        self._executions = executions
-        self._consumer = consumer
+        self._count = task.number("workers", WORKERS)
+        self._handle = handle
+        self._done = done
         self._loop = asyncio.new_event_loop()
         self._room = threading.Semaphore(IN_FLIGHT)
-        self._queues: list[asyncio.Queue[Message]] = [asyncio.Queue() for _ in range(WORKERS)]
+        self._queues: list[asyncio.Queue[Message]] = [asyncio.Queue() for _ in range(self._count)]
         threading.Thread(target=self._serve, daemon=True).start()
 
     def give(self, message: Message) -> None:
         """Hand a record to its partition's task."""
         self._room.acquire()
-        work = self._queues[_place(message)[1] % WORKERS]
+        work = self._queues[_place(message)[1] % self._count]
         self._loop.call_soon_threadsafe(work.put_nowait, message)
 
     def _serve(self) -> None:
@@ -167,13 +185,9 @@ class Tasks:
         place = _place(message)
         async with connection.transaction():
             if (await connection.execute(CLAIM, place)).rowcount:
-                result = await self._handle(message)
+                result = self._handle(message.value() or b"")
                 await connection.execute(FINISH, (result, *place))
-        self._consumer.store_offsets(message)
-
-    async def _handle(self, message: Message) -> int:
-        self._executions.count()
-        return len(message.value() or b"")
+        self._done.put(message)
 
 
 if __name__ == "__main__":

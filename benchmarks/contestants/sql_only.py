@@ -148,7 +148,7 @@ def main() -> None:
     """Run the bare SQL on the task; the topic is not read."""
     task = read_task()
     _create(task)
-    executions = Executions(task.events)
+    executions = Executions(task)
     flow = Flow()
     for work in (_take_in, _commit):
         threading.Thread(target=work, args=(task, executions, flow)).start()
@@ -167,9 +167,9 @@ def _create(task: Task) -> None:
 
 def _take_in(task: Task, _executions: Executions, flow: Flow) -> None:
     with _connect(task) as connection:
-        for start in range(0, task.events, INTAKE_BATCH):
+        for start in range(0, task.count, INTAKE_BATCH):
             flow.wait_for_room()
-            batch = range(start, min(start + INTAKE_BATCH, task.events))
+            batch = range(start, min(start + INTAKE_BATCH, task.count))
             _run_batch(
                 connection,
                 (INSERT_WORKFLOWS, INSERT_EVENTS, MOVE_WATERMARKS),
@@ -181,7 +181,7 @@ def _take_in(task: Task, _executions: Executions, flow: Flow) -> None:
 def _commit(task: Task, executions: Executions, flow: Flow) -> None:
     with _connect(task) as connection:
         batch = range(0)
-        while batch.stop < task.events:
+        while batch.stop < task.count:
             batch = flow.wait_for_work()
             for _ in batch:
                 executions.count()

@@ -1,4 +1,4 @@
-"""Wakes other processes: signals of this one, gathered for some milliseconds, in one NOTIFY.
+"""Wakes other processes: a signal of this one goes out at once, those that follow are gathered in one NOTIFY.
 
 NOTIFY takes a lock that all committing transactions of the database share, so it never rides on
 a write's own transaction. Who misses it finds the work by polling.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from time import monotonic, sleep
 
 from dbos_events.engine.core import Core
 from dbos_events.runtime.service import Service
@@ -26,6 +27,7 @@ class NotifierService(Service):
         self._enabled = enabled
         self._lock = threading.Lock()
         self._channels: set[str] = set()
+        self._sent = float("-inf")
         self._end_listening: Callable[[], None] | None = None
 
     def start(self) -> None:
@@ -48,9 +50,12 @@ class NotifierService(Service):
         self.wake()
 
     def tick(self) -> float | None:
-        threading.Event().wait(GATHER_SECONDS)
+        early = self._sent + GATHER_SECONDS - monotonic()
+        if early > 0:
+            sleep(early)
         with self._lock:
             channels, self._channels = self._channels, set()
         if channels:
             self._core.storage.notify(sorted(channels))
+            self._sent = monotonic()
         return None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 from dbos_events.engine.core import Core
 from dbos_events.engine.run import Run
 from dbos_events.model.queue import QueueLimits
 from dbos_events.runtime.service import Service
 from dbos_events.runtime.taken import Taken
+from dbos_events.storage.rows import TakenWorkflow
 
 MAX_CLAIM = 200
 
@@ -25,26 +27,33 @@ class QueueService(Service):
         self._max_in_flight = max_in_flight
         self._lock = threading.Lock()
         self._running: dict[str, int] = {}
+        self._lacks_room = False
 
     def tick(self) -> float | None:
         core = self._core
-        more = self._claim_resumed()
+        self._lacks_room = False
+        more = False
         for name, limits in tuple(core.registry.queues.items()):
             more |= self._claim(name, limits)
+        more |= self._claim_resumed()
         return 0.0 if more else None
 
     def left(self, run: Run) -> None:
-        """A run of a queue has left: there is room for another."""
+        """A run of a queue has left: there is room for another, if one may wait."""
         with self._lock:
             self._running[run.queue or ""] -= 1
-        self.wake()
+            wanted = self._lacks_room
+        if wanted:
+            self.wake()
 
     def _room(self, name: str, limits: QueueLimits | None) -> int:
         with self._lock:
             here = self._running.get(name, 0)
             room = min(MAX_CLAIM, self._max_in_flight - sum(self._running.values()))
-        if limits is not None and limits.worker_concurrency is not None:
-            room = min(room, limits.worker_concurrency - here)
+            if limits is not None and limits.worker_concurrency is not None:
+                room = min(room, limits.worker_concurrency - here)
+            # Within shared limits it is the database that may have no room.
+            self._lacks_room |= room <= 0 or (limits is not None and limits.shared)
         return room
 
     def _claim(self, name: str, limits: QueueLimits) -> bool:
@@ -62,9 +71,7 @@ class QueueService(Service):
             room,
             core.waits_for_version,
         )
-        with self._lock:
-            self._running[name] = self._running.get(name, 0) + len(rows)
-        self._taken.start(rows, host=self)
+        self._start(name, rows, room)
         return len(rows) == room and not limits.shared
 
     def _claim_resumed(self) -> bool:
@@ -75,7 +82,11 @@ class QueueService(Service):
         rows = core.storage.claim_resumed(
             core.executor, core.application, core.version, core.registry.names(), room, core.waits_for_version
         )
-        with self._lock:
-            self._running[""] = self._running.get("", 0) + len(rows)
-        self._taken.start(rows, host=self)
+        self._start("", rows, room)
         return len(rows) == room
+
+    def _start(self, name: str, rows: Sequence[TakenWorkflow], room: int) -> None:
+        with self._lock:
+            self._running[name] = self._running.get(name, 0) + len(rows)
+            self._lacks_room |= len(rows) == room
+        self._taken.start(rows, host=self)

@@ -250,3 +250,14 @@ def test_a_function_whose_plans_were_made_on_empty_tables_reads_what_it_writes_a
         after = rows_read(connection)
     assert after[0] == before[0]
     assert after[1] - before[1] <= 4 * BATCH
+
+
+@pytest.mark.parametrize("filled", [600], indirect=True)
+def test_looking_for_work_of_the_dead_does_not_read_what_is_parked(
+    filled: SqlStorage, postgres_url: str
+) -> None:
+    """Nobody owns what is parked, and it may be hundreds of thousands."""
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute(FILL_HELD)
+    text = plan(filled, "adopt_from_dead", **PARTIAL["adopt_from_dead"][1])
+    assert re.search(r"Index Cond: \(+owner (IS NOT NULL|= )", text), text

@@ -1,6 +1,7 @@
 """Queues: limits that hold over all processes, and the order of starts."""
 
 import pytest
+from sqlalchemy import event
 
 from dbos_events.model.queue import QueueLimits
 from dbos_events.model.workflow import ENQUEUED, PENDING
@@ -261,3 +262,22 @@ def test_a_queue_that_is_declared_again_has_the_new_limits(storage: SqlStorage) 
         None,
         None,
     )
+
+
+# ------------------------------------------------------------------ looking
+
+
+@pytest.mark.parametrize("kind", ["claim", "claim_resumed", "adopt_from_dead"])
+def test_who_looks_and_finds_nothing_makes_the_database_write_nothing(storage: SqlStorage, kind: str) -> None:
+    executor = register(storage)
+    looks = {
+        "claim": lambda: claim(storage, executor),
+        "claim_resumed": lambda: storage.claim_resumed(executor, APP, "v1", ["work"], 9),
+        "adopt_from_dead": lambda: storage.adopt_from_dead(executor, APP, "v1", {"work": None}, 9),
+    }
+    ends: list[str] = []
+    for end_of in ("commit", "rollback"):
+        event.listen(storage.database.engine, end_of, lambda _, name=end_of: ends.append(name))
+    assert looks[kind]() == []
+    assert ends[0] == "rollback", "a fence that is committed waits for the disk"
+    assert "commit" not in ends

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from dbos_events.model.queue import QueueLimits
-from dbos_events.storage.database import Database, Tx
+from dbos_events.storage.database import Database, Row, Tx
 from dbos_events.storage.families.executors import fence
 from dbos_events.storage.rows import TakenWorkflow
 
@@ -36,12 +36,12 @@ class TakingTable:
                 count=count,
                 waits=waits,
             )
-            taken = read_taken(tx, [row.id for row in rows])
+            taken = _taken(tx, rows)
             crashed = {row.id for row in taken if _crashed_too_often(row, limits)}
             end_crashed(tx, sorted(crashed))
             return [row for row in taken if row.id not in crashed]
 
-        return self._database.transact(work)
+        return self._take(work)
 
     def free_lanes_of_dead(self, application: str) -> int:
         return len(self._database.transact(lambda tx: tx.run("free_lanes_of_dead", application=application)))
@@ -91,7 +91,7 @@ class TakingTable:
             fence(tx, executor)
             room = min(count, _shared_room(tx, application, queue, limits)) if limits.shared else count
             if room <= 0:
-                return []
+                raise _NothingTaken
             rows = tx.run(
                 "claim",
                 executor=executor,
@@ -104,9 +104,9 @@ class TakingTable:
             )
             if limits.limiter is not None:
                 tx.change("insert_start_times", [(application, queue)] * len(rows))
-            return read_taken(tx, [row.id for row in rows])
+            return _taken(tx, rows)
 
-        return self._database.transact(work)
+        return self._take(work)
 
     def claim_resumed(
         self,
@@ -128,9 +128,29 @@ class TakingTable:
                 count=count,
                 waits=waits,
             )
-            return read_taken(tx, [row.id for row in rows])
+            return _taken(tx, rows)
 
-        return self._database.transact(work)
+        return self._take(work)
+
+    def _take(self, work: Callable[[Tx], list[TakenWorkflow]]) -> list[TakenWorkflow]:
+        """As `transact`, but nothing is committed when nothing was taken.
+
+        The fence alone is a change to the database: a commit would wait for the disk each time that somebody looks.
+        """
+        try:
+            return self._database.transact(work)
+        except _NothingTaken:
+            return []
+
+
+class _NothingTaken(Exception):
+    """Rolls a transaction back that found nothing to take."""
+
+
+def _taken(tx: Tx, rows: Sequence[Row]) -> list[TakenWorkflow]:
+    if not rows:
+        raise _NothingTaken
+    return read_taken(tx, [row.id for row in rows])
 
 
 def _shared_room(tx: Tx, application: str, queue: str, limits: QueueLimits) -> int:

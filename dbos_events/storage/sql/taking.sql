@@ -1,12 +1,12 @@
 -- name: adopt_from_dead
 -- Running workflows of dead executors. A started one of another version is left to a live process of
 -- that version, if there is one; with `waits` it is left alone. Events of an ordered lane are left to the
--- lane's holder.
+-- lane's holder. What is parked has no owner: saying so keeps a planner without statistics from reading all of it.
 WITH candidates AS (
     SELECT w.id AS workflow_id
     FROM {schema}.workflows AS w
     JOIN {schema}.executors AS e ON e.id = w.owner
-    WHERE w.status = 'PENDING' AND NOT e.alive AND w.application = :application
+    WHERE w.owner IS NOT NULL AND w.status = 'PENDING' AND NOT e.alive AND w.application = :application
       AND w.name IN ({list:names}) AND w.lane_open IS NOT TRUE
       AND (w.version = :version OR w.version IS NULL
            OR (NOT :waits AND NOT EXISTS (SELECT 1 FROM {schema}.executors AS other

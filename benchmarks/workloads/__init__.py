@@ -1,0 +1,10 @@
+"""All workloads, by name: a file for each kind."""
+
+from __future__ import annotations
+
+from benchmarks.workloads import intake, latency, queues, restarts, sqlite, steps, waiting
+
+KINDS = (intake, latency, steps, queues, waiting, restarts, sqlite)
+"""The order in which they run."""
+
+WORKLOADS = {workload.name: workload for kind in KINDS for workload in kind.WORKLOADS}
