@@ -32,13 +32,20 @@ from dbos_events.telemetry.log import logger
 
 
 class _Conflict(NamedTuple):
-    """A record that is not the one which was taken in under its id."""
+    """A record that is not the one which was taken in under its id, or whose id is no event's of this consumer."""
 
     workflow_id: str
     offset: int
+    foreign: bool
 
     @property
     def reason(self) -> str:
+        if self.foreign:
+            return (
+                f"offset {self.offset} would be the workflow {self.workflow_id}, and that one exists and was not "
+                "started by this consumer: the id was given to another workflow. The record was not run; "
+                "`dbos-events kafka resolve-truncation` reads on from it with ids of its own"
+            )
         return (
             f"offset {self.offset} holds another record than the one that was taken in as {self.workflow_id}: "
             "the topic was truncated or replaced, or the database restored"
@@ -297,7 +304,7 @@ class ConsumerIntake(Positioning):
         halted: dict[int, _Conflict] = {}
         for workflow_id, record, _ in records:
             if workflow_id in result.conflicts and record.partition not in halted:
-                conflict = _Conflict(workflow_id, record.offset)
+                conflict = _Conflict(workflow_id, record.offset, workflow_id in result.foreign)
                 halted[record.partition] = conflict
                 logger.error(
                     "%s: partition %d is halted: %s.", self.options.name, record.partition, conflict.reason
