@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 from dbos_events.connect.source import Record
 from dbos_events.errors import Quarantine
-from dbos_events.runtime.encoding import encode_headers, fingerprint_of, id_prefix
+from dbos_events.runtime.encoding import fingerprint_of, id_prefix
 from dbos_events.runtime.intake.lanes import LaneGroup
 from dbos_events.runtime.intake.naming import LaneOf
 from dbos_events.runtime.intake.shared import LANE
+from dbos_events.serialization.headers import encode_headers
 from dbos_events.storage.rows import IntakeBatch, NewEvent
 
 
