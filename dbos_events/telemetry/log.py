@@ -10,9 +10,12 @@ import time
 logger = logging.getLogger("dbos_events")
 logger.addHandler(logging.NullHandler())
 
-_SECRET = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://[^:/@\s]*):[^@\s]*@", re.IGNORECASE)
+# Up to the last @: a password that is not encoded may hold one itself.
+_SECRET = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://[^:/@\s]*):\S*@", re.IGNORECASE)
 _SECRET_SETTING = re.compile(
-    r"(?P<key>[\w.]*(?:password|passwd|secret|token)[\w.]*\s*[=:]\s*)(?P<value>[^\s&;,'\"]+)", re.IGNORECASE
+    r"""(?P<key>[\w.]*(?:password|passwd|secret|token)[\w.]*['"]?\s*[=:]\s*)"""
+    r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s&;,'"]+)""",
+    re.IGNORECASE,
 )
 
 
