@@ -304,10 +304,8 @@ class ConsumerIntake(Positioning):
         halted: dict[int, _Conflict] = {}
         for workflow_id, record, _ in records:
             if workflow_id in result.conflicts and record.partition not in halted:
-                conflict = _Conflict(workflow_id, record.offset, workflow_id in result.foreign)
-                halted[record.partition] = conflict
-                logger.error(
-                    "%s: partition %d is halted: %s.", self.options.name, record.partition, conflict.reason
+                halted[record.partition] = _Conflict(
+                    workflow_id, record.offset, workflow_id in result.foreign
                 )
         return halted
 
