@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dbos_events.errors import DBOSUnexpectedStepError, Quarantine
+from dbos_events.errors import DBOSUnexpectedStepError, Quarantine, TryAgain
 from dbos_events.serialization import error_summary
 from dbos_events.serialization.errors_codec import encode_error
 from dbos_events.storage.writes import Failure, NextAttempt
@@ -90,11 +90,14 @@ def next_attempt(run: Run, error: Exception, failure: Failure) -> NextAttempt | 
     """
     retries = run.core.retries.get(run.origin.consumer) if run.origin is not None else None
     made = run.attempt + 1
-    if retries is None or made >= retries.max_attempts or run.verdict is not None:
+    if retries is None or made >= retries.max_attempts:
+        return None
+    unavailable = isinstance(error, TryAgain)
+    if run.verdict is not None and not unavailable:
         return None
     if isinstance(error, DBOSUnexpectedStepError) or _quarantine_in(error) is not None:
         return None
-    if not _are_all(error, retries.retry_on):
+    if not unavailable and not _are_all(error, retries.retry_on):
         return None
     delay = retries.delay_after(made, run.core.chance())
     logger.info(
@@ -109,6 +112,8 @@ def reason_of(run: Run, error: Exception) -> str:
     asked = _quarantine_in(error)
     if asked is not None:
         return asked.reason
+    if isinstance(error, TryAgain):
+        return error.code
     if getattr(error, "version_mismatch", False):
         return "version-mismatch"
     return "attempts-exhausted" if run.attempt else "handler-failed"

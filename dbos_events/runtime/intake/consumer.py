@@ -12,7 +12,7 @@ from dbos_events.connect.source import PartitionReport, Position, Record, TakenI
 from dbos_events.engine.core import Core
 from dbos_events.engine.registry import Registered
 from dbos_events.engine.run import EventOrigin, Run
-from dbos_events.errors import Quarantine
+from dbos_events.errors import DBOSException
 from dbos_events.model.event import ConsumerOptions, KafkaMessage
 from dbos_events.runtime.intake.batch import Accepted, Assignment, Formed, Intaking, batch_of, form
 from dbos_events.runtime.intake.filters import judged
@@ -315,7 +315,7 @@ class ConsumerIntake(Positioning):
         events: Sequence[Accepted],
         plan: LanePlan,
         spilled: Mapping[int, Counter[str]],
-        refused: Mapping[str, Quarantine],
+        refused: Mapping[str, DBOSException],
     ) -> None:
         """Run what is to run here, at once or in its lane."""
         if self.options.queue_name is not None:
