@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dbos_events.errors import DBOSUnexpectedStepError, Quarantine, TryAgain
-from dbos_events.serialization import error_summary
+from dbos_events.serialization import error_summary, stored_error
 from dbos_events.serialization.errors_codec import encode_error
 from dbos_events.storage.writes import Failure, NextAttempt
 from dbos_events.telemetry.log import logger
@@ -66,15 +66,14 @@ def _origins(error: BaseException, known: set[int]) -> set[int]:
 
 def failure_of(run: Run, error: BaseException) -> Failure:
     """The error as it is stored; an event's with what filters and people ask for."""
-    codec = run.core.codecs.default
-    text = codec.encode_error(error)
+    codec, text = stored_error(run.core.codecs.default, error)
     if run.origin is None:
-        return Failure(codec.name, text, "", "", ())
+        return Failure(codec, text, "", "", ())
     name, message, _ = error_summary(text)
     if not name:  # a codec of the user's own
         name, message, _ = error_summary(encode_error(error))
     return Failure(
-        codec.name,
+        codec,
         text,
         name,
         message.replace("\0", "\\0")[:MESSAGE_LIMIT],

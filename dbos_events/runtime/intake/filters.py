@@ -13,7 +13,7 @@ from dbos_events.connect.source import Record
 from dbos_events.engine.payload import Message
 from dbos_events.errors import DBOSException, Quarantine, TryAgain
 from dbos_events.runtime.intake.batch import Accepted, Formed
-from dbos_events.serialization.codecs import Codec
+from dbos_events.serialization import Codec, stored_error
 
 
 def judged(
@@ -36,7 +36,7 @@ def judged(
             kept.append(accepted)
         else:
             ranges.add(accepted.record.partition, accepted.record.offset)
-    notes = {id_: (codec.name, codec.encode_error(error)) for id_, error in refused.items()}
+    notes = {id_: stored_error(codec, error) for id_, error in refused.items()}
     return replace(formed, records=kept, filtered=ranges.found, refused=refused, notes=notes)
 
 
