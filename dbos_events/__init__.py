@@ -7,6 +7,7 @@ from dbos_events.api.handles import WorkflowHandleAsync as WorkflowHandleAsync
 from dbos_events.app import App as App
 from dbos_events.config import DBOSConfig as DBOSConfig
 from dbos_events.errors import Quarantine as Quarantine
+from dbos_events.errors import TryAgain as TryAgain
 from dbos_events.facade import DBOS as DBOS
 from dbos_events.facade import Queue as Queue
 from dbos_events.model.event import Breaker as Breaker

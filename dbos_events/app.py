@@ -16,7 +16,7 @@ from dbos_events.api.verbs import Verbs
 from dbos_events.clock import Clock, SystemClock
 from dbos_events.config import DBOSConfig
 from dbos_events.engine.registry import Registry
-from dbos_events.errors import DBOSException, DBOSInitializationError, RegistrationError
+from dbos_events.errors import ConfigurationError, DBOSException, DBOSInitializationError, RegistrationError
 from dbos_events.model.event import Breaker, OnFailure, OnRegression, Ordering, PayloadCodec, Retry
 from dbos_events.model.queue import QueueLimits, QueueRateLimit
 from dbos_events.model.workflow import StepOptions
@@ -41,7 +41,7 @@ class App(Verbs, QuarantineVerbs):
     def __init__(
         self, config: DBOSConfig | Mapping[str, Any] | None = None, *, clock: Clock | None = None
     ) -> None:
-        self.config: dict[str, Any] = dict(config or {})
+        self.config: dict[str, Any] = _as_dict(config)
         self.registry = Registry()
         self.consumers: list[ConsumerDeclaration] = []
         self._clock = clock or SystemClock()
@@ -188,7 +188,7 @@ class App(Verbs, QuarantineVerbs):
             raise DBOSInitializationError(
                 "DBOS is launched already. Call DBOS.destroy() before configuring it anew."
             )
-        self.config = dict(config)
+        self.config = _as_dict(config)
 
     def add_queue(self, name: str, limits: QueueLimits) -> None:
         """Note a queue; when launched already, it is served from now on."""
@@ -319,3 +319,11 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+def _as_dict(config: object) -> dict[str, Any]:
+    if config is None or isinstance(config, Mapping):
+        return dict(config or {})
+    raise ConfigurationError(
+        f"The configuration is a mapping of settings, not of type {type(config).__name__}."
+    )

@@ -21,6 +21,7 @@
     ├── Quarantine                             raised by a handler: skip the retries
     │   ├── UndecodablePayload                 the event's value is not what its handler takes
     │   └── FilterFailed                       the consumer's `when` could not judge the event
+    ├── TryAgain                               raised by a codec: what it needs does not answer now
     ├── StorageError
     │   ├── StorageUnavailable                 transient: the server does not answer
     │   └── BadWrite                           the database refuses this value
@@ -310,6 +311,12 @@ class FilterFailed(Quarantine):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.reason = self.code
+
+
+class TryAgain(DBOSException):
+    """Raise it in a codec when what it needs (a schema registry) does not answer: another attempt may go better."""
+
+    code = "unavailable"
 
 
 class StorageError(DBOSException):

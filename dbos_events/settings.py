@@ -14,6 +14,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -22,6 +23,9 @@ from dbos_events.errors import ConfigurationError
 
 FILE_VARIABLE = "DBOS_EVENTS_SETTINGS"
 DEFAULT_FILE = "dbos-events.toml"
+
+_DAY = 86_400.0
+_YEAR = 366 * _DAY
 
 _OTHER_NAMES = {
     "DBOS_SYSTEM_DATABASE_URL": "system_database_url",
@@ -57,10 +61,11 @@ class Settings(BaseSettings):
     name: str = Field("dbos-events", description="The application: processes of one name share their work.")
     system_database_url: str | None = Field(
         None,
+        repr=False,  # it may hold a password
         description="postgresql://... or sqlite:///file; by default a SQLite file called after the application.",
     )
     dbos_system_schema: str = Field(DEFAULT_SCHEMA, description="PostgreSQL schema of the tables.")
-    sys_db_pool_size: int = Field(20, ge=4, description="Connections at most.")
+    sys_db_pool_size: int = Field(20, ge=4, le=10_000, description="Connections at most.")
     run_migrations: bool = Field(True, description="Migrate at launch; False only checks the schema.")
     application_version: str | None = Field(None, description="By default a hash of the workflows' source.")
     on_old_version: Literal["replay", "wait"] = Field(
@@ -70,14 +75,16 @@ class Settings(BaseSettings):
         None, description="Label of this process. Set it only where each process has its own."
     )
     serializer: Literal["json", "pickle"] | Any = Field("json", description="How values are stored.")
-    max_executor_threads: int = Field(64, ge=1, description="Threads for sync workflows.")
+    max_executor_threads: int = Field(64, ge=1, le=100_000, description="Threads for sync workflows.")
     log_level: str = Field("INFO", description="Level of `dbos-events run`.")
     use_listen_notify: bool = Field(True, description="Wake other processes by NOTIFY (PostgreSQL).")
     lease_seconds: float = Field(
-        10.0, ge=1.0, description="Silence after which a process may be declared dead."
+        10.0, ge=1.0, le=_DAY, description="Silence after which a process may be declared dead."
     )
-    park_after_seconds: float = Field(2.0, ge=0.0, description="Waits longer than this leave memory.")
-    shutdown_timeout_seconds: float = Field(20.0, ge=0.0, description="Bound of a graceful stop.")
+    park_after_seconds: float = Field(
+        2.0, ge=0.0, le=_YEAR, description="Waits longer than this leave memory."
+    )
+    shutdown_timeout_seconds: float = Field(20.0, ge=0.0, le=_DAY, description="Bound of a graceful stop.")
     max_in_flight: int = Field(1000, ge=1, description="Workflows of queues that run here at once.")
     held_per_lane: int = Field(
         1_000_000,
@@ -90,13 +97,16 @@ class Settings(BaseSettings):
     sweep_after_seconds: float = Field(
         120.0,
         ge=1.0,
+        le=_YEAR,
         description="How long a partition has no holder before another process runs what is left.",
     )
     tune_garbage_collector: bool = Field(
         True, description="Let Python look for reference cycles less often than by default."
     )
     kafka: dict[str, Any] = Field(
-        default_factory=dict, description="Client settings for all consumers, dots or underscores."
+        default_factory=dict,
+        repr=False,
+        description="Client settings for all consumers, dots or underscores.",
     )
 
     @field_validator("name")
@@ -105,6 +115,13 @@ class Settings(BaseSettings):
         if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,255}", name):
             raise ValueError("use letters, digits, _, . and -, beginning with a letter or digit")
         return name
+
+    @field_validator("dbos_system_schema", "executor_id", "application_version")
+    @classmethod
+    def _check_storable(cls, text: str | None) -> str | None:
+        if text and not (text.isprintable() and len(text.encode()) <= 255):
+            raise ValueError("use at most 255 bytes of printable characters")
+        return text
 
     @property
     def database_url(self) -> str:
@@ -130,6 +147,9 @@ def read_settings(config: dict[str, Any]) -> Settings:
     Raises:
         ConfigurationError: Names each wrong key, what it was set to excepted.
     """
+    odd: list[object] = [key for key in config if type(key) is not str]
+    if odd:
+        raise ConfigurationError(f"The configuration is not usable. The key {odd[0]!r} is no text.")
     named = os.environ.get(FILE_VARIABLE)
     if named and not Path(named).is_file():
         raise ConfigurationError(f"{FILE_VARIABLE} names {named}, which is not a file.")
@@ -145,5 +165,13 @@ def read_settings(config: dict[str, Any]) -> Settings:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise ConfigurationError(f"The configuration is not usable. {problems}") from None
-    except tomllib.TOMLDecodeError as error:
+    except SettingsError as error:
+        # It says which variable, and its cause quotes nothing of the value.
+        raise ConfigurationError(f"The configuration is not usable. {error}: it has to be JSON.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"The settings file {named or DEFAULT_FILE} is not TOML: {error}.") from None
+    except OSError as error:
+        why = error.strerror
+        raise ConfigurationError(
+            f"The settings file {named or DEFAULT_FILE} cannot be read: {why}."
+        ) from None

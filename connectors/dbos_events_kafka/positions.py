@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from confluent_kafka import KafkaException
 
 from dbos_events.connect import Intake, Position, logger
-from dbos_events.errors import ConnectorError, RegistrationError, StaleTopic
+from dbos_events.errors import ClusterChanged, ConnectorError, RegistrationError, StaleTopic
 from dbos_events_kafka.advice import CLUSTER
 from dbos_events_kafka.buffers import Buffers, Place
 from dbos_events_kafka.commands import Commands, Target
@@ -128,7 +128,7 @@ class Positions:
         except KafkaException as error:
             self._state.error(error.args[0], topic or None, otherwise=cause)
         except (ConnectorError, RegistrationError) as error:
-            self._state.trouble(error.message, cause)
+            self._state.trouble(error.message, cause, decision=isinstance(error, ClusterChanged))
         else:
             self._state.mended(cause)
 
@@ -257,11 +257,12 @@ class Positions:
         halts = self._intake.options.on_regression == "halt"
         does = "nothing is read until an operator decides" if halts else "the events between are read again"
         self._intake.alarm(number, place.partition, f"{text}; {does}", committed.offset)
-        logger.error(
-            "%s: %s[%d]: %s; %s.", self._intake.options.name, place.topic, place.partition, text, does
-        )
         if halts:
             self.halt(place, text, None)
+        else:
+            logger.error(
+                "%s: %s[%d]: %s; %s.", self._intake.options.name, place.topic, place.partition, text, does
+            )
         return halts
 
     # -- halts --------------------------------------------------------------------------------
@@ -275,7 +276,11 @@ class Positions:
         self.halted[place] = reason
         self._buffers.drop([place])
         self._commands.forget([place])
-        self._state.trouble(f"{place.topic}[{place.partition}] is halted: {reason}", _cause(place))
+        self._tell(place)
+
+    def _tell(self, place: Place) -> None:
+        text = f"{place.topic}[{place.partition}] is halted: {self.halted[place]}"
+        self._state.trouble(text, _cause(place), decision=True)
 
     def _release(self, places: Iterable[Place]) -> None:
         """These partitions are not halted any more, or not ours."""
@@ -284,13 +289,15 @@ class Positions:
                 self._state.mended(_cause(place))
 
     def look_at_halts(self) -> None:
-        """Read on what an operator has decided about."""
+        """Read on what an operator has decided about; remind of the rest."""
         numbers: dict[int, set[Place]] = {}
         for place in self.halted:
             numbers.setdefault(self._numbers[place], set()).add(place)
         for number, places in numbers.items():
             still = self._intake.halted(number)
             decided = {place for place in places if place.partition not in still}
+            for place in places - decided:
+                self._tell(place)
             if decided:
                 self.again(decided)
                 self._retry_at = 0.0

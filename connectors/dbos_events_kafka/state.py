@@ -136,8 +136,11 @@ class SourceState:
         """What the client logged of a connection that ended: the error that follows may not say why."""
         self._clue = text
 
-    def trouble(self, text: str, cause: str = INTAKE) -> None:
-        """Something stands in the way until `mended` is called for the same cause."""
+    def trouble(self, text: str, cause: str = INTAKE, *, decision: bool = False) -> None:
+        """Something stands in the way until `mended` is called for the same cause.
+
+        `decision` says that it waits for an operator, who is told as an error, and reminded.
+        """
         text = self._mask(text)
         with self._lock:
             if any(_head(other) == _head(text) for key, other in self._troubles.items() if key != cause):
@@ -152,7 +155,7 @@ class SourceState:
             self._troubles[cause] = text
             self._repeated_at[cause] = now
             # The same trouble again, with other numbers or times in the client's words, is only counted.
-            said = self._said.setdefault(cause, {}).setdefault(_head(text), Recurring())
+            said = self._said.setdefault(cause, {}).setdefault(_head(text), Recurring(decision=decision))
         said.say("%s: %s", self._name, text)
 
     def take_doubtful(self) -> set[str]:

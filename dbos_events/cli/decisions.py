@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from dbos_events.cli.options import AsJson, Database, Schema, examples
-from dbos_events.cli.output import show_json
+from dbos_events.cli.output import say, show_json
 from dbos_events.cli.quarantine import opened
 from dbos_events.cli.quarantine_filters import Chosen, with_filters
 from dbos_events.model.quarantine import Decisions
@@ -164,8 +164,8 @@ def _show(done: Decisions, what: str, *, as_json: bool) -> None:
         return
     would = "would be changed" if done.dry_run else what
     for workflow_id in done.changed:
-        print(f"{workflow_id}: {would}.")
+        say(f"{workflow_id}: {would}.")
     for workflow_id in done.unchanged:
-        print(f"{workflow_id}: is not in quarantine.")
+        say(f"{workflow_id}: is not in quarantine.")
     if not done.changed and not done.unchanged:
         print("No event fits.")

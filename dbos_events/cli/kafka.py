@@ -10,7 +10,7 @@ import typer
 from dbos_events.cli import pausing, proofs
 from dbos_events.cli.database import fitting
 from dbos_events.cli.options import Application, AsJson, Database, Schema, examples, settings_of
-from dbos_events.cli.output import show_json, show_table
+from dbos_events.cli.output import say, show_json, show_table
 from dbos_events.cli.sources import source_cells, source_fields
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def status(
     elif rows or idle:
         _show(rows, idle, states, all_applications=all_applications)
     else:
-        print(_nothing(settings.name, sorted({row.application for row in others})))
+        say(_nothing(settings.name, sorted({row.application for row in others})))
 
 
 def fields(row: PartitionState, state: ConsumerState | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import traceback
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
+from dbos_events.cli.output import harmless
 from dbos_events.cli.values import plain
 from dbos_events.errors import ConfigurationError
 from dbos_events.telemetry.log import redact
@@ -62,10 +63,10 @@ class TerminalHandler(logging.Handler):
             line = Text()
             line.append(datetime.fromtimestamp(record.created).strftime("%H:%M:%S "), "dim")  # noqa: DTZ006 - local
             line.append(f"{record.levelname:<8} ", _STYLES.get(record.levelname, ""))
-            line.append(redact(record.getMessage()))
+            line.append(_lines(redact(record.getMessage())))
             exception = _exception_text(record)
             if exception:
-                line.append(f"\n{redact(exception)}", "dim")
+                line.append(f"\n{_lines(redact(exception))}", "dim")
             self._console.print(line, soft_wrap=True)
         except Exception:  # noqa: BLE001 - as every handler: logging must not break what logs
             self.handleError(record)
@@ -102,6 +103,11 @@ def set_level(level: str) -> None:
     logging.getLogger().setLevel(number)
     for name in QUIET:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
+
+
+def _lines(text: str) -> str:
+    """The text as it is, but for what is no text to a terminal."""
+    return "\n".join(map(harmless, text.expandtabs().split("\n")))
 
 
 def _exception_text(record: logging.LogRecord) -> str:

@@ -58,9 +58,19 @@ def show_json(value: Any) -> None:
     print(json.dumps(plain(value), indent=2))
 
 
+def say(line: str) -> None:
+    """Print a line that may hold names and ids, which are data, too."""
+    print(harmless(line))
+
+
+def remark(line: str) -> None:
+    """As `say`, on standard error."""
+    typer.echo(harmless(line), err=True)
+
+
 def fail(message: str, *, code: int = 1) -> NoReturn:
     """End the command with one line on standard error."""
-    typer.echo(f"dbos-events: {redact(one_line(message))}", err=True)
+    remark(f"dbos-events: {redact(one_line(message))}")
     raise typer.Exit(code)
 
 
@@ -75,7 +85,11 @@ def cell_text(value: object) -> str:
         return NOTHING
     if isinstance(value, BaseException):
         value = f"{type(value).__name__}: {value}"
-    text = value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
+    return harmless(value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False))
+
+
+def harmless(text: str) -> str:
+    """The text with what would move a terminal's cursor, colour it or turn its direction escaped."""
     if text.isprintable():
         return text
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)

@@ -12,7 +12,7 @@ import typer
 
 from dbos_events.cli.database import fitting
 from dbos_events.cli.options import Application, AsJson, Database, Schema, examples, settings_of
-from dbos_events.cli.output import moment, show_json
+from dbos_events.cli.output import moment, say, show_json
 from dbos_events.errors import StorageUnavailable
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ def pause(
     if as_json:
         show_json({"consumer": consumer, "changed": not was, "paused": paused_fields(state)})
     elif was:
-        print(f"{consumer}: is paused already, since {moment(state.paused_at)} by {state.paused_by}.")
+        say(f"{consumer}: is paused already, since {moment(state.paused_at)} by {state.paused_by}.")
     else:
-        print(f"{consumer}: paused.")
+        say(f"{consumer}: paused.")
 
 
 def resume(
@@ -85,7 +85,7 @@ def resume(
     if as_json:
         show_json({"consumer": consumer, "changed": changed})
     else:
-        print(f"{consumer}: {'goes on' if changed else 'is neither paused nor behind an open breaker'}.")
+        say(f"{consumer}: {'goes on' if changed else 'is neither paused nor behind an open breaker'}.")
 
 
 def _who() -> str:

@@ -8,7 +8,7 @@ import typer
 
 from dbos_events.cli.database import fitting
 from dbos_events.cli.options import Application, Database, Schema, examples, settings_of
-from dbos_events.cli.output import fail
+from dbos_events.cli.output import fail, say
 
 decisions = typer.Typer(rich_markup_mode=None)
 
@@ -46,7 +46,7 @@ def adopt_cluster(
     settings = settings_of(database, schema, application)
     with fitting(settings) as storage:
         cluster = storage.adopt_cluster(settings.name, consumer, "continue" if go_on else "restart")
-    print(f"{consumer} reads the cluster {cluster} from now on.")
+    say(f"{consumer} reads the cluster {cluster} from now on.")
 
 
 @decisions.command(
@@ -73,7 +73,7 @@ def resolve_truncation(
     settings = settings_of(database, schema, application)
     with fitting(settings) as storage:
         decided = storage.resolve_truncation(settings.name, consumer, (topic, partition), from_offset)
-    print(f"{topic}[{partition}] is read from {decided.next_offset} as incarnation {decided.incarnation}.")
+    say(f"{topic}[{partition}] is read from {decided.next_offset} as incarnation {decided.incarnation}.")
 
 
 @decisions.command(
@@ -96,7 +96,7 @@ def resolve_regression(
     settings = settings_of(database, schema, application)
     with fitting(settings) as storage:
         decided = storage.resolve_regression(settings.name, consumer, (topic, partition), skip=skip)
-    print(f"{topic}[{partition}] is read from {decided.next_offset}.")
+    say(f"{topic}[{partition}] is read from {decided.next_offset}.")
 
 
 @decisions.command(
@@ -118,7 +118,7 @@ def adopt_watermark(
     settings = settings_of(database, schema, application)
     with fitting(settings) as storage:
         storage.adopt_watermark(settings.name, consumer, from_group, to_group)
-    print(f"{consumer} reads with the group {to_group} from now on.")
+    say(f"{consumer} reads with the group {to_group} from now on.")
 
 
 @decisions.command(
@@ -139,7 +139,7 @@ def rename_consumer(
     settings = settings_of(database, schema, application)
     with fitting(settings) as storage:
         group_id = storage.rename_consumer(settings.name, consumer, to_name)
-    print(f"{consumer} is called {to_name} from now on and reads with the group {group_id}.")
+    say(f"{consumer} is called {to_name} from now on and reads with the group {group_id}.")
 
 
 @decisions.command("clear-alarms", epilog=examples("dbos-events kafka clear-alarms on_order"))

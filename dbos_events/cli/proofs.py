@@ -8,7 +8,7 @@ import typer
 
 from dbos_events.cli.database import fitting
 from dbos_events.cli.options import Application, AsJson, Database, Schema, examples, settings_of
-from dbos_events.cli.output import duration, fail, moment, show_fields, show_json, show_table
+from dbos_events.cli.output import duration, fail, moment, say, show_fields, show_json, show_table
 
 if TYPE_CHECKING:
     from dbos_events.control import Control
@@ -207,7 +207,7 @@ def _show(event: TracedEvent, outcome: Outcome, steps: list[StepInfo], error: Ba
     show_fields({name: value for name, value in fields.items() if value is not None})
     for step in steps:
         ended = f"failed: {step.error}" if step.error is not None else "done"
-        print(
+        say(
             f"  step {step.function_id} {step.function_name}: {ended} {moment(step.completed_at_epoch_ms) or ''}"
         )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import platform
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -76,6 +78,11 @@ def _root(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False,
 ) -> None:
     ctx.meta[DEBUG] = debug
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # data must not break a command on a terminal without Unicode
+            stream.reconfigure(errors="backslashreplace")
 
 
 @app.command("version")

@@ -12,7 +12,7 @@ import typer
 from dbos_events.cli import filters
 from dbos_events.cli.database import fitting
 from dbos_events.cli.options import AsJson, Database, Schema, examples, settings_of
-from dbos_events.cli.output import duration, moment, show_fields, show_json, show_table
+from dbos_events.cli.output import duration, moment, remark, say, show_fields, show_json, show_table
 from dbos_events.errors import DBOSNonExistentWorkflowError, StorageUnavailable
 from dbos_events.model.workflow import StepInfo, WorkflowFilter, WorkflowStatus
 
@@ -102,10 +102,9 @@ def list_workflows(  # noqa: PLR0913 - one argument per option
 
 def _warn(unhandled: list[Unhandled]) -> None:
     for one in unhandled:
-        typer.echo(
+        remark(
             f"no-handler: no live process of {one.application} has the function {one.name!r}; at least {one.waiting} "
-            "workflows of it wait.",
-            err=True,
+            "workflows of it wait."
         )
 
 
@@ -294,4 +293,4 @@ def _show_changes(asked: list[str], changed: list[str], done: str, not_done: str
         show_json({"changed": [one for one in unique if one in changed], "unchanged": unchanged})
         return
     for workflow_id in unique:
-        print(f"{workflow_id}: {done if workflow_id in changed else not_done}.")
+        say(f"{workflow_id}: {done if workflow_id in changed else not_done}.")

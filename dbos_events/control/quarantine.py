@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import getpass
-import json
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +14,7 @@ from dbos_events.errors import DBOSException, DBOSNonExistentWorkflowError, Seri
 from dbos_events.model.quarantine import Decisions, QuarantinedDetail, QuarantinedEvent, QuarantineFilter
 from dbos_events.model.workflow import WorkflowFilter
 from dbos_events.serialization import Codecs, error_summary
+from dbos_events.serialization.headers import decode_headers
 from dbos_events.storage.quarantined import Decided, Redrive, StoredQuarantine
 
 if TYPE_CHECKING:
@@ -171,7 +170,7 @@ class QuarantineControl:
             return None
         try:
             return self._codecs.get(stored.codec or "json").decode_error(stored.error)
-        except SerializationError as error:
+        except Exception as error:  # noqa: BLE001 - its other parts are still to be seen
             return DBOSException(f"The stored error cannot be read: {error}")
 
 
@@ -214,9 +213,11 @@ def _chunks(ids: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 
 
 def _headers(text: str | None) -> list[tuple[str, bytes | None]] | None:
-    if text is None:
-        return None
-    return [(name, None if value is None else base64.b64decode(value)) for name, value in json.loads(text)]
+    """Damaged ones as one that holds what is stored: the rest of the event is still to be seen."""
+    try:
+        return decode_headers(text)
+    except SerializationError as error:
+        return [(error.message, (text or "").encode())]
 
 
 def _traceback(stored: StoredQuarantine) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dbos_events.errors import DBOSException, DBOSNonExistentWorkflowError, SerializationError
+from dbos_events.errors import DBOSException, DBOSNonExistentWorkflowError
 from dbos_events.model.workflow import StepInfo, WorkflowFilter, WorkflowStatus
 from dbos_events.serialization import Codecs
 
@@ -104,16 +104,16 @@ class Control:
 
     def _input(self, codec: str | None, text: str | None) -> Any:
         value = self._value(codec, text)
-        return (
-            {**value, "args": tuple(value["args"])} if isinstance(value, dict) and "args" in value else value
-        )
+        if isinstance(value, dict) and isinstance(value.get("args"), list):
+            return {**value, "args": tuple(value["args"])}
+        return value
 
     def _value(self, codec: str | None, text: str | None) -> Any:
         if text is None:
             return None
         try:
             return self._codecs.get(codec or "json").decode(text)
-        except SerializationError:
+        except Exception:  # noqa: BLE001 - one value of a list must not hide the others
             return text
 
     def _error(self, codec: str | None, text: str | None) -> BaseException | None:
@@ -121,5 +121,5 @@ class Control:
             return None
         try:
             return self._codecs.get(codec or "json").decode_error(text)
-        except SerializationError as error:
+        except Exception as error:  # noqa: BLE001 - as above
             return DBOSException(f"The stored error cannot be read: {error}")

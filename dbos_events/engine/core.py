@@ -24,6 +24,7 @@ from dbos_events.errors import (
     DBOSAwaitedWorkflowCancelledError,
     DBOSAwaitedWorkflowMaxRecoveryAttemptsExceeded,
     DBOSException,
+    SerializationError,
     StorageUnavailable,
 )
 from dbos_events.model.event import HeldQuotas
@@ -168,10 +169,15 @@ class Core:
             return Ending("ended", error=DBOSAwaitedWorkflowCancelledError(workflow_id))
         if stored.status == MAX_RECOVERY_ATTEMPTS_EXCEEDED:
             return Ending("ended", error=DBOSAwaitedWorkflowMaxRecoveryAttemptsExceeded(workflow_id))
-        codec = self.codecs.get(stored.codec or "json")
-        if stored.error is not None:
-            return Ending("ended", error=codec.decode_error(stored.error))
-        return Ending("ended", value=None if stored.output is None else codec.decode(stored.output))
+        try:
+            codec = self.codecs.get(stored.codec or "json")
+            if stored.error is not None:
+                return Ending("ended", error=codec.decode_error(stored.error))
+            return Ending("ended", value=None if stored.output is None else codec.decode(stored.output))
+        except Exception as why:
+            raise SerializationError(
+                f"The stored result of workflow {workflow_id} cannot be read: {why}"
+            ) from why
 
     def _write_batch(self, writes: Sequence[Write]) -> Sequence[Result]:
         return self.storage.write_batch(self.executor, writes)

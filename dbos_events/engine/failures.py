@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dbos_events.errors import DBOSUnexpectedStepError, Quarantine
-from dbos_events.serialization import error_summary
+from dbos_events.errors import DBOSUnexpectedStepError, Quarantine, TryAgain
+from dbos_events.serialization import error_summary, stored_error
 from dbos_events.serialization.errors_codec import encode_error
 from dbos_events.storage.writes import Failure, NextAttempt
 from dbos_events.telemetry.log import logger
@@ -66,15 +66,14 @@ def _origins(error: BaseException, known: set[int]) -> set[int]:
 
 def failure_of(run: Run, error: BaseException) -> Failure:
     """The error as it is stored; an event's with what filters and people ask for."""
-    codec = run.core.codecs.default
-    text = codec.encode_error(error)
+    codec, text = stored_error(run.core.codecs.default, error)
     if run.origin is None:
-        return Failure(codec.name, text, "", "", ())
+        return Failure(codec, text, "", "", ())
     name, message, _ = error_summary(text)
     if not name:  # a codec of the user's own
         name, message, _ = error_summary(encode_error(error))
     return Failure(
-        codec.name,
+        codec,
         text,
         name,
         message.replace("\0", "\\0")[:MESSAGE_LIMIT],
@@ -90,11 +89,14 @@ def next_attempt(run: Run, error: Exception, failure: Failure) -> NextAttempt | 
     """
     retries = run.core.retries.get(run.origin.consumer) if run.origin is not None else None
     made = run.attempt + 1
-    if retries is None or made >= retries.max_attempts or run.verdict is not None:
+    if retries is None or made >= retries.max_attempts:
+        return None
+    unavailable = isinstance(error, TryAgain)
+    if run.verdict is not None and not unavailable:
         return None
     if isinstance(error, DBOSUnexpectedStepError) or _quarantine_in(error) is not None:
         return None
-    if not _are_all(error, retries.retry_on):
+    if not unavailable and not _are_all(error, retries.retry_on):
         return None
     delay = retries.delay_after(made, run.core.chance())
     logger.info(
@@ -109,6 +111,8 @@ def reason_of(run: Run, error: Exception) -> str:
     asked = _quarantine_in(error)
     if asked is not None:
         return asked.reason
+    if isinstance(error, TryAgain):
+        return error.code
     if getattr(error, "version_mismatch", False):
         return "version-mismatch"
     return "attempts-exhausted" if run.attempt else "handler-failed"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dbos_events.engine.annotations import BARE, Wanted, wanted
 from dbos_events.engine.problems import place_of, problem_with, problem_with_json
-from dbos_events.errors import FilterFailed, RegistrationError, UndecodablePayload
+from dbos_events.errors import FilterFailed, RegistrationError, TryAgain, UndecodablePayload
 from dbos_events.model.event import KafkaMessage, PayloadCodec
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Binding:
 
         Raises:
             UndecodablePayload: The value is not what the handler takes.
+            TryAgain: Its codec cannot tell now.
             FilterFailed: `when`, which is asked again, could not judge the event.
         """
         if run.origin is None or run.verdict is not None:
@@ -136,6 +137,8 @@ def _judge(
             raise UndecodablePayload(undecodable) from None
         try:
             return _answer(when(argument))
+        except TryAgain:
+            raise
         except Exception as error:  # noqa: BLE001 - a user's function; the event is put aside with the reason
             problem = problem_with(error)
         raise FilterFailed(
@@ -263,6 +266,10 @@ def _of_codec(codec: PayloadCodec, adapter: Any, name: str) -> Decode:
             return None if adapter is None else _of_tombstone(message, adapter, name)
         try:
             value = codec.decode(message)  # type: ignore[arg-type] # the value is there
+        except TryAgain as again:
+            raise TryAgain(
+                f"The codec {called} cannot decode the value of {place_of(message)} now: {again.message}"
+            ) from again
         except Exception as error:  # noqa: BLE001 - a user's codec
             problem = problem_with(error)
         else:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import zlib
-from collections.abc import Sequence
 from urllib.parse import quote
 
 from dbos_events.connect.source import Record
 from dbos_events.model.naming import consumer_prefix
-
-Headers = Sequence[tuple[str, bytes | None]]
 
 
 def id_prefix(group: str, topic: str, incarnation: int, partition: int) -> str:
@@ -30,18 +25,3 @@ def fingerprint_of(record: Record) -> int:
     checksum = zlib.crc32(shape + (b"-" if record.value is None else b"+"))
     checksum = zlib.crc32(record.value or b"", zlib.crc32(record.key or b"", checksum))
     return (checksum << 31) ^ (record.timestamp & 0x7FFFFFFF)
-
-
-def encode_headers(headers: Headers | None) -> str | None:
-    """JSON of [name, base64 or null] pairs; None where the record has no headers."""
-    if not headers:
-        return None
-    pairs = [[name, None if value is None else base64.b64encode(value).decode()] for name, value in headers]
-    return json.dumps(pairs)
-
-
-def decode_headers(text: str | None) -> list[tuple[str, bytes | None]] | None:
-    """What `encode_headers` stored."""
-    if text is None:
-        return None
-    return [(name, None if value is None else base64.b64decode(value)) for name, value in json.loads(text)]

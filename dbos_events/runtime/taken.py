@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from dbos_events.engine.core import Core
 from dbos_events.engine.replay import History
 from dbos_events.engine.run import EventOrigin, Host, Run
-from dbos_events.errors import DBOSException, SerializationError
+from dbos_events.errors import DBOSException, SerializationError, UndecodablePayload
 from dbos_events.model.event import KafkaMessage
-from dbos_events.runtime.encoding import decode_headers
+from dbos_events.serialization.headers import decode_headers
 from dbos_events.storage.rows import StoredEvent, TakenWorkflow
 
 
@@ -74,23 +73,45 @@ class Taken:
     def _input(
         self, row: TakenWorkflow, event: StoredEvent | None
     ) -> tuple[tuple[Any, ...], dict[str, Any], BaseException | None]:
-        if event is not None:
-            return (message_of(event),), {}, self._refusal(row)
+        """What the function is called with, or why it must not be.
+
+        Whatever a damaged row holds is its own workflow's end: the others of the batch are taken already.
+        """
         try:
-            stored: Any = self._core.codecs.get(row.codec or "json").decode(row.input or "null")
-            return tuple(stored["args"]), dict(stored["kwargs"]), None
-        except (DBOSException, KeyError, TypeError, json.JSONDecodeError) as error:
-            reason = SerializationError(f"The stored input of workflow {row.id} cannot be read: {error}")
-            return (), {}, reason
+            if row.consumer is None:
+                return *self._arguments(row), None
+            return (_received(event),), {}, self._refusal(row)
+        except Exception as error:  # noqa: BLE001 - whatever the reading of a damaged row raises
+            return (), {}, _unreadable(row, error)
+
+    def _arguments(self, row: TakenWorkflow) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if row.input is None:
+            raise SerializationError("The row with it is missing.")
+        stored = self._core.codecs.get(row.codec or "json").decode(row.input)
+        args = stored.get("args") if isinstance(stored, dict) else None
+        kwargs = stored.get("kwargs") if isinstance(stored, dict) else None
+        if not isinstance(args, (list, tuple)) or not isinstance(kwargs, dict):
+            raise SerializationError("It does not hold arguments (args, a list, and kwargs, an object).")
+        return tuple(args), kwargs
 
     def _refusal(self, row: TakenWorkflow) -> BaseException | None:
         """Why an event's handler must not be called: its consumer's filter could not judge it."""
         if row.input is None or row.generation > 0:
             return None
-        try:
-            return self._core.codecs.get(row.codec or "json").decode_error(row.input)
-        except DBOSException as error:
-            return SerializationError(f"Why {row.id} must not be run cannot be read: {error}")
+        return self._core.codecs.get(row.codec or "json").decode_error(row.input)
+
+
+def _unreadable(row: TakenWorkflow, why: Exception) -> DBOSException:
+    shown = str(why) if isinstance(why, DBOSException) else f"{type(why).__name__}: {why}"
+    if row.consumer is None:
+        return SerializationError(f"The stored input of workflow {row.id} cannot be read: {shown}")
+    return UndecodablePayload(f"What is stored of the event {row.id} cannot be read: {shown}")
+
+
+def _received(event: StoredEvent | None) -> KafkaMessage[bytes | None]:
+    if event is None:
+        raise SerializationError("Its record is missing in the table events.")
+    return message_of(event)
 
 
 def message_of(event: StoredEvent) -> KafkaMessage[bytes | None]:

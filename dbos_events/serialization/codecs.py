@@ -14,6 +14,8 @@ from dbos_events.serialization.pickle_codec import (
     encode_pickle,
     encode_pickle_error,
 )
+from dbos_events.serialization.plain import is_plain_text
+from dbos_events.serialization.refused import type_name
 
 
 @runtime_checkable
@@ -119,6 +121,11 @@ class SerializerCodec:
             raise SerializationError(
                 f"The serializer {self.name!r} returned {type(text).__name__} instead of str."
             )
+        if "\0" in text or not is_plain_text(text):
+            raise SerializationError(
+                f"The serializer {self.name!r} returned text that a database cannot store: NUL, or half of a surrogate "
+                "pair. Return ASCII, such as base64."
+            )
         return text
 
     def decode(self, text: str) -> object:
@@ -145,6 +152,19 @@ class SerializerCodec:
 JSON = JsonCodec()
 PICKLE = PickleCodec()
 _BUILT_IN: dict[str, Codec] = {JSON.name: JSON, PICKLE.name: PICKLE}
+
+
+def stored_error(codec: Codec, error: BaseException) -> tuple[str, str]:
+    """Return the codec's name and the stored form of an error; never fails, so that every failure is recorded.
+
+    Of an error that the codec cannot store the JSON codec tells the type, and not what a user's serializer may
+    have had to hide.
+    """
+    try:
+        return codec.name, codec.encode_error(error)
+    except Exception as why:  # noqa: BLE001 - a user's codec
+        told = f"An error of type {type_name(type(error))} could not be stored by the codec {codec.name!r}: {why}"
+        return JSON.name, JSON.encode_error(SerializationError(told))
 
 
 def codec_for(name: str) -> Codec:

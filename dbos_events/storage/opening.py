@@ -10,6 +10,9 @@ from dbos_events.errors import ConfigurationError
 from dbos_events.storage.postgres import PostgresStorage, open_postgres
 from dbos_events.storage.sqlite import SqliteStorage, open_sqlite
 
+_FORMS = "postgresql://user:password@host:port/database or sqlite:///file.sqlite"
+_ENCODED = "What is special in a URL is percent-encoded in user and password: @ is %40, / is %2F, : is %3A, % is %25."
+
 
 def open_storage(
     url: str, *, schema: str, clock: Clock, pool_size: int = 20
@@ -21,11 +24,12 @@ def open_storage(
     """
     try:
         parsed = sa.make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError):
         raise ConfigurationError(
-            "The system database URL cannot be read. Use postgresql://user:password@host:port/database "
-            "or sqlite:///file.sqlite."
-        ) from error
+            f"The system database URL cannot be read. Use {_FORMS}. {_ENCODED}"
+        ) from None  # it quotes parts of the URL
+    if "@" in (parsed.host or ""):
+        raise ConfigurationError(f"The system database URL has more than one @. {_ENCODED}")
     kind = parsed.get_backend_name()
     if kind in ("postgresql", "postgres"):
         return open_postgres(parsed, schema, clock, pool_size)

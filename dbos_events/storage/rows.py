@@ -147,9 +147,10 @@ class IntakeResult:
     """What an intake did.
 
     `stale` partitions were not moved: another assignment has them. `duplicates` were there
-    before; `conflicts` were there with other content. `behind` are those of the unknown lanes in which an
-    earlier event stands: none of their events is kept. `repeated` partitions were moved by an earlier try, whose
-    commit answer was lost: of those it is not known what was kept.
+    before; `conflicts` were there with other content, or, as those of them that are `foreign`, as a workflow that is
+    no event of this consumer. `behind` are those of the unknown lanes in which an earlier event stands: none of their
+    events is kept. `repeated` partitions were moved by an earlier try, whose commit answer was lost: of those it is
+    not known what was kept.
     """
 
     stale: frozenset[int] = frozenset()
@@ -157,6 +158,7 @@ class IntakeResult:
     conflicts: frozenset[str] = frozenset()
     behind: frozenset[str] = frozenset()
     repeated: frozenset[int] = frozenset()
+    foreign: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

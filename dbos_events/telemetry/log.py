@@ -10,9 +10,12 @@ import time
 logger = logging.getLogger("dbos_events")
 logger.addHandler(logging.NullHandler())
 
-_SECRET = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://[^:/@\s]*):[^@\s]*@", re.IGNORECASE)
+# Up to the last @: a password that is not encoded may hold one itself.
+_SECRET = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://[^:/@\s]*):\S*@", re.IGNORECASE)
 _SECRET_SETTING = re.compile(
-    r"(?P<key>[\w.]*(?:password|passwd|secret|token)[\w.]*\s*[=:]\s*)(?P<value>[^\s&;,'\"]+)", re.IGNORECASE
+    r"""(?P<key>[\w.]*(?:password|passwd|secret|token)[\w.]*['"]?\s*[=:]\s*)"""
+    r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s&;,'"]+)""",
+    re.IGNORECASE,
 )
 
 
@@ -24,10 +27,14 @@ def redact(text: str) -> str:
 class Recurring:
     """Logs what keeps happening once at first, then at growing intervals, with a count.
 
-    A dead server must not fill the log, nor fall silent.
+    A dead server must not fill the log, nor fall silent. What waits for a person's decision is an ERROR, and said again
+    without a count.
     """
 
-    def __init__(self, first_pause: float = 10.0, longest_pause: float = 300.0) -> None:
+    def __init__(
+        self, first_pause: float = 10.0, longest_pause: float = 300.0, *, decision: bool = False
+    ) -> None:
+        self._decision = decision
         self._lock = threading.Lock()
         self._first = first_pause
         self._longest = longest_pause
@@ -37,7 +44,7 @@ class Recurring:
         self.active = False
 
     def say(self, message: str, *details: object) -> None:
-        """Log a warning now, or count it."""
+        """Log it now, or count it."""
         with self._lock:
             now = time.monotonic()
             self.active = True
@@ -47,9 +54,9 @@ class Recurring:
             unsaid, self._unsaid = self._unsaid, 0
             self._next = now + self._pause
             self._pause = min(self._pause * 2, self._longest)
-        more = f" ({unsaid} more like it since)" if unsaid else ""
+        more = f" ({unsaid} more like it since)" if unsaid and not self._decision else ""
         shown = message % tuple(redact(str(detail)) for detail in details) if details else message
-        logger.warning("%s%s", shown, more)
+        logger.log(logging.ERROR if self._decision else logging.WARNING, "%s%s", shown, more)
 
     def over(self, message: str, *details: object) -> None:
         """Log once that it is over, when it was said before."""

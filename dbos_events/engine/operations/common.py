@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dbos_events.engine.effects import TASK_CANCELLED, Effect, Flow, Settled
 from dbos_events.engine.replay import Recall
 from dbos_events.engine.waits import Leased
+from dbos_events.errors import SerializationError
 from dbos_events.storage.writes import CANCELLED_CALL
 
 if TYPE_CHECKING:
@@ -16,13 +17,33 @@ if TYPE_CHECKING:
 
 
 def deliver(run: Run, entry: Checkpoint) -> Any:
-    """Return what the call returned when it was recorded, or raise what it raised."""
-    codec = run.core.codecs.get(entry.codec or "json")
-    if entry.error is not None:
-        error = codec.decode_error(entry.error)
+    """Return what the call returned when it was recorded, or raise what it raised.
+
+    What cannot be read ends the run, whatever the user's code makes of it: to go on without it would be
+    to go on as if the call had failed.
+    """
+    error, value = None, None
+    try:
+        codec = run.core.codecs.get(entry.codec or "json")
+        if entry.error is not None:
+            error = codec.decode_error(entry.error)
+        elif entry.output is not None:
+            value = codec.decode(entry.output)
+    except Exception as why:  # noqa: BLE001 - whatever a damaged text makes of a codec
+        raise unreadable(run, entry, why) from None
+    if error is not None:
         run.note(error, entry)
         raise error
-    return None if entry.output is None else codec.decode(entry.output)
+    return value
+
+
+def unreadable(run: Run, entry: Checkpoint, why: object) -> SerializationError:
+    """Stop the run for a checkpoint that is damaged, or of a codec that is not known here; gives its verdict."""
+    error = SerializationError(
+        f"The checkpoint of step {entry.step} ({entry.name}) of workflow {run.id} cannot be read: {why}"
+    )
+    run.stop(error)
+    return error
 
 
 def operation(

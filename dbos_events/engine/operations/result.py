@@ -8,6 +8,7 @@ from dbos_events.engine.effects import Flow
 from dbos_events.engine.operations.common import operation
 from dbos_events.engine.run import Ending
 from dbos_events.engine.waits import Wait
+from dbos_events.serialization import stored_error
 from dbos_events.storage.writes import Park
 
 if TYPE_CHECKING:
@@ -59,12 +60,15 @@ def child_result(
         started_at = core.clock.now_ms()
         ending = yield from ending_of(core, workflow_id, awaited, run, poll)
         codec = core.codecs.default
+        name, error = codec.name, None
+        if ending.error is not None:
+            name, error = stored_error(codec, ending.error)
         write = run.checkpoint(
             place,
             NAME,
-            codec=codec.name,
+            codec=name,
             output=None if ending.value is None else codec.encode(ending.value),
-            error=None if ending.error is None else codec.encode_error(ending.error),
+            error=error,
             child_id=workflow_id,
             started_at=started_at,
             completed_at=core.clock.now_ms(),

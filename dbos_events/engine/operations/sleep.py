@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dbos_events.engine.effects import TASK_CANCELLED, Flow, Recorded
-from dbos_events.engine.operations.common import counted, operation, record_cancelled
+from dbos_events.engine.operations.common import counted, deliver, operation, record_cancelled, unreadable
 from dbos_events.engine.replay import Recall
 from dbos_events.engine.run import Place
 from dbos_events.engine.waits import Wait
@@ -13,6 +13,7 @@ from dbos_events.storage.writes import Park
 
 if TYPE_CHECKING:
     from dbos_events.engine.run import Run
+    from dbos_events.storage.writes import Checkpoint
 
 NAME = "DBOS.sleep"
 
@@ -38,8 +39,15 @@ def sleep(run: Run, place: Place, seconds: float) -> Flow[None]:
         cancelled = recorded.cancelled
         return wake_at
 
-    wake_at = yield from operation(run, place, NAME, None, begin)
-    yield from counted(run, _until(run, Place(f"{place.call}!", -place.number), int(wake_at), cancelled))
+    wake_at = yield from operation(run, place, NAME, None, begin, _recorded)
+    yield from counted(run, _until(run, Place(f"{place.call}!", -place.number), wake_at, cancelled))
+
+
+def _recorded(run: Run, entry: Checkpoint) -> int:
+    wake_at = deliver(run, entry)
+    if not isinstance(wake_at, int):
+        raise unreadable(run, entry, "it holds no time of waking.")
+    return wake_at
 
 
 def _until(run: Run, end: Place, wake_at: int, cancelled: bool) -> Flow[None]:

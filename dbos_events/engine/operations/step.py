@@ -11,7 +11,7 @@ from dbos_events.engine.operations.common import operation
 from dbos_events.engine.waits import Pause
 from dbos_events.errors import DBOSMaxStepRetriesExceeded
 from dbos_events.model.workflow import StepOptions, StepStatus
-from dbos_events.serialization import fingerprint
+from dbos_events.serialization import fingerprint, stored_error
 
 if TYPE_CHECKING:
     from dbos_events.engine.run import Place, Run
@@ -57,8 +57,8 @@ class StepCall:
             codec = self.run.core.codecs.default
             text = None if output is None else codec.encode(output)
         except Exception as error:
-            codec = self.run.core.codecs.default
-            entry = self._record(arguments, started_at, codec=codec.name, error=codec.encode_error(error))
+            name, stored = stored_error(self.run.core.codecs.default, error)
+            entry = self._record(arguments, started_at, codec=name, error=stored)
             self.run.note(error, entry)
             raise
         self._record(arguments, started_at, codec=codec.name, output=text)

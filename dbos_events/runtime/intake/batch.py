@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dbos_events.connect.source import Record
-from dbos_events.errors import Quarantine
-from dbos_events.runtime.encoding import encode_headers, fingerprint_of, id_prefix
+from dbos_events.errors import DBOSException
+from dbos_events.runtime.encoding import fingerprint_of, id_prefix
 from dbos_events.runtime.intake.lanes import LaneGroup
 from dbos_events.runtime.intake.naming import LaneOf
 from dbos_events.runtime.intake.shared import LANE
+from dbos_events.serialization.headers import encode_headers
 from dbos_events.storage.rows import IntakeBatch, NewEvent
 
 
@@ -68,7 +69,7 @@ class Formed:
     moves: dict[int, tuple[int, int, int, int | None]]
     gaps: tuple[tuple[int, int, int], ...]
     filtered: tuple[tuple[int, int, int, int], ...] = ()
-    refused: Mapping[str, Quarantine] = field(default_factory=dict)
+    refused: Mapping[str, DBOSException] = field(default_factory=dict)
     notes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 

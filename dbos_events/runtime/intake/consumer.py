@@ -12,7 +12,7 @@ from dbos_events.connect.source import PartitionReport, Position, Record, TakenI
 from dbos_events.engine.core import Core
 from dbos_events.engine.registry import Registered
 from dbos_events.engine.run import EventOrigin, Run
-from dbos_events.errors import Quarantine
+from dbos_events.errors import DBOSException
 from dbos_events.model.event import ConsumerOptions, KafkaMessage
 from dbos_events.runtime.intake.batch import Accepted, Assignment, Formed, Intaking, batch_of, form
 from dbos_events.runtime.intake.filters import judged
@@ -32,13 +32,20 @@ from dbos_events.telemetry.log import logger
 
 
 class _Conflict(NamedTuple):
-    """A record that is not the one which was taken in under its id."""
+    """A record that is not the one which was taken in under its id, or whose id is no event's of this consumer."""
 
     workflow_id: str
     offset: int
+    foreign: bool
 
     @property
     def reason(self) -> str:
+        if self.foreign:
+            return (
+                f"offset {self.offset} would be the workflow {self.workflow_id}, and that one exists and was not "
+                "started by this consumer: the id was given to another workflow. The record was not run; "
+                "`dbos-events kafka resolve-truncation` reads on from it with ids of its own"
+            )
         return (
             f"offset {self.offset} holds another record than the one that was taken in as {self.workflow_id}: "
             "the topic was truncated or replaced, or the database restored"
@@ -297,10 +304,8 @@ class ConsumerIntake(Positioning):
         halted: dict[int, _Conflict] = {}
         for workflow_id, record, _ in records:
             if workflow_id in result.conflicts and record.partition not in halted:
-                conflict = _Conflict(workflow_id, record.offset)
-                halted[record.partition] = conflict
-                logger.error(
-                    "%s: partition %d is halted: %s.", self.options.name, record.partition, conflict.reason
+                halted[record.partition] = _Conflict(
+                    workflow_id, record.offset, workflow_id in result.foreign
                 )
         return halted
 
@@ -310,7 +315,7 @@ class ConsumerIntake(Positioning):
         events: Sequence[Accepted],
         plan: LanePlan,
         spilled: Mapping[int, Counter[str]],
-        refused: Mapping[str, Quarantine],
+        refused: Mapping[str, DBOSException],
     ) -> None:
         """Run what is to run here, at once or in its lane."""
         if self.options.queue_name is not None:

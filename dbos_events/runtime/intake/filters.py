@@ -11,9 +11,9 @@ from dataclasses import replace
 
 from dbos_events.connect.source import Record
 from dbos_events.engine.payload import Message
-from dbos_events.errors import Quarantine
+from dbos_events.errors import DBOSException, Quarantine, TryAgain
 from dbos_events.runtime.intake.batch import Accepted, Formed
-from dbos_events.serialization.codecs import Codec
+from dbos_events.serialization import Codec, stored_error
 
 
 def judged(
@@ -25,18 +25,18 @@ def judged(
     """The batch without the records that `when` says no to, and with the reason for those that it fails on."""
     ranges = _Ranges()
     kept: list[Accepted] = []
-    refused: dict[str, Quarantine] = {}
+    refused: dict[str, DBOSException] = {}
     for accepted in formed.records:
         try:
             wanted = when(message_of(accepted.record))
-        except Quarantine as error:
+        except (Quarantine, TryAgain) as error:
             refused[accepted.workflow_id] = error
             wanted = True
         if wanted:
             kept.append(accepted)
         else:
             ranges.add(accepted.record.partition, accepted.record.offset)
-    notes = {id_: (codec.name, codec.encode_error(error)) for id_, error in refused.items()}
+    notes = {id_: stored_error(codec, error) for id_, error in refused.items()}
     return replace(formed, records=kept, filtered=ranges.found, refused=refused, notes=notes)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote_from_bytes
 
 from dbos_events.connect.source import Record
+from dbos_events.errors import TryAgain
 from dbos_events.model.event import ConsumerOptions
 from dbos_events.telemetry.log import Recurring
 
@@ -53,6 +54,8 @@ class _Extracted:
     def __call__(self, topic: str, record: Record) -> str | None:
         try:
             key = _bytes(self._extract(self._message_of(topic, record)))
+        except TryAgain:
+            raise  # another lane than the events before it has would lose the order: intake waits
         except Exception as error:  # noqa: BLE001 - whatever a user's function raises
             self._trouble.say(
                 "%s: ordering_key failed for %s/%s/%s; events for which it fails are ordered by their record's key, "

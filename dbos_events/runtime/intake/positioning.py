@@ -12,7 +12,6 @@ from dbos_events.model.topic import TopicHistory
 from dbos_events.runtime.encoding import fingerprint_of, id_prefix
 from dbos_events.runtime.intake.batch import Assignment
 from dbos_events.storage.rows import Position
-from dbos_events.telemetry.log import logger
 
 R = TypeVar("R")
 Key = tuple[int, int]
@@ -128,11 +127,5 @@ class Positioning:
                 halted[record.partition] = (
                     f"offset {record.offset} holds another record than the one that was taken in: the topic was "
                     "truncated or replaced"
-                )
-                logger.error(
-                    "%s: partition %d is halted: %s.",
-                    self.options.name,
-                    record.partition,
-                    halted[record.partition],
                 )
         return halted

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from dbos_events.errors import BadWrite
-from dbos_events.storage.database import Database, NotAsExpected, Row, Tx
+from dbos_events.storage.database import Database, NotAsExpected, Tx
 from dbos_events.storage.families.executors import fence
 from dbos_events.storage.families.plainintake import event_row, is_plain, take_in
 from dbos_events.storage.rows import IntakeBatch, IntakeResult, NewEvent, StoredEvent
@@ -26,13 +26,14 @@ class IntakeTable:
                 return take_in(self._database, batch)
         try:
             return self._database.transact(lambda tx: _intake(tx, batch))
-        except _Conflicting as found:
-            conflicts, stale = found.conflicts, found.stale
+        except _Conflicting as conflicting:
+            found = conflicting
+        conflicts, stale = found.conflicts, found.stale
         before = _before(batch, conflicts)
         if not before.moves:
-            return IntakeResult(stale=stale, conflicts=conflicts)
+            return IntakeResult(stale=stale, conflicts=conflicts, foreign=found.foreign)
         result = self._database.transact(lambda tx: _intake(tx, before))
-        return replace(result, conflicts=conflicts, stale=result.stale | stale)
+        return replace(result, conflicts=conflicts, stale=result.stale | stale, foreign=found.foreign)
 
     def read_events(self, workflow_ids: Sequence[str]) -> dict[str, StoredEvent]:
         rows = self._database.transact(lambda tx: tx.run("read_events", ids=workflow_ids))
@@ -40,10 +41,14 @@ class IntakeTable:
 
 
 class _Conflicting(Exception):
-    """Rolls an intake back that holds other records than those known under their ids."""
+    """Rolls an intake back that holds other records than those known under their ids.
 
-    def __init__(self, conflicts: frozenset[str], stale: frozenset[int]) -> None:
+    `foreign` are those of the conflicts whose workflow is no event of this consumer.
+    """
+
+    def __init__(self, conflicts: frozenset[str], foreign: frozenset[str], stale: frozenset[int]) -> None:
         self.conflicts = conflicts
+        self.foreign = foreign
         self.stale = stale
 
 
@@ -93,12 +98,7 @@ def _intake(tx: Tx, batch: IntakeBatch) -> IntakeResult:
     known: dict[str, int] = {}
     behind = _lanes_in_use(tx, batch)
     if _insert_workflows(tx, batch, events, behind) < len(events):
-        known = {row.workflow_id: row.fingerprint for row in _read_fingerprints(tx, events)}
-    conflicts = frozenset(
-        id_ for event in events if known.get(id_ := event.workflow_id, event.fingerprint) != event.fingerprint
-    )
-    if conflicts:
-        raise _Conflicting(conflicts, frozenset(stale))
+        known = _known(tx, batch, events, frozenset(stale))
     fresh = [event for event in events if event.workflow_id not in known] if known else events
     tx.change("insert_events", [event_row(event) for event in fresh])
     refused = [(event.workflow_id, *event.refusal) for event in fresh if event.refusal is not None]
@@ -178,6 +178,18 @@ def _first_sequence(tx: Tx, batch: IntakeBatch, count: int) -> int | None:
     return int(tx.run("advance_lane", **place, count=count)[0].next_sequence) - count
 
 
-def _read_fingerprints(tx: Tx, events: Sequence[NewEvent]) -> Sequence[Row]:
-    """Events that were there before this transaction; its own are inserted after this look."""
-    return tx.run("read_fingerprints", ids=[event.workflow_id for event in events])
+def _known(tx: Tx, batch: IntakeBatch, events: Sequence[NewEvent], stale: frozenset[int]) -> dict[str, int]:
+    """The fingerprints of events that were there before this transaction; its own are inserted after this look.
+
+    Raises:
+        _Conflicting: What is there under an id is another record, or no event of this consumer.
+    """
+    rows = tx.run("read_known", ids=[event.workflow_id for event in events])
+    foreign = frozenset(row.id for row in rows if row.consumer != batch.consumer)
+    known = {row.id: row.fingerprint for row in rows if row.fingerprint is not None}
+    other = {
+        id_ for event in events if known.get(id_ := event.workflow_id, event.fingerprint) != event.fingerprint
+    }
+    if foreign or other:
+        raise _Conflicting(foreign | other, foreign, stale)
+    return known

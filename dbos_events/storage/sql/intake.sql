@@ -39,8 +39,15 @@ FROM {rows: workflow_id text, key bytea, value bytea, headers text, timestamp_ty
 WHERE true
 ON CONFLICT (workflow_id) DO NOTHING;
 
+-- name: read_known
+-- What there is under these ids, to tell a duplicate from another record, and from a workflow that is no event.
+SELECT w.id, w.consumer, e.fingerprint
+FROM {schema}.workflows AS w
+LEFT JOIN {schema}.events AS e ON e.workflow_id = w.id
+WHERE w.id IN ({list:ids});
+
 -- name: read_fingerprints
--- What is known under these ids, to tell a duplicate from another record.
+-- What the last records were that were taken in, to see whether the log still has them.
 SELECT workflow_id, fingerprint FROM {schema}.events WHERE workflow_id IN ({list:ids});
 
 -- name: read_events

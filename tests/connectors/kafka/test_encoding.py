@@ -4,7 +4,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dbos_events.connect import Record
-from dbos_events.runtime.encoding import decode_headers, encode_headers, fingerprint_of
+from dbos_events.runtime.encoding import fingerprint_of
+from dbos_events.serialization.headers import decode_headers, encode_headers
 
 HEADERS = st.lists(st.tuples(st.text(max_size=8), st.none() | st.binary(max_size=20)), min_size=1, max_size=4)
 

@@ -8,7 +8,7 @@ import pytest
 
 from dbos_events import KafkaMessage
 from dbos_events.errors import Quarantine
-from dbos_events.runtime.encoding import decode_headers
+from dbos_events.serialization.headers import decode_headers
 from tests.conftest import TopicFactory
 from tests.connectors.kafka.consuming import Consumers, Counting
 from tests.faults.broker import Broker

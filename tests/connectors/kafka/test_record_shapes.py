@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dbos_events import KafkaMessage
-from dbos_events.runtime.encoding import decode_headers
+from dbos_events.serialization.headers import decode_headers
 from dbos_events_kafka.testing import EmbeddedBroker
 from tests.conftest import TopicFactory
 from tests.connectors.kafka.consuming import Consumers
