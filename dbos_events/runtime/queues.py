@@ -28,6 +28,8 @@ class QueueService(Service):
 
     def tick(self) -> float | None:
         core = self._core
+        for row in self._taken.start_lost(self):
+            self._count(row.queue or "", 1)
         more = self._claim_resumed()
         for name, limits in tuple(core.registry.queues.items()):
             more |= self._claim(name, limits)
@@ -35,9 +37,12 @@ class QueueService(Service):
 
     def left(self, run: Run) -> None:
         """A run of a queue has left: there is room for another."""
-        with self._lock:
-            self._running[run.queue or ""] -= 1
+        self._count(run.queue or "", -1)
         self.wake()
+
+    def _count(self, name: str, change: int) -> None:
+        with self._lock:
+            self._running[name] = self._running.get(name, 0) + change
 
     def _room(self, name: str, limits: QueueLimits | None) -> int:
         with self._lock:
@@ -52,19 +57,19 @@ class QueueService(Service):
         if room <= 0:
             return False
         core = self._core
-        rows = core.storage.claim(
-            core.executor,
-            core.application,
-            core.version,
-            name,
-            limits,
-            core.registry.names(),
-            room,
-            core.waits_for_version,
-        )
-        with self._lock:
-            self._running[name] = self._running.get(name, 0) + len(rows)
-        self._taken.start(rows, host=self)
+        with self._taken.taking():
+            rows = core.storage.claim(
+                core.executor,
+                core.application,
+                core.version,
+                name,
+                limits,
+                core.registry.names(),
+                room,
+                core.waits_for_version,
+            )
+            self._count(name, len(rows))
+            self._taken.start(rows, host=self)
         return len(rows) == room and not limits.shared
 
     def _claim_resumed(self) -> bool:
@@ -72,10 +77,11 @@ class QueueService(Service):
         if room <= 0:
             return False
         core = self._core
-        rows = core.storage.claim_resumed(
-            core.executor, core.application, core.version, core.registry.names(), room, core.waits_for_version
-        )
-        with self._lock:
-            self._running[""] = self._running.get("", 0) + len(rows)
-        self._taken.start(rows, host=self)
+        names = core.registry.names()
+        with self._taken.taking():
+            rows = core.storage.claim_resumed(
+                core.executor, core.application, core.version, names, room, core.waits_for_version
+            )
+            self._count("", len(rows))
+            self._taken.start(rows, host=self)
         return len(rows) == room

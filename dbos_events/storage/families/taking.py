@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from dbos_events.model.queue import QueueLimits
 from dbos_events.storage.database import Database, Tx
@@ -129,6 +129,13 @@ class TakingTable:
                 waits=waits,
             )
             return read_taken(tx, [row.id for row in rows])
+
+        return self._database.transact(work)
+
+    def lost_takings(self, executor: int, known: Collection[str]) -> list[TakenWorkflow]:
+        def work(tx: Tx) -> list[TakenWorkflow]:
+            owned = [row.id for row in tx.run("owned_takings", executor=executor)]
+            return read_taken(tx, [one for one in owned if one not in known])
 
         return self._database.transact(work)
 
