@@ -32,6 +32,8 @@ class QueueService(Service):
     def tick(self) -> float | None:
         core = self._core
         self._lacks_room = False
+        for row in self._taken.start_lost(self):
+            self._count(row.queue or "", 1)
         more = False
         for name, limits in tuple(core.registry.queues.items()):
             more |= self._claim(name, limits)
@@ -40,11 +42,13 @@ class QueueService(Service):
 
     def left(self, run: Run) -> None:
         """A run of a queue has left: there is room for another, if one may wait."""
-        with self._lock:
-            self._running[run.queue or ""] -= 1
-            wanted = self._lacks_room
-        if wanted:
+        self._count(run.queue or "", -1)
+        if self._lacks_room:
             self.wake()
+
+    def _count(self, name: str, change: int) -> None:
+        with self._lock:
+            self._running[name] = self._running.get(name, 0) + change
 
     def _room(self, name: str, limits: QueueLimits | None) -> int:
         with self._lock:
@@ -61,17 +65,18 @@ class QueueService(Service):
         if room <= 0:
             return False
         core = self._core
-        rows = core.storage.claim(
-            core.executor,
-            core.application,
-            core.version,
-            name,
-            limits,
-            core.registry.names(),
-            room,
-            core.waits_for_version,
-        )
-        self._start(name, rows, room)
+        with self._taken.taking():
+            rows = core.storage.claim(
+                core.executor,
+                core.application,
+                core.version,
+                name,
+                limits,
+                core.registry.names(),
+                room,
+                core.waits_for_version,
+            )
+            self._start(name, rows, room)
         return len(rows) == room and not limits.shared
 
     def _claim_resumed(self) -> bool:
@@ -79,10 +84,12 @@ class QueueService(Service):
         if room <= 0:
             return False
         core = self._core
-        rows = core.storage.claim_resumed(
-            core.executor, core.application, core.version, core.registry.names(), room, core.waits_for_version
-        )
-        self._start("", rows, room)
+        names = core.registry.names()
+        with self._taken.taking():
+            rows = core.storage.claim_resumed(
+                core.executor, core.application, core.version, names, room, core.waits_for_version
+            )
+            self._start("", rows, room)
         return len(rows) == room
 
     def _start(self, name: str, rows: Sequence[TakenWorkflow], room: int) -> None:

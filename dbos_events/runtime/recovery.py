@@ -15,6 +15,8 @@ from dbos_events.storage.rows import ExecutorRow
 from dbos_events.telemetry.log import Recurring, logger
 
 BATCH = 200
+SLOW_LOOK_SECONDS = 2.0
+"""A look may take so long without anything being wrong."""
 
 
 @dataclass(slots=True)
@@ -29,8 +31,8 @@ class RecoveryService(Service):
     """Declares executors dead and adopts what they ran.
 
     Dead means that the lease is over by the database's clock *and* that the heartbeat has not moved
-    for one whole lease on our own clock: after an outage or a suspended laptop nobody is declared
-    dead by the first process that is back. A process of this very host that does not exist any more
+    for one whole lease on our own clock, while we looked: after an outage or a suspended laptop nobody is
+    declared dead by the first process that is back. A process of this very host that does not exist any more
     is dead at once, and a silent one that had this process's own explicit executor_id after two heartbeats.
     """
 
@@ -45,10 +47,12 @@ class RecoveryService(Service):
         self._twins = Recurring()
         self._here = this_process()
         self._watched: dict[int, _Watched] = {}
+        self._looked_at = time.monotonic()
         self.unhandled = UnhandledAlarm(core)
 
     def tick(self) -> float | None:
         rows = self._core.storage.list_executors(self._core.application)
+        self._forget_what_was_not_watched()
         for row in rows:
             if row.alive and row.id != self._core.executor:
                 self._judge(row)
@@ -58,6 +62,13 @@ class RecoveryService(Service):
             return 0.05
         self.unhandled.look()
         return None
+
+    def _forget_what_was_not_watched(self) -> None:
+        """While this process could not look, the others could not beat, or it would have missed them: they begin anew."""
+        now = time.monotonic()
+        if now - self._looked_at > max(self._lease_seconds / 2, SLOW_LOOK_SECONDS):
+            self._watched.clear()
+        self._looked_at = now
 
     def _judge(self, row: ExecutorRow) -> None:
         reason = self._cause_of_death(row)
@@ -93,10 +104,11 @@ class RecoveryService(Service):
         if core.storage.free_lanes_of_dead(core.application):
             core.hub.signal("lanes")
         limits = {entry.name: entry.max_recovery_attempts for entry in core.registry.workflows.values()}
-        rows = core.storage.adopt_from_dead(
-            core.executor, core.application, core.version, limits, BATCH, core.waits_for_version
-        )
+        with self._taken.taking():
+            rows = core.storage.adopt_from_dead(
+                core.executor, core.application, core.version, limits, BATCH, core.waits_for_version
+            )
+            self._taken.start(rows)
         if rows:
             logger.info("Took up %d workflows of dead executors.", len(rows))
-            self._taken.start(rows)
         return len(rows) == BATCH

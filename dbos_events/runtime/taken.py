@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from dbos_events.engine.core import Core
 from dbos_events.engine.replay import History
 from dbos_events.engine.run import EventOrigin, Host, Run
-from dbos_events.errors import DBOSException, SerializationError, UndecodablePayload
+from dbos_events.errors import DBOSException, SerializationError, StorageUnavailable, UndecodablePayload
 from dbos_events.model.event import KafkaMessage
 from dbos_events.serialization.headers import decode_headers
 from dbos_events.storage.rows import StoredEvent, TakenWorkflow
+
+DOUBT_SECONDS = 10.0
+"""How long a commit whose answer was lost may still be under way."""
 
 
 class Taken:
@@ -20,6 +26,37 @@ class Taken:
     def __init__(self, core: Core) -> None:
         self._core = core
         self.quarantines: dict[int, bool] = {}
+        self._lock = threading.Lock()
+        self._under_way = 0
+        self._doubtful_until: float | None = None
+
+    @contextmanager
+    def taking(self) -> Iterator[None]:
+        """Around a taking, and the start of what it took: without an answer it may have made work ours that waits."""
+        with self._lock:
+            self._under_way += 1
+        try:
+            yield
+        except StorageUnavailable:
+            self._doubtful_until = time.monotonic() + DOUBT_SECONDS
+            raise
+        finally:
+            with self._lock:
+                self._under_way -= 1
+
+    def start_lost(self, host: Host) -> list[TakenWorkflow]:
+        """Start what a taking without an answer has made ours, once no other taking is under way; gives it."""
+        with self._lock:
+            until = self._doubtful_until
+            if until is None or self._under_way:
+                return []
+            core = self._core
+            over = time.monotonic() >= until
+            rows = core.storage.lost_takings(core.executor, frozenset(tuple(core.runner.active)))
+            self.start(rows, host)
+            if over:
+                self._doubtful_until = None
+            return rows
 
     def runs(self, rows: Sequence[TakenWorkflow], host: Host | None = None) -> list[Run]:
         """One run per workflow, with its history; checkpoints are read once, here."""

@@ -5,10 +5,10 @@ Every method is one transaction and raises as `dbos_events.storage.protocol` say
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from dbos_events.storage.rows import Position
+from dbos_events.storage.rows import Position, TakenWorkflow
 from dbos_events.storage.standing import ConsumerState, Gap, GapQuestion, Orphan, TracedEvent, Unhandled
 
 
@@ -94,6 +94,14 @@ class Orphans(Protocol):
 
     def release_orphan(self, executor: int, key: tuple[int, int, int], epoch: int) -> None:
         """Be holder no more, unless an assignment has taken over already."""
+        ...
+
+
+class Doubts(Protocol):
+    """Takings of which it is not known whether they were done (protocol 2)."""
+
+    def lost_takings(self, executor: int, known: Collection[str]) -> list[TakenWorkflow]:
+        """What the executor has adopted, claimed or woken, but for the ids that it knows of."""
         ...
 
 

@@ -14,7 +14,7 @@ from dbos_events.model.quarantine import QuarantinedEvent, QuarantineFilter
 from dbos_events.model.queue import QueueLimits
 from dbos_events.model.workflow import WorkflowFilter
 from dbos_events.storage.lives import Lives
-from dbos_events.storage.operating import Orphans, Proofs, Quotas, Standing
+from dbos_events.storage.operating import Doubts, Orphans, Proofs, Quotas, Standing
 from dbos_events.storage.quarantined import Decided, Redrive, StoredQuarantine
 from dbos_events.storage.rows import (
     ExecutorRow,
@@ -367,6 +367,7 @@ class Storage(
     Standing,
     Proofs,
     Orphans,
+    Doubts,
     Quotas,
     Protocol,
 ):

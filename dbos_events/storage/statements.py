@@ -3,8 +3,9 @@
     -- name: some_name            begins a statement; other comments are for the reader
     {schema}                      the schema's name
     {now}                         the database's clock in milliseconds, or a test's
-    {for_update} {for_update_l} {for_share} {for_key_share} {skip_locked_w}
+    {for_update} {for_update_l} {for_update_m} {for_share} {for_key_share} {skip_locked_w}
                                   row locks where the database has them
+    {registration_lock}           a column that has transactions with it go one after the other
     {idle_bound}                  a column that bounds how long this transaction may be idle: a process that
                                   is frozen in the middle of one must not hold its locks for ever
     {plain_plan}                  a column that has the following statements of this transaction neither compiled
@@ -63,9 +64,11 @@ POSTGRES = Dialect(
     {
         "for_update": "FOR UPDATE",
         "for_update_l": "FOR UPDATE OF l",
+        "for_update_m": "FOR UPDATE OF m",
         "for_share": "FOR SHARE",
         "for_key_share": "FOR KEY SHARE",
         "skip_locked_w": "FOR UPDATE OF w SKIP LOCKED",
+        "registration_lock": "pg_advisory_xact_lock(4821007731)",
         "idle_bound": "set_config('idle_in_transaction_session_timeout', '5000', true)",
         "plain_plan": "set_config('jit', 'off', true), set_config('max_parallel_workers_per_gather', '0', true)",
     },
@@ -76,9 +79,11 @@ SQLITE = Dialect(
     {
         "for_update": "",
         "for_update_l": "",
+        "for_update_m": "",
         "for_share": "",
         "for_key_share": "",
         "skip_locked_w": "",
+        "registration_lock": "NULL",
         "idle_bound": "NULL",
         "plain_plan": "NULL",
     },

@@ -159,7 +159,8 @@ class _Batch:
 
     def _judge_outcomes(self, outcomes: list[tuple[int, Write, Outcome]]) -> list[tuple[int, Write, Outcome]]:
         """The outcomes that are ours: written now, or by a commit whose answer was lost."""
-        tokens = self._tokens([write.workflow_id for _, write, _ in outcomes])
+        ids = [write.workflow_id for _, write, _ in outcomes]
+        tokens = {row.id: row for row in self._tx.run("lock_tokens", ids=ids)}
         ours = []
         for number, write, outcome in outcomes:
             token = tokens.get(write.workflow_id)

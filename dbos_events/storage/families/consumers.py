@@ -21,6 +21,7 @@ class ConsumerTable:
         self, application: str, name: str, handler: str, group: str, topics: Sequence[str], settings: str
     ) -> int:
         def work(tx: Tx) -> int:
+            tx.run("lock_registrations")
             known = tx.run("read_consumers", application=application)
             topics_known = [row.topic for row in tx.run("topics_known")]
             _refuse_conflicts(known, topics_known, name, group, topics)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from dbos_events.model.queue import QueueLimits
 from dbos_events.storage.database import Database, Row, Tx
@@ -131,6 +131,13 @@ class TakingTable:
             return _taken(tx, rows)
 
         return self._take(work)
+
+    def lost_takings(self, executor: int, known: Collection[str]) -> list[TakenWorkflow]:
+        def work(tx: Tx) -> list[TakenWorkflow]:
+            owned = [row.id for row in tx.run("owned_takings", executor=executor)]
+            return read_taken(tx, [one for one in owned if one not in known])
+
+        return self._database.transact(work)
 
     def _take(self, work: Callable[[Tx], list[TakenWorkflow]]) -> list[TakenWorkflow]:
         """As `transact`, but nothing is committed when nothing was taken.

@@ -30,6 +30,15 @@ SELECT id, status, owner, take, start_id, name, queue, class_name, generation
 FROM {schema}.workflows
 WHERE id IN ({list:ids});
 
+-- name: lock_tokens
+-- As `read_tokens`, of workflows whose end may be our own lost commit: whoever discards one in this moment comes before
+-- or after the end is written again, or the event would be in quarantine once more.
+SELECT id, status, owner, take
+FROM {schema}.workflows
+WHERE id IN ({list:ids})
+ORDER BY id
+{for_share};
+
 -- name: update_outcomes
 -- Only what runs under the token ends; the CASE is explained at insert_checkpoints.
 UPDATE {schema}.workflows AS w

@@ -1,3 +1,7 @@
+-- name: lock_registrations
+-- Two consumers that register at the same moment must see each other: no row of theirs is there to be locked.
+SELECT {registration_lock} AS locked, {idle_bound};
+
 -- name: read_consumers
 -- All consumers of an application, to compare a new one with.
 SELECT id, name, handler, group_id, COALESCE(id_group, group_id) AS id_group, topics

@@ -134,12 +134,14 @@ SET alarm = :alarm, regression = COALESCE(CAST(:regression AS bigint), regressio
 WHERE consumer = :consumer AND incarnation = :incarnation AND partition = :partition;
 
 -- name: standing_of
--- A partition of a consumer in the newest branch of the topic's life in use, to decide about it.
+-- A partition of a consumer in the newest branch of the topic's life in use, to decide about it: an intake that is
+-- under way ends first, or the decision would put its watermark back.
 SELECT m.incarnation, m.next_offset, m.halted, m.divergence, m.regression, m.reached
 FROM {schema}.watermarks AS m JOIN {schema}.incarnations AS i ON i.id = m.incarnation
 WHERE m.consumer = :consumer AND i.topic = :topic AND m.partition = :partition AND NOT i.retired
 ORDER BY m.incarnation DESC
-LIMIT 1;
+LIMIT 1
+{for_update_m};
 
 -- name: release_partition
 -- The decision is taken: reading goes on from `next_offset`.

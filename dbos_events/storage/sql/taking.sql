@@ -160,6 +160,11 @@ FROM candidates AS c
 WHERE w.id = c.workflow_id
 RETURNING id;
 
+-- name: owned_takings
+-- What an executor owns that it has neither started nor taken in itself; lanes are looked after by their holder.
+SELECT w.id FROM {schema}.workflows AS w
+WHERE w.owner = :executor AND w.status = 'PENDING' AND w.lane_open IS NOT TRUE AND (w.queue IS NOT NULL OR w.take > 1);
+
 -- name: read_taken
 -- What was just taken, in the order in which it should be started.
 SELECT w.id, w.name, w.take, w.generation, w.crashes, p.codec, p.input, w.queue, w.parent_id,
