@@ -67,11 +67,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Size:
-    """How much is run: `count` events, workflows or calls, in so many rounds."""
+    """How much is run: `count` events, workflows or calls, in so many rounds, with these kinds of handler."""
 
     count: int
     rounds: int = 1
+    colours: tuple[str, ...] = COLOURS
 
+
+ASYNC = ("async",)
+"""One kind of handler is enough for a quick look."""
 
 RATE = Column("per_second", "events/s")
 CPU = Column("cpu_microseconds", "cpu µs")

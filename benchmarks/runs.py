@@ -82,7 +82,7 @@ class Plan:
     def options(self, contestant: Contestant) -> dict[str, Any]:
         """Return what the contestant is told beside how much to do."""
         options = {**self.workload.options, **contestant.options}
-        if self.history is not None and "history" in options:
+        if self.history is not None and options.get("history"):
             options["history"] = self.history
         return options
 

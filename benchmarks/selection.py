@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from benchmarks.model import COLOURS, Size, Workload
+from benchmarks.model import Size, Workload
 from benchmarks.runs import Plan
 from benchmarks.workloads import WORKLOADS
 from benchmarks.workloads.restarts import HISTORY
@@ -45,12 +45,13 @@ def _is_wanted(workload: Workload, options: argparse.Namespace) -> bool:
 
 
 def _plan(workload: Workload, options: argparse.Namespace) -> Plan:
+    size = _size(workload, options)
     return Plan(
         workload=workload,
-        size=_size(workload, options),
+        size=size,
         timeout=options.timeout,
         contestants=workload.select(options.contestant),
-        colours=tuple(options.colour or COLOURS),
+        colours=tuple(options.colour or size.colours),
         history=options.history or HISTORY["full" if options.full else "quick"],
     )
 

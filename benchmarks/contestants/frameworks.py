@@ -49,9 +49,9 @@ class Framework:
         table = name or workflows
         return table if self.url.startswith("sqlite") else f"{schema}.{table}"
 
-    def succeeded(self, where: str = "") -> str:
+    def succeeded(self) -> str:
         """Return the statement that counts durable outcomes."""
-        return f"SELECT count(*) FROM {self.table()} WHERE status = 'SUCCESS' {where}"
+        return f"SELECT count(*) FROM {self.table()} WHERE status = 'SUCCESS'"
 
     def serve_queue(self, name: str) -> Callable[..., Any]:
         """Declare a queue, which this process serves from now on; gives what enqueues. After launch."""

@@ -23,11 +23,18 @@ STATEMENTS = (
     """,
     """
     INSERT INTO dbos_events.checkpoints
-        (workflow_id, generation, step, call, name, codec, output, started_at, completed_at)
-    SELECT 'finished-' || n, 0, 1, '1', 'measure_value', 'json', '100', %(then)s, %(then)s
+        (workflow_id, generation, step, call, name, completion_order, codec, output, started_at, completed_at,
+         writer, write_id)
+    SELECT 'finished-' || n, 0, 1, '1', 'measure_value', 1, 'json', '100', %(then)s, %(then)s, 0, n
     FROM generate_series(1, %(count)s) AS n
     """,
 )
+
+DURABLE = """
+    SELECT (SELECT count(*) FROM dbos_events.events)
+         - (SELECT count(*) FROM dbos_events.workflows WHERE owner IS NOT NULL AND status = 'PENDING')
+"""
+"""What has ended, without reading the history: all that was taken in, less what runs."""
 
 
 def fill(task: Task, count: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.contestants.common import Executions, Task, measure, read_task, report
 from benchmarks.contestants.frameworks import Framework
-from benchmarks.contestants.history import fill
+from benchmarks.contestants.history import DURABLE, fill
 
 
 def main() -> None:
@@ -22,9 +22,8 @@ def main() -> None:
     executions = Executions(task)
     (register_async if task.is_async else register_sync)(framework, task, executions)
     framework.api.launch()
-    # What was there before has no event.
-    events_only = "AND consumer IS NOT NULL" if history else ""
-    report(measure(task, executions, framework.succeeded(events_only)))
+    durable = DURABLE if "history" in task.options else framework.succeeded()
+    report(measure(task, executions, durable))
     framework.api.destroy()
 
 

@@ -29,7 +29,7 @@ from benchmarks.contestants.frameworks import Framework
 DAY = 86_400.0
 STARTERS = 64
 CHUNK = 1_000
-IDLE_SECONDS = 2.0
+IDLE_SECONDS = 10.0
 SETTLE_SECONDS = 3.0
 """How long what has been started may still be putting itself to sleep."""
 LEAD_SECONDS = 4.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks.model import COSTS, CPU, PEER, RATE, Contestant, Size, Topic, Workload
+from benchmarks.model import ASYNC, COSTS, CPU, PEER, RATE, Contestant, Size, Topic, Workload
 
 COLUMNS = (RATE, CPU, *COSTS)
 
@@ -106,9 +106,9 @@ WORKLOADS = (
     _steps(0),
     ONE_STEP,
     _steps(5),
-    _by_partition(4, Size(4_000)),
+    _by_partition(4, Size(4_000, colours=ASYNC)),
     _by_partition(32, None),
-    _by_key(1_000, skewed=False, quick=Size(15_000)),
+    _by_key(1_000, skewed=False, quick=Size(15_000, colours=ASYNC)),
     _by_key(1_000, skewed=True, quick=None),
     _by_key(100_000, skewed=False, quick=None),
     _by_key(100_000, skewed=True, quick=None),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.model import PEER, Column, Contestant, Size, Topic, Workload
+from benchmarks.model import ASYNC, PEER, Column, Contestant, Size, Topic, Workload
 
 COLUMNS = (
     Column("p50_ms", "p50 ms", ",.1f"),
@@ -43,7 +43,7 @@ QUIET = Workload(
     contestants=_contestants(half=False),
     columns=COLUMNS,
     full=Size(1_000),
-    quick=Size(100),
+    quick=Size(100, colours=ASYNC),
     better="less",
     topic=Topic(filled=False),
 )

@@ -49,7 +49,7 @@ DRAIN_COLUMNS = (
 )
 
 WORKLOADS = (
-    _pick_up("queue-pick-up", "Enqueue to start on an idle queue, within one process", "pick-up", Size(100)),
+    _pick_up("queue-pick-up", "Enqueue to start on an idle queue, within one process", "pick-up", Size(60)),
     _pick_up(
         "queue-across", "Enqueue to start on an idle queue, from one process to another", "across", None
     ),

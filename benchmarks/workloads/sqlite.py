@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks.model import CPU, RATE, Size, Workload
+from benchmarks.model import ASYNC, CPU, RATE, Size, Workload
 from benchmarks.workloads.intake import DBOS, ONE_STEP, OURS
 from benchmarks.workloads.queues import DRAIN_COLUMNS, drain
 from benchmarks.workloads.steps import STEPS_RATE, contestants
@@ -17,7 +17,7 @@ KAFKA = replace(
     contestants=(DBOS, OURS),
     columns=(RATE, CPU),
     full=Size(20_000, 3),
-    quick=Size(3_000),
+    quick=Size(3_000, colours=ASYNC),
     limit=None,
     database="sqlite",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.model import COSTS, CPU, PEER, RATE, Column, Contestant, Size, Workload
+from benchmarks.model import ASYNC, COSTS, CPU, PEER, RATE, Column, Contestant, Size, Workload
 
 STEPS_RATE = Column(RATE.metric, "steps/s")
 
@@ -26,7 +26,7 @@ def _sequence(steps: int, *, quick: bool) -> Workload:
         contestants=contestants(steps, 1),
         columns=(STEPS_RATE, CPU, *COSTS),
         full=Size(1, 5),
-        quick=Size(1) if quick else None,
+        quick=Size(1, colours=ASYNC) if quick else None,
     )
 
 
@@ -37,7 +37,7 @@ AT_ONCE = Workload(
     contestants=contestants(5, 0.2),
     columns=(STEPS_RATE, CPU, *COSTS),
     full=Size(1_000, 5),
-    quick=Size(500),
+    quick=Size(500, colours=ASYNC),
 )
 
 WORKLOADS = (_sequence(1_000, quick=True), AT_ONCE)

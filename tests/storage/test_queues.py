@@ -268,7 +268,7 @@ def test_a_queue_that_is_declared_again_has_the_new_limits(storage: SqlStorage) 
 
 
 @pytest.mark.parametrize("kind", ["claim", "claim_resumed", "adopt_from_dead"])
-def test_who_looks_and_finds_nothing_makes_the_database_write_nothing(storage: SqlStorage, kind: str) -> None:
+def test_who_looks_and_finds_nothing_commits_nothing(storage: SqlStorage, kind: str) -> None:
     executor = register(storage)
     looks = {
         "claim": lambda: claim(storage, executor),
