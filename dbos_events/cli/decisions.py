@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +15,10 @@ from dbos_events.cli.options import AsJson, Database, Schema, examples
 from dbos_events.cli.output import say, show_json
 from dbos_events.cli.quarantine import opened
 from dbos_events.cli.quarantine_filters import Chosen, with_filters
-from dbos_events.model.quarantine import Decisions
+from dbos_events.model.quarantine import Decisions, QuarantineFilter
+
+if TYPE_CHECKING:
+    from dbos_events.control import QuarantineControl
 
 Ids = Annotated[
     list[str] | None, typer.Argument(metavar="[ID]...", help="Workflow ids of events; or give filters.")
@@ -95,8 +100,7 @@ def redrive(  # noqa: PLR0913 - one argument per option
     _refuse_all(chosen, workflow_ids, everything=everything)
     how = Redrive(from_step, fresh, _bytes(edit))
     order = Order(by, reason, _per_second(rate), dry_run)
-    with opened(database, schema) as (storage, control):
-        criteria = chosen.at(storage.now_ms(), workflow_ids=tuple(workflow_ids or ()), limit=limit)
+    with _deciding(database, schema, chosen, workflow_ids, limit) as (control, criteria):
         done = control.redrive(criteria, how, order)
     _show(done, "runs again", as_json=as_json)
 
@@ -126,11 +130,22 @@ def discard(  # noqa: PLR0913
     from dbos_events.control.quarantine import Order
 
     _refuse_all(chosen, workflow_ids, everything=everything)
-    with opened(database, schema) as (storage, control):
-        order = Order(by, reason, None, dry_run)
-        criteria = chosen.at(storage.now_ms(), workflow_ids=tuple(workflow_ids or ()), limit=limit)
-        done = control.discard(criteria, order)
+    with _deciding(database, schema, chosen, workflow_ids, limit) as (control, criteria):
+        done = control.discard(criteria, Order(by, reason, None, dry_run))
     _show(done, "is discarded", as_json=as_json)
+
+
+@contextmanager
+def _deciding(
+    database: str | None,
+    schema: str | None,
+    chosen: Chosen,
+    workflow_ids: list[str] | None,
+    limit: int | None,
+) -> Iterator[tuple[QuarantineControl, QuarantineFilter]]:
+    """The quarantine of a database, and which of its events are meant."""
+    with opened(database, schema) as (storage, control):
+        yield control, chosen.at(storage.now_ms(), workflow_ids=tuple(workflow_ids or ()), limit=limit)
 
 
 def _refuse_all(chosen: Chosen, workflow_ids: list[str] | None, *, everything: bool) -> None:

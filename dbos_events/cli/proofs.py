@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,6 +23,36 @@ AllApplications = Annotated[
     bool, typer.Option("--all-applications", help="Those of every application in the database.")
 ]
 Consumer = Annotated[str | None, typer.Option(metavar="NAME", help="Of this consumer only.")]
+
+_WORKFLOW = {
+    "id": "workflow_id",
+    "status": "status",
+    "name": "name",
+    "version": "version",
+    "executor": "executor",
+    "generation": "generation",
+    "attempt": "attempt",
+    "crashes": "crashes",
+    "queue": "queue",
+    "lane": "lane",
+    "taken_in_at": "created_at",
+    "completed_at": "completed_at",
+    "wake_at": "wake_at",
+}
+"""What `--json` shows, and where it is found."""
+_QUARANTINE = {
+    "reason": "quarantine_reason",
+    "attempts": "quarantine_attempts",
+    "at": "quarantined_at",
+    "released_at": "released_at",
+    "released_as": "released_as",
+}
+_GAP = {
+    "first_offset": "gap_first",
+    "next_offset": "gap_next",
+    "reason": "gap_reason",
+    "recorded_at": "gap_recorded_at",
+}
 
 
 def add_to(group: typer.Typer) -> None:
@@ -130,54 +161,20 @@ def _traced(
         "meaning": outcome.text,
         "watermark": event.next_offset,
         "workflow": _workflow(event, error),
-        "quarantine": _quarantine(event),
-        "gap": _gap_of(event),
+        "quarantine": _part(event, event.quarantine_reason, _QUARANTINE),
+        "gap": _part(event, event.gap_reason, _GAP),
         "steps": steps,
     }
 
 
+def _part(event: TracedEvent, present: object, names: Mapping[str, str]) -> dict[str, Any] | None:
+    """What an event has of one kind, by the names that users see; None where it has nothing of it."""
+    return None if present is None else {shown: getattr(event, name) for shown, name in names.items()}
+
+
 def _workflow(event: TracedEvent, error: BaseException | None) -> dict[str, Any] | None:
-    if event.workflow_id is None:
-        return None
-    return {
-        "id": event.workflow_id,
-        "status": event.status,
-        "name": event.name,
-        "version": event.version,
-        "executor": event.executor,
-        "generation": event.generation,
-        "attempt": event.attempt,
-        "crashes": event.crashes,
-        "queue": event.queue,
-        "lane": event.lane,
-        "taken_in_at": event.created_at,
-        "completed_at": event.completed_at,
-        "wake_at": event.wake_at,
-        "error": error,
-    }
-
-
-def _quarantine(event: TracedEvent) -> dict[str, Any] | None:
-    if event.quarantine_reason is None:
-        return None
-    return {
-        "reason": event.quarantine_reason,
-        "attempts": event.quarantine_attempts,
-        "at": event.quarantined_at,
-        "released_at": event.released_at,
-        "released_as": event.released_as,
-    }
-
-
-def _gap_of(event: TracedEvent) -> dict[str, Any] | None:
-    if event.gap_reason is None:
-        return None
-    return {
-        "first_offset": event.gap_first,
-        "next_offset": event.gap_next,
-        "reason": event.gap_reason,
-        "recorded_at": event.gap_recorded_at,
-    }
+    found = _part(event, event.workflow_id, _WORKFLOW)
+    return None if found is None else {**found, "error": error}
 
 
 def _show(event: TracedEvent, outcome: Outcome, steps: list[StepInfo], error: BaseException | None) -> None:

@@ -100,7 +100,13 @@ def migrate(storage: SqlStorage) -> SchemaState:
             _migrate(connection, storage.database.schema or None)
     except exc.SQLAlchemyError as error:
         reason = storage.database.translate(error)
-        raise type(reason)(f"The schema could not be migrated: {reason}") from error
+        advice = (
+            " These tables may belong to another program, or to a migration that was not finished: name another "
+            "database or schema, or restore this one."
+            if "already exists" in str(reason)
+            else ""
+        )
+        raise type(reason)(f"The schema could not be migrated: {reason}.{advice}") from error
     return verify(storage)
 
 

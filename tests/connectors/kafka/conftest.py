@@ -4,7 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from dbos_events_kafka.testing import EmbeddedBroker
+from tests.conftest import unique_name
 from tests.connectors.kafka.consuming import Consumers
+from tests.connectors.kafka.troubles import Troubles
 from tests.faults.broker import Broker
 from tests.faults.rows import Rows
 
@@ -26,6 +29,36 @@ def consumers(postgres_url: str, kafka_bootstrap: str) -> Iterator[Consumers]:
     """Makes Apps with one consumer each, on the test's database and the shared broker."""
     with Consumers(postgres_url, kafka_bootstrap) as made:
         yield made
+
+
+@pytest.fixture
+def group() -> str:
+    return unique_name("group")
+
+
+@pytest.fixture
+def embedded() -> Iterator[EmbeddedBroker]:
+    """An embedded broker, without topics."""
+    with EmbeddedBroker() as broker:
+        yield broker
+
+
+@pytest.fixture
+def local(sqlite_url: str, embedded: EmbeddedBroker) -> Iterator[Consumers]:
+    """Apps on a SQLite file and the embedded broker."""
+    with Consumers(sqlite_url, embedded.bootstrap_servers) as made:
+        yield made
+
+
+@pytest.fixture
+def stored(sqlite_url: str) -> Rows:
+    """The system database of `local`."""
+    return Rows(sqlite_url)
+
+
+@pytest.fixture
+def troubles(caplog: pytest.LogCaptureFixture) -> Troubles:
+    return Troubles(caplog)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

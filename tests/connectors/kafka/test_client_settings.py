@@ -27,23 +27,6 @@ def embedded() -> Iterator[EmbeddedBroker]:
         yield broker
 
 
-@pytest.fixture
-def local(sqlite_url: str, embedded: EmbeddedBroker) -> Iterator[Consumers]:
-    """Apps on a SQLite file and the embedded broker."""
-    with Consumers(sqlite_url, embedded.bootstrap_servers) as made:
-        yield made
-
-
-@pytest.fixture
-def stored(sqlite_url: str) -> Rows:
-    return Rows(sqlite_url)
-
-
-@pytest.fixture
-def troubles(caplog: pytest.LogCaptureFixture) -> Troubles:
-    return Troubles(caplog)
-
-
 def wait_run(stored: Rows, count: int) -> None:
     wait_until(lambda: stored.succeeded() == count, "records are missing")
 

@@ -18,11 +18,6 @@ from tests.servers.kafka import create_topic
 QUICK = {"topic.metadata.refresh.interval.ms": 500}
 
 
-@pytest.fixture
-def group() -> str:
-    return unique_name("group")
-
-
 def values(first: int, end: int) -> list[bytes]:
     return [str(number).encode() for number in range(first, end)]
 

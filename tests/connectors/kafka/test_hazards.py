@@ -25,33 +25,10 @@ NOBODY_ANSWERS = "no broker answers; check bootstrap.servers and the network"
 
 
 @pytest.fixture
-def embedded() -> Iterator[EmbeddedBroker]:
-    with EmbeddedBroker() as broker:
-        yield broker
-
-
-@pytest.fixture
-def local(sqlite_url: str, embedded: EmbeddedBroker) -> Iterator[Consumers]:
-    """Apps on a SQLite file and the embedded broker."""
-    with Consumers(sqlite_url, embedded.bootstrap_servers) as made:
-        yield made
-
-
-@pytest.fixture
 def on_broker(sqlite_url: str, kafka_bootstrap: str) -> Iterator[Consumers]:
     """Apps on a SQLite file and the real broker."""
     with Consumers(sqlite_url, kafka_bootstrap) as made:
         yield made
-
-
-@pytest.fixture
-def stored(sqlite_url: str) -> Rows:
-    return Rows(sqlite_url)
-
-
-@pytest.fixture
-def troubles(caplog: pytest.LogCaptureFixture) -> Troubles:
-    return Troubles(caplog)
 
 
 def wait_run(stored: Rows, count: int) -> None:

@@ -20,11 +20,6 @@ UPTAKE_SECONDS = 2.5
 """Longer than the pause between two commits to Kafka."""
 
 
-@pytest.fixture
-def group() -> str:
-    return unique_name("group")
-
-
 def values(first: int, end: int) -> list[bytes]:
     return [str(number).encode() for number in range(first, end)]
 

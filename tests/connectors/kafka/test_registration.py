@@ -37,13 +37,6 @@ def embedded() -> Iterator[EmbeddedBroker]:
         yield broker
 
 
-@pytest.fixture
-def local(sqlite_url: str, embedded: EmbeddedBroker) -> Iterator[Consumers]:
-    """Apps on a SQLite file and the embedded broker."""
-    with Consumers(sqlite_url, embedded.bootstrap_servers) as made:
-        yield made
-
-
 def declare(app: App, config: dict[str, Any] | None = None, topics: Any = "orders", **options: Any) -> None:
     app.kafka_consumer(config if config is not None else SOMEWHERE, topics, **options)(handler)
 

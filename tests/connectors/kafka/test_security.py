@@ -67,16 +67,6 @@ def world(secure_kafka: SecureKafkaServer, sqlite_url: str) -> Iterator[World]:
         yield World(secure_kafka, consumers)
 
 
-@pytest.fixture
-def stored(sqlite_url: str) -> Rows:
-    return Rows(sqlite_url)
-
-
-@pytest.fixture
-def troubles(caplog: pytest.LogCaptureFixture) -> Troubles:
-    return Troubles(caplog)
-
-
 def start(world: World, config: dict[str, Any]) -> Any:
     return world.consumers.start(world.topic, Counting().sync_handler, config=config)
 

@@ -29,11 +29,6 @@ def local(sqlite_url: str, embedded: EmbeddedBroker) -> Iterator[Consumers]:
         yield made
 
 
-@pytest.fixture
-def stored(sqlite_url: str) -> Rows:
-    return Rows(sqlite_url)
-
-
 class Deploy(Counting):
     """A version of the handler; a bad one fails."""
 

@@ -23,19 +23,6 @@ QUICK = {"reconnect.backoff.max.ms": 200, "topic.metadata.refresh.interval.ms": 
 
 
 @pytest.fixture
-def embedded() -> Iterator[EmbeddedBroker]:
-    with EmbeddedBroker() as broker:
-        yield broker
-
-
-@pytest.fixture
-def local(sqlite_url: str, embedded: EmbeddedBroker) -> Iterator[Consumers]:
-    """Apps on a SQLite file and the embedded broker."""
-    with Consumers(sqlite_url, embedded.bootstrap_servers) as made:
-        yield made
-
-
-@pytest.fixture
 def stored(sqlite_url: str) -> Rows:
     """The system database of `local`."""
     return Rows(sqlite_url)

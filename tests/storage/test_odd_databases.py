@@ -1,0 +1,75 @@
+"""A database that is none, another product's or half made is refused with one typed error that says what it is."""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dbos_events import App
+from dbos_events.errors import StorageError
+from dbos_events.storage.migrate import migrate
+from tests.storage.conftest import Open
+
+
+def text_file(file: Path) -> None:
+    file.write_text("this is no database, just text\n" * 100)
+
+
+def folder(file: Path) -> None:
+    file.mkdir()
+
+
+def change(file: Path, *statements: str) -> None:
+    connection = sqlite3.connect(file)
+    for statement in statements:
+        connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
+def other_product(file: Path) -> None:
+    change(file, "CREATE TABLE workflows (x)", "CREATE TABLE users (x)")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (text_file, "file is not a database"),
+        (folder, "unable to open"),
+        (other_product, "belong to another program"),
+    ],
+)
+def test_what_is_no_database_of_ours_is_refused_and_left_as_it_was(
+    make: Callable[[Path], None], said: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "odd.sqlite"
+    make(file)
+    before = file.read_bytes() if file.is_file() else b""
+    app = App({"name": "shop", "system_database_url": f"sqlite:///{file}"})
+    with pytest.raises(StorageError, match=said):
+        app.launch()
+    if before and make is not other_product:
+        assert file.read_bytes() == before
+    if make is other_product:
+        tables = (
+            sqlite3.connect(file).execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        )
+        assert sorted(tables) == [("users",), ("workflows",)]
+
+
+def test_a_migration_that_cannot_go_on_says_so_and_changes_nothing(
+    migrated_sqlite: str, opened: Open
+) -> None:
+    file = Path(migrated_sqlite.removeprefix("sqlite:///"))
+    change(file, "UPDATE schema_version SET version_num = '0003'")
+    with pytest.raises(StorageError, match="could not be migrated"):
+        migrate(opened(migrated_sqlite))
+    [(version,)] = sqlite3.connect(file).execute("SELECT version_num FROM schema_version").fetchall()
+    assert version == "0003"
+
+
+def test_a_table_that_is_missing_is_named(migrated_sqlite: str) -> None:
+    change(Path(migrated_sqlite.removeprefix("sqlite:///")), "DROP TABLE executors")
+    with pytest.raises(StorageError, match="executors"):
+        App({"name": "shop", "system_database_url": migrated_sqlite}).launch()
