@@ -15,7 +15,7 @@ from dbos_events.model.event import ConsumerOptions, Ordering
 from dbos_events.runtime.intake import keeper
 from dbos_events.storage.quarantined import Decided
 from dbos_events.storage.sqldatabase import SqlStorage
-from tests.storage.building import APP, change, kill
+from tests.storage.building import APP, change, kill, read
 from tests.storage.conftest import Open
 from tests.storage.laneprocesses import TOPIC, Process
 
@@ -108,11 +108,15 @@ def test_rule_10_what_a_taking_without_an_answer_took_goes_back_also_when_the_la
     assert former.running == []
 
 
-def test_rule_10_what_is_given_back_without_an_answer_is_given_back_again(process: Make) -> None:
+@pytest.mark.parametrize("done", [True, False])
+def test_rule_10_what_is_given_back_without_an_answer_is_given_back_again(process: Make, done: bool) -> None:
     former, holder = process(), process()
     former.assign(0)
     former.take_in(0, [b"a", b"a", b"a"], 3)
-    former.storage.lost.add("release_unstarted")
+    if done:
+        former.storage.lost.add("release_unstarted")
+    else:
+        former.storage.before["release_unstarted"] = _away
     former.revoke(0)
     holder.assign(0)
     former.tick()
@@ -213,6 +217,24 @@ def test_rule_10_a_partition_that_is_revoked_while_its_lanes_are_taken(process: 
     assert finish_all(holder) == [0, 1]
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_rule_7_a_partition_that_another_was_assigned_during_an_intake(process: Make, moment: str) -> None:
+    """What came too late changes nothing; what came in time is given back, but for what has started."""
+    log = [b"a", b"a", b"b"]
+    former, holder = process(), process()
+    former.assign(0)
+    getattr(former.storage, moment)["intake"] = lambda: holder.assign(0)
+    former.take_in(0, log, 3)
+    former.revoke(0)
+    former.tick()
+    assert holder.positions[0] == (0 if moment == "before" else 3)
+    assert offsets(former) == ([] if moment == "before" else [0, 2])
+    holder.take_in(0, log, 3)
+    holder.tick()
+    assert offsets(holder) == ([0, 2] if moment == "before" else [])
+    assert sorted(finish_all(former, holder)) == [0, 1, 2]
+
+
 def test_rule_10_a_partition_that_comes_back_at_once_runs_in_its_order(process: Make) -> None:
     """Revoked and assigned again while the head runs: the old run ends, and only then the next one starts."""
     holder = process()
@@ -257,20 +279,23 @@ def test_rule_10_lanes_whose_heads_are_put_aside_are_not_kept_in_memory(
     holder.assign(0)
     for _ in range(5):
         holder.tick()
-    groups = holder.lanes._all_groups()
-    assert [list(group._lanes) for group in groups] == [[]]
-    assert all(holder.lanes.is_swept(group) for group in groups)
+    [group] = holder.lanes._all_groups()
+    assert holder.lanes.is_swept(group)
+    assert list(group._lanes) == []
+    group.activate(row.lane for row in read(former.real, "SELECT lane FROM {schema}.workflows"))
+    holder.tick()
+    assert list(group._lanes) == [], "nor when somebody asked for them"
 
 
 def test_rule_10_a_head_that_no_signal_told_of_is_found_by_the_slow_look(
     process: Make, storage: SqlStorage
 ) -> None:
     leave_behind(process(), b"a")
-    change(storage, "UPDATE {schema}.workflows SET owner = 1")
+    change(storage, "UPDATE {schema}.workflows SET status = 'ERROR'")
     holder = process()
     holder.assign(0)
-    for _ in range(3):
-        holder.tick()
-    change(storage, "UPDATE {schema}.workflows SET owner = NULL, held = true")
+    holder.tick()
+    change(storage, "UPDATE {schema}.workflows SET status = 'PENDING', held = true")
+    assert finish_all(holder) == [], "it is put aside, for all that this process knows"
     holder.lanes._sweeps_at = 0.0
     assert finish_all(holder) == [0]
