@@ -3,7 +3,7 @@
     -- name: some_name            begins a statement; other comments are for the reader
     {schema}                      the schema's name
     {now}                         the database's clock in milliseconds, or a test's
-    {for_update} {for_update_l} {for_update_m} {for_share} {for_key_share} {skip_locked_w}
+    {for_update} {for_update_m} {for_share} {for_key_share} {skip_locked_w}
                                   row locks where the database has them
     {registration_lock}           a column that has transactions with it go one after the other
     {idle_bound}                  a column that bounds how long this transaction may be idle: a process that
@@ -63,7 +63,6 @@ POSTGRES = Dialect(
     "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS bigint)",
     {
         "for_update": "FOR UPDATE",
-        "for_update_l": "FOR UPDATE OF l",
         "for_update_m": "FOR UPDATE OF m",
         "for_share": "FOR SHARE",
         "for_key_share": "FOR KEY SHARE",
@@ -78,7 +77,6 @@ SQLITE = Dialect(
     "CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)",
     {
         "for_update": "",
-        "for_update_l": "",
         "for_update_m": "",
         "for_share": "",
         "for_key_share": "",

@@ -1,5 +1,6 @@
 """Rule 10: events of one lane, whoever takes, finishes, releases, decides or reads on meanwhile."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -367,8 +368,17 @@ def test_rule_10_intakes_of_two_partitions_number_the_events_of_their_common_lan
     race(sharers, share_in("first", 0), share_in("second", 1), must_hold=one_after_the_other)
 
 
-def test_rule_10_of_two_that_want_to_hold_a_lane_one_does(race: Race) -> None:
-    race(sharers, hold("first"), hold("second"))
+def left_by_the_first(storage: SqlStorage) -> Sharers:
+    made = held_by_the_first(storage)
+    leave(made, storage)
+    return made
+
+
+@pytest.mark.parametrize("scene", [sharers, left_by_the_first])
+def test_rule_10_of_two_that_want_to_hold_a_lane_one_does(
+    race: Race, scene: Callable[[SqlStorage], Sharers]
+) -> None:
+    race(scene, hold("first"), hold("second"))
 
 
 @pytest.mark.parametrize("other", [leave, kill_the_first])

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 
@@ -42,7 +42,7 @@ def meanwhile(work: Callable[[], R]) -> Iterator[Future[R]]:
         pool.shutdown(wait=False)
 
 
-def await_waiting(storage: SqlStorage, future: Future[object]) -> None:
+def await_waiting(storage: SqlStorage, future: Future[Any]) -> None:
     """Return when a connection of this database waits for a lock; fail when `future` is done instead."""
     url = storage.database.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
     query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"

@@ -79,8 +79,8 @@ class LaneTable:
             place = {"consumer": consumer, "incarnation": incarnation, "lane": lane}
             tx.run("insert_lane", **place)
             row = tx.run("lock_lane", **place)[0]
-            if row.holder is not None and row.holder_alive:
-                return row.epoch if row.holder == executor else None
+            if row.holder is not None and tx.run("is_alive", executor=row.holder):
+                return int(row.epoch) if row.holder == executor else None
             tx.run("hold_lane", executor=executor, **place)
             return int(row.epoch) + 1
 

@@ -121,11 +121,14 @@ RETURNING next_sequence;
 
 -- name: lock_lane
 -- Whoever wants to hold it looks first who does.
-SELECT l.epoch, l.holder, COALESCE(e.alive, false) AS holder_alive
-FROM {schema}.lanes AS l
-LEFT JOIN {schema}.executors AS e ON e.id = l.holder
-WHERE l.consumer = :consumer AND l.incarnation = :incarnation AND l.lane = :lane
-{for_update_l};
+SELECT epoch, holder
+FROM {schema}.lanes
+WHERE consumer = :consumer AND incarnation = :incarnation AND lane = :lane
+{for_update};
+
+-- name: is_alive
+-- Asked after the lock: what a statement had joined before it waited, it does not look up again for a new holder.
+SELECT id FROM {schema}.executors WHERE id = :executor AND alive;
 
 -- name: hold_lane
 -- A new holder under a new epoch.
