@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import hypothesis.strategies as st
 import pytest
 from confluent_kafka import KafkaException, TopicPartition
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import invariant
 
 from dbos_events.engine.run import Run
 from dbos_events.errors import DBOSException, ExecutorFenced
@@ -19,6 +19,7 @@ from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.testing import ManualClock
 from dbos_events_kafka import confirming, positions, source, state, taker, topics, watch
 from dbos_events_kafka.settings import ConsumerSettings
+from tests.models.acting import ActingMachine, act
 from tests.models.intake import Found, IntakeModel, Life
 from tests.models.kafka import PARTITIONS, TOPIC, Asking, Client, Cluster, options
 from tests.models.profiles import LONG, run
@@ -121,7 +122,7 @@ class Member:
         self.client.incremental_unassign(place)
 
 
-class IntakeMachine(RuleBasedStateMachine):
+class IntakeMachine(ActingMachine):
     """Two members of a group read one topic. Every rule is something that happens to one of them."""
 
     storage: ClassVar[SqlStorage]
@@ -160,25 +161,25 @@ class IntakeMachine(RuleBasedStateMachine):
 
     # -- the topic ----------------------------------------------------------------------------
 
-    @rule(partition=PARTITION, records=RECORDS, then=THEN)
+    @act(4, partition=PARTITION, records=RECORDS, then=THEN)
     def produce(self, partition: int, records: list[bool], then: list[tuple[int, int, bool]]) -> None:
         self.cluster.produce(partition, records)
         self.go_on(then)
 
-    @rule(partition=PARTITION, count=st.integers(1, 5), then=THEN)
+    @act(2, partition=PARTITION, count=st.integers(1, 5), then=THEN)
     def retention(self, partition: int, count: int, then: list[tuple[int, int, bool]]) -> None:
         log = self.cluster.life.logs[partition]
         log.low = min(log.end, log.low + count)
         self.go_on(then)
 
-    @rule(records=RECORDS, then=THEN)
+    @act(2, records=RECORDS, then=THEN)
     def make_again(self, records: list[bool], then: list[tuple[int, int, bool]]) -> None:
         self.cluster.make_topic()
         for partition in range(PARTITIONS):
             self.cluster.produce(partition, records)
         self.go_on(then)
 
-    @rule(partition=PARTITION, count=st.integers(1, 4), records=RECORDS, then=THEN)
+    @act(2, partition=PARTITION, count=st.integers(1, 4), records=RECORDS, then=THEN)
     def truncate(
         self, partition: int, count: int, records: list[bool], then: list[tuple[int, int, bool]]
     ) -> None:
@@ -188,7 +189,7 @@ class IntakeMachine(RuleBasedStateMachine):
 
     # -- the group ----------------------------------------------------------------------------
 
-    @rule(partition=PARTITION, slow=st.booleans(), then=THEN)
+    @act(3, partition=PARTITION, slow=st.booleans(), then=THEN)
     def revoke(self, partition: int, then: list[tuple[int, int, bool]], *, slow: bool) -> None:
         """The partition goes to the other member, who waits for the one before."""
         old = self.owners[partition]
@@ -197,7 +198,7 @@ class IntakeMachine(RuleBasedStateMachine):
         self.give(partition, self.other(old))
         self.go_on(then)
 
-    @rule(partition=PARTITION, then=THEN)
+    @act(3, partition=PARTITION, then=THEN)
     def lose(self, partition: int, then: list[tuple[int, int, bool]]) -> None:
         """The group did not hear of the member for too long; it learns of it when it does."""
         old = self.owners[partition]
@@ -205,7 +206,7 @@ class IntakeMachine(RuleBasedStateMachine):
         self.give(partition, self.other(old))
         self.go_on(then)
 
-    @rule(which=WHICH)
+    @act(2, which=WHICH)
     def learn(self, which: int) -> None:
         self.some(which).learn()
 
@@ -214,12 +215,12 @@ class IntakeMachine(RuleBasedStateMachine):
 
     # -- the processes ------------------------------------------------------------------------
 
-    @rule(which=WHICH, count=st.integers(1, 4))
+    @act(4, which=WHICH, count=st.integers(1, 4))
     def poll(self, which: int, count: int) -> None:
         self.some(which).poll(count)
         self.renew(self.some(which))
 
-    @rule(which=WHICH, call=CALLS, happens=HAPPENS, partition=PARTITION)
+    @act(6, which=WHICH, call=CALLS, happens=HAPPENS, partition=PARTITION)
     def take(self, which: int, call: str, happens: str, partition: int) -> None:
         """A turn of the intake thread; meanwhile a partition moves, or the answer to a commit is lost."""
         member = self.some(which)
@@ -234,11 +235,11 @@ class IntakeMachine(RuleBasedStateMachine):
         storage.before.clear()
         storage.after.clear()
 
-    @rule(which=WHICH, stale=st.sampled_from([False, False, False, True]))
+    @act(2, which=WHICH, stale=st.sampled_from([False, False, False, True]))
     def answer(self, which: int, *, stale: bool) -> None:
         self.some(which).asking.answer(stale=stale)
 
-    @rule(which=WHICH, count=st.integers(1, 4), answers=st.booleans())
+    @act(6, which=WHICH, count=st.integers(1, 4), answers=st.booleans())
     def work(self, which: int, count: int, *, answers: bool) -> None:
         """Time passes, and both threads do what is to be done."""
         member = self.some(which)
@@ -263,12 +264,12 @@ class IntakeMachine(RuleBasedStateMachine):
         for partition in held:
             self.give(partition, member)
 
-    @rule(which=WHICH, then=THEN)
+    @act(1, which=WHICH, then=THEN)
     def be_fenced(self, which: int, then: list[tuple[int, int, bool]]) -> None:
         kill(self.storage, self.some(which).process.core.executor)
         self.go_on(then)
 
-    @rule(which=WHICH, then=THEN)
+    @act(1, which=WHICH, then=THEN)
     def restart(self, which: int, then: list[tuple[int, int, bool]]) -> None:
         """Killed; another process reads what it has read."""
         dead = self.some(which)
