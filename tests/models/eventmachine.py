@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import hypothesis.strategies as st
-from hypothesis.stateful import precondition, rule
 
 from dbos_events.model.event import Ordering
 from dbos_events.model.quarantine import QuarantineFilter
@@ -16,6 +15,7 @@ from dbos_events.runtime.intake.shared import LANE
 from dbos_events.storage.quarantined import Decided, Redrive
 from dbos_events.storage.rows import IntakeBatch, IntakeResult, LanePlace, LaneTaken, NewEvent, Position
 from dbos_events.storage.standing import GapQuestion, Orphan
+from tests.models.acting import act
 from tests.models.machine import CRASHES, LOSES, SOME, WHICH, WorkflowMachine
 from tests.models.processes import Assigned, Process, Run
 from tests.models.state import Watermark
@@ -56,6 +56,7 @@ class EventMachine(WorkflowMachine):
         self.compare()
         for partition in range(PARTITIONS):
             self.assign(partition, [partition])
+            self.take_in(partition, [[(0, True, "a", True)] * 2] * PARTITIONS, "", looks=True, loses=False)
 
     def place(self, partition: int) -> tuple[int, int, int]:
         return self.consumer, self.incarnation, partition
@@ -66,7 +67,7 @@ class EventMachine(WorkflowMachine):
 
     # -- rule 7 -------------------------------------------------------------------------------
 
-    @rule(which=WHICH, partitions=st.lists(st.integers(0, PARTITIONS - 1), min_size=1, unique=True))
+    @act(2, which=WHICH, partitions=st.lists(st.integers(0, PARTITIONS - 1), min_size=1, unique=True))
     def assign(self, which: int, partitions: list[int]) -> None:
         """To another process, and whoever had them does not know."""
         process = self.process(which)
@@ -79,8 +80,15 @@ class EventMachine(WorkflowMachine):
             process.partitions[one.partition] = Assigned(one.epoch, one.next_offset)
         process.intaking = None
 
-    @precondition(lambda self: self.readers())
-    @rule(which=WHICH, moves=MOVES, spoilt=SPOILT, looks=st.booleans(), loses=LOSES)
+    @act(
+        8,
+        lambda self: self.readers(),
+        which=WHICH,
+        moves=MOVES,
+        spoilt=SPOILT,
+        looks=st.booleans(),
+        loses=LOSES,
+    )
     def take_in(self, which: int, moves: list[Any], spoilt: str, *, looks: bool, loses: bool) -> None:
         readers = self.readers()
         process = readers[which % len(readers)]
@@ -142,8 +150,14 @@ class EventMachine(WorkflowMachine):
             if fresh and self.queue is None and event.kept and event.lane not in result.behind:
                 process.runs.append(Run(event.workflow_id, 1, consumer=self.consumer))
 
-    @precondition(lambda self: self.readers())
-    @rule(which=WHICH, partition=st.integers(0, PARTITIONS - 1), ahead=st.integers(1, 3), off=st.booleans())
+    @act(
+        1,
+        lambda self: self.readers(),
+        which=WHICH,
+        partition=st.integers(0, PARTITIONS - 1),
+        ahead=st.integers(1, 3),
+        off=st.booleans(),
+    )
     def skip(self, which: int, partition: int, ahead: int, *, off: bool) -> None:
         """Over offsets that retention has taken."""
         readers = self.readers()
@@ -157,7 +171,7 @@ class EventMachine(WorkflowMachine):
         if done:
             known.next_offset += ahead
 
-    @rule(partition=st.integers(0, PARTITIONS - 1), back=st.integers(1, 4))
+    @act(1, partition=st.integers(0, PARTITIONS - 1), back=st.integers(1, 4))
     def restore(self, partition: int, back: int) -> None:
         """Somebody sets a watermark back by hand; what was taken in is known all the same."""
         mark = self.model.watermarks[self.place(partition)]
@@ -172,12 +186,18 @@ class EventMachine(WorkflowMachine):
 
     # -- rule 10 ------------------------------------------------------------------------------
 
-    @rule(which=WHICH)
+    @act(1, which=WHICH)
     def free_lanes(self, which: int) -> None:
         self.ask("free_lanes_of_dead", self.process(which).application)
 
-    @precondition(lambda self: self.ordering != "none")
-    @rule(which=WHICH, count=SOME, limit=CRASHES, late=st.sampled_from([False, False, False, True]))
+    @act(
+        6,
+        lambda self: self.ordering != "none",
+        which=WHICH,
+        count=SOME,
+        limit=CRASHES,
+        late=st.sampled_from([False, False, False, True]),
+    )
     def take_lanes(self, which: int, count: int, limit: int | None, *, late: bool) -> None:
         process = self.process(which)
         for place, lanes in self.lanes_of(process):
@@ -202,8 +222,7 @@ class EventMachine(WorkflowMachine):
             for partition, known in process.partitions.items()
         ]
 
-    @precondition(lambda self: self.ordering == "topic")
-    @rule(which=WHICH, leaves=st.booleans())
+    @act(3, lambda self: self.ordering == "topic", which=WHICH, leaves=st.booleans())
     def hold_lane(self, which: int, *, leaves: bool) -> None:
         process = self.process(which)
         place = (process.executor, self.consumer, self.incarnation, LANE)
@@ -212,8 +231,7 @@ class EventMachine(WorkflowMachine):
         else:
             process.lane_epoch = self.ask("hold_lane", *place)
 
-    @precondition(lambda self: self.readers() and self.ordering != "none")
-    @rule(which=WHICH)
+    @act(2, lambda self: self.readers() and self.ordering != "none", which=WHICH)
     def revoke(self, which: int) -> None:
         """Give back what was never started, and what it does not know to have."""
         readers = self.readers()
@@ -230,8 +248,12 @@ class EventMachine(WorkflowMachine):
         if ids:
             self.ask("release_unstarted", process.executor, ids)
 
-    @rule(
-        which=WHICH, partition=st.integers(0, PARTITIONS - 1), behind=st.integers(0, 1), leaves=st.booleans()
+    @act(
+        1,
+        which=WHICH,
+        partition=st.integers(0, PARTITIONS - 1),
+        behind=st.integers(0, 1),
+        leaves=st.booleans(),
     )
     def sweep(self, which: int, partition: int, behind: int, *, leaves: bool) -> None:
         """A partition without a holder is taken; an assignment wins over it."""
@@ -247,13 +269,11 @@ class EventMachine(WorkflowMachine):
 
     # -- rules 6 and 11 -----------------------------------------------------------------------
 
-    @precondition(lambda self: self.model.quarantine)
-    @rule(which=st.lists(WHICH, min_size=1, max_size=2), order=REDRIVES)
+    @act(3, lambda self: self.model.quarantine, which=st.lists(WHICH, min_size=1, max_size=2), order=REDRIVES)
     def redrive(self, which: list[int], order: Redrive) -> None:
         self.ask("redrive", self.put_aside(which), order, DECIDED, form=sorted)
 
-    @precondition(lambda self: self.model.quarantine)
-    @rule(which=st.lists(WHICH, min_size=1, max_size=2))
+    @act(2, lambda self: self.model.quarantine, which=st.lists(WHICH, min_size=1, max_size=2))
     def discard(self, which: list[int]) -> None:
         self.ask("discard", self.put_aside(which), DECIDED, form=sorted)
 
@@ -265,7 +285,7 @@ class EventMachine(WorkflowMachine):
 
     # -- looking ------------------------------------------------------------------------------
 
-    @rule(which=WHICH, count=SOME)
+    @act(2, which=WHICH, count=SOME)
     def look_at_events(self, which: int, count: int) -> None:
         process = self.process(which)
         here = (self.consumer, self.incarnation)

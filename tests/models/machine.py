@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import hypothesis.strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from dbos_events.errors import BadWrite, ExecutorFenced
 from dbos_events.model.queue import QueueLimits
@@ -15,6 +14,7 @@ from dbos_events.storage.rows import TakenWorkflow
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.writes import NewWorkflow, Write
 from dbos_events.testing import ManualClock
+from tests.models.acting import ActingMachine, act
 from tests.models.events import Model
 from tests.models.processes import ENDS, Process, Run
 from tests.models.rows import difference, empty, modelled, stored
@@ -38,7 +38,7 @@ QUEUE_LIMITS = st.sampled_from(
 )
 NAMES = st.sampled_from([FUNCTIONS, ("work",)])
 ACTS = st.lists(
-    st.tuples(WHICH, st.sampled_from(["step", "step", "failed step", "call", "clash", *ENDS])),
+    st.tuples(WHICH, st.sampled_from([*["step"] * 5, "failed step", "failed step", "call", "clash", *ENDS])),
     min_size=1,
     max_size=3,
 )
@@ -63,7 +63,7 @@ def same(answer: Any) -> Any:
     return answer
 
 
-class WorkflowMachine(RuleBasedStateMachine):
+class WorkflowMachine(ActingMachine):
     """Processes that run workflows. Each rule is one call of the protocol, made twice: here and in the model."""
 
     storage: ClassVar[SqlStorage]
@@ -77,8 +77,7 @@ class WorkflowMachine(RuleBasedStateMachine):
         self.processes: list[Process] = []
         for version in ("v1", "v1", "v2"):
             self.register(version)
-        for queue in (None, None, "q"):
-            self.start(0, [(queue, True)] * 2, 99)
+        self.start(0, [(None, True), (None, True), ("q", True)], 99)
 
     # -- asking -------------------------------------------------------------------------------
 
@@ -115,7 +114,7 @@ class WorkflowMachine(RuleBasedStateMachine):
         self.compare()
         return self.processes[-1]
 
-    @rule(which=WHICH, fate=FATES, version=VERSIONS, adopted=st.booleans())
+    @act(4, which=WHICH, fate=FATES, version=VERSIONS, adopted=st.booleans())
     def lease(self, which: int, fate: str, version: str, *, adopted: bool) -> None:
         """It beats, stops, or is found silent: by who saw the last heartbeat, or the one before it."""
         process = self.process(which)
@@ -135,7 +134,7 @@ class WorkflowMachine(RuleBasedStateMachine):
 
     # -- rule 2: a run's writes ---------------------------------------------------------------
 
-    @rule(which=WHICH, starts=STARTS, again=WHICH)
+    @act(2, which=WHICH, starts=STARTS, again=WHICH)
     def start(self, which: int, starts: list[tuple[str | None, bool]], again: int) -> None:
         """Workflows of their own; now and then with an id that is there already."""
         process = self.process(which)
@@ -171,8 +170,14 @@ class WorkflowMachine(RuleBasedStateMachine):
             process.unanswered = []
             process.learn(writes, answers)
 
-    @precondition(lambda self: any(process.runs for process in self.processes))
-    @rule(batches=BATCHES, awaited=WHICH, seconds=st.integers(0, 5), loses=LOSES)
+    @act(
+        14,
+        lambda self: any(process.runs for process in self.processes),
+        batches=BATCHES,
+        awaited=WHICH,
+        seconds=st.integers(0, 5),
+        loses=LOSES,
+    )
     def write(
         self, batches: list[tuple[int, list[tuple[int, str]]]], awaited: int, seconds: int, *, loses: bool
     ) -> None:
@@ -188,29 +193,28 @@ class WorkflowMachine(RuleBasedStateMachine):
             self.send(process, process.unanswered)
             return
         writes: list[Write] = []
-        for number, act in acts:
+        for number, how in acts:
             run = process.runs[number % len(process.runs)]
             if not run.over:
-                writes.append(self.act(process, run, act, number, (seconds, awaited)))
+                writes.append(self.written_by(process, run, how, number, (seconds, awaited)))
         self.send(process, writes, loses=loses)
 
-    def act(self, process: Process, run: Run, act: str, number: int, waits: tuple[int, int]) -> Write:
+    def written_by(self, process: Process, run: Run, how: str, number: int, waits: tuple[int, int]) -> Write:
         write_id = next(self.numbers)
-        if act in ENDS:
-            act = "fail" if act == "retry" and run.consumer is None else act
+        if how in ENDS:
+            end = "fail" if how == "retry" and run.consumer is None else how
             delay_ms = waits[0] * SECOND + write_id  # no two at the same time: which is first would be chance
             known = list(self.model.workflows)
             awaited = known[waits[1] % len(known)]
-            return run.end(act, self.clock.now_ms(), delay_ms, awaited, knows_more=number % 2 == 0)
-        if act == "clash" and run.steps:
+            return run.end(end, self.clock.now_ms(), delay_ms, awaited, knows_more=number % 2 == 0)
+        if how == "clash" and run.steps:
             return run.checkpoint(min(run.steps), write_id)
-        if act != "call":
-            return run.step(write_id, failed=act == "failed step")
+        if how != "call":
+            return run.step(write_id, failed=how == "failed step")
         queue = "q" if number % 3 == 0 else None
         return run.step(write_id, child=self.new(process, queue, here=number % 2 == 0, parent=run.id))
 
-    @precondition(lambda self: any(process.unanswered for process in self.processes))
-    @rule(which=WHICH)
+    @act(3, lambda self: any(process.unanswered for process in self.processes), which=WHICH)
     def write_again(self, which: int) -> None:
         waiting = [process for process in self.processes if process.unanswered]
         process = waiting[which % len(waiting)]
@@ -236,16 +240,17 @@ class WorkflowMachine(RuleBasedStateMachine):
             assert view == self.model.view(one.id)
             process.runs.append(Run.of(one, list(view)))
 
-    @rule(which=WHICH, count=SOME, limit=CRASHES, waits=WAITS, names=NAMES)
+    @act(2, which=WHICH, count=SOME, limit=CRASHES, waits=WAITS, names=NAMES)
     def adopt(self, which: int, count: int, limit: int | None, names: Sequence[str], *, waits: bool) -> None:
         self.take(self.process(which), "adopt_from_dead", dict.fromkeys(names, limit), count, waits)
 
-    @rule(which=WHICH, count=SOME, waits=WAITS, names=NAMES, seconds=st.integers(0, 6))
+    @act(4, which=WHICH, count=SOME, waits=WAITS, names=NAMES, seconds=st.integers(0, 6))
     def wake(self, which: int, count: int, names: Sequence[str], seconds: int, *, waits: bool) -> None:
         self.clock.move_to(self.clock.now_ms() + seconds * SECOND)
         self.take(self.process(which), "take_due", names, count, waits)
 
-    @rule(
+    @act(
+        4,
         which=WHICH,
         queue=st.sampled_from(["q", "r"]),
         limits=QUEUE_LIMITS,
@@ -258,25 +263,26 @@ class WorkflowMachine(RuleBasedStateMachine):
     ) -> None:
         self.take(self.process(which), "claim", queue, limits, names, count, waits)
 
-    @rule(which=WHICH, count=SOME, waits=WAITS, names=NAMES)
+    @act(2, which=WHICH, count=SOME, waits=WAITS, names=NAMES)
     def claim_resumed(self, which: int, count: int, names: Sequence[str], *, waits: bool) -> None:
         self.take(self.process(which), "claim_resumed", names, count, waits)
 
     # -- operators ----------------------------------------------------------------------------
 
-    @precondition(lambda self: self.model.workflows)
-    @rule(which=st.lists(WHICH, min_size=1, max_size=2))
+    @act(2, lambda self: self.model.workflows, which=st.lists(WHICH, min_size=1, max_size=2))
     def cancel(self, which: list[int]) -> None:
         self.ask("cancel", self.some_workflows(which), form=sorted)
 
-    @precondition(lambda self: self.model.workflows)
-    @rule(which=st.lists(WHICH, min_size=1, max_size=2))
-    def resume(self, which: list[int]) -> None:
+    @act(4, lambda self: self.model.workflows, which=st.lists(WHICH, min_size=1, max_size=2), claimed=WHICH)
+    def resume(self, which: list[int], claimed: int) -> None:
+        """Whoever runs it does not know; often the very same process takes it up again."""
         self.ask("resume", self.some_workflows(which), form=sorted)
+        if claimed < 70:
+            self.claim_resumed(claimed, 9, FUNCTIONS, waits=False)
 
     # -- looking ------------------------------------------------------------------------------
 
-    @rule(which=WHICH)
+    @act(1, which=WHICH)
     def look_at_workflows(self, which: int) -> None:
         """What the reading methods say, compared with the model where the tables alone do not tell."""
         process, known = self.process(which), sorted(self.model.workflows)

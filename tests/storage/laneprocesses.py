@@ -35,7 +35,7 @@ class Interrupted:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._real, name)
-        if name not in ("intake", "take_lanes", "release_unstarted"):
+        if name not in (*self.before, *self.after, *self.lost):
             return method
 
         def call(*arguments: Any) -> Any:
@@ -105,7 +105,12 @@ class Process:
     """One process; `started` is told of each run that begins in it."""
 
     def __init__(
-        self, storage: SqlStorage, options: ConsumerOptions, started: Callable[[Run], object]
+        self,
+        storage: SqlStorage,
+        options: ConsumerOptions,
+        started: Callable[[Run], object],
+        *,
+        reads: bool = True,
     ) -> None:
         self.real = storage
         self.core = _Core(storage, started)
@@ -116,9 +121,10 @@ class Process:
         function: Any = core.registry.workflows["handle"]
         consumers: Any = SimpleNamespace(watch=lambda *_: None)
         self.intake = ConsumerIntake(core, taken, function, options, self.lanes, consumers)
-        self.intake.open("group", [TOPIC], {})
-        self.incarnation = self.intake.identify("cluster", TOPIC, "id-1")
         self.positions: dict[int, int] = {}
+        if reads:
+            self.intake.open("group", [TOPIC], {})
+            self.incarnation = self.intake.identify("cluster", TOPIC, "id-1")
 
     @property
     def storage(self) -> Interrupted:
