@@ -71,6 +71,11 @@ NEVER = {
 }
 """What no update may do, by table."""
 
+ENDINGS = (
+    "CREATE TRIGGER chaos_endings AFTER UPDATE ON {}.workflows FOR EACH ROW "
+    "WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION chaos.note_ending()"
+)
+
 NEVER_DELETED = ("workflows", "checkpoints", "watermarks", "events", "payloads", "executors", "gaps")
 
 
@@ -95,8 +100,7 @@ class Audit:
                 self._trigger(table, "deleted", "DELETE ON {} FOR EACH ROW", REWRITTEN)
                 for table in NEVER_DELETED
             ),
-            f"CREATE TRIGGER chaos_endings AFTER UPDATE ON {schema}.workflows FOR EACH ROW "
-            "WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION chaos.note_ending()",
+            ENDINGS.format(schema),
             *(
                 f"CREATE TRIGGER chaos_full BEFORE INSERT OR UPDATE ON {schema}.{table} FOR EACH STATEMENT "
                 "EXECUTE FUNCTION chaos.fail_when_full()"
