@@ -16,7 +16,7 @@ PROTOCOLS = ("cooperative", "broker-assigned", "eager")
 LEASE_SECONDS = 2.0
 SESSION_SECONDS = 2.0
 SLOWEST_PACE = 10.0
-QUICKEST_PACE = 1.5
+QUICKEST_PACE = 1.1
 
 
 @dataclass(frozen=True, slots=True)
