@@ -170,7 +170,6 @@ def database_isolated(field: Field, strike: Strike) -> None:
     slot = field.slot(strike.slot)
     slot.harm()
     field.stall([slot.database], strike.seconds, then_cut=strike.coin < 0.5)
-    slot.harm()
 
 
 @fault(3.0, 3.0)
