@@ -6,7 +6,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ class Run:
         self.struck: Counter[str] = Counter()
         self._strikes: list[threading.Thread] = []
         self._highest: Counter[int] = Counter()
-        self._progress: Any = None
+        self._progress: object = None
         self._progress_at = time.monotonic()
 
     def carry_out(self) -> Report:
@@ -65,10 +66,10 @@ class Run:
             self._fill()
             began = time.monotonic()
             with self.field.crew:
-                self._live(began)
+                self._live()
             seconds = time.monotonic() - began
-            self.ends = Broker(self.field.broker.bootstrap).ends(TOPIC, self.plan.partitions)
-            facts = self._check()
+            ends = Broker(self.field.broker.bootstrap).ends(TOPIC, self.plan.partitions)
+            facts = self._check(ends)
             report = Report(self.plan, seconds, facts, self.struck, self.findings, self.folder)
             if not report.passed:
                 keep_tables(self.field.database_url, self.folder / "tables")
@@ -121,7 +122,7 @@ class Run:
 
     # -- while it goes on ---------------------------------------------------------------------
 
-    def _live(self, began: float) -> None:
+    def _live(self) -> None:
         field = self.field
         launches = [threading.Thread(target=slot.start) for slot in field.slots]
         for thread in launches:
@@ -166,7 +167,7 @@ class Run:
         thread.start()
         self._strikes.append(thread)
 
-    def _until(self, done: Any) -> None:
+    def _until(self, done: Callable[[], bool]) -> None:
         """Look after everything until `done` says so."""
         watched = redriven = 0.0
         while not done():
@@ -197,11 +198,9 @@ class Run:
             self._highest[partition] = max(self._highest[partition], offset)
 
     def _redrive(self) -> None:
-        try:
+        with suppress(Exception):  # the database may be down: it is tried again
             if self.rows.one(WAITING):
                 redrive_all(self.field.database_url)
-        except Exception as error:  # noqa: BLE001 - a server may be down: it is tried again
-            self._redrive_error = repr(error)
 
     def _counts(self) -> tuple[int, int, int] | None:
         try:
@@ -227,7 +226,7 @@ class Run:
 
     # -- afterwards ---------------------------------------------------------------------------
 
-    def _check(self) -> dict[str, Any]:
+    def _check(self, ends: Mapping[int, int]) -> dict[str, Any]:
         began = time.monotonic()
         field = self.field
         executors, unexplained = field.crew.executors(self.rows)
@@ -239,8 +238,8 @@ class Run:
         for number, (path, events, those) in enumerate(zip(paths, self.events, rows, strict=True)):
             checker.partition(number, events, read_marks(path), those)
         checker.end()
-        look_at_rows(self.rows, self.ends, self.findings)
-        for number, end in self.ends.items():
+        look_at_rows(self.rows, ends, self.findings)
+        for number, end in ends.items():
             if end != len(self.events[number]):
                 self.findings.add(
                     LOST, f"the log of {number} ends at {end}, not at {len(self.events[number])}"
