@@ -41,8 +41,11 @@ class Fault:
 
 FAULTS: dict[str, Fault] = {}
 
-LONG = 3.0, 6.0
+LONG = 4.0, 6.5
 """Longer than a lease, and than the session of a member of the group."""
+
+BETWEEN = 1.9, 2.2
+"""Longer than a session, and over before a lease is: the last heartbeat may have been a quarter of it before."""
 
 
 def fault(shortest: float = 0.0, longest: float = 0.0) -> Callable[[Callable[[Field, Strike], None]], Fault]:
@@ -112,6 +115,13 @@ def hiccup(field: Field, strike: Strike) -> None:
         slot.freeze(strike.seconds, harms=False)
 
 
+@fault(*BETWEEN)
+def doze(field: Field, strike: Strike) -> None:
+    """SIGSTOP until its partitions are others', and its lease is not over: only their epochs tell it so."""
+    with field.slot(strike.slot) as slot:
+        slot.freeze(strike.seconds, harms=False)
+
+
 @fault()
 def deploy(field: Field, strike: Strike) -> None:
     """SIGTERM, and another one beside it while it drains."""
@@ -176,7 +186,7 @@ def database_isolated(field: Field, strike: Strike) -> None:
 def database_answers(field: Field, strike: Strike) -> None:
     """The next commits are done, and whoever asked for them is not told."""
     for proxy in field.database_proxies(strike):
-        proxy.lose_answers(is_database_commit, 1 + int(strike.coin * 4))
+        proxy.lose_answers(is_database_commit, 4 + int(strike.coin * 12))
     field.rest(strike.seconds)
     for proxy in field.database_proxies(strike):
         proxy.lose_answers(is_database_commit, 0)
@@ -206,6 +216,13 @@ def broker_isolated(field: Field, strike: Strike) -> None:
     """One worker cannot reach the broker until its session is over: its partitions go to others while it works on."""
     slot = field.slot(strike.slot)
     field.stall([slot.broker], strike.seconds, then_cut=strike.coin < 0.5)
+
+
+@fault(*BETWEEN)
+def cut_off(field: Field, strike: Strike) -> None:
+    """One worker reaches neither server until its partitions are others'; what it had sent arrives then."""
+    slot = field.slot(strike.slot)
+    field.stall([slot.database, slot.broker], strike.seconds)
 
 
 @fault(3.0, 3.0)

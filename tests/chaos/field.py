@@ -12,6 +12,7 @@ import psycopg
 from tests.chaos.audit import FILLABLE, Audit
 from tests.chaos.crew import Crew
 from tests.chaos.faults import Strike
+from tests.chaos.plan import SESSION_SECONDS
 from tests.chaos.proxy import Loop, Proxy
 from tests.faults.workers import Worker
 from tests.servers import KafkaServer, PostgresServer
@@ -20,7 +21,7 @@ from tests.servers.process import free_port
 RETRY_SECONDS = 0.2
 DATABASE_SETTINGS = {"max_connections": "600"}
 BROKER_SETTINGS = {
-    "group.consumer.session.timeout.ms": "2500",
+    "group.consumer.session.timeout.ms": str(int(SESSION_SECONDS * 1000)),
     "group.consumer.heartbeat.interval.ms": "300",
     "num.network.threads": "1",
 }

@@ -13,8 +13,9 @@ ORDERINGS = ("none", "key", "partition", "topic")
 HANDLERS = ("async", "sync")
 PROTOCOLS = ("cooperative", "broker-assigned", "eager")
 
-LEASE_SECONDS = 2.0
-SESSION_SECONDS = 2.0
+LEASE_SECONDS = 3.0
+SESSION_SECONDS = 1.5
+"""Of a member in its group: half of a lease, so that a process may lose its partitions and live."""
 SLOWEST_PACE = 10.0
 QUICKEST_PACE = 1.1
 

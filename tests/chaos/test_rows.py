@@ -35,11 +35,12 @@ class Made:
         self.audit = Audit(url)
 
     def empty(self) -> None:
+        """Delete all rows, those that the triggers write about it at the end: much quicker than TRUNCATE."""
         names = self.rows.query(
             "SELECT schemaname || '.' || tablename FROM pg_tables WHERE schemaname IN ('dbos_events', 'chaos') "
-            "AND tablename NOT IN ('schema_facts', 'schema_version')"
+            "AND tablename NOT IN ('schema_facts', 'schema_version') ORDER BY schemaname DESC"
         )
-        self.do(f"TRUNCATE {', '.join(name for (name,) in names)} RESTART IDENTITY")
+        self.do("; ".join(f"DELETE FROM {name}" for (name,) in names))
 
     def do(self, text: str, *values: Any) -> None:
         self.rows.query(text, values)
@@ -181,7 +182,7 @@ def test_a_full_disk_fails_every_write_to_a_table_until_there_is_room_again(made
 
 def test_rows_in_which_all_is_well_pass(made: Made) -> None:
     made.add("watermarks", consumer=1, incarnation=1, next_offset=2)
-    made.add("incarnations")
+    made.add("incarnations", id=1)
     for offset in range(2):
         made.add("checkpoints", workflow_id=made.event(offset))
     assert made.stands({0: 2}) == {}
@@ -239,7 +240,7 @@ def test_what_has_not_ended_or_was_put_aside_is_found(made: Made) -> None:
 
 @pytest.mark.parametrize(("at", "end"), [(1, 2), (2, 1)])
 def test_a_watermark_that_is_not_at_the_end_of_its_log_is_found(made: Made, at: int, end: int) -> None:
-    made.add("incarnations")
+    made.add("incarnations", id=1)
     made.add("watermarks", consumer=1, incarnation=1, next_offset=at)
     for offset in range(at):
         made.event(offset)
@@ -247,7 +248,7 @@ def test_a_watermark_that_is_not_at_the_end_of_its_log_is_found(made: Made, at: 
 
 
 def test_an_offset_below_the_watermark_without_a_workflow_is_found(made: Made) -> None:
-    made.add("incarnations")
+    made.add("incarnations", id=1)
     made.add("watermarks", consumer=1, incarnation=1, next_offset=2)
     made.event(1)
     assert made.stands({0: 2}) == {LOST: 1}
@@ -290,11 +291,14 @@ def test_harmed_are_executors_that_a_fault_met_and_those_that_died_without_one(
     thawed = time.monotonic_ns() + 10**9
     crew.thaws.append(("struck", thawed))
     executors, unexplained = crew.executors(made.rows)
-    assert executors.harmed == {1, 3}
+    struck, _, fallen, stopped, _ = (
+        row[0] for row in made.rows.query("SELECT id FROM {t}executors ORDER BY id")
+    )
+    assert executors.harmed == {struck, fallen}
     assert unexplained == 1
-    assert executors.last_begin.keys() == {1, 3, 4}
-    assert executors.last_begin[1] == thawed + DEATH_SLACK_NS
-    assert executors.last_begin[3] < thawed
+    assert executors.last_begin.keys() == {struck, fallen, stopped}
+    assert executors.last_begin[struck] == thawed + DEATH_SLACK_NS
+    assert executors.last_begin[fallen] < thawed
 
 
 def test_findings_are_told_by_kind_and_nothing_is_none() -> None:
