@@ -17,6 +17,14 @@ WORKERS ?= 3
 ARGS ?=
 KAFKA ?=
 DATABASE ?=
+EVENTS ?= 20000
+PROCESSES ?= 3
+PARTITIONS ?= 8
+KEYS ?= 500
+SECONDS ?= 60
+SEED ?=
+ORDERING ?= none
+HANDLER ?= async
 
 .PHONY: help
 help: ## List the targets
@@ -50,6 +58,11 @@ format: $(DEV_STAMP) ## Format the code and mend what ruff can mend
 .PHONY: bench
 bench: servers ## Run the benchmarks on servers of their own, or yours: KAFKA=host:port DATABASE=url
 	$(PY) -m benchmarks $(if $(KAFKA),--kafka '$(KAFKA)') $(if $(DATABASE),--postgres '$(DATABASE)') $(ARGS)
+
+.PHONY: chaos
+chaos: servers ## Prove under faults: EVENTS= PROCESSES= PARTITIONS= KEYS= SECONDS= SEED= ORDERING= HANDLER=
+	$(PY) -m tests.chaos --events $(EVENTS) --processes $(PROCESSES) --partitions $(PARTITIONS) --keys $(KEYS) \
+	    --seconds $(SECONDS) --ordering $(ORDERING) --handler $(HANDLER) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 .PHONY: clean
 clean: ## Remove what the other targets made here

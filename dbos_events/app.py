@@ -278,9 +278,12 @@ class App(Verbs, QuarantineVerbs):
     def destroy(self, *, workflow_completion_timeout_sec: float = 0, destroy_registry: bool = False) -> None:
         """Stop: sources first, then workflows (which go on elsewhere, or at the next launch), then the rest."""
         with self._lock:
-            launched, self._launched = self._launched, None
-            if launched is not None:
-                launched.stop(workflow_completion_timeout_sec)
+            if self._launched is not None:
+                try:
+                    # What still runs may need it until it is stopped: to start a child, to ask for a status.
+                    self._launched.stop(workflow_completion_timeout_sec)
+                finally:
+                    self._launched = None
             if destroy_registry:
                 self.registry = Registry()
                 self.consumers = []

@@ -9,7 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("dbos_events", "connectors", "tests/servers")  # a migration is as long as its tables
+SOURCES = (
+    "dbos_events",
+    "connectors",
+    "tests/chaos",
+    "tests/servers",
+)  # a migration is as long as its tables
 
 FILE_LINES = 400
 FUNCTION_LINES = 50

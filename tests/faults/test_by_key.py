@@ -12,16 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from dbos_events.clock import SystemClock
-from dbos_events.control.quarantine import Order, QuarantineControl
-from dbos_events.model.quarantine import QuarantineFilter
-from dbos_events.serialization import Codecs
-from dbos_events.storage.opening import open_storage
-from dbos_events.storage.quarantined import Redrive
 from tests.conftest import TopicFactory
 from tests.faults.broker import Broker
 from tests.faults.conftest import FleetFactory
 from tests.faults.journal import Line, read_journal
+from tests.faults.operator import redrive_all
 from tests.faults.waiting import wait_until
 from tests.faults.workers import Fleet, end_gracefully
 
@@ -31,16 +26,6 @@ KEYS = max(10, EVENTS // 100)
 PARTITIONS = 8
 FAIL = json.dumps({"do": "raise"}).encode()
 SECONDS = 60 + EVENTS / 200
-
-
-def redrive_all(url: str) -> int:
-    """As an operator would with the command line."""
-    storage = open_storage(url, schema="dbos_events", clock=SystemClock(), pool_size=2)
-    try:
-        control = QuarantineControl(storage, Codecs(default="json"), tell=storage.notify)
-        return len(control.redrive(QuarantineFilter(), Redrive(), Order()).changed)
-    finally:
-        storage.close()
 
 
 def first_failures(events: dict[bytes, list[tuple[int, bool]]]) -> dict[bytes, int]:

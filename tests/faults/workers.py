@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, ClassVar, Protocol, Self
 
 from tests.faults.effects import Effects
 from tests.faults.rows import Rows
@@ -21,17 +21,26 @@ ROOT = Path(__file__).parents[2]
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
+class Labelled(Protocol):
+    """A dataclass that says what one worker process does."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def label(self) -> str: ...
+
+
 class Worker:
     """One process. `harmed` are its executors to which something was done that explains a repeated step."""
 
-    def __init__(self, options: Options, log: Path) -> None:
+    def __init__(self, options: Labelled, log: Path, module: str = "tests.faults.worker") -> None:
         self.options = options
         self.label = options.label
         self.harmed: set[int] = set()
         self.log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.worker", json.dumps(asdict(options))],
+                [sys.executable, "-m", module, json.dumps(asdict(options))],
                 cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'connectors'}"},
                 stdin=subprocess.DEVNULL,

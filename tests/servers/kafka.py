@@ -41,7 +41,6 @@ SETTINGS = {
     "process.roles": "broker,controller",
     "node.id": "1",
     "controller.listener.names": "CONTROLLER",
-    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
     "inter.broker.listener.name": "PLAINTEXT",
     "default.replication.factor": "1",
     "offsets.topic.replication.factor": "1",
@@ -69,14 +68,22 @@ SETTINGS = {
 class KafkaServer:
     """A broker of our own, in Docker or from local jars; data and port stay the same over restarts.
 
-    Use it in a `with` block, or call `close` at the end.
+    Each of its `doors` is one more port that it listens on; who comes in there is told to come back to the port that
+    belongs to it, where a test has put a proxy. Use it in a `with` block, or call `close` at the end.
     """
 
-    def __init__(self, *, settings: Mapping[str, str] | None = None, local: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        settings: Mapping[str, str] | None = None,
+        local: bool = False,
+        doors: Mapping[int, int] | None = None,
+    ) -> None:
         """Find the programs; `local` means from jars, for what a container could not reach."""
         self._overrides = dict(settings or {})
+        self._doors = {f"DOOR{door}": (door, told) for door, told in (doors or {}).items()}
         self._image = f"apache/kafka:{kafka_binaries.version()}"
-        self._in_docker = not local and containers.can_run(self._image)
+        self._in_docker = not (local or doors) and containers.can_run(self._image)
         self._java = "" if self._in_docker else kafka_binaries.java()
         self._jars = Path() if self._in_docker else kafka_binaries.jars()
         self._directory: Path | None = None
@@ -183,9 +190,19 @@ class KafkaServer:
         )
 
     def _settings(self, host: str, controller_port: int) -> dict[str, str]:
+        listens = {
+            "PLAINTEXT": f"{host}:{self.port}",
+            "CONTROLLER": f"127.0.0.1:{controller_port}",
+            **{name: f"127.0.0.1:{door}" for name, (door, _) in self._doors.items()},
+        }
+        tells = {
+            "PLAINTEXT": self.bootstrap,
+            **{name: f"127.0.0.1:{told}" for name, (_, told) in self._doors.items()},
+        }
         addresses = {
-            "listeners": f"PLAINTEXT://{host}:{self.port},CONTROLLER://127.0.0.1:{controller_port}",
-            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
+            "listeners": ",".join(f"{name}://{address}" for name, address in listens.items()),
+            "advertised.listeners": ",".join(f"{name}://{address}" for name, address in tells.items()),
+            "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in listens),
             "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
         }
         return SETTINGS | addresses | self._overrides

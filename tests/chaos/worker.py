@@ -1,0 +1,222 @@
+"""A consumer process of a chaos run: `python -m tests.chaos.worker OPTIONS_AS_JSON`. SIGTERM drains."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dbos_events import KafkaMessage, Quarantine, Retry
+from dbos_events.app import App
+from dbos_events.engine.context import CURRENT
+from tests.chaos.events import CHILD, FLAKY, POISON, RETRY, SLEEP, STEP_NAMES, STEPS, TWO, failures_of
+from tests.chaos.marks import Marks
+
+SLEEP_SECONDS = 1.0
+SLOW_STEP_SECONDS = 0.004
+SLOW_EACH = 10
+RETRIES = Retry(max_attempts=50, interval_seconds=0.2, backoff_rate=1.0)
+"""Many: an attempt that a fault ends is none, but one whose error came from a fault is."""
+
+Place = tuple[int, int, int]
+"""Partition, offset and key of an event."""
+
+EXECUTOR: ContextVar[int] = ContextVar("EXECUTOR")
+"""The process start that runs the event at hand; 0 when it lost the event before that could be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """What one worker process does."""
+
+    database: str
+    topic: str
+    label: str
+    folder: str
+    kafka: dict[str, Any]
+    handler: str
+    ordering: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    drain_seconds: float = 4.0
+
+
+class Handling:
+    """What the handlers of both colours do."""
+
+    def __init__(self, options: WorkerOptions, app: App) -> None:
+        self.app = app
+        self._folder = Path(options.folder)
+        self._marks = Marks(self._folder / "marks" / f"{options.label}-{os.getpid()}")
+        self._launched = threading.Event()
+
+    def launched(self) -> None:
+        self._launched.set()
+
+    def began(self) -> None:
+        """Note who runs the event. A process that was declared dead drops its runs before it goes on as another."""
+        self._launched.wait()  # an event may come before the launch has returned
+        executor = self.app.core.executor
+        scope = CURRENT.get()
+        assert scope is not None
+        EXECUTOR.set(executor if scope.run.verdict is None else 0)
+
+    def end_step(self, begun: int, place: Place, step: int) -> None:
+        """The step's effect, and its failure, where one is asked for."""
+        partition, offset, key = place
+        self._marks.append(begun, offset, EXECUTOR.get(), key, partition, step)
+        if step == FLAKY:
+            self._fail_at_first(partition, offset)
+
+    def refuse_poison(self, _place: Place) -> None:
+        if not (self._folder / "mended").exists():
+            raise Quarantine("poison")
+
+    def _fail_at_first(self, partition: int, offset: int) -> None:
+        """Fail as a service does whose first answers are errors: it counts calls, whoever makes them."""
+        for number in range(failures_of(offset)):
+            try:
+                (self._folder / "failures" / f"{partition}-{offset}-{number}").touch(exist_ok=False)
+            except FileExistsError:
+                continue
+            raise ConnectionError("as asked")
+
+    # -- the two colours ----------------------------------------------------------------------
+
+    def register_sync(self, consumer: Callable[[Any], Any]) -> None:
+        one, two, flaky, in_child = (self._step(name) for name in ("one", "two", "flaky", "in_child"))
+
+        @self.app.workflow(name="child")
+        def child(place: Place) -> None:
+            self.began()
+            in_child(place)
+
+        waits: dict[int, Callable[[Place], object]] = {
+            RETRY: flaky,
+            CHILD: lambda place: self.app.start_workflow(child, place).get_result(),
+            SLEEP: lambda _place: self.app.sleep(SLEEP_SECONDS),
+            POISON: self.refuse_poison,
+        }
+
+        @consumer
+        def handle(message: KafkaMessage) -> None:
+            kind, place = read(message)
+            self.began()
+            one(place)
+            if kind in waits:
+                waits[kind](place)
+            if TWO in STEPS[kind]:
+                two(place)
+
+    def register_async(self, consumer: Callable[[Any], Any]) -> None:
+        one, two, flaky, in_child = (self._async_step(name) for name in ("one", "two", "flaky", "in_child"))
+
+        @self.app.workflow(name="child")
+        async def child(place: Place) -> None:
+            self.began()
+            await in_child(place)
+
+        async def start_child(place: Place) -> None:
+            await (await self.app.start_workflow_async(child, place)).get_result()
+
+        async def sleep(_place: Place) -> None:
+            await self.app.sleep_async(SLEEP_SECONDS)
+
+        async def refuse_poison(place: Place) -> None:
+            self.refuse_poison(place)
+
+        waits: dict[int, Callable[[Place], Awaitable[None]]] = {
+            RETRY: flaky,
+            CHILD: start_child,
+            SLEEP: sleep,
+            POISON: refuse_poison,
+        }
+
+        @consumer
+        async def handle(message: KafkaMessage) -> None:
+            kind, place = read(message)
+            self.began()
+            await one(place)
+            if kind in waits:
+                await waits[kind](place)
+            if TWO in STEPS[kind]:
+                await two(place)
+
+    def _step(self, name: str) -> Callable[[Place], None]:
+        step = STEP_NAMES[name]
+
+        def work(place: Place) -> None:
+            begun = time.monotonic_ns()
+            if place[1] % SLOW_EACH == 0:
+                time.sleep(SLOW_STEP_SECONDS)
+            self.end_step(begun, place, step)
+
+        return self.app.step(name=name)(work)
+
+    def _async_step(self, name: str) -> Callable[[Place], Awaitable[None]]:
+        step = STEP_NAMES[name]
+
+        async def work(place: Place) -> None:
+            begun = time.monotonic_ns()
+            if place[1] % SLOW_EACH == 0:
+                await asyncio.sleep(SLOW_STEP_SECONDS)
+            self.end_step(begun, place, step)
+
+        return self.app.step(name=name)(work)
+
+
+def read(message: KafkaMessage) -> tuple[int, Place]:
+    """What a message asks for, and its place."""
+    kind, number = map(int, (message.value or b"").split())
+    partition, offset = message.partition or 0, message.offset or 0
+    if number != offset:
+        raise Quarantine(f"record {number} lies at {offset}")
+    return kind, (partition, offset, int(message.key or 0))
+
+
+def build(options: WorkerOptions) -> tuple[App, Handling]:
+    """The App with its one consumer, and what its handler does."""
+    app = App(
+        {
+            "name": "chaos",
+            "system_database_url": options.database,
+            "application_version": "1",
+            "executor_id": options.label,
+            **options.settings,
+        }
+    )
+    handling = Handling(options, app)
+    consumer = app.kafka_consumer(
+        options.kafka,
+        [options.topic],
+        name="chaos",
+        ordering=options.ordering,  # type: ignore[arg-type]
+        retries=RETRIES,
+    )
+    (handling.register_sync if options.handler == "sync" else handling.register_async)(consumer)
+    return app, handling
+
+
+def main() -> None:
+    """Run until SIGTERM, then drain."""
+    options = WorkerOptions(**json.loads(sys.argv[1]))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    app, handling = build(options)
+    app.launch()
+    handling.launched()
+    print(os.getpid(), flush=True)
+    stopping.wait()
+    app.destroy(workflow_completion_timeout_sec=options.drain_seconds)
+
+
+if __name__ == "__main__":
+    main()
