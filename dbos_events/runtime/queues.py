@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 from dbos_events.engine.core import Core
 from dbos_events.engine.run import Run
 from dbos_events.model.queue import QueueLimits
 from dbos_events.runtime.service import Service
 from dbos_events.runtime.taken import Taken
+from dbos_events.storage.rows import TakenWorkflow
 
 MAX_CLAIM = 200
 
@@ -52,19 +54,18 @@ class QueueService(Service):
         if room <= 0:
             return False
         core = self._core
-        rows = core.storage.claim(
-            core.executor,
-            core.application,
-            core.version,
-            name,
-            limits,
-            core.registry.names(),
-            room,
-            core.waits_for_version,
-        )
-        with self._lock:
-            self._running[name] = self._running.get(name, 0) + len(rows)
-        self._taken.start(rows, host=self)
+        with self._taken.taking():
+            rows = core.storage.claim(
+                core.executor,
+                core.application,
+                core.version,
+                name,
+                limits,
+                core.registry.names(),
+                room,
+                core.waits_for_version,
+            )
+            self._start(name, rows)
         return len(rows) == room and not limits.shared
 
     def _claim_resumed(self) -> bool:
@@ -72,10 +73,19 @@ class QueueService(Service):
         if room <= 0:
             return False
         core = self._core
-        rows = core.storage.claim_resumed(
-            core.executor, core.application, core.version, core.registry.names(), room, core.waits_for_version
-        )
-        with self._lock:
-            self._running[""] = self._running.get("", 0) + len(rows)
-        self._taken.start(rows, host=self)
+        with self._taken.taking():
+            rows = core.storage.claim_resumed(
+                core.executor,
+                core.application,
+                core.version,
+                core.registry.names(),
+                room,
+                core.waits_for_version,
+            )
+            self._start("", rows)
         return len(rows) == room
+
+    def _start(self, name: str, rows: Sequence[TakenWorkflow]) -> None:
+        with self._lock:
+            self._running[name] = self._running.get(name, 0) + len(rows)
+        self._taken.start(rows, host=self)

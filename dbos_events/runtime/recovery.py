@@ -93,10 +93,12 @@ class RecoveryService(Service):
         if core.storage.free_lanes_of_dead(core.application):
             core.hub.signal("lanes")
         limits = {entry.name: entry.max_recovery_attempts for entry in core.registry.workflows.values()}
-        rows = core.storage.adopt_from_dead(
-            core.executor, core.application, core.version, limits, BATCH, core.waits_for_version
-        )
+        self._taken.start_lost()
+        with self._taken.taking():
+            rows = core.storage.adopt_from_dead(
+                core.executor, core.application, core.version, limits, BATCH, core.waits_for_version
+            )
+            self._taken.start(rows)
         if rows:
             logger.info("Took up %d workflows of dead executors.", len(rows))
-            self._taken.start(rows)
         return len(rows) == BATCH

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from dbos_events.engine.core import Core
@@ -13,6 +15,7 @@ from dbos_events.errors import DBOSException, SerializationError
 from dbos_events.model.event import KafkaMessage
 from dbos_events.runtime.encoding import decode_headers
 from dbos_events.storage.rows import StoredEvent, TakenWorkflow
+from dbos_events.telemetry.log import logger
 
 
 class Taken:
@@ -20,7 +23,39 @@ class Taken:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._taking = threading.Lock()
+        self._in_doubt = False
         self.quarantines: dict[int, bool] = {}
+
+    @contextmanager
+    def taking(self) -> Iterator[None]:
+        """Within it, workflows become this executor's own and are started: one taking at a time.
+
+        So whatever was taken and is not here was taken by a commit whose answer was lost.
+        """
+        with self._taking:
+            try:
+                yield
+            except BaseException:
+                self._in_doubt = True
+                raise
+
+    def start_lost(self) -> None:
+        """Start what a taking that failed may have made our own."""
+        if not self._in_doubt:
+            return
+        core = self._core
+        with self._taking:
+            owned = core.storage.taken_by(core.executor)
+            lost = [(id_, take) for id_, take in owned if not self._is_here(id_, take)]
+            if lost:
+                self.start(core.storage.retake(core.executor, lost))
+                logger.info("Started %d workflows that were taken by a commit without an answer.", len(lost))
+            self._in_doubt = False
+
+    def _is_here(self, workflow_id: str, take: int) -> bool:
+        run = self._core.runner.active.get(workflow_id)
+        return run is not None and run.take == take
 
     def runs(self, rows: Sequence[TakenWorkflow], host: Host | None = None) -> list[Run]:
         """One run per workflow, with its history; checkpoints are read once, here."""

@@ -24,15 +24,16 @@ class TimerService(Service):
         due = core.storage.next_wake(core.application)
         if due is None or due > 0:
             return self.interval if due is None else min(self.interval, due / 1000 + 0.001)
-        rows = core.storage.take_due(
-            core.executor,
-            core.application,
-            core.version,
-            core.registry.names(),
-            BATCH,
-            core.waits_for_version,
-        )
-        self._taken.start(rows)
+        with self._taken.taking():
+            rows = core.storage.take_due(
+                core.executor,
+                core.application,
+                core.version,
+                core.registry.names(),
+                BATCH,
+                core.waits_for_version,
+            )
+            self._taken.start(rows)
         core.hub.signal("queues")
         core.hub.signal("lanes")
         return 0.01 if rows else 0.2

@@ -135,6 +135,14 @@ class Workflows(Protocol):
         """Take workflows that wait for any process: resumed ones, and woken ones without a queue."""
         ...
 
+    def taken_by(self, executor: int) -> list[tuple[str, int]]:
+        """What the executor has taken by the methods above and has not ended: id and take."""
+        ...
+
+    def retake(self, executor: int, lost: Sequence[tuple[str, int]]) -> list[TakenWorkflow]:
+        """Take once more what is still the executor's own, each under the take that it knows."""
+        ...
+
     def next_wake(self, application: str) -> int | None:
         """Milliseconds until the next parked workflow is due; None when none is parked with a time."""
         ...

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dbos_events.model.queue import QueueLimits
 from dbos_events.model.workflow import MAX_RECOVERY_ATTEMPTS_EXCEEDED, PENDING
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.writes import WRITTEN
@@ -26,6 +27,31 @@ def adopt(
     storage: SqlStorage, executor: int, *, version: str = "v1", limit: int | None = None, count: int = 99
 ):
     return storage.adopt_from_dead(executor, APP, version, {"work": limit}, count)
+
+
+# ------------------------------------------------------------------ takings without an answer
+
+
+def test_rule_2_who_has_lost_an_answer_learns_what_it_has_taken(storage: SqlStorage) -> None:
+    dead, executor, other = register(storage), register(storage), register(storage)
+    begin(storage, dead, "adopted")
+    kill(storage, dead)
+    adopt(storage, executor)
+    begin(storage, other, "another's")
+    begin(storage, executor, "inserted")
+    begin(storage, executor, "claimed", "waits", queue="q")
+    storage.claim(executor, APP, "v1", "q", QueueLimits(), ["work"], 1)
+    assert sorted(storage.taken_by(executor)) == [("adopted", 2), ("claimed", 1)]
+
+
+def test_rule_2_only_what_is_still_ours_is_taken_once_more(storage: SqlStorage) -> None:
+    dead, executor = register(storage), register(storage)
+    begin(storage, dead, "w", "older", "ended")
+    kill(storage, dead)
+    adopt(storage, executor)
+    write(storage, executor, end("ended", take=2))
+    [taken] = storage.retake(executor, [("w", 2), ("older", 1), ("ended", 2)])
+    assert (taken.id, taken.take, taken.crashes) == ("w", 3, 1)
 
 
 # ------------------------------------------------------------------ adoption

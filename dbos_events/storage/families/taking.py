@@ -132,6 +132,17 @@ class TakingTable:
 
         return self._database.transact(work)
 
+    def taken_by(self, executor: int) -> list[tuple[str, int]]:
+        rows = self._database.transact(lambda tx: tx.run("taken_by", executor=executor))
+        return [(row.id, row.take) for row in rows]
+
+    def retake(self, executor: int, lost: Sequence[tuple[str, int]]) -> list[TakenWorkflow]:
+        def work(tx: Tx) -> list[TakenWorkflow]:
+            fence(tx, executor)
+            return read_taken(tx, [row.id for row in tx.batch("retake", lost, executor=executor)])
+
+        return self._database.transact(work)
+
 
 def _shared_room(tx: Tx, application: str, queue: str, limits: QueueLimits) -> int:
     """How many more may start now over all processes; the queue's row is held until the claim is committed."""

@@ -160,6 +160,22 @@ FROM candidates AS c
 WHERE w.id = c.workflow_id
 RETURNING id;
 
+-- name: taken_by
+-- What an executor has taken and not ended, asked by one that does not know what it has taken: the answer to a
+-- commit was lost. What it has inserted itself was never taken; entries of lanes are looked after elsewhere.
+SELECT id, take
+FROM {schema}.workflows
+WHERE owner = :executor AND status = 'PENDING' AND lane_open IS NOT TRUE AND (take > 1 OR queue IS NOT NULL);
+
+-- name: retake
+-- The CASE is explained at insert_checkpoints.
+UPDATE {schema}.workflows AS w
+SET take = w.take + 1, updated_at = {now}
+FROM {rows: workflow_id text, take int}
+WHERE w.id = u.workflow_id
+  AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' THEN true ELSE false END
+RETURNING id;
+
 -- name: read_taken
 -- What was just taken, in the order in which it should be started.
 SELECT w.id, w.name, w.take, w.generation, w.crashes, p.codec, p.input, w.queue, w.parent_id,
