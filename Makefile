@@ -34,7 +34,7 @@ test: servers ## Run all tests on real servers; ARGS='-k name' chooses, WORKERS=
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 .PHONY: crash-points
-crash-points: servers ## End a process at every point of every scenario, on both databases: takes an hour and more
+crash-points: servers ## End a process at every point of every scenario, on both databases; takes hours
 	$(PY) -m tests.crashes $(ARGS)
 
 .PHONY: check

@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,14 @@ from dbos_events.storage.migrate import migrate
 from dbos_events.storage.opening import open_storage
 from tests.crashes import defects
 from tests.crashes.drivers import Names, watch_postgres, watch_sqlite
+from tests.crashes.kafka import MOST, KafkaWorld, watch_kafka
 from tests.crashes.outcome import Ended, read_effects
 from tests.crashes.points import Point, Seen, Strike, Watch
-from tests.crashes.scenarios import SCENARIOS
+from tests.crashes.scenarios import scenario_of
 from tests.crashes.world import Scenario, World
 
 NEWEST = "newest"
-LIFE_SECONDS = 30.0
+LIFE_SECONDS = 120.0
 MOST_LIVES = 6
 
 
@@ -44,6 +46,7 @@ class Job:
 
     Args:
         database: A SQLite file, or a PostgreSQL database that is used again and again.
+        kafka: The address of the broker.
         template: The SQLite file to begin with a copy of; a missing one is an empty database.
         strikes: By life, what happens in it.
         defect: The name of a defect that is put into the product for this run.
@@ -52,6 +55,7 @@ class Job:
     scenario: str
     database: str = ""
     template: str = ""
+    kafka: str = ""
     strikes: dict[str, Any] = field(default_factory=dict)
     defect: str = ""
 
@@ -95,7 +99,7 @@ def _fork(work: Callable[..., None], *args: Any) -> int:
 
 def _answer(job: Job, names: Names) -> Answer:
     began = time.monotonic()
-    scenario = SCENARIOS[job.scenario]
+    scenario = scenario_of(job.scenario)
     with tempfile.TemporaryDirectory(prefix="crash-", dir=_memory()) as name:
         folder = Path(name)
         url = prepare(job, scenario, folder)
@@ -158,11 +162,15 @@ def _live(
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
     faulthandler.dump_traceback_later(LIFE_SECONDS, exit=True)
-    watch = Watch(strike)
-    (watch_postgres if url.startswith("postgresql") else watch_sqlite)(watch, names)
+    watch = Watch(strike, MOST if scenario.on_kafka else None)
+    if scenario.on_kafka:
+        watch_kafka(watch)
+    else:
+        (watch_postgres if url.startswith("postgresql") else watch_sqlite)(watch, names)
     if job.defect:
         defects.DEFECTS[job.defect]()
-    world = World(App(), url, scenario.log, folder, life, watch)
+    made = partial(KafkaWorld, bootstrap=job.kafka) if scenario.on_kafka else World
+    world = made(App(), url, scenario.log, folder, life, watch)
     play = scenario.program(world)
     world.start()
     play()

@@ -41,11 +41,16 @@ class Strike:
 
 
 class Watch:
-    """Counts the calls of this process, and strikes at one of them."""
+    """Counts the calls of this process, and strikes at one of them.
 
-    def __init__(self, strike: Strike | None = None) -> None:
+    With `most`, only so many calls of one name are points.
+    """
+
+    def __init__(self, strike: Strike | None = None, most: int | None = None) -> None:
         self._strike = strike
+        self._most = most
         self._lock = threading.Lock()
+        self._counted = threading.Condition(self._lock)
         self._counts: Counter[str] = Counter()
         self._state = 0
         self.seen: list[Seen] = []
@@ -53,22 +58,39 @@ class Watch:
 
     def around(self, name: str, call: Callable[[], R], *, lose: Callable[[], Exception] | None = None) -> R:
         """Do `call`; `lose` cuts the connection and gives what the driver raises then."""
-        with self._lock:
-            self._counts[name] += 1
-            number = self._counts[name]
+        number = self._count(name)
         self._pass(Point(name, number, "before"))
         answer = call()
         if self._pass(Point(name, number, "after")) and lose is not None:
             raise lose()
         return answer
 
+    def after(self, name: str, answer: R) -> R:
+        """As `around`, for a call that is a point only when it gave something."""
+        if answer:
+            self._pass(Point(name, self._count(name), "after"))
+        return answer
+
+    def wait_for(self, name: str, seconds: float) -> None:
+        """Wait until a call of that name was begun."""
+        with self._counted:
+            self._counted.wait_for(lambda: self._counts[name] > 0, seconds)
+
     def became_durable(self) -> None:
         """What was done before cannot be undone by a crash any more."""
         with self._lock:
             self._state += 1
 
+    def _count(self, name: str) -> int:
+        with self._counted:
+            self._counts[name] += 1
+            self._counted.notify_all()
+            return self._counts[name]
+
     def _pass(self, point: Point) -> bool:
         """Die if it is to be here; true when the answer is to be lost."""
+        if self._most is not None and point.number > self._most:
+            return False
         with self._lock:
             self.seen.append(Seen(point, self._state))
         if self._strike is None or self._strike.point != point:

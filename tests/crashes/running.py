@@ -15,8 +15,9 @@ from types import TracebackType
 from typing import Self
 
 from tests.crashes.forks import Answer, Job, seen_of
+from tests.crashes.kafka import broker_with
 from tests.crashes.points import Fault, Point, Seen
-from tests.crashes.scenarios import SCENARIOS
+from tests.crashes.scenarios import scenario_of
 
 ROOT = Path(__file__).parents[2]
 TRIES = 3
@@ -76,6 +77,11 @@ def every_state(sample: random.Random, most: int | None = None) -> Choose:
     return choose
 
 
+def some_points(sample: random.Random, most: int) -> Choose:
+    """Points chosen by chance, whatever they leave."""
+    return lambda seen: [one.point for one in sample.sample(seen, min(most, len(seen)))]
+
+
 def around(name: str) -> Choose:
     """The points whose name has this in it."""
     return lambda seen: [one.point for one in seen if name in one.point.name]
@@ -113,13 +119,11 @@ class Runs:
         server, place = self._idle.get()
         try:
             placed = replace(job, database=place, template=self.databases.template)
-            assert server.stdin is not None
-            assert server.stdout is not None
-            server.stdin.write(json.dumps(asdict(placed)) + "\n")
-            server.stdin.flush()
-            line = server.stdout.readline()
-            assert line, f"the forking process has ended with {server.poll()} in {placed}"
-            return Answer(**json.loads(line))
+            scenario = scenario_of(job.scenario)
+            if not scenario.on_kafka:
+                return _ask(server, placed)
+            with broker_with(scenario.log) as broker:
+                return _ask(server, replace(placed, kafka=broker.bootstrap_servers))
         finally:
             self._idle.put((server, place))
 
@@ -157,7 +161,7 @@ class Runs:
 
     def _strike_all(self, report: Report, points: Sequence[Point], sound: Answer, defect: str) -> list[Point]:
         """Strike at these; gives those that the runs did not come by."""
-        life = str(SCENARIOS[report.scenario].watched_life)
+        life = str(scenario_of(report.scenario).watched_life)
         jobs = [
             Job(report.scenario, strikes={life: (point, report.fault)}, defect=defect) for point in points
         ]
@@ -170,6 +174,16 @@ class Runs:
             elif not problems:
                 missed.append(point)
         return missed
+
+
+def _ask(server: subprocess.Popen[str], job: Job) -> Answer:
+    assert server.stdin is not None
+    assert server.stdout is not None
+    server.stdin.write(json.dumps(asdict(job)) + "\n")
+    server.stdin.flush()
+    line = server.stdout.readline()
+    assert line, f"the forking process has ended with {server.poll()} in {job}"
+    return Answer(**json.loads(line))
 
 
 def _serve() -> subprocess.Popen[str]:

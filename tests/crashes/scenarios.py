@@ -14,6 +14,9 @@ from tests.crashes.points import Point
 from tests.crashes.world import Log, Play, Program, Scenario, World
 
 SCENARIOS: dict[str, Scenario] = {}
+"""By name, those whose points are statements."""
+KAFKA_SCENARIOS: dict[str, Scenario] = {}
+"""Those whose points are calls of the Kafka client."""
 
 TWO_BY_THREE: Log = {0: (b"a0", b"b1", b"a2"), 1: (b"c0", b"c1", b"d2")}
 
@@ -32,7 +35,8 @@ def scenario(
         marks = {partition: len(values) for partition, values in (log or {}).items()}
         expected = Expected(ends, marks, children or {}, gaps)
         name = program.__name__
-        SCENARIOS[name] = Scenario(program, expected, log or {}, name=name, **more)
+        table = KAFKA_SCENARIOS if more.get("on_kafka") else SCENARIOS
+        table[name] = Scenario(program, expected, log or {}, name=name, **more)
         return program
 
     return enter
@@ -295,6 +299,18 @@ def graceful_stop(world: World) -> Play:
     return play
 
 
+@scenario(all_of(TWO_BY_THREE, BOTH), log=TWO_BY_THREE, on_kafka=True)
+def kafka(world: World) -> Play:
+    """Events of a broker."""
+    return two_steps(world)
+
+
+@scenario(all_of(TWO_BY_THREE, BOTH), log=TWO_BY_THREE, on_kafka=True)
+def kafka_in_order(world: World) -> Play:
+    """Events of a broker, in lanes."""
+    return two_steps(world, ordering="key")
+
+
 @scenario({"job": End("SUCCESS", None, ("before", "after"))}, begins_at=None)
 def empty_database(world: World) -> Play:
     """The schema is made, and serves."""
@@ -338,6 +354,11 @@ def begin(world: World, workflow_id: str, start: Callable[..., Any], *args: Any)
             start(*args)
 
     world.decide(ask)
+
+
+def scenario_of(name: str) -> Scenario:
+    """The scenario of that name, of either table."""
+    return SCENARIOS[name] if name in SCENARIOS else KAFKA_SCENARIOS[name]
 
 
 def _recoveries() -> None:

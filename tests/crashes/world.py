@@ -207,6 +207,7 @@ class Scenario:
     Args:
         lives: Processes of a sound run; all but the last end gracefully in the middle.
         first_death: Where the first process dies in every run: then the points are those of the second one.
+        on_kafka: The log is read from a broker, in real time, and the points are calls of the Kafka client.
         begins_at: The schema's revision at the beginning, or `newest`; None is an empty database.
     """
 
@@ -216,6 +217,7 @@ class Scenario:
     lives: int = 1
     first_death: Point | None = None
     begins_at: str | None = "newest"
+    on_kafka: bool = False
     name: str = ""
 
     @property
