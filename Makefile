@@ -28,7 +28,7 @@ HANDLER ?= async
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: venv
 venv: $(DEV_STAMP) ## Install the package, editable, with everything that development needs, into .venv
@@ -40,6 +40,10 @@ demo: $(RUN_STAMP) ## Run the demo; KAFKA=host:port and DATABASE=url use your ow
 .PHONY: test
 test: servers ## Run all tests on real servers; ARGS='-k name' chooses, WORKERS=n sets the parallelism
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+.PHONY: crash-points
+crash-points: servers ## End a process at every point of every scenario, on both databases; takes hours
+	$(PY) -m tests.crashes $(ARGS)
 
 .PHONY: check
 check: $(DEV_STAMP) ## Check format, lint, types, architecture and documents

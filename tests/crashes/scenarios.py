@@ -1,0 +1,380 @@
+"""The scenarios: small programs, each with what has come of it in the end, whatever happened on the way.
+
+A program is played from its beginning by every process: what it asks for is asked for again by the next one, as a
+client does that got no answer.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from dbos_events import KafkaMessage, Quarantine, Retry, SetWorkflowID
+from tests.crashes.outcome import End, Expected
+from tests.crashes.points import Point
+from tests.crashes.world import Log, Play, Program, Scenario, World
+
+SCENARIOS: dict[str, Scenario] = {}
+"""By name, those whose points are statements."""
+KAFKA_SCENARIOS: dict[str, Scenario] = {}
+"""Those whose points are calls of the Kafka client."""
+
+TWO_BY_THREE: Log = {0: (b"a0", b"b1", b"a2"), 1: (b"c0", b"c1", b"d2")}
+
+
+def scenario(
+    ends: Mapping[str, End],
+    *,
+    log: Log | None = None,
+    children: Mapping[str, int] | None = None,
+    gaps: int = 0,
+    **more: Any,
+) -> Callable[[Program], Program]:
+    """Enter a program into the table."""
+
+    def enter(program: Program) -> Program:
+        marks = {partition: len(values) for partition, values in (log or {}).items()}
+        expected = Expected(ends, marks, children or {}, gaps)
+        name = program.__name__
+        table = KAFKA_SCENARIOS if more.get("on_kafka") else SCENARIOS
+        table[name] = Scenario(program, expected, log or {}, name=name, **more)
+        return program
+
+    return enter
+
+
+def all_of(log: Log, end: End) -> dict[str, End]:
+    return {
+        f"{partition}/{offset}": end for partition, values in log.items() for offset in range(len(values))
+    }
+
+
+BOTH = End("SUCCESS", ["one", "two"], ("one", "two"))
+
+
+def two_steps(world: World, **options: Any) -> Play:
+    """A consumer with two steps."""
+    one, two = world.step("one", lambda: "one"), world.step("two", lambda: "two")
+
+    @world.app.kafka_consumer(None, "orders", name="shop", **options)
+    def handle(message: KafkaMessage) -> list[str]:
+        return [one(), two()]
+
+    def play() -> None:
+        world.receive()
+        world.settle()
+
+    return play
+
+
+@scenario(all_of(TWO_BY_THREE, BOTH), log=TWO_BY_THREE)
+def intake(world: World) -> Play:
+    """Events are taken in, run their steps and end."""
+    return two_steps(world)
+
+
+@scenario(all_of(TWO_BY_THREE, BOTH), log=TWO_BY_THREE)
+def partition_order(world: World) -> Play:
+    """The lanes of partitions."""
+    return two_steps(world, ordering="partition")
+
+
+@scenario(all_of(TWO_BY_THREE, BOTH), log=TWO_BY_THREE)
+def key_order(world: World) -> Play:
+    """The lanes of keys: two of them have more than one event."""
+    return two_steps(world, ordering="key")
+
+
+@scenario(all_of(TWO_BY_THREE, BOTH), log=TWO_BY_THREE)
+def topic_order(world: World) -> Play:
+    """One lane over both partitions."""
+    return two_steps(world, ordering="topic")
+
+
+@scenario(all_of(TWO_BY_THREE, BOTH), log=TWO_BY_THREE)
+def events_on_a_queue(world: World) -> Play:
+    """Events are enqueued and claimed, one at a time."""
+    world.app.queue("line", concurrency=1)
+    return two_steps(world, queue_name="line")
+
+
+@scenario({"0/0": BOTH, "0/3": BOTH}, log={0: (b"a", b"-", b"-", b"b")}, gaps=2)
+def filtered(world: World) -> Play:
+    """What the consumer's filter says no to is counted, and nothing else."""
+    return two_steps(world, when=lambda message: message.value != b"-")
+
+
+@scenario({"job": End("SUCCESS", 6, ("one", "two", "three"))})
+def steps(world: World) -> Play:
+    """A workflow that a client starts."""
+    names = [world.step(name, lambda number: number) for name in ("one", "two", "three")]
+
+    @world.app.workflow(name="job")
+    def job() -> int:
+        return sum(step(number + 1) for number, step in enumerate(names))
+
+    def play() -> None:
+        begin(world, "job", world.app.start_workflow, job)
+        world.settle()
+
+    return play
+
+
+@scenario(
+    {
+        "parent": End("SUCCESS", [1, 2], ("before", "after")),
+        "parent-2": End("SUCCESS", 1, ("work",)),
+        "parent-3": End("SUCCESS", 2, ("work",)),
+    },
+    children={"parent": 2},
+)
+def children(world: World) -> Play:
+    """A workflow starts two others and waits for them."""
+    before, after = world.step("before"), world.step("after")
+    work = world.step("work", lambda number: number)
+
+    @world.app.workflow(name="child")
+    def child(number: int) -> int:
+        return int(work(number))
+
+    @world.app.workflow(name="parent")
+    def parent() -> list[int]:
+        before()
+        handles = [world.app.start_workflow(child, number) for number in (1, 2)]
+        results = [handle.get_result() for handle in handles]
+        after()
+        return results
+
+    def play() -> None:
+        begin(world, "parent", world.app.start_workflow, parent)
+        world.settle()
+
+    return play
+
+
+@scenario({f"task-{number}": End("SUCCESS", number, ("work",)) for number in range(3)})
+def queue(world: World) -> Play:
+    """Workflows are enqueued, and claimed one at a time and two in a minute."""
+    work = world.step("work", lambda number: number)
+    line = world.app.queue("line", concurrency=1, limiter={"limit": 2, "period": 60})
+
+    @world.app.workflow(name="task")
+    def task(number: int) -> int:
+        return int(work(number))
+
+    def play() -> None:
+        for number in range(3):
+            begin(world, f"task-{number}", line.enqueue, task, number)
+        world.settle()
+        world.advance(61)
+
+    return play
+
+
+@scenario({"sleeper": End("SUCCESS", None, ("before", "between", "after"))})
+def sleep(world: World) -> Play:
+    """A workflow is parked twice, and woken."""
+    before, between, after = (world.step(name) for name in ("before", "between", "after"))
+
+    @world.app.workflow(name="sleeper")
+    def sleeper() -> None:
+        before()
+        world.app.sleep(60)
+        between()
+        world.app.sleep(30)
+        after()
+
+    def play() -> None:
+        begin(world, "sleeper", world.app.start_workflow, sleeper)
+        world.advance(120)
+
+    return play
+
+
+@scenario(
+    {
+        "0/0": End("SUCCESS", 2, ("kept", "fails", "fails", "fails")),
+        "0/1": End("SUCCESS", 2, ("kept", "fails", "fails", "fails")),
+    },
+    log={0: (b"a", b"b")},
+)
+def retries(world: World) -> Play:
+    """A step fails in two generations of each event; the third one succeeds."""
+    kept = world.step("kept")
+
+    def fails(generation: int) -> int:
+        if generation < 2:
+            raise OSError("down")
+        return generation
+
+    failing = world.step("fails", fails)
+
+    @world.app.kafka_consumer(None, "orders", name="shop", retries=Retry(max_attempts=3, interval_seconds=10))
+    def handle(message: KafkaMessage) -> int:
+        kept()
+        return int(failing(world.generation))
+
+    def play() -> None:
+        world.receive()
+        world.advance(300)
+
+    return play
+
+
+@scenario(
+    {
+        "0/0": End("SUCCESS", "mended", ("look", "look")),
+        "0/1": End("ERROR", None, ("look",)),
+        "0/2": End("SUCCESS", "good", ("look",)),
+        "0/3": End("ERROR", None, ("look",), quarantined=True),
+    },
+    log={0: (b"redriven", b"discarded", b"good", b"left")},
+)
+def quarantine(world: World) -> Play:
+    """Events are put aside; one is redriven after a fix, one is given up, one stays."""
+
+    def look(value: bytes, generation: int) -> str:
+        if value == b"good":
+            return "good"
+        if generation == 0:
+            raise Quarantine("no such customer")
+        return "mended"
+
+    looks = world.step("look", look)
+
+    @world.app.kafka_consumer(None, "orders", name="shop", breaker=None)
+    def handle(message: KafkaMessage[bytes]) -> str:
+        return str(looks(message.value, world.generation))
+
+    def play() -> None:
+        world.receive()
+        world.settle()
+        redriven, discarded = (f"kafka/group/orders/1/0/{offset}" for offset in (0, 1))
+        world.decide(lambda: world.app.redrive_events(redriven))
+        world.decide(lambda: world.app.discard_events(discarded, reason="a test"))
+        world.settle()
+
+    return play
+
+
+@scenario({"job": End("CANCELLED", None, ("before",))})
+def cancel(world: World) -> Play:
+    """A parked workflow is cancelled."""
+    job = parked(world)
+
+    def play() -> None:
+        begin(world, "job", world.app.start_workflow, job)
+        world.settle()
+        world.decide(lambda: world.app.cancel_workflow("job"))
+        world.advance(120)
+
+    return play
+
+
+@scenario({"job": End("SUCCESS", None, ("before", "after"))})
+def resume(world: World) -> Play:
+    """A cancelled workflow is resumed, and goes on where it was."""
+    job = parked(world)
+
+    def play() -> None:
+        begin(world, "job", world.app.start_workflow, job)
+        world.settle()
+        world.decide(lambda: world.app.cancel_workflow("job"))
+        world.decide(lambda: world.app.resume_workflow("job"))
+        world.advance(120)
+
+    return play
+
+
+@scenario(all_of(TWO_BY_THREE, BOTH), log=TWO_BY_THREE, lives=2)
+def graceful_stop(world: World) -> Play:
+    """The first process is stopped while it has ordered events that wait; the second one goes on."""
+    two = two_steps(world, ordering="partition")
+
+    def play() -> None:
+        if world.life == 1:
+            world.receive()
+        else:
+            two()
+
+    return play
+
+
+@scenario(all_of(TWO_BY_THREE, BOTH), log=TWO_BY_THREE, on_kafka=True)
+def kafka(world: World) -> Play:
+    """Events of a broker."""
+    return two_steps(world)
+
+
+@scenario(all_of(TWO_BY_THREE, BOTH), log=TWO_BY_THREE, on_kafka=True)
+def kafka_in_order(world: World) -> Play:
+    """Events of a broker, in lanes."""
+    return two_steps(world, ordering="key")
+
+
+@scenario({"job": End("SUCCESS", None, ("before", "after"))}, begins_at=None)
+def empty_database(world: World) -> Play:
+    """The schema is made, and serves."""
+    return sleeps_once(world)
+
+
+@scenario({"job": End("SUCCESS", None, ("before", "after"))}, begins_at="0002")
+def old_revision(world: World) -> Play:
+    """The schema of an older release is brought to the newest, and serves."""
+    return sleeps_once(world)
+
+
+def sleeps_once(world: World) -> Play:
+    job = parked(world)
+
+    def play() -> None:
+        begin(world, "job", world.app.start_workflow, job)
+        world.advance(120)
+
+    return play
+
+
+def parked(world: World) -> Callable[[], None]:
+    """A workflow that sleeps between two steps."""
+    before, after = world.step("before"), world.step("after")
+
+    @world.app.workflow(name="job")
+    def job() -> None:
+        before()
+        world.app.sleep(60)
+        after()
+
+    return job
+
+
+def begin(world: World, workflow_id: str, start: Callable[..., Any], *args: Any) -> None:
+    """Start a workflow, unless it is there already."""
+
+    def ask() -> None:
+        with SetWorkflowID(workflow_id):
+            start(*args)
+
+    world.decide(ask)
+
+
+def scenario_of(name: str) -> Scenario:
+    """The scenario of that name, of either table."""
+    return SCENARIOS[name] if name in SCENARIOS else KAFKA_SCENARIOS[name]
+
+
+def _recoveries() -> None:
+    """The same programs where the first process dies for certain: the points are those of who takes its work up."""
+    deaths = {
+        "intake": Point("effect two of 0/0", 1, "after"),
+        "key_order": Point("effect one of 0/1", 1, "after"),
+        "topic_order": Point("effect two of 0/0", 1, "before"),
+        "children": Point("effect work of parent-2", 1, "after"),
+        "queue": Point("effect work of task-1", 1, "before"),
+        "sleep": Point("effect between of sleeper", 1, "after"),
+        "retries": Point("effect fails of 0/0", 2, "after"),
+    }
+    for name, point in deaths.items():
+        program = SCENARIOS[name]
+        SCENARIOS[f"recovery_of_{name}"] = replace(program, name=f"recovery_of_{name}", first_death=point)
+
+
+_recoveries()

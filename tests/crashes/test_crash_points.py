@@ -1,0 +1,62 @@
+"""Whatever a process was doing with its database when it died, what it began ends as if nothing had happened.
+
+Points are found by recording a sound run (points.py), so new code is struck as soon as a scenario passes there. Here
+every state that a crash can leave on SQLite is struck once, a sample on PostgreSQL, and a sample of the Kafka client's
+calls; `make crash-points` strikes all of them, before and after each call.
+"""
+
+import random
+
+import pytest
+
+from tests.crashes.running import Report, Runs, around, every_state, some_points
+from tests.crashes.scenarios import KAFKA_SCENARIOS, SCENARIOS
+
+FEW = 4
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def assert_sound(report: Report) -> None:
+    print(report)
+    assert not report.failures, "\n".join(report.failures[:10])
+    assert report.struck > report.missed, "most of the points were not come by"
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_process_that_dies_at_any_point_leaves_nothing_undone(
+    scenario: str, sqlite_runs: Runs, sample: random.Random
+) -> None:
+    assert_sound(sqlite_runs.strike(scenario, choose=every_state(sample)))
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_process_that_dies_on_postgresql_leaves_nothing_undone(
+    scenario: str, postgres_runs: Runs, sample: random.Random
+) -> None:
+    assert_sound(postgres_runs.strike(scenario, choose=every_state(sample, FEW)))
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_an_answer_that_is_lost_changes_nothing(
+    scenario: str, postgres_runs: Runs, sample: random.Random
+) -> None:
+    assert_sound(postgres_runs.strike(scenario, "lose", choose=every_state(sample, FEW)))
+
+
+@pytest.mark.parametrize("scenario", KAFKA_SCENARIOS)
+def test_a_process_that_dies_at_a_call_of_the_kafka_client_leaves_nothing_undone(
+    scenario: str, sqlite_runs: Runs, sample: random.Random
+) -> None:
+    assert_sound(sqlite_runs.strike(scenario, choose=some_points(sample, FEW)))
+
+
+def test_a_watermark_that_moves_before_its_events_is_found(sqlite_runs: Runs) -> None:
+    """The runs see what they are made for: events that are lost between two transactions."""
+    defect = "watermark first"
+    assert not sqlite_runs.record("intake", defect=defect).problems, "it does not show without a crash"
+    report = sqlite_runs.strike("intake", choose=around("move_watermarks"), defect=defect)
+    assert {failure.split(": ")[0] for failure in report.failures} == {
+        f"die after COMMIT of move_watermarks #{number}" for number in (1, 2, 3)
+    }
+    assert "die after COMMIT of move_watermarks #1: 0/0 is lost" in report.failures
