@@ -122,10 +122,6 @@ def watch_postgres(watch: Watch, names: Names) -> None:
     """See all that goes to PostgreSQL: the methods of psycopg's classes are wrapped."""
     transactions: dict[int, Transaction] = {}
 
-    def lost(connection: Any) -> Exception:
-        connection.close()
-        return psycopg.OperationalError("the connection is lost (by a test)")
-
     def sends(method: Any) -> Any:
         def send(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
             transaction = transactions.setdefault(id(self.connection), Transaction())
@@ -133,7 +129,7 @@ def watch_postgres(watch: Watch, names: Names) -> None:
             answer = watch.around(
                 transaction.last,
                 lambda: method(self, query, *args, **kwargs),
-                lose=lambda: lost(self.connection),
+                lose=lambda: _lost(self.connection),
             )
             transaction.writes |= _defines(query) or _changed(self)
             if self.connection.autocommit and transaction.writes:
@@ -155,28 +151,36 @@ def watch_postgres(watch: Watch, names: Names) -> None:
                     watch.became_durable()
                 transaction.writes = False
 
-            watch.around(f"{word} of {transaction.last}", call, lose=lambda: lost(self))
+            watch.around(f"{word} of {transaction.last}", call, lose=lambda: _lost(self))
 
         return end
 
-    def called(method: Any) -> Any:
-        def execute(self: Any, call: Any, encoded: Any, *, prepared: bool) -> Any:
-            def run() -> Any:
-                answer = method(self, call, encoded, prepared=prepared)
-                if answer.status == ExecStatus.TUPLES_OK:
-                    watch.became_durable()
-                return answer
-
-            return watch.around(f"CALL of {call.name.decode()}", run, lose=lambda: lost(self._driver))
-
-        return execute
-
-    # These go past psycopg's cursors, to a class in C that takes no patch.
-    onecall._Connection.execute = called(onecall._Connection.execute)  # type: ignore[method-assign]
+    _watch_functions(watch)
     psycopg.Cursor.execute = sends(psycopg.Cursor.execute)  # type: ignore[method-assign]
     psycopg.Cursor.executemany = sends(psycopg.Cursor.executemany)  # type: ignore[method-assign]
     psycopg.Connection.commit = ends(psycopg.Connection.commit, "COMMIT")  # type: ignore[method-assign]
     psycopg.Connection.rollback = ends(psycopg.Connection.rollback, "ROLLBACK")  # type: ignore[method-assign]
+
+
+def _watch_functions(watch: Watch) -> None:
+    """See the calls of functions in PostgreSQL: they go past psycopg's cursors, to a class in C that takes no patch."""
+    send: Any = onecall._Connection.execute
+
+    def execute(self: Any, call: Any, encoded: Any, *, prepared: bool) -> Any:
+        def run() -> Any:
+            answer = send(self, call, encoded, prepared=prepared)
+            if answer.status == ExecStatus.TUPLES_OK:
+                watch.became_durable()
+            return answer
+
+        return watch.around(f"CALL of {call.name.decode()}", run, lose=lambda: _lost(self._driver))
+
+    onecall._Connection.execute = execute  # type: ignore[method-assign]
+
+
+def _lost(connection: Any) -> Exception:
+    connection.close()
+    return psycopg.OperationalError("the connection is lost (by a test)")
 
 
 def _defines(query: object) -> bool:
