@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from dbos_events.storage.rows import Position
+from dbos_events.storage.rows import Position, SourceRow
 from dbos_events.storage.standing import ConsumerState, Gap, GapQuestion, Orphan, TracedEvent, Unhandled
 
 
@@ -104,5 +104,20 @@ class Quotas(Protocol):
         """How many events are held, at most `limit`: in the lane, and in those below it (`3` and `3/key`).
 
         An empty prefix is all lanes of the incarnation.
+        """
+        ...
+
+
+class Sources(Protocol):
+    """What each process says of its consumers."""
+
+    def report_source(self, executor: int, consumer: int, state: str, detail: str | None) -> None:
+        """Store it for `kafka status`, in place of what this executor said before."""
+        ...
+
+    def list_idle_sources(self, application: str | None) -> list[SourceRow]:
+        """Of processes that are alive and hold no partition of the consumer.
+
+        A consumer that never read anything and that no live process has is one row, without a process.
         """
         ...

@@ -14,7 +14,7 @@ from dbos_events.model.quarantine import QuarantinedEvent, QuarantineFilter
 from dbos_events.model.queue import QueueLimits
 from dbos_events.model.workflow import WorkflowFilter
 from dbos_events.storage.lives import Lives
-from dbos_events.storage.operating import Orphans, Proofs, Quotas, Standing
+from dbos_events.storage.operating import Orphans, Proofs, Quotas, Sources, Standing
 from dbos_events.storage.quarantined import Decided, Redrive, StoredQuarantine
 from dbos_events.storage.rows import (
     ExecutorRow,
@@ -25,7 +25,6 @@ from dbos_events.storage.rows import (
     NewExecutor,
     PartitionState,
     Position,
-    SourceRow,
     StoredEnding,
     StoredEvent,
     TakenWorkflow,
@@ -252,21 +251,6 @@ class Positions(Protocol):
 
     def list_partitions(self, application: str | None) -> list[PartitionState]:
         """Every partition that a consumer has a watermark for."""
-        ...
-
-
-class Sources(Protocol):
-    """What each process says of its consumers."""
-
-    def report_source(self, executor: int, consumer: int, state: str, detail: str | None) -> None:
-        """Store it for `kafka status`, in place of what this executor said before."""
-        ...
-
-    def list_idle_sources(self, application: str | None) -> list[SourceRow]:
-        """Of processes that are alive and hold no partition of the consumer.
-
-        A consumer that never read anything and that no live process has is one row, without a process.
-        """
         ...
 
 
