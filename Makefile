@@ -21,7 +21,7 @@ EVENTS ?= 20000
 PROCESSES ?= 3
 PARTITIONS ?= 8
 KEYS ?= 500
-SECONDS ?= 60
+SECONDS ?=
 SEED ?=
 ORDERING ?= none
 HANDLER ?= async
@@ -66,7 +66,8 @@ bench: servers ## Run the benchmarks on servers of their own, or yours: KAFKA=ho
 .PHONY: chaos
 chaos: servers ## Prove under faults: EVENTS= PROCESSES= PARTITIONS= KEYS= SECONDS= SEED= ORDERING= HANDLER=
 	$(PY) -m tests.chaos --events $(EVENTS) --processes $(PROCESSES) --partitions $(PARTITIONS) --keys $(KEYS) \
-	    --seconds $(SECONDS) --ordering $(ORDERING) --handler $(HANDLER) $(if $(SEED),--seed $(SEED)) $(ARGS)
+	    --ordering $(ORDERING) --handler $(HANDLER) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
+	    $(ARGS)
 
 .PHONY: clean
 clean: ## Remove what the other targets made here
