@@ -28,7 +28,7 @@ from tests.storage.building import kill, read
 from tests.storage.conftest import Open
 from tests.storage.laneprocesses import Process
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 120 * LONG)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900 + 120 * LONG)]
 
 PARTITION = st.integers(0, PARTITIONS - 1)
 WHICH = st.integers(0, 99)

@@ -12,7 +12,7 @@ from tests.models.eventmachine import EventMachine
 from tests.models.profiles import LONG, run
 from tests.storage.conftest import Open
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 120 * LONG)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900 + 120 * LONG)]
 
 
 def machine(storage: SqlStorage, clock: ManualClock, ordering: str, queue: str | None = None) -> Any:
