@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -56,6 +57,7 @@ class PostgresStorage(SqlStorage):
         super().__init__(Database(engine, POSTGRES, schema, quoted, clock, driver))
         self._prepare_after: int | None = PREPARE_AFTER
         self._channel = f"dbos_events:{schema}"
+        self._sender = secrets.token_hex(4)
 
     def _prepare_connection(self, connection: Any, _record: object) -> None:
         arrays.register(connection)
@@ -77,18 +79,22 @@ class PostgresStorage(SqlStorage):
 
     def listen(self, on_signal: Callable[[str], object]) -> Callable[[], None]:
         """Listen on a connection of its own, reconnecting for ever; what is missed, polls find."""
-        listener = _Listener(self.database.engine, self._channel, on_signal)
-        return listener.stop
+
+        def hear(payload: str) -> None:
+            sender, _, channel = payload.partition(" ")
+            if sender != self._sender:  # this process knows what it has said itself
+                on_signal(channel)
+
+        return _Listener(self.database.engine, self._channel, hear).stop
 
     def notify(self, channels: Sequence[str]) -> None:
         statement = sa.text(
             "SELECT pg_notify(:channel, payload) FROM unnest(CAST(:payloads AS text[])) AS payload"
         )
 
+        payloads = [f"{self._sender} {channel}" for channel in channels]
         self.database.transact(
-            lambda tx: tx.connection.execute(
-                statement, {"channel": self._channel, "payloads": list(channels)}
-            )
+            lambda tx: tx.connection.execute(statement, {"channel": self._channel, "payloads": payloads})
         )
 
 
