@@ -254,7 +254,8 @@ class Taker:
         self._positions.look_at_halts()
         read = self._positions.assigned - self._positions.unpositioned
         if not self._pausing:
-            self._watch.look(read - set(self._positions.halted))
+            halted = read & set(self._positions.halted)
+            self._watch.look(read - halted, halted)
         reports: dict[int, list[PartitionReport]] = {}
         for place in sorted(read):
             reports.setdefault(self._positions.incarnation_of(place), []).append(self._report_of(place))

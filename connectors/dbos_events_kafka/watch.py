@@ -48,12 +48,15 @@ class Watch:
         self._silent: dict[Place, int] = {}
         self._answers: dict[Place, Future[ListOffsetsResultInfo]] = {}
 
-    def look(self, places: Collection[Place]) -> None:
-        """Look at these partitions when it is time; they are assigned, positioned and not halted."""
+    def look(self, places: Collection[Place], halted: Collection[Place] = ()) -> None:
+        """Look when it is time at these partitions, which are assigned and positioned; of the halted at the topic only.
+
+        A topic that was made again has a life of its own, in which none of its partitions is halted.
+        """
         if time.monotonic() < self._look_at:
             return
         self._look_at = time.monotonic() + LOOK_SECONDS
-        self._confirming.look(sorted({place.topic for place in places}))
+        self._confirming.look(sorted({place.topic for place in (*places, *halted)}))
         progress = self._buffers.progress()
         self._compare(progress)
         quiet = [place for place in places if place in progress and self._seen.get(place) == progress[place]]

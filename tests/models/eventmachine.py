@@ -30,7 +30,7 @@ KEYS = st.sampled_from(["a", "b"])
 RECORDS = st.lists(
     st.tuples(st.sampled_from([0, 0, 0, 2]), st.sampled_from([True, True, False]), KEYS, st.booleans()),
     min_size=1,
-    max_size=3,
+    max_size=4,
 )
 MOVES = st.lists(RECORDS, min_size=PARTITIONS, max_size=PARTITIONS)
 SPOILT = st.sampled_from(["", "", "", "epoch", "ahead", "back", "record"])

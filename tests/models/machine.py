@@ -43,7 +43,7 @@ ACTS = st.lists(
     max_size=3,
 )
 BATCHES = st.lists(st.tuples(WHICH, ACTS), min_size=1, max_size=4)
-STARTS = st.lists(st.tuples(st.sampled_from([None, None, "q", "r"]), st.booleans()), min_size=1, max_size=3)
+STARTS = st.lists(st.tuples(st.sampled_from([None, "q", "q", "r"]), st.booleans()), min_size=1, max_size=4)
 FATES = st.sampled_from(["beats", "beat since", "stops", "silent", "silent"])
 LOSES = st.sampled_from([False, False, True])
 
@@ -200,10 +200,12 @@ class WorkflowMachine(ActingMachine):
         self.send(process, writes, loses=loses)
 
     def written_by(self, process: Process, run: Run, how: str, number: int, waits: tuple[int, int]) -> Write:
-        write_id = next(self.numbers)
+        write_id = next(process.write_ids)
         if how in ENDS:
             end = "fail" if how == "retry" and run.consumer is None else how
-            delay_ms = waits[0] * SECOND + write_id  # no two at the same time: which is first would be chance
+            delay_ms = waits[0] * SECOND + next(
+                self.numbers
+            )  # no two at the same time: which is first would be chance
             known = list(self.model.workflows)
             awaited = known[waits[1] % len(known)]
             return run.end(end, self.clock.now_ms(), delay_ms, awaited, knows_more=number % 2 == 0)
@@ -276,9 +278,12 @@ class WorkflowMachine(ActingMachine):
     @act(4, lambda self: self.model.workflows, which=st.lists(WHICH, min_size=1, max_size=2), claimed=WHICH)
     def resume(self, which: list[int], claimed: int) -> None:
         """Whoever runs it does not know; often the very same process takes it up again."""
-        self.ask("resume", self.some_workflows(which), form=sorted)
-        if claimed < 70:
-            self.claim_resumed(claimed, 9, FUNCTIONS, waits=False)
+        ids = self.some_workflows(which)
+        owner = self.model.workflows[ids[0]].owner
+        self.ask("resume", ids, form=sorted)
+        for process in self.processes if claimed < 60 else []:
+            if process.executor == owner:
+                self.take(process, "claim_resumed", FUNCTIONS, 9, False)
 
     # -- looking ------------------------------------------------------------------------------
 

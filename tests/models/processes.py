@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from dbos_events.model.workflow import SUCCESS
@@ -116,6 +116,7 @@ class Process:
     lane_epoch: int | None = None
     unanswered: list[Write] = field(default_factory=list)
     intaking: IntakeBatch | None = None
+    write_ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def learn(self, writes: Sequence[Write], answers: Sequence[Result]) -> None:
         """What the committer tells the runs: who lost a write, and who has ended, writes no more."""

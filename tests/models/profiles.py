@@ -16,7 +16,7 @@ LONG = float(os.environ.get(MINUTES, "0"))
 def run(machine: Any, *, examples: int, steps: int) -> None:
     """Run a machine with new random numbers each time; what fails prints a blob that repeats it.
 
-    With DBOS_EVENTS_MODEL_MINUTES it goes on for so long, and each example has three times the steps.
+    With DBOS_EVENTS_MODEL_MINUTES it goes on for so long, and each example has twice the steps.
     """
     kind: type[RuleBasedStateMachine] = machine
     until = time.monotonic() + LONG * 60
@@ -24,8 +24,8 @@ def run(machine: Any, *, examples: int, steps: int) -> None:
         run_state_machine_as_test(
             kind,
             settings=settings(
-                max_examples=examples if not LONG else 4 * examples,
-                stateful_step_count=steps if not LONG else 3 * steps,
+                max_examples=examples,
+                stateful_step_count=steps if not LONG else 2 * steps,
                 deadline=None,
                 derandomize=False,
                 print_blob=True,

@@ -84,12 +84,12 @@ class Batches(Executors):
         entry = write.checkpoint
         assert entry is not None
         key = (write.workflow_id, write.generation, entry.step)
+        if write.reset_crashes and self.runs(executor, write):
+            self.workflows[write.workflow_id].crashes = 0
         if self.runs(executor, write) and key not in self.checkpoints:
             self.checkpoints[key] = Kept(
                 entry.order, entry.output, entry.error, entry.codec, entry.child_id, executor, entry.write_id
             )
-            if write.reset_crashes:
-                self.workflows[write.workflow_id].crashes = 0
             return WRITTEN
         own = (executor, entry.write_id)
         there = [

@@ -288,6 +288,30 @@ def test_rule_2_crashes_return_to_zero_with_a_new_checkpoint(storage: SqlStorage
     assert (workflow(storage, "w").crashes, workflow(storage, "other").crashes) == (0, 1)
 
 
+def test_rule_2_progress_counts_also_when_the_run_parks_in_the_same_batch(storage: SqlStorage) -> None:
+    first, second = register(storage), register(storage)
+    begin(storage, first, "w")
+    kill(storage, first)
+    storage.adopt_from_dead(second, APP, "v1", NO_LIMITS, 9)
+    progress = step("w", take=2)
+    progress.reset_crashes = True
+    assert write(storage, second, progress, park("w", 0, take=2)) == [WRITTEN, WRITTEN]
+    assert workflow(storage, "w").crashes == 0
+
+
+def test_rule_2_a_run_that_lost_its_workflow_forgives_no_crash(storage: SqlStorage) -> None:
+    first, second = register(storage), register(storage)
+    begin(storage, first, "w")
+    storage.resume(["w"])
+    storage.claim_resumed(second, APP, "v1", ["work"], 9)
+    kill(storage, second)
+    storage.adopt_from_dead(first, APP, "v1", NO_LIMITS, 9)  # under a newer take; the old run is there still
+    stale = step("w")
+    stale.reset_crashes = True
+    assert write(storage, first, stale) == [Fenced(PENDING)]
+    assert workflow(storage, "w").crashes == 1
+
+
 # ------------------------------------------------------------------ an answer that was lost
 
 

@@ -54,13 +54,14 @@ class _Batch:
     def write(self) -> list[Result]:
         fence(self._tx, self._executor)
         self._write_checkpoints()
+        resets = [(write.workflow_id, write.take) for write in self._writes if write.reset_crashes]
+        self._tx.change(
+            "reset_crashes", resets, executor=self._executor
+        )  # before a park gives the workflow up
         self._write_starts()
         self._write_outcomes()
         self._write_retries()
         self._write_parks()
-        resets = [write.workflow_id for write in self._writes if write.reset_crashes]
-        if resets:
-            self._tx.run("reset_crashes", ids=resets, executor=self._executor)
         return self._results
 
     # -- checkpoints --------------------------------------------------------------------------

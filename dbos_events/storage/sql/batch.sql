@@ -116,8 +116,11 @@ WHERE w.id = u.workflow_id
 
 -- name: reset_crashes
 -- Progress was made: the crashes before it do not count any more.
-UPDATE {schema}.workflows SET crashes = 0
-WHERE id IN ({list:ids}) AND owner = :executor AND crashes > 0;
+UPDATE {schema}.workflows AS w
+SET crashes = 0
+FROM {rows: workflow_id text, take int}
+WHERE w.id = u.workflow_id
+  AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.crashes > 0 THEN true ELSE false END;
 
 -- name: now
 -- The database's clock, in milliseconds.

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,6 +33,11 @@ class RecordedTopics(Topics):
         self._lives = {"orders": Life("", 1, frozenset({0}))}
         self.end = 0
 
+    def describe_soon(self, topics: list[str]) -> dict[str, Future[Any]]:
+        answer = Future[Any]()
+        answer.set_result(SimpleNamespace(topic_id="made again"))
+        return dict.fromkeys(topics, answer)
+
     def ends_soon(self, places: Iterable[tuple[str, int]]) -> dict[TopicPartition, Future[Any]]:
         answers = {}
         for place in places:
@@ -47,7 +53,7 @@ class Watched:
         self.topics = RecordedTopics()
         self.buffers = Buffers(100)
         self.commands = Commands()
-        self.again: list[Place] = []
+        self.again: list[object] = []
         confirming = Confirming(self.topics, self.buffers, self.again.append, SourceState("consumer"))  # type: ignore[arg-type]
         self.watch = Watch(self.topics, confirming, self.buffers, self.commands, self._reposition)
         self.buffers.open(ORDERS)
@@ -107,3 +113,11 @@ def test_a_partition_with_records_that_wait_for_room_is_not_silent(watched: Watc
     watched.buffers.add([(ORDERS, Record(0, 4, None, b"v", None, 0, 0, 0, None))])
     watched.look(3 * SILENT_LOOKS)
     assert watched.again == []
+
+
+def test_that_the_topic_was_made_again_is_noticed_though_all_its_partitions_are_halted(
+    watched: Watched,
+) -> None:
+    watched.topics._lives = {"orders": Life("first", 1, frozenset({0}))}
+    watched.watch.look([], [ORDERS])
+    assert watched.again == ["orders"]
