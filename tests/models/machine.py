@@ -195,7 +195,10 @@ class WorkflowMachine(ActingMachine):
         writes: list[Write] = []
         for number, how in acts:
             run = process.runs[number % len(process.runs)]
-            if not run.over:
+            written = any((one.workflow_id, one.take) == (run.id, run.take) for one in writes)
+            if not run.over and not (
+                how == "clash" and written
+            ):  # which of two in one batch is first is chance
                 writes.append(self.written_by(process, run, how, number, (seconds, awaited)))
         self.send(process, writes, loses=loses)
 

@@ -56,8 +56,8 @@ class Batches(Executors):
             ("retry", self._retry),
             ("park", self._park),
         ):
-            # What one kind is refused counts from the next kind on: a kind of write is one statement.
-            before = set(self._refused)
+            # A kind of write is one statement: what is refused counts, and is told, when it is done.
+            before, refused = set(self._refused), []
             for number, write in enumerate(writes):
                 if getattr(write, part) is None:
                     continue
@@ -66,8 +66,13 @@ class Batches(Executors):
                         answers[number] = Fenced(None)
                     continue
                 answer = kind(executor, write)
-                if answer != WRITTEN:
+                if isinstance(answer, Fenced):
+                    refused.append(number)
+                elif answer != WRITTEN:
                     answers[number] = answer
+            for number in refused:
+                row = self.workflows.get(writes[number].workflow_id)
+                answers[number] = Fenced(None if row is None else row.status)
         return answers
 
     def runs(self, executor: int, write: Write) -> bool:
@@ -77,8 +82,7 @@ class Batches(Executors):
 
     def _refuse(self, write: Write) -> Result:
         self._refused.add((write.workflow_id, write.take))
-        row = self.workflows.get(write.workflow_id)
-        return Fenced(None if row is None else row.status)
+        return Fenced(None)
 
     def _checkpoint(self, executor: int, write: Write) -> Result:
         entry = write.checkpoint
@@ -122,7 +126,7 @@ class Batches(Executors):
             row.status = outcome.status
             row.lane_open = None if outcome.frees_lane else row.lane_open
         elif row is None or (row.owner, row.take, row.status) != (executor, write.take, outcome.status):
-            return Fenced(None if row is None else row.status)
+            return Fenced(None)
         if outcome.output is not None or outcome.error is not None:
             self.results[row.id] = (outcome.output, outcome.error)
         note = outcome.quarantine

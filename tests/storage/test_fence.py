@@ -312,6 +312,18 @@ def test_rule_2_a_run_that_lost_its_workflow_forgives_no_crash(storage: SqlStora
     assert workflow(storage, "w").crashes == 1
 
 
+def test_rule_2_a_run_that_was_cancelled_forgives_no_crash(storage: SqlStorage) -> None:
+    first, second = register(storage), register(storage)
+    begin(storage, first, "w")
+    kill(storage, first)
+    storage.adopt_from_dead(second, APP, "v1", NO_LIMITS, 9)
+    storage.cancel(["w"])
+    late = step("w", take=2)
+    late.reset_crashes = True
+    assert write(storage, second, late) == [Fenced(CANCELLED)]
+    assert workflow(storage, "w").crashes == 1
+
+
 # ------------------------------------------------------------------ an answer that was lost
 
 

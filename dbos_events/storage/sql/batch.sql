@@ -120,7 +120,8 @@ UPDATE {schema}.workflows AS w
 SET crashes = 0
 FROM {rows: workflow_id text, take int}
 WHERE w.id = u.workflow_id
-  AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.crashes > 0 THEN true ELSE false END;
+  AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' AND w.crashes > 0
+           THEN true ELSE false END;
 
 -- name: now
 -- The database's clock, in milliseconds.
