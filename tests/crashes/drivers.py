@@ -159,24 +159,27 @@ def watch_postgres(watch: Watch, names: Names) -> None:
 
         return end
 
-    def called(method: Any) -> Any:
-        def execute(self: Any, call: Any, encoded: Any, *, prepared: bool) -> Any:
-            def run() -> Any:
-                answer = method(self, call, encoded, prepared=prepared)
-                if answer.status == ExecStatus.TUPLES_OK:
-                    watch.became_durable()
-                return answer
-
-            return watch.around(f"CALL of {call.name.decode()}", run, lose=lambda: lost(self._driver))
-
-        return execute
-
-    # These go past psycopg's cursors, to a class in C that takes no patch.
-    onecall._Connection.execute = called(onecall._Connection.execute)  # type: ignore[method-assign]
+    _watch_functions(watch, lost)
     psycopg.Cursor.execute = sends(psycopg.Cursor.execute)  # type: ignore[method-assign]
     psycopg.Cursor.executemany = sends(psycopg.Cursor.executemany)  # type: ignore[method-assign]
     psycopg.Connection.commit = ends(psycopg.Connection.commit, "COMMIT")  # type: ignore[method-assign]
     psycopg.Connection.rollback = ends(psycopg.Connection.rollback, "ROLLBACK")  # type: ignore[method-assign]
+
+
+def _watch_functions(watch: Watch, lost: Callable[[Any], Exception]) -> None:
+    """Calls of functions go past psycopg's cursors, to a class in C that takes no patch."""
+    method = onecall._Connection.execute
+
+    def execute(self: Any, call: Any, encoded: Any, *, prepared: bool) -> Any:
+        def run() -> Any:
+            answer = method(self, call, encoded, prepared=prepared)
+            if answer.status == ExecStatus.TUPLES_OK:
+                watch.became_durable()
+            return answer
+
+        return watch.around(f"CALL of {call.name.decode()}", run, lose=lambda: lost(self._driver))
+
+    onecall._Connection.execute = execute  # type: ignore[method-assign]
 
 
 def _defines(query: object) -> bool:
