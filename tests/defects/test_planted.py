@@ -63,5 +63,13 @@ def test_the_crash_points_find_a_planted_defect(
         looks.strike(request, scenario, defect, where)
 
 
+def test_the_crash_points_find_lanes_that_are_adopted_without_order(request: pytest.FixtureRequest) -> None:
+    scenario = "recovery_of_partition_order"
+    runs = request.getfixturevalue("sqlite_runs")
+    assert not runs.record(scenario).problems
+    problems = runs.record(scenario, defect="order forgotten").problems
+    assert "0/1 began before 0/0 was done, which is ahead of it in its lane" in problems
+
+
 def test_each_defect_is_found_by_a_suite_that_every_run_of_the_tests_has() -> None:
     assert {case[0] for case in (*FOUND, *FOUND_BY_RACES, *FOUND_BY_CRASHES)} == DEFECTS.keys()
