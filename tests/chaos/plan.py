@@ -2,12 +2,14 @@
 
 import argparse
 import random
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from tests.chaos.faults import FAULTS
+from tests.defects.planted import DEFECTS
 
 ORDERINGS = ("none", "key", "partition", "topic")
 HANDLERS = ("async", "sync")
@@ -34,6 +36,7 @@ class Plan:
     handler: str = "async"
     protocol: str = "cooperative"
     faults: tuple[str, ...] = field(default_factory=lambda: tuple(FAULTS))
+    defect: str = ""
     folder: str = ""
     keep: bool = False
 
@@ -55,12 +58,13 @@ class Plan:
         for name, value in self.table().items():
             if name == "faults":
                 value = "" if set(self.faults) == set(FAULTS) else ",".join(self.faults)
-            words += [f"--{name} {value}"] if value != "" else []
+            words += [f"--{name} {shlex.quote(str(value))}"] if value != "" else []
         return " ".join(words)
 
     def table(self) -> dict[str, Any]:
         """The options that decide what happens."""
-        return {name: value for name, value in asdict(self).items() if name not in ("folder", "keep")}
+        left_out = ("folder", "keep") if self.defect else ("folder", "keep", "defect")
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
 
 def read_plan(arguments: Sequence[str]) -> Plan:
@@ -76,6 +80,7 @@ def read_plan(arguments: Sequence[str]) -> Plan:
     parser.add_argument("--handler", choices=HANDLERS, default=defaults.handler)
     parser.add_argument("--protocol", choices=PROTOCOLS, default=defaults.protocol)
     parser.add_argument("--faults", default="", help=f"some of {','.join(FAULTS)}; all by default")
+    parser.add_argument("--defect", choices=["", *DEFECTS], default="", help="one that the run must find")
     parser.add_argument("--folder", default="", help="where the evidence goes; a new folder by default")
     parser.add_argument("--keep", action="store_true", help="keep the evidence of a run that passes, too")
     given = vars(parser.parse_args(arguments))

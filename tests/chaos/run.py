@@ -111,6 +111,7 @@ class Run:
             kafka=kafka,
             handler=self.plan.handler,
             ordering=self.plan.ordering,
+            defect=self.plan.defect,
             settings={
                 "lease_seconds": LEASE_SECONDS,
                 "shutdown_timeout_seconds": 8.0,

@@ -19,6 +19,7 @@ from dbos_events.app import App
 from dbos_events.engine.context import CURRENT
 from tests.chaos.events import CHILD, FLAKY, POISON, RETRY, SLEEP, STEP_NAMES, STEPS, TWO, failures_of
 from tests.chaos.marks import Marks
+from tests.defects.planted import plant
 
 SLEEP_SECONDS = 1.0
 SLOW_STEP_SECONDS = 0.004
@@ -46,6 +47,7 @@ class WorkerOptions:
     ordering: str
     settings: dict[str, Any] = field(default_factory=dict)
     drain_seconds: float = 4.0
+    defect: str = ""
 
 
 class Handling:
@@ -208,6 +210,8 @@ def main() -> None:
     """Run until SIGTERM, then drain."""
     options = WorkerOptions(**json.loads(sys.argv[1]))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    if options.defect:
+        plant(options.defect)
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     app, handling = build(options)

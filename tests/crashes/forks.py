@@ -27,13 +27,13 @@ from dbos_events.clock import SystemClock
 from dbos_events.config import DEFAULT_SCHEMA
 from dbos_events.storage.migrate import migrate
 from dbos_events.storage.opening import open_storage
-from tests.crashes import defects
 from tests.crashes.drivers import Names, watch_postgres, watch_sqlite
 from tests.crashes.kafka import MOST, KafkaWorld, watch_kafka
 from tests.crashes.outcome import Ended, read_effects
 from tests.crashes.points import Point, Seen, Strike, Watch
 from tests.crashes.scenarios import scenario_of
 from tests.crashes.world import Scenario, World
+from tests.defects.planted import plant
 
 NEWEST = "newest"
 LIFE_SECONDS = 120.0
@@ -162,13 +162,14 @@ def _live(
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
     faulthandler.dump_traceback_later(LIFE_SECONDS, exit=True)
+    if job.defect:
+        plant(job.defect)
+        names = Names()
     watch = Watch(strike, MOST if scenario.on_kafka else None)
     if scenario.on_kafka:
         watch_kafka(watch)
     else:
         (watch_postgres if url.startswith("postgresql") else watch_sqlite)(watch, names)
-    if job.defect:
-        defects.DEFECTS[job.defect]()
     made = partial(KafkaWorld, bootstrap=job.kafka) if scenario.on_kafka else World
     world = made(App(), url, scenario.log, folder, life, watch)
     play = scenario.program(world)

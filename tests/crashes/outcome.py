@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,12 +36,13 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """The outcome of a scenario. Events are called `partition/offset`."""
+    """The outcome of a scenario. Events are called `partition/offset`; those of a lane follow each other."""
 
     ends: Mapping[str, End]
     watermarks: Mapping[int, int] = field(default_factory=dict)
     children: Mapping[str, int] = field(default_factory=dict)
     gaps: int = 0
+    lanes: Sequence[Sequence[str]] = ()
 
 
 class Effect(NamedTuple):
@@ -69,6 +70,7 @@ class Ended:
         return [
             *self._of_ends(expected),
             *_of_effects(expected, effects),
+            *_of_order(expected, effects),
             *self._of_places(expected),
             *self._of_strays(),
         ]
@@ -160,6 +162,19 @@ def _of_effects(expected: Expected, effects: Sequence[Effect]) -> list[str]:
                 f"{name} did {[(effect.life, effect.step) for effect in done]}, expected {end.steps}"
             )
     return problems
+
+
+def _of_order(expected: Expected, effects: Sequence[Effect]) -> list[str]:
+    """An event of a lane begins when the one before it has done all its steps, for ever."""
+    places: dict[str, list[int]] = {}
+    for place, effect in enumerate(effects):
+        places.setdefault(effect.workflow, []).append(place)
+    return [
+        f"{later} began before {earlier} was done, which is ahead of it in its lane"
+        for lane in expected.lanes
+        for earlier, later in pairwise(lane)
+        if earlier in places and later in places and places[later][0] < places[earlier][-1]
+    ]
 
 
 def _explained(steps: Sequence[str], done: Sequence[Effect]) -> bool:

@@ -4,7 +4,7 @@ A program is played from its beginning by every process: what it asks for is ask
 client does that got no answer.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,8 @@ KAFKA_SCENARIOS: dict[str, Scenario] = {}
 """Those whose points are calls of the Kafka client."""
 
 TWO_BY_THREE: Log = {0: (b"a0", b"b1", b"a2"), 1: (b"c0", b"c1", b"d2")}
+BY_PARTITION = (("0/0", "0/1", "0/2"), ("1/0", "1/1", "1/2"))
+BY_KEY = (("0/0", "0/2"), ("1/0", "1/1"))
 
 
 def scenario(
@@ -27,13 +29,14 @@ def scenario(
     log: Log | None = None,
     children: Mapping[str, int] | None = None,
     gaps: int = 0,
+    lanes: Sequence[Sequence[str]] = (),
     **more: Any,
 ) -> Callable[[Program], Program]:
     """Enter a program into the table."""
 
     def enter(program: Program) -> Program:
         marks = {partition: len(values) for partition, values in (log or {}).items()}
-        expected = Expected(ends, marks, children or {}, gaps)
+        expected = Expected(ends, marks, children or {}, gaps, lanes)
         name = program.__name__
         table = KAFKA_SCENARIOS if more.get("on_kafka") else SCENARIOS
         table[name] = Scenario(program, expected, log or {}, name=name, **more)
@@ -72,19 +75,19 @@ def intake(world: World) -> Play:
     return two_steps(world)
 
 
-@scenario(all_of(TWO_BY_THREE, BOTH), log=TWO_BY_THREE)
+@scenario(all_of(TWO_BY_THREE, BOTH), log=TWO_BY_THREE, lanes=BY_PARTITION)
 def partition_order(world: World) -> Play:
     """The lanes of partitions."""
     return two_steps(world, ordering="partition")
 
 
-@scenario(all_of(TWO_BY_THREE, BOTH), log=TWO_BY_THREE)
+@scenario(all_of(TWO_BY_THREE, BOTH), log=TWO_BY_THREE, lanes=BY_KEY)
 def key_order(world: World) -> Play:
     """The lanes of keys: two of them have more than one event."""
     return two_steps(world, ordering="key")
 
 
-@scenario(all_of(TWO_BY_THREE, BOTH), log=TWO_BY_THREE)
+@scenario(all_of(TWO_BY_THREE, BOTH), log=TWO_BY_THREE, lanes=BY_PARTITION)
 def topic_order(world: World) -> Play:
     """One lane over both partitions."""
     return two_steps(world, ordering="topic")
@@ -285,7 +288,7 @@ def resume(world: World) -> Play:
     return play
 
 
-@scenario(all_of(TWO_BY_THREE, BOTH), log=TWO_BY_THREE, lives=2)
+@scenario(all_of(TWO_BY_THREE, BOTH), log=TWO_BY_THREE, lanes=BY_PARTITION, lives=2)
 def graceful_stop(world: World) -> Play:
     """The first process is stopped while it has ordered events that wait; the second one goes on."""
     two = two_steps(world, ordering="partition")
@@ -305,7 +308,7 @@ def kafka(world: World) -> Play:
     return two_steps(world)
 
 
-@scenario(all_of(TWO_BY_THREE, BOTH), log=TWO_BY_THREE, on_kafka=True)
+@scenario(all_of(TWO_BY_THREE, BOTH), log=TWO_BY_THREE, lanes=BY_KEY, on_kafka=True)
 def kafka_in_order(world: World) -> Play:
     """Events of a broker, in lanes."""
     return two_steps(world, ordering="key")
@@ -365,6 +368,7 @@ def _recoveries() -> None:
     """The same programs where the first process dies for certain: the points are those of who takes its work up."""
     deaths = {
         "intake": Point("effect two of 0/0", 1, "after"),
+        "partition_order": Point("effect one of 0/0", 1, "after"),
         "key_order": Point("effect one of 0/1", 1, "after"),
         "topic_order": Point("effect two of 0/0", 1, "before"),
         "children": Point("effect work of parent-2", 1, "after"),

@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from tests.crashes.running import Report, Runs, around, every_state, some_points
+from tests.crashes.running import Report, Runs, every_state, some_points
 from tests.crashes.scenarios import KAFKA_SCENARIOS, SCENARIOS
 
 FEW = 4
@@ -49,14 +49,3 @@ def test_a_process_that_dies_at_a_call_of_the_kafka_client_leaves_nothing_undone
     scenario: str, sqlite_runs: Runs, sample: random.Random
 ) -> None:
     assert_sound(sqlite_runs.strike(scenario, choose=some_points(sample, FEW)))
-
-
-def test_a_watermark_that_moves_before_its_events_is_found(sqlite_runs: Runs) -> None:
-    """The runs see what they are made for: events that are lost between two transactions."""
-    defect = "watermark first"
-    assert not sqlite_runs.record("intake", defect=defect).problems, "it does not show without a crash"
-    report = sqlite_runs.strike("intake", choose=around("move_watermarks"), defect=defect)
-    assert {failure.split(": ")[0] for failure in report.failures} == {
-        f"die after COMMIT of move_watermarks #{number}" for number in (1, 2, 3)
-    }
-    assert "die after COMMIT of move_watermarks #1: 0/0 is lost" in report.failures

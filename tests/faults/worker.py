@@ -22,6 +22,7 @@ from typing import Any
 from dbos_events import KafkaMessage
 from dbos_events.app import App
 from dbos_events.engine.core import Core
+from tests.defects.planted import plant_named
 from tests.faults.effects import Effects
 from tests.faults.journal import Journal
 
@@ -193,6 +194,7 @@ def build(options: Options) -> tuple[App, Handler]:
 
 def main() -> None:
     """Run until SIGTERM, then drain."""
+    plant_named()
     options = Options(**json.loads(sys.argv[1]))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     stopping = threading.Event()

@@ -357,15 +357,22 @@ class IntakeMachine(ActingMachine):
         assert not idle, f"nobody runs {idle}"
 
 
+def turned_by_hand(patch: pytest.MonkeyPatch) -> Time:
+    """Have the connector's threads and its time moved by a machine."""
+    passing = Time()
+    for module in (confirming, positions, source, state, taker, topics, watch):
+        patch.setattr(module, "time", passing)
+    patch.setattr(taker, "Topics", topics.Topics)  # put back at the end
+    patch.setattr(taker, "threading", SimpleNamespace(Event=Gate, Thread=threading.Thread))
+    patch.setattr(taker.Taker, "_idle", lambda _taker: None)
+    return passing
+
+
+def machine(storage: SqlStorage, passing: Time) -> Any:
+    return type("Machine", (IntakeMachine,), {"storage": storage, "time": passing})
+
+
 def test_rules_7_and_8_each_record_of_each_life_is_taken_in_once(
     migrated_sqlite: str, opened: Open, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    passing = Time()
-    for module in (confirming, positions, source, state, taker, topics, watch):
-        monkeypatch.setattr(module, "time", passing)
-    monkeypatch.setattr(taker, "Topics", topics.Topics)  # put back at the end
-    monkeypatch.setattr(taker, "threading", SimpleNamespace(Event=Gate, Thread=threading.Thread))
-    monkeypatch.setattr(taker.Taker, "_idle", lambda _taker: None)
-    storage = opened(migrated_sqlite)
-    machine: Any = type("Machine", (IntakeMachine,), {"storage": storage, "time": passing})
-    run(machine, examples=40, steps=40)
+    run(machine(opened(migrated_sqlite), turned_by_hand(monkeypatch)), examples=40, steps=40)

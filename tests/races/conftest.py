@@ -42,8 +42,10 @@ def race_on(url: str, opened: Open) -> Iterator[Race]:
                 connection.exec_driver_sql(statement)
 
     race = Race(opened(url), other, tables, reset)
-    yield race
-    race.close()
+    try:
+        yield race
+    finally:
+        race.close()
 
 
 def _names(storage: SqlStorage) -> tuple[list[str], list[str]]:

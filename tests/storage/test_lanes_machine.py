@@ -343,15 +343,18 @@ class LaneMachine(RuleBasedStateMachine):
         assert self.in_memory() == [], "nothing can run in these lanes"
 
 
+def lane_machine(ordering: Ordering, template: Path) -> Any:
+    return type("Machine", (LaneMachine,), {"ordering": ordering, "template": template})
+
+
 @pytest.mark.parametrize("ordering", ["key", "partition", "topic"])
 def test_rule_10_lanes_keep_their_order_and_leave_nothing_behind(
     ordering: Ordering, dbos_template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module, name, value in ((lanes, "CACHE", 2), (keeper, "PAGE", 2), (keeper, "LANES_AT_ONCE", 2)):
         monkeypatch.setattr(module, name, value)
-    machine: Any = type("Machine", (LaneMachine,), {"ordering": ordering, "template": dbos_template})
     run_state_machine_as_test(
-        machine,
+        lane_machine(ordering, dbos_template),
         settings=settings(
             max_examples=15,
             stateful_step_count=25,

@@ -1,0 +1,117 @@
+"""What each suite does where a defect must show: its own machine, race or crash run, moved by hand instead of by chance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import pytest
+
+from tests.crashes.running import Runs, around
+from tests.models import test_intake, test_storage
+from tests.races import test_ownership, test_positions
+from tests.races.conftest import race_on
+from tests.races.interleaving import Race
+from tests.storage.test_lanes_machine import lane_machine
+
+Look = Callable[[pytest.FixtureRequest], None]
+"""Raises AssertionError when the suite finds something wrong. It opens its databases itself, when the defect is in."""
+
+FEW = 4
+"""Before and after one call and its commit."""
+ONE_EVENT = [[(0, True, "a", True)]] * 2
+
+
+# ------------------------------------------------------------------ models
+
+
+def intake_machine(request: pytest.FixtureRequest) -> Any:
+    """Two members have one partition each, with two records that were taken in."""
+    passing = test_intake.turned_by_hand(request.getfixturevalue("monkeypatch"))
+    storage = request.getfixturevalue("opened")(request.getfixturevalue("migrated_sqlite"))
+    return test_intake.machine(storage, passing)()
+
+
+def a_member_dies_with_what_it_has_polled(request: pytest.FixtureRequest) -> None:
+    machine = intake_machine(request)
+    machine.produce(0, [True], [])
+    machine.poll(0, 1)
+    machine.restart(0, [])
+    machine.everything_once()
+
+
+def a_member_that_died_is_followed_by_another(request: pytest.FixtureRequest) -> None:
+    """The same; what comes of it in the end."""
+    machine = intake_machine(request)
+    machine.produce(0, [True], [])
+    machine.poll(0, 1)
+    machine.restart(0, [])
+    machine.produce(0, [True], [(0, 2, True), (0, 2, True)])
+    machine.teardown()
+
+
+def event_machine(request: pytest.FixtureRequest) -> Any:
+    """Three processes, of which the first runs workflows, and the first two have a partition each."""
+    storage = request.getfixturevalue("opened")(request.getfixturevalue("migrated_sqlite"))
+    return test_storage.machine(storage, request.getfixturevalue("clock"), "none")()
+
+
+def a_run_writes_that_was_resumed_elsewhere(request: pytest.FixtureRequest) -> None:
+    machine = event_machine(request)
+    machine.resume([0], claimed=1)
+    machine.write([(0, [(0, "step")])], awaited=0, seconds=0, loses=False)
+
+
+def a_former_holder_takes_in(request: pytest.FixtureRequest) -> None:
+    machine = event_machine(request)
+    machine.assign(1, [0])
+    machine.take_in(0, ONE_EVENT, "", looks=False, loses=False)
+
+
+def a_dead_process_leaves_a_lane(request: pytest.FixtureRequest) -> None:
+    machine = lane_machine("key", request.getfixturevalue("dbos_template"))()
+    machine.begin()
+    with closing(machine.storage), machine.folder:
+        machine.produce(0, [b"a", b"a", b"a"])
+        machine.intake(0, [], [], [], loses=False)
+        machine.die(0)
+        machine.sweep_the_dead(0)
+        machine.come_to_rest()
+
+
+# ------------------------------------------------------------------ races
+
+
+@contextmanager
+def race(request: pytest.FixtureRequest) -> Iterator[Race]:
+    """As the fixture, but made when the defect is in."""
+    yield from race_on(request.getfixturevalue("raced_database"), request.getfixturevalue("opened"))
+
+
+def a_zombie_takes_in_beside_the_new_holder(request: pytest.FixtureRequest) -> None:
+    with race(request) as between:
+        test_positions.test_rule_7_a_zombies_intake_against_that_of_the_new_holder(between)
+
+
+def a_run_that_was_resumed_elsewhere_falls_asleep(request: pytest.FixtureRequest) -> None:
+    with race(request) as between:
+        test_ownership.test_rule_2_what_the_old_owner_writes_is_read_by_the_new_one_or_refused(
+            between, test_ownership.resume_and_claim, test_ownership.sleep
+        )
+
+
+def a_batch_beside_a_cancel(request: pytest.FixtureRequest) -> None:
+    with race(request) as between:
+        test_ownership.test_rule_2_a_batch_over_several_workflows_against_a_cancel_of_some(between)
+
+
+# ------------------------------------------------------------------ crashes
+
+
+def strike(request: pytest.FixtureRequest, scenario: str, defect: str, where: str) -> None:
+    """Kill the process around the first calls of that name; the processes put the defect in by themselves."""
+    runs: Runs = request.getfixturevalue("sqlite_runs")
+    report = runs.strike(scenario, choose=lambda seen: around(where)(seen)[:FEW], defect=defect)
+    assert report.struck, "no point was come by"
+    assert not report.failures, "\n".join(report.failures)
