@@ -16,6 +16,7 @@ from dbos_events_kafka.firsts import Firsts
 from dbos_events_kafka.settings import ConsumerSettings, metadata_of
 from dbos_events_kafka.state import SourceState
 from dbos_events_kafka.topics import Committed, Life, Topics
+from dbos_events_kafka.truncation import first_new_offset, is_truncation, reason_of
 
 RETRY_SECONDS = 1.0
 SUBSCRIPTION = "subscription"
@@ -71,13 +72,13 @@ class Positions:
         """The client could not read on where it stood: position anew, or halt when the log was cut."""
         for place in places:
             if self._was_cut(place, why):
-                self.halt(place, why, None)
+                self.halt(place, reason_of(why), first_new_offset(why))
             else:
                 self.again([place])
 
     def _was_cut(self, place: Place, why: str) -> bool:
         """Whether the client has found the log truncated by its leader epochs, in the life that we read."""
-        if "truncat" not in why.lower() or place not in self.assigned - self.unpositioned:
+        if not is_truncation(why) or place not in self.assigned - self.unpositioned:
             return False
         try:
             return self._topics.still(place.topic)
@@ -208,7 +209,7 @@ class Positions:
             low, high = self._bounds_again(place)
         if offset > high:
             reason = f"the watermark {offset} lies beyond the end of the log {high}: the topic was truncated"
-            self.halt(place, reason, high)
+            self.halt(place, reason, None)  # others may have been written below the end: that proves nothing
             return None
         if offset < low:
             if not self._skip(place, offset, low):

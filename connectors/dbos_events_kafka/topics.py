@@ -28,6 +28,9 @@ from dbos_events_kafka.settings import ConsumerSettings
 TIMEOUT = 10.0
 AGREE_SECONDS = 0.2
 """Before an id that is new is believed, it is asked for once more."""
+REFRESH_MS = 1000
+"""How often the client for questions asks who its cluster's controller is, which it sends most of them to. Brokers name any
+one of them, and when that one dies nothing else makes the client ask again: it would wait for it for minutes."""
 NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 """What a broker without ids of topics says: 16 zero bytes."""
 
@@ -188,7 +191,8 @@ class Topics:
     def client(self) -> AdminClient:
         """The one client of this consumer for questions."""
         if self._admin is None:
-            self._admin = AdminClient({**self._settings.admin, "log_level": 0})
+            refresh = {"topic.metadata.refresh.interval.ms": REFRESH_MS}
+            self._admin = AdminClient({**self._settings.admin, **refresh, "log_level": 0})
         return self._admin
 
 

@@ -7,6 +7,7 @@ import pytest
 from confluent_kafka.cimpl import NewPartitions
 
 from dbos_events.app import App
+from dbos_events.errors import RegistrationError
 from dbos_events_kafka.topics import Topics
 from tests.conftest import TopicFactory, unique_name
 from tests.connectors.kafka.consuming import Consumers, Counting
@@ -87,8 +88,9 @@ def test_a_truncated_partition_is_read_on_as_a_branch_when_an_operator_says_so(
     wait_until(lambda: len(rows.holders()) == 2, "nobody holds the partitions")
     stays(lambda: states(app)[0][0] == "halted", "it is read on without a decision", seconds=2)
 
-    decided = storage(app).resolve_truncation("rules", "consumer", (topic, 0), None)
-    assert decided.next_offset == 4
+    with pytest.raises(RegistrationError, match="Find the first offset that is new"):
+        storage(app).resolve_truncation("rules", "consumer", (topic, 0), None)
+    decided = storage(app).resolve_truncation("rules", "consumer", (topic, 0), 4)
     wait_until(lambda: rows.succeeded() == 8 + 62, "the branch is not read")
     broker.produce_spread(topic, values(0, 4), 2)
     wait_until(lambda: rows.succeeded() == 8 + 66, "not both partitions are read on")
