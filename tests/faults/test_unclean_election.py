@@ -53,8 +53,9 @@ class Service:
             with self._lock:
                 self.effects[partition, offset, value] += 1
 
-        def handle(message: KafkaMessage[bytes]) -> None:
-            effect(message.partition or 0, message.offset or 0, message.value or b"")
+        def handle(message: KafkaMessage) -> None:
+            assert isinstance(message.value, bytes)
+            effect(message.partition or 0, message.offset or 0, message.value)
 
         self._consumers.declare(app, self.topic, handle)
         self._consumers.launch(app)
