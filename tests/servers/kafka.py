@@ -72,6 +72,9 @@ class KafkaServer:
     belongs to it, where a test has put a proxy. Use it in a `with` block, or call `close` at the end.
     """
 
+    node = 1
+    """Its number in its cluster."""
+
     def __init__(
         self,
         *,
@@ -88,6 +91,7 @@ class KafkaServer:
         self._jars = Path() if self._in_docker else kafka_binaries.jars()
         self._directory: Path | None = None
         self._process: Process | None = None
+        self._cluster_id = random_id()
         self.port = free_port()
 
     def __enter__(self) -> Self:
@@ -165,7 +169,7 @@ class KafkaServer:
         if not accepts_connections(self.port):
             return False
         try:
-            return bool(make_admin(self.bootstrap).list_topics(timeout=5).brokers)
+            return self.node in make_admin(self.bootstrap).list_topics(timeout=5).brokers
         except KafkaException:
             return False
 
@@ -186,7 +190,7 @@ class KafkaServer:
         settings = self._settings("0.0.0.0", self.port + 1)  # noqa: S104 - inside the container
         environment = {f"KAFKA_{name.replace('.', '_').upper()}": value for name, value in settings.items()}
         return containers.ContainerProcess(
-            self._image, port=self.port, environment=environment | {"CLUSTER_ID": _random_id()}
+            self._image, port=self.port, environment=environment | {"CLUSTER_ID": self._cluster_id}
         )
 
     def _settings(self, host: str, controller_port: int) -> dict[str, str]:
@@ -210,7 +214,7 @@ class KafkaServer:
     def _format(self, properties: Path) -> None:
         tool = [*FORMAT_OPTIONS, "-cp", f"{self._jars}/*", "kafka.tools.StorageTool"]
         done = subprocess.run(
-            [self._java, *tool, "format", "-t", _random_id(), "-c", str(properties)],
+            [self._java, *tool, "format", "-t", self._cluster_id, "-c", str(properties)],
             capture_output=True,
             text=True,
             check=False,
@@ -244,6 +248,6 @@ def delete_topics(bootstrap: str, names: Sequence[str]) -> None:
             deleted.result(ADMIN_SECONDS)
 
 
-def _random_id() -> str:
+def random_id() -> str:
     """Return a cluster id in Kafka's form: 16 bytes in URL-safe base 64, not taken for an option."""
     return urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
