@@ -368,4 +368,4 @@ def test_rules_7_and_8_each_record_of_each_life_is_taken_in_once(
     monkeypatch.setattr(taker.Taker, "_idle", lambda _taker: None)
     storage = opened(migrated_sqlite)
     machine: Any = type("Machine", (IntakeMachine,), {"storage": storage, "time": passing})
-    run(machine, examples=40, steps=40)
+    run(machine, examples=20, steps=80)
