@@ -24,6 +24,8 @@ from tests.storage.building import APP, change
 PARTITIONS = 2
 FIRST = 1000
 """The partitions begin at different offsets, so that no two events of a queue are in the same place."""
+FAR = 500
+"""No watermark comes so far in an example."""
 TOPIC, GROUP, CONSUMER = "orders", "group", "orders"
 KEYS = st.sampled_from(["a", "b"])
 # What lies before a record, whether the consumer wants it, its key, and whether the process runs it at once.
@@ -56,7 +58,13 @@ class EventMachine(WorkflowMachine):
         self.compare()
         for partition in range(PARTITIONS):
             self.assign(partition, [partition])
-            self.take_in(partition, [[(0, True, "a", True)] * 2] * PARTITIONS, "", looks=True, loses=False)
+            self.take_in(
+                partition,
+                [[(0, True, "a", True), (0, True, "a", False)]] * PARTITIONS,
+                "",
+                looks=True,
+                loses=False,
+            )
 
     def place(self, partition: int) -> tuple[int, int, int]:
         return self.consumer, self.incarnation, partition
@@ -311,7 +319,7 @@ def _spoil(move: tuple[int, int, int, int | None], how: str) -> tuple[int, int, 
     if how == "epoch":
         return epoch - 1, expected, target, leader
     if how == "ahead":
-        return epoch, expected + 1, target + 1, leader
+        return epoch, expected + FAR, target + FAR, leader
     return epoch, expected, expected - 1 if how == "back" else target, leader
 
 

@@ -45,6 +45,7 @@ ACTS = st.lists(
 BATCHES = st.lists(st.tuples(WHICH, ACTS), min_size=1, max_size=4)
 STARTS = st.lists(st.tuples(st.sampled_from([None, "q", "q", "r"]), st.booleans()), min_size=1, max_size=4)
 FATES = st.sampled_from(["beats", "beat since", "stops", "silent", "silent"])
+LATE = st.lists(st.sampled_from(["step", "succeed", "park"]), max_size=1)
 LOSES = st.sampled_from([False, False, True])
 
 Answer = tuple[str, Any]
@@ -278,15 +279,24 @@ class WorkflowMachine(ActingMachine):
     def cancel(self, which: list[int]) -> None:
         self.ask("cancel", self.some_workflows(which), form=sorted)
 
-    @act(4, lambda self: self.model.workflows, which=st.lists(WHICH, min_size=1, max_size=2), claimed=WHICH)
-    def resume(self, which: list[int], claimed: int) -> None:
-        """Whoever runs it does not know; often the very same process takes it up again."""
+    @act(
+        4,
+        lambda self: self.model.workflows,
+        which=st.lists(WHICH, min_size=1, max_size=2),
+        claimed=WHICH,
+        late=LATE,
+    )
+    def resume(self, which: list[int], claimed: int, late: list[str]) -> None:
+        """Whoever runs it does not know; often the very same process takes it up again, and its old run writes on."""
         ids = self.some_workflows(which)
         owner = self.model.workflows[ids[0]].owner
         self.ask("resume", ids, form=sorted)
         for process in self.processes if claimed < 60 else []:
             if process.executor == owner:
+                old = [run for run in process.runs if run.id in ids and not run.over]
                 self.take(process, "claim_resumed", FUNCTIONS, 9, False)
+                if old and late and not process.unanswered:
+                    self.send(process, [self.written_by(process, old[0], late[0], claimed, (0, 0))])
 
     # -- looking ------------------------------------------------------------------------------
 

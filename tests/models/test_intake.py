@@ -375,4 +375,4 @@ def machine(storage: SqlStorage, passing: Time) -> Any:
 def test_rules_7_and_8_each_record_of_each_life_is_taken_in_once(
     migrated_sqlite: str, opened: Open, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(machine(opened(migrated_sqlite), turned_by_hand(monkeypatch)), examples=40, steps=40)
+    run(machine(opened(migrated_sqlite), turned_by_hand(monkeypatch)), examples=20, steps=80)

@@ -26,6 +26,6 @@ def test_rules_1_to_11_the_storage_answers_as_its_model_does(
 ) -> None:
     storage = opened(migrated_url)
     if ordering == "queue":
-        run(machine(storage, clock, "none", "q"), examples=20, steps=40)
+        run(machine(storage, clock, "none", "q"), examples=10, steps=80)
     else:
-        run(machine(storage, clock, ordering), examples=20, steps=40)
+        run(machine(storage, clock, ordering), examples=10, steps=80)
