@@ -288,7 +288,7 @@ def test_harmed_are_executors_that_a_fault_met_and_those_that_died_without_one(
     ]:
         made.add("executors", label=label, started_at=started, ended_at=ended, end_reason=reason)
     crew.harms.append(Harm("struck", now - 20))
-    thawed = time.monotonic_ns() + 10**9
+    thawed = time.monotonic_ns() + 10**10
     crew.thaws.append(("struck", thawed))
     executors, unexplained = crew.executors(made.rows)
     struck, _, fallen, stopped, _ = (

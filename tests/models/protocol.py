@@ -309,14 +309,14 @@ class Taking(Batches):
         rows = [
             row for row in self.workflows.values() if (row.queue, row.application) == (queue, application)
         ]
-        room = count
+        room, starts = count, self.starts
         if limits.concurrency is not None:
             running = [row for row in rows if row.status == "PENDING" and row.owner is not None]
             room = min(room, limits.concurrency - len(running))
         if limits.limiter is not None:
             since = self.now() - round(limits.limiter["period"] * 1000)
-            self.starts = [one for one in self.starts if one[0] != queue or one[1] > since]
-            room = min(room, limits.limiter["limit"] - len([one for one in self.starts if one[0] == queue]))
+            starts = [one for one in self.starts if one[0] != queue or one[1] > since]
+            room = min(room, limits.limiter["limit"] - len([one for one in starts if one[0] == queue]))
         found = [
             row
             for row in rows
@@ -326,8 +326,8 @@ class Taking(Batches):
             and self.may_run(row, version, waits=waits, started=row.take > 0)
         ]
         found = sorted(found, key=Workflow.started_before)[: max(0, room)]
-        if limits.limiter is not None:
-            self.starts += [(queue or "", self.now())] * len(found)
+        if limits.limiter is not None and found:  # who finds nothing changes nothing
+            self.starts = [*starts, *[(queue or "", self.now())] * len(found)]
         return self.take(executor, version, found)
 
     def claim_resumed(

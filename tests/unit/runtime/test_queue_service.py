@@ -1,5 +1,6 @@
 """The queue service: what it does first, and when a run that leaves makes it look again."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -35,7 +36,7 @@ def service(rows: Rows, limits: QueueLimits, *, max_in_flight: int = 10) -> Queu
     core = SimpleNamespace(
         storage=rows, registry=registry, executor=1, application="a", version="v", waits_for_version=False
     )
-    taken = SimpleNamespace(start=lambda *_, **__: None)
+    taken = SimpleNamespace(start=lambda *_, **__: None, start_lost=lambda _: [], taking=nullcontext)
     return QueueService(cast("Core", core), cast("Taken", taken), max_in_flight)
 
 
