@@ -59,7 +59,7 @@ def event_machine(request: pytest.FixtureRequest) -> Any:
 
 def a_run_writes_that_was_resumed_elsewhere(request: pytest.FixtureRequest) -> None:
     machine = event_machine(request)
-    machine.resume([0], claimed=1)
+    machine.resume([0], claimed=1, late=[])
     machine.write([(0, [(0, "step")])], awaited=0, seconds=0, loses=False)
 
 
