@@ -54,7 +54,7 @@ class NotAsExpected(Exception):
 # I/O, serialization, lock not available, read-only (a server that is being failed over).
 _TRANSIENT_CLASSES = ("08", "53", "57P", "58", "40")
 _TRANSIENT_CODES = ("55P03", "25006")
-_LOST_PLAN = ("26000", "42P05")
+LOST_PLAN = ("26000", "42P05")
 _VALUE_CLASSES = ("22", "23", "42804", "54")
 # Raised by the drivers themselves: text that is no Unicode, numbers that are too large for their column.
 _UNSENDABLE = (UnicodeEncodeError, struct.error, OverflowError)
@@ -268,7 +268,7 @@ class Database:
         if getattr(error, "connection_invalidated", False):
             return True
         code = getattr(cause, "sqlstate", None)
-        if code in _LOST_PLAN and self._driver.on_lost_plan is not None:
+        if code in LOST_PLAN and self._driver.on_lost_plan is not None:
             self._driver.on_lost_plan()
             return True
         if code is not None:

@@ -17,7 +17,7 @@ from psycopg import errors
 from psycopg.pq import ConnStatus, ExecStatus, Format
 
 from dbos_events.storage.arrays import ENCODERS
-from dbos_events.storage.database import NotAsExpected
+from dbos_events.storage.database import LOST_PLAN, NotAsExpected
 from dbos_events.telemetry.log import logger
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ NOT_AS_EXPECTED = "DE001"
 """What a function raises when it has met something else than its caller expects."""
 
 _NOT_TO_BE_HAD = ("42883", "42501")  # undefined_function, insufficient_privilege
-_LOST_PLAN = ("26000", "42P05")
 _BIGINT = struct.Struct("!q").pack
 
 
@@ -109,7 +108,7 @@ class OneCall:
         error = errors.error_from_result(result)
         if error.sqlstate == NOT_AS_EXPECTED:
             raise NotAsExpected from error
-        if error.sqlstate in _LOST_PLAN:
+        if error.sqlstate in LOST_PLAN:
             self._prepares = False
         if error.sqlstate in _NOT_TO_BE_HAD:
             self.usable = False
