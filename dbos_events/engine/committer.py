@@ -7,7 +7,9 @@ lone workflow pays no delay. The answers come back per workflow (see docs/archit
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from dbos_events.errors import BadWrite, ExecutorFenced, StorageError, StorageUnavailable
@@ -52,6 +54,9 @@ class Ticket:
 class Committer:
     """One thread, one transaction per batch.
 
+    Whoever hands a write over takes no lock: it would pass from thread to thread together with Python's own, once
+    for each write (docs/performance.md). Appending to a deque, and taking from it, are atomic.
+
     Args:
         write_batch: Writes a batch under this executor's fence and answers in order. It raises
             `StorageUnavailable` (the whole batch is tried again), `BadWrite` (something in it is
@@ -71,9 +76,10 @@ class Committer:
         self._after_batch = after_batch
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
-        self._queue: list[Ticket] = []
-        self._busy = False
+        self._queue: deque[Ticket] = deque()
+        self._awake = False
         self._stopped = False
+        self._ended = False
         self._interrupt = threading.Event()
         self._thread: threading.Thread | None = None
         self.batches = 0
@@ -92,14 +98,13 @@ class Committer:
         ticket = Ticket(write, run, waker, final=final)
         if run is not None:
             run.handing()
-        with self._lock:
-            stopped = self._stopped
-            if not stopped:
-                self._queue.append(ticket)
-                if not self._busy:
-                    self._arrived.notify()
-        if stopped:
-            ticket.settle(Fenced(None))
+        self._queue.append(ticket)
+        if self._ended:
+            self._drop_all()
+        elif not self._awake:  # else it looks at the queue once more before it waits
+            with self._lock:
+                self._awake = True
+                self._arrived.notify()
         return ticket
 
     @property
@@ -124,29 +129,38 @@ class Committer:
     def abandon(self) -> None:
         """Write nothing more, not even what is queued."""
         with self._lock:
-            self._stopped = True
-            dropped, self._queue = self._queue, []
+            self._stopped = self._ended = True
             self._arrived.notify()
         self._interrupt.set()
-        for ticket in dropped:
+        self._drop_all()
+
+    def _drop_all(self) -> None:
+        """Answer what came too late to be written."""
+        for ticket in self._taken(len(self._queue)):
             ticket.settle(Fenced(None))
 
     def _work(self) -> None:
-        while (tickets := self._next_batch()) is not None:
+        while tickets := self._next_batch():
             self._commit(tickets)
             self._after_batch()
-            with self._lock:
-                self._busy = False
+        self._ended = True
+        self._drop_all()
 
-    def _next_batch(self) -> list[Ticket] | None:
+    def _next_batch(self) -> list[Ticket]:
+        """What waits, at most a full batch; waits for something. Nothing when it is to end."""
         with self._lock:
-            while not self._queue:
-                if self._stopped:
-                    return None
+            self._awake = False
+            while not self._queue and not self._stopped:
                 self._arrived.wait()
-            tickets, self._queue = self._queue[:MAX_BATCH], self._queue[MAX_BATCH:]
-            self._busy = True
-            return tickets
+                self._awake = False
+            self._awake = True
+        return list(self._taken(MAX_BATCH))
+
+    def _taken(self, most: int) -> Iterator[Ticket]:
+        """Take from the queue until it is empty, at most so many."""
+        with suppress(IndexError):
+            for _ in range(most):
+                yield self._queue.popleft()
 
     def _commit(self, tickets: list[Ticket]) -> None:
         doomed = [(ticket, answer) for ticket in tickets if (answer := ticket.doom()) is not None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from dbos_events.engine.waking import Hub
 from dbos_events.telemetry.log import logger
@@ -14,7 +15,12 @@ STARVED = "pool:starved"
 
 
 class Pool:
-    """At most `size` threads, started when there is work for them."""
+    """At most `size` threads, started when there is work for them.
+
+    One thread is woken at a time, and wakes the next one as soon as it has taken work itself. Handlers that wait
+    for something spread over all threads like that, as fast as they begin to wait; handlers that only compute
+    stay with few threads, which do not fight each other, nor the committer and intake, for Python's lock.
+    """
 
     def __init__(self, size: int, hub: Hub) -> None:
         self._size = size
@@ -23,13 +29,15 @@ class Pool:
         self._arrived = threading.Condition(self._lock)
         self._queue: deque[Callable[[], object]] = deque()
         self._idle = 0
+        self._waking = False
         self._threads: list[threading.Thread] = []
         self._stopped = False
 
     @property
     def starved(self) -> bool:
-        """Whether work waits for a thread and no more may be started."""
-        return bool(self._queue) and self._idle == 0 and len(self._threads) >= self._size
+        """Whether work waits for a thread, none is on its way, and no more may be started."""
+        full = self._idle == 0 and len(self._threads) >= self._size
+        return full and bool(self._queue) and not self._waking
 
     def submit(self, works: Sequence[Callable[[], object]]) -> None:
         """Queue `works`; never blocks. Dropped after `stop`."""
@@ -37,15 +45,7 @@ class Pool:
             if self._stopped:
                 return
             self._queue.extend(works)
-            waiting = len(self._queue)
-            if self._idle:
-                self._arrived.notify(min(self._idle, waiting))
-            missing = min(waiting - self._idle, self._size - len(self._threads))
-            started = [self._thread() for _ in range(max(0, missing))]
-        for thread in started:
-            thread.start()
-        if self.starved:
-            self._hub.signal(STARVED)
+        self._see_to_the_queue()
 
     def stop(self) -> None:
         """Start nothing more; threads end after what they run now."""
@@ -68,6 +68,8 @@ class Pool:
         return thread
 
     def _work(self) -> None:
+        with self._lock:
+            self._waking = False
         while (work := self._next()) is not None:
             try:
                 work()
@@ -75,11 +77,46 @@ class Pool:
                 logger.exception("A workflow thread met an unexpected error.")
 
     def _next(self) -> Callable[[], object] | None:
+        """What is to be done next; waits for it. None when nothing will come."""
+        try:
+            # Without the lock: it would pass from thread to thread together with Python's own, for each work.
+            work: Callable[[], object] | None = self._queue.popleft()
+        except IndexError:
+            work = self._await_next()
+        self._see_to_the_queue()
+        return work
+
+    def _await_next(self) -> Callable[[], object] | None:
         with self._lock:
             self._idle += 1
-            while not self._queue:
-                if self._stopped:
-                    return None
-                self._arrived.wait()
-            self._idle -= 1
-            return self._queue.popleft()
+            try:
+                while not self._stopped:
+                    with suppress(IndexError):
+                        return self._queue.popleft()
+                    self._arrived.wait()
+                    self._waking = False
+                return None
+            finally:
+                self._idle -= 1
+
+    def _see_to_the_queue(self) -> None:
+        """Have one more thread come for what is queued, unless one is on its way; tell where there is none."""
+        if self.starved:
+            self._hub.signal(STARVED)
+        elif self._queue and not self._waking:
+            self._wake_one()
+
+    def _wake_one(self) -> None:
+        started = None
+        with self._lock:
+            if self._waking or not self._queue:
+                return
+            if self._idle:
+                self._arrived.notify()
+            elif len(self._threads) < self._size:
+                started = self._thread()
+            else:
+                return
+            self._waking = True
+        if started is not None:
+            started.start()

@@ -194,9 +194,8 @@ class Run:
     # -- what was handed over, and what became of it ------------------------------------------
 
     def handing(self) -> None:
-        """Count one more write on its way (called by the committer's `submit`)."""
-        with self._lock:
-            self._handed += 1
+        """Count one more write on its way; called by `submit`, on the one thread that drives the run or ends it."""
+        self._handed += 1
 
     def settled(self, write: Write, result: Result) -> None:
         """Note a write's fate; called on the committer's thread, in the order of handing over."""

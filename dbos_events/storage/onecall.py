@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from dbos_events.storage.calls import Function
 
-NOT_AS_EXPECTED = "DE001"
-"""What a function raises when it has met something else than its caller expects."""
+NOT_AS_EXPECTED = ("DE001", "23505")
+"""What a function ends with when it has met something else than its caller expects: raised by it, or unique_violation."""
 
 _NOT_TO_BE_HAD = ("42883", "42501")  # undefined_function, insufficient_privilege
 _BIGINT = struct.Struct("!q").pack
@@ -106,7 +106,7 @@ class OneCall:
         if result.status == ExecStatus.TUPLES_OK:
             return
         error = errors.error_from_result(result)
-        if error.sqlstate == NOT_AS_EXPECTED:
+        if error.sqlstate in NOT_AS_EXPECTED:
             raise NotAsExpected from error
         if error.sqlstate in LOST_PLAN:
             self._prepares = False

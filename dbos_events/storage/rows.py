@@ -92,8 +92,7 @@ class StoredEvent:
     latency: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class NewEvent:
+class NewEvent(NamedTuple):
     """One record to take in: the workflow it starts, and the record itself.
 
     `lane` names the lane that it is in, if any; `kept` says that the caller runs it, unless the database knows of

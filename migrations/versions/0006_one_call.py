@@ -3,10 +3,11 @@
 Revision 0006, PostgreSQL only. No table changes, so processes of the release before go on beside this
 one. A function that changes later gets a new name, and the old one stays for them.
 
-The statements are those of `dbos_events/storage/sql/` (a test compares them). Within a function each statement
-sees what was committed before it began, as in a transaction of several exchanges: the fence holds. Its plans are
-kept, so the settings leave the planner nothing but the primary keys: a plan made while the tables were empty would
-read all of them later. `docs/storage.md` has the reasons.
+The statements are those of `dbos_events/storage/sql/` (a test compares them), less their `ON CONFLICT DO NOTHING`:
+what is there already ends the function by its primary key, and need not be looked for row by row. Within a function
+each statement sees what was committed before it began, as in a transaction of several exchanges: the fence holds. Its
+plans are kept, so the settings leave the planner nothing but the primary keys: a plan made while the tables were empty
+would read all of them later. `docs/storage.md` has the reasons.
 """
 
 from alembic import context, op
@@ -62,9 +63,7 @@ BEGIN
                  codec, output, error, child_id, started_at, completed_at, write_id)
         JOIN {schema}.workflows AS w
           ON w.id = u.workflow_id
-         AND CASE WHEN w.owner = executor_id AND w.take = u.take AND w.status = 'PENDING' THEN true ELSE false END
-        WHERE true
-        ON CONFLICT DO NOTHING;
+         AND CASE WHEN w.owner = executor_id AND w.take = u.take AND w.status = 'PENDING' THEN true ELSE false END;
         GET DIAGNOSTICS hit = ROW_COUNT;
         IF hit <> cardinality(c_workflow_id) THEN
             RAISE EXCEPTION USING ERRCODE = 'DE001', MESSAGE = 'a checkpoint was not written';
@@ -157,9 +156,7 @@ BEGIN
     FROM (SELECT n.workflow_id, n.partition, n.position, n.lane, n.lane_sequence,
                  n.owned AND NOT COALESCE(n.lane = ANY (behind), false) AS owned
           FROM unnest(w_workflow_id, w_partition, w_position, w_lane, w_lane_sequence, w_owned)
-              AS n(workflow_id, partition, position, lane, lane_sequence, owned)) AS u
-    WHERE true
-    ON CONFLICT (id) DO NOTHING;
+              AS n(workflow_id, partition, position, lane, lane_sequence, owned)) AS u;
     GET DIAGNOSTICS hit = ROW_COUNT;
     IF hit <> cardinality(w_workflow_id) THEN
         RAISE EXCEPTION USING ERRCODE = 'DE001', MESSAGE = 'an event is known';
@@ -170,9 +167,7 @@ BEGIN
            u.fingerprint
     FROM unnest(e_workflow_id, e_key, e_value, e_headers, e_timestamp_type, e_timestamp, e_leader_epoch, e_latency,
                 e_fingerprint)
-        AS u(workflow_id, key, value, headers, timestamp_type, timestamp, leader_epoch, latency, fingerprint)
-    WHERE true
-    ON CONFLICT (workflow_id) DO NOTHING;
+        AS u(workflow_id, key, value, headers, timestamp_type, timestamp, leader_epoch, latency, fingerprint);
     RETURN CASE WHEN cardinality(behind) > 0 THEN CAST(to_json(behind) AS text) END;
 END
 $$

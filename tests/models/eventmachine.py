@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import hypothesis.strategies as st
@@ -125,7 +124,7 @@ class EventMachine(WorkflowMachine):
                 offset += 1
             targets[partition] = (known.epoch, known.next_offset, offset, 7)
         if spoilt == "record":
-            events = [replace(event, fingerprint=2) for event in events]
+            events = [event._replace(fingerprint=2) for event in events]
         lanes = {event.lane for event in events} - {None}
         return IntakeBatch(
             process.executor, self.consumer, self.incarnation, APP, "handle", process.version, self.queue,

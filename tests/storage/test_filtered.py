@@ -100,7 +100,7 @@ def test_what_lies_behind_a_conflict_is_not_counted(storage: SqlStorage) -> None
 def test_why_an_event_must_not_be_run_is_stored_with_it_once(storage: SqlStorage) -> None:
     orders = topic(storage)
     executor = register(storage)
-    refused = replace(event(0, 1), refusal=("json", '"why"'))
+    refused = event(0, 1)._replace(refusal=("json", '"why"'))
     orders.intake(executor, {0: (orders.epoch(executor), 0, 2)}, events=[event(0, 0), refused])
     stored = read(storage, "SELECT workflow_id, codec, input FROM {schema}.payloads")
     assert [tuple(row) for row in stored] == [("e-0-1", "json", '"why"')]

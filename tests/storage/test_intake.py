@@ -1,6 +1,6 @@
 """Rule 7: watermarks move by compare-and-set under an epoch, together with the events they count."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -362,7 +362,7 @@ def test_rule_7_whatever_two_members_do_each_offset_is_taken_in_once(
             member.epoch, member.position, member.sent = model.epoch, model.watermark, None
         elif member.epoch:
             move, offsets = member.next_move(action, count)
-            events = [replace(event(0, offset), workflow_id=f"{incarnation}-{offset}") for offset in offsets]
+            events = [event(0, offset)._replace(workflow_id=f"{incarnation}-{offset}") for offset in offsets]
             result = orders.intake(member.executor, {0: move}, events=events)
             assert (not result.stale, result.duplicates) == (model.takes(move, offsets), frozenset())
             if not result.stale:

@@ -1,0 +1,150 @@
+"""Handing writes over to the committer: each is answered once, whoever hands it over and whenever the committer ends."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+
+from dbos_events.engine.committer import MAX_BATCH, Committer, Ticket
+from dbos_events.engine.waking import ThreadWaker
+from dbos_events.storage.writes import WRITTEN, Fenced, Result, Write
+
+PATIENCE = 10.0
+
+
+class Database:
+    """Takes every batch, each when the test lets it."""
+
+    def __init__(self) -> None:
+        self.batches: list[Sequence[Write]] = []
+        self.entered = threading.Semaphore(0)
+        self.open = threading.Event()
+        self.open.set()
+
+    def write(self, writes: Sequence[Write]) -> Sequence[Result]:
+        self.entered.release()
+        assert self.open.wait(PATIENCE)
+        self.batches.append(writes)
+        return [WRITTEN] * len(writes)
+
+
+@pytest.fixture
+def database() -> Database:
+    return Database()
+
+
+@pytest.fixture
+def committer(database: Database) -> Iterator[Committer]:
+    committer = Committer(database.write, lambda: None)
+    committer.start()
+    yield committer
+    database.open.set()
+    committer.stop(PATIENCE)
+
+
+def hand_over(committer: Committer, name: str) -> Callable[[], Result]:
+    waker = ThreadWaker()
+    ticket: Ticket = committer.submit(Write(name), waker=waker)
+
+    def answer() -> Result:
+        while ticket.result is None:
+            assert waker.wait(PATIENCE), f"{name} was never answered"
+        return ticket.result
+
+    return answer
+
+
+def names(database: Database) -> list[list[str]]:
+    return [[write.workflow_id for write in batch] for batch in database.batches]
+
+
+def test_one_that_comes_alone_is_written_at_once(committer: Committer, database: Database) -> None:
+    for name in ("a", "b"):
+        assert hand_over(committer, name)() == WRITTEN
+    assert names(database) == [["a"], ["b"]]
+
+
+def test_what_comes_during_a_commit_goes_out_together_in_order(
+    committer: Committer, database: Database
+) -> None:
+    database.open.clear()
+    first = hand_over(committer, "first")
+    assert database.entered.acquire(timeout=PATIENCE)
+    others = [hand_over(committer, f"{number}") for number in range(50)]
+    database.open.set()
+    assert {answer() for answer in (first, *others)} == {WRITTEN}
+    assert names(database) == [["first"], [f"{number}" for number in range(50)]]
+
+
+def test_a_batch_is_bounded(committer: Committer, database: Database) -> None:
+    database.open.clear()
+    hand_over(committer, "first")
+    assert database.entered.acquire(timeout=PATIENCE)
+    answers = [hand_over(committer, f"{number}") for number in range(MAX_BATCH + 1)]
+    database.open.set()
+    for answer in answers:
+        assert answer() == WRITTEN
+    assert [len(batch) for batch in database.batches] == [1, MAX_BATCH, 1]
+
+
+def test_many_threads_hand_over_and_each_write_is_answered_once(
+    committer: Committer, database: Database
+) -> None:
+    answers: list[list[Result]] = [[] for _ in range(4)]
+
+    def work(number: int) -> None:
+        answers[number] += [hand_over(committer, f"{number}-{one}")() for one in range(300)]
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert [len(of_thread) for of_thread in answers] == [300] * 4
+    written = [name for batch in names(database) for name in batch]
+    assert len(written) == len(set(written)) == 1200
+
+
+def test_what_is_queued_is_written_before_the_end(committer: Committer, database: Database) -> None:
+    database.open.clear()
+    hand_over(committer, "first")
+    assert database.entered.acquire(timeout=PATIENCE)
+    last = hand_over(committer, "last")
+    assert committer.stop(0.0) is False
+    database.open.set()
+    assert last() in (WRITTEN, Fenced(None))  # by whether the database was there in time
+    assert committer.stop(PATIENCE)
+
+
+def test_what_comes_after_the_end_is_refused_at_once(committer: Committer, database: Database) -> None:
+    assert committer.stop(PATIENCE)
+    assert hand_over(committer, "late")() == Fenced(None)
+    assert names(database) == []
+
+
+def test_nothing_is_lost_between_the_last_batch_and_the_end(database: Database) -> None:
+    """Handed over in the very moment of the end: written or refused, never forgotten."""
+    for _ in range(50):
+        committer = Committer(database.write, lambda: None)
+        committer.start()
+        ending = threading.Thread(target=committer.stop, args=(PATIENCE,))
+        ending.start()
+        answers = [hand_over(committer, f"{number}") for number in range(20)]
+        for answer in answers:
+            assert answer() in (WRITTEN, Fenced(None))
+        ending.join(PATIENCE)
+
+
+def test_abandoned_writes_are_refused_and_nothing_more_is_written(
+    committer: Committer, database: Database
+) -> None:
+    database.open.clear()
+    first = hand_over(committer, "first")
+    assert database.entered.acquire(timeout=PATIENCE)
+    queued = hand_over(committer, "queued")
+    committer.abandon()
+    assert queued() == Fenced(None)
+    assert hand_over(committer, "late")() == Fenced(None)
+    database.open.set()
+    assert first() == WRITTEN  # the database had it already
+    assert names(database) == [["first"]]
