@@ -31,6 +31,7 @@ NOT_AS_EXPECTED = ("DE001", "23505")
 """What a function ends with when it has met something else than its caller expects: raised by it, or unique_violation."""
 
 _NOT_TO_BE_HAD = ("42883", "42501")  # undefined_function, insufficient_privilege
+_INT = struct.Struct("!i").pack
 _BIGINT = struct.Struct("!q").pack
 
 
@@ -39,6 +40,7 @@ def _single(encode: Callable[[Any], bytes]) -> Callable[[Any], bytes | None]:
 
 
 _SINGLE: dict[str, tuple[int, Callable[[Any], bytes | None]]] = {
+    "int": (23, _single(_INT)),
     "bigint": (20, _single(_BIGINT)),
     "text": (25, _single(str.encode)),
 }
@@ -122,11 +124,8 @@ class OneCall:
         raise error
 
     def _give_back(self, connection: _Connection) -> None:
-        if self._closed:
+        if self._closed or connection.broken:
             connection.close()
-        elif connection.broken:
-            connection.close()
-            self._engine.dispose()  # the pool's connections are as old, and as broken
         else:
             self._idle.append(connection)
 
@@ -141,9 +140,7 @@ class _Connection:
     """One connection that commits each call."""
 
     def __init__(self, engine: sa.Engine) -> None:
-        pooled = engine.raw_connection()
-        self._driver: psycopg.Connection[Any] = pooled.driver_connection  # type: ignore[assignment]
-        pooled.detach()
+        self._driver = _sound_connection(engine)
         self._pg: PGconn = self._driver.pgconn
         self._prepared: set[bytes] = set()
 
@@ -168,3 +165,15 @@ class _Connection:
 
     def close(self) -> None:
         self._driver.close()
+
+
+def _sound_connection(engine: sa.Engine) -> psycopg.Connection[Any]:
+    """A connection taken out of the pool. Those that lie there may have broken together with the last one."""
+    while True:
+        pooled = engine.raw_connection()
+        driver: psycopg.Connection[Any] = pooled.driver_connection  # type: ignore[assignment]
+        if driver.pgconn.exec_(b"SELECT 1").status == ExecStatus.TUPLES_OK:
+            pooled.detach()
+            return driver
+        pooled.invalidate()
+        pooled.close()

@@ -22,7 +22,7 @@ def upgrade() -> None:
     schema = context.config.attributes["schema"]
     if op.get_bind().dialect.name == "postgresql":
         quoted = op.get_bind().dialect.identifier_preparer.quote_identifier(schema)
-        for function in (WRITE_PLAIN, TAKE_IN):
+        for function in (WRITE_PLAIN, WRITE_STEP, WRITE_STARTS, TAKE_IN):
             op.get_bind().exec_driver_sql(
                 function.replace("{schema}", quoted).replace("{settings}", SETTINGS)
             )
@@ -89,6 +89,87 @@ BEGIN
         ON CONFLICT (workflow_id) DO UPDATE
         SET codec = excluded.codec, output = excluded.output, error = excluded.error;
     END IF;
+END
+$$
+"""
+
+# What write_plain does with one checkpoint alone, as it comes of steps one after the other: the arrays take as long as
+# all else.
+WRITE_STEP = """
+CREATE FUNCTION {schema}.write_step(
+    clock_now bigint, executor_id bigint,
+    c_workflow_id text, c_take int, c_generation int, c_step int, c_call text, c_name text,
+    c_completion_order int, c_arguments text, c_codec text, c_output text, c_error text,
+    c_child_id text, c_started_at bigint, c_completed_at bigint, c_write_id bigint
+) RETURNS void
+LANGUAGE plpgsql
+{settings}
+AS $$
+BEGIN
+    PERFORM id FROM {schema}.executors WHERE id = executor_id AND alive FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'DE001', MESSAGE = 'the executor is dead';
+    END IF;
+    INSERT INTO {schema}.checkpoints
+        (workflow_id, generation, step, call, name, completion_order, arguments, codec, output, error,
+         child_id, started_at, completed_at, writer, write_id)
+    SELECT u.workflow_id, u.generation, u.step, u.call, u.name, u.completion_order, u.arguments, u.codec,
+           u.output, u.error, u.child_id, u.started_at, u.completed_at, executor_id, u.write_id
+    FROM (VALUES (c_workflow_id, c_take, c_generation, c_step, c_call, c_name, c_completion_order, c_arguments,
+                  c_codec, c_output, c_error, c_child_id, c_started_at, c_completed_at, c_write_id))
+        AS u(workflow_id, take, generation, step, call, name, completion_order, arguments,
+             codec, output, error, child_id, started_at, completed_at, write_id)
+    JOIN {schema}.workflows AS w
+      ON w.id = u.workflow_id
+     AND CASE WHEN w.owner = executor_id AND w.take = u.take AND w.status = 'PENDING' THEN true ELSE false END;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'DE001', MESSAGE = 'the checkpoint was not written';
+    END IF;
+END
+$$
+"""
+
+# What is there already is no surprise here: people start workflows twice to be sure. So nothing is raised, which the
+# server would log; the caller asks about those that were not inserted.
+WRITE_STARTS = """
+CREATE FUNCTION {schema}.write_starts(
+    clock_now bigint, executor_id bigint,
+    s_workflow_id text[], s_application text[], s_name text[], s_status text[], s_start_id bigint[], s_version text[],
+    s_class_name text[], s_queue text[], s_priority int[], s_parent_id text[], s_root_id text[],
+    s_codec text[], s_input text[]
+) RETURNS bigint
+LANGUAGE plpgsql
+{settings}
+AS $$
+DECLARE
+    now_ms bigint := COALESCE(clock_now, CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS bigint));
+    hit bigint;
+BEGIN
+    PERFORM id FROM {schema}.executors WHERE id = executor_id AND alive FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'DE001', MESSAGE = 'the executor is dead';
+    END IF;
+    INSERT INTO {schema}.workflows
+        (id, application, name, status, owner, take, start_id, version, class_name, queue, priority,
+         parent_id, root_id, created_at, updated_at, started_at)
+    SELECT u.workflow_id, u.application, u.name, u.status,
+           CASE WHEN u.status = 'PENDING' THEN CAST(executor_id AS bigint) END,
+           CASE WHEN u.status = 'PENDING' THEN 1 ELSE 0 END,
+           u.start_id, u.version, u.class_name, u.queue, u.priority, u.parent_id, u.root_id, now_ms, now_ms,
+           CASE WHEN u.status = 'PENDING' THEN now_ms END
+    FROM unnest(s_workflow_id, s_application, s_name, s_status, s_start_id, s_version, s_class_name, s_queue, s_priority,
+                s_parent_id, s_root_id)
+        AS u(workflow_id, application, name, status, start_id, version, class_name, queue, priority, parent_id, root_id)
+    WHERE true
+    ON CONFLICT (id) DO NOTHING;
+    GET DIAGNOSTICS hit = ROW_COUNT;
+    INSERT INTO {schema}.payloads (workflow_id, codec, input)
+    SELECT u.workflow_id, u.codec, u.input
+    FROM unnest(s_workflow_id, s_codec, s_input, s_start_id) AS u(workflow_id, codec, input, start_id)
+    JOIN {schema}.workflows AS w ON w.id = u.workflow_id AND w.start_id = u.start_id
+    WHERE true
+    ON CONFLICT (workflow_id) DO NOTHING;
+    RETURN hit;
 END
 $$
 """

@@ -10,23 +10,28 @@ import pytest
 from dbos_events.errors import ExecutorFenced, StorageUnavailable
 from dbos_events.storage.calls import Function
 from dbos_events.storage.families.batches import _Batch
-from dbos_events.storage.families.plain import WRITE_PLAIN, write_plain
+from dbos_events.storage.families.plain import WRITE_PLAIN, WRITE_STEP, write_plain
 from dbos_events.storage.families.plainintake import TAKE_IN
+from dbos_events.storage.families.starts import WRITE_STARTS
 from dbos_events.storage.migrate import scripts_folder
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.statements import _COMMENT, _ROWS, _read
-from dbos_events.storage.writes import WRITTEN
-from tests.storage.building import begin, change, end, read, register, step, workflow
+from dbos_events.storage.writes import WRITTEN, Existing, Fenced
+from tests.storage.building import begin, change, end, read, register, start, step, workflow
 from tests.storage.conftest import SCHEMA, Open
 from tests.storage.racing import PATIENCE, await_waiting, meanwhile, open_transaction
 
-# Statement by function, and what its parameters are called there.
-TWINS = {
-    "insert_checkpoints": ("WRITE_PLAIN", {"executor": "executor_id"}),
-    "update_outcomes": ("WRITE_PLAIN", {"executor": "executor_id"}),
-    "insert_results": ("WRITE_PLAIN", {}),
-    "move_watermarks": ("TAKE_IN", {"consumer": "consumer_id", "incarnation": "incarnation_id"}),
-    "insert_event_workflows": (
+# The statement, the function, and what its parameters are called there.
+TWINS = [
+    ("insert_checkpoints", "WRITE_PLAIN", {"executor": "executor_id"}),
+    ("insert_checkpoints", "WRITE_STEP", {"executor": "executor_id"}),
+    ("update_outcomes", "WRITE_PLAIN", {"executor": "executor_id"}),
+    ("insert_results", "WRITE_PLAIN", {}),
+    ("insert_starts", "WRITE_STARTS", {"executor": "executor_id"}),
+    ("insert_payloads", "WRITE_STARTS", {}),
+    ("move_watermarks", "TAKE_IN", {"consumer": "consumer_id", "incarnation": "incarnation_id"}),
+    (
+        "insert_event_workflows",
         "TAKE_IN",
         {
             "consumer": "consumer_id",
@@ -38,9 +43,9 @@ TWINS = {
             "executor": "executor_id",
         },
     ),
-    "insert_events": ("TAKE_IN", {}),
-    "open_lanes": ("TAKE_IN", {"consumer": "consumer_id", "incarnation": "incarnation_id"}),
-}
+    ("insert_events", "TAKE_IN", {}),
+    ("open_lanes", "TAKE_IN", {"consumer": "consumer_id", "incarnation": "incarnation_id"}),
+]
 
 
 def migration() -> object:
@@ -59,12 +64,12 @@ def plain(sql: str) -> str:
 
 
 def body(function: str) -> str:
-    return plain(re.sub(r"unnest\([^)]*\)\s*AS \w+\([^)]*\)", "ROWS", getattr(migration(), function)))
+    rows = r"(unnest\([^)]*\)|\(VALUES \([^)]*\)\))\s*AS \w+\([^)]*\)"
+    return plain(re.sub(rows, "ROWS", getattr(migration(), function)))
 
 
-@pytest.mark.parametrize("name", TWINS)
-def test_a_function_says_what_the_statement_says(name: str) -> None:
-    function, names = TWINS[name]
+@pytest.mark.parametrize(("name", "function", "names"), TWINS)
+def test_a_function_says_what_the_statement_says(name: str, function: str, names: dict[str, str]) -> None:
     sql = _COMMENT.sub("", dict(_read())[name])
     sql = _ROWS.sub("ROWS", sql).replace("{now}", "now_ms")
     sql = re.sub(r"\s*WHERE true\s+ON CONFLICT [^;]*DO NOTHING", "", sql)  # the function ends there
@@ -171,7 +176,9 @@ def test_a_connection_that_broke_costs_one_try(postgres_storage: SqlStorage, mig
     assert storage.write_batch(executor, [step("w", 2)]) == [WRITTEN]
 
 
-@pytest.mark.parametrize("function", [WRITE_PLAIN, TAKE_IN], ids=lambda function: function.name)
+@pytest.mark.parametrize(
+    "function", [WRITE_PLAIN, WRITE_STEP, WRITE_STARTS, TAKE_IN], ids=lambda function: function.name
+)
 def test_what_is_said_of_a_function_is_what_it_takes(
     function: Function, postgres_storage: SqlStorage
 ) -> None:
@@ -188,3 +195,29 @@ def test_what_is_said_of_a_function_is_what_it_takes(
     single = [spelled[kind] for kind in function.single]
     columns = [f"{spelled[kind]}[]" for kind in function.columns]
     assert taken == single + columns
+
+
+def test_of_two_starts_under_one_id_in_a_batch_one_is_written_with_its_input(
+    postgres_storage: SqlStorage,
+) -> None:
+    storage = postgres_storage
+    executor = register(storage)
+    first, second = start("w", start_id=1, input='"1"'), start("w", start_id=2, input='"2"')
+    results = storage.write_batch(executor, [first, step("nobody"), second])
+    assert [result for result in results if result == WRITTEN] == [results[0]]
+    assert results[2] == Existing("w", "work", "PENDING", None, None)
+    assert isinstance(results[1], Fenced)
+    assert [row.input for row in read(storage, "SELECT input FROM {schema}.payloads")] == ['"1"']
+    again = storage.write_batch(executor, [first, second])  # as after a lost answer
+    assert again == [WRITTEN, results[2]]
+    assert len(read(storage, "SELECT 1 FROM {schema}.payloads")) == 1
+
+
+def test_a_start_adds_no_input_to_an_event_of_the_same_id(postgres_storage: SqlStorage) -> None:
+    storage = postgres_storage
+    executor = register(storage)
+    begin(storage, executor, "event")
+    change(storage, "DELETE FROM {schema}.payloads WHERE workflow_id = 'event'")
+    [result] = storage.write_batch(executor, [start("event", input='"1"')])
+    assert isinstance(result, Existing)
+    assert not read(storage, "SELECT 1 FROM {schema}.payloads")

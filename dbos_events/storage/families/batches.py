@@ -10,10 +10,10 @@ from dbos_events.storage.families.executors import fence
 from dbos_events.storage.families.generations import is_next_attempt, quarantine_row, retry_generations
 from dbos_events.storage.families.plain import are_plain, write_plain
 from dbos_events.storage.families.shapes import checkpoint_row, outcome_row, result_row
+from dbos_events.storage.families.starts import answer, is_start, start_row, write_starts
 from dbos_events.storage.writes import (
     WRITTEN,
     Checkpoint,
-    Existing,
     Fenced,
     NewWorkflow,
     Outcome,
@@ -34,11 +34,41 @@ class BatchTable:
         self._database = database
 
     def write_batch(self, executor: int, writes: Sequence[Write]) -> list[Result]:
+        starts = [number for number, write in enumerate(writes) if is_start(write)]
+        if starts and self._database.calls:
+            return self._write_apart(executor, writes, starts)
+        return self._write_together(executor, writes)
+
+    def _write_apart(self, executor: int, writes: Sequence[Write], starts: Sequence[int]) -> list[Result]:
+        """Starts concern no run that is here, so they may be a transaction of their own.
+
+        They come first: a parent may be parked on a child that starts in the same batch.
+        """
+        others = [number for number, write in enumerate(writes) if not is_start(write)]
+        results: list[Result] = [WRITTEN] * len(writes)
+        _put(results, starts, self._start(executor, [writes[number] for number in starts]))
+        if others:
+            written = self._write_together(executor, [writes[number] for number in others])
+            _put(results, others, written)
+        return results
+
+    def _start(self, executor: int, writes: Sequence[Write]) -> list[Result]:
+        with suppress(NotAsExpected):
+            new = [write.start for write in writes if write.start is not None]
+            return write_starts(self._database, executor, new)
+        return self._write_together(executor, writes)
+
+    def _write_together(self, executor: int, writes: Sequence[Write]) -> list[Result]:
         if are_plain(writes):
             with suppress(NotAsExpected):
                 write_plain(self._database, executor, writes)
                 return [WRITTEN] * len(writes)
         return self._database.transact(lambda tx: _Batch(tx, executor, writes).write())
+
+
+def _put(results: list[Result], numbers: Sequence[int], answers: Sequence[Result]) -> None:
+    for number, one in zip(numbers, answers, strict=True):
+        results[number] = one
 
 
 class _Batch:
@@ -122,7 +152,7 @@ class _Batch:
         ]
         if not starts:
             return
-        rows = [_start_row(start) for _, start in starts]
+        rows = [start_row(start) for _, start in starts]
         if self._tx.change("insert_starts", rows, executor=self._executor) < len(rows):
             starts = self._judge_starts(starts)
         payloads = [(start.id, start.codec, start.input) for _, start in starts]
@@ -133,13 +163,9 @@ class _Batch:
         tokens = self._tokens([start.id for _, start in starts])
         ours = []
         for number, start in starts:
-            token = tokens[start.id]
-            if token.start_id == start.start_id:
+            self._results[number] = answer(tokens[start.id], start)
+            if self._results[number] is WRITTEN:
                 ours.append((number, start))
-            else:
-                self._results[number] = Existing(
-                    start.id, token.name, token.status, token.queue, token.class_name
-                )
         return ours
 
     # -- outcomes -----------------------------------------------------------------------------
@@ -230,13 +256,6 @@ def _is_parked(tokens: dict[str, Row], write: Write) -> bool:
     return (
         token is not None and token.owner is None and token.take == write.take and token.status == "PENDING"
     )
-
-
-def _start_row(start: NewWorkflow) -> tuple[object, ...]:
-    return (
-        start.id, start.application, start.name, start.status, start.start_id, start.version,
-        start.class_name, start.queue, start.priority, start.parent_id, start.root_id,
-    )  # fmt: skip
 
 
 def _park_row(write: Write, park: Park, locked: dict[str, Row], now: int) -> tuple[object, ...]:

@@ -15,17 +15,18 @@ from dbos_events.storage.database import Database, Step, columns_of
 from dbos_events.storage.families.shapes import checkpoint_row, outcome_row, result_row
 from dbos_events.storage.writes import Write
 
-WRITE_PLAIN = Function(
-    "write_plain",
-    ("bigint", "bigint"),
-    (
-        *("text", "int", "int", "int", "text", "text", "int", "text", "text", "text", "text", "text"),
-        *("bigint", "bigint", "bigint"),
-        *("text", "int", "text", "bool"),
-        *("text", "text", "text", "text"),
-    ),
+_CHECKPOINT = (
+    *("text", "int", "int", "int", "text", "text", "int", "text", "text", "text", "text", "text"),
+    *("bigint", "bigint", "bigint"),
 )
+_OUTCOME = ("text", "int", "text", "bool")
+_RESULT = ("text", "text", "text", "text")
+
+WRITE_PLAIN = Function("write_plain", ("bigint", "bigint"), (*_CHECKPOINT, *_OUTCOME, *_RESULT))
 """The time and the executor; the rows of insert_checkpoints, update_outcomes and insert_results."""
+
+WRITE_STEP = Function("write_step", ("bigint", "bigint", *_CHECKPOINT), ())
+"""The time and the executor; one row of insert_checkpoints."""
 
 
 def are_plain(writes: Sequence[Write]) -> bool:
@@ -56,8 +57,15 @@ def write_plain(database: Database, executor: int, writes: Sequence[Write]) -> N
         for write, outcome in ended
         if outcome.output is not None or outcome.error is not None
     ]
+    if database.calls and len(checkpoints) == 1 and not outcomes:
+        database.call(WRITE_STEP, (executor, *checkpoints[0]))
+        return
     if database.calls:
-        tables = (columns_of(checkpoints, 15), columns_of(outcomes, 4), columns_of(results, 4))
+        tables = (
+            columns_of(checkpoints, len(_CHECKPOINT)),
+            columns_of(outcomes, len(_OUTCOME)),
+            columns_of(results, len(_RESULT)),
+        )
         database.call(WRITE_PLAIN, (executor,), *tables)
         return
     steps = [
