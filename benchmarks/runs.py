@@ -7,13 +7,14 @@ import os
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from benchmarks.contestants.common import Outcome, Task, make_tally, read_tally
+from benchmarks.contestants.history import fill
 from benchmarks.costs import Meter
 from benchmarks.peer import peer_python
 from benchmarks.servers import Servers, fresh_database, fresh_file, fresh_topic
@@ -93,14 +94,27 @@ def run_plan(plan: Plan, servers: Servers) -> Iterator[Run]:
     So a machine that grows slower or faster meanwhile does so for all of them.
     """
     entries = plan.entries()
-    for number in range(plan.size.rounds):
-        start = number % len(entries) if entries else 0
-        for entry in entries[start:] + entries[:start]:
-            yield run_once(plan, entry, number, servers)
+    with _history(plan, servers) as history:
+        for number in range(plan.size.rounds):
+            start = number % len(entries) if entries else 0
+            for entry in entries[start:] + entries[:start]:
+                yield run_once(plan, entry, number, servers, history)
 
 
-def run_once(plan: Plan, entry: Entry, number: int, servers: Servers) -> Run:
-    """Run one entry in a fresh database, and on a fresh topic if it reads one."""
+@contextmanager
+def _history(plan: Plan, servers: Servers) -> Iterator[str]:
+    """Make a database with the finished workflows that the workload asks for; gives its name, if there is one."""
+    counts = {plan.options(one).get("history", 0) for one in plan.contestants} - {0}
+    if not counts:
+        yield ""
+        return
+    with fresh_database(servers.postgres, "history") as url:
+        fill(Task(url=url, count=0, colour="async", timeout=plan.timeout, tally=""), max(counts))
+        yield urlsplit(url).path[1:]
+
+
+def run_once(plan: Plan, entry: Entry, number: int, servers: Servers, history: str = "") -> Run:
+    """Run one entry in a database of its own, fresh or with the history, and on a fresh topic if it reads one."""
     contestant = entry.contestant
     count = contestant.count(plan.size.count)
     run = Run(plan.workload.name, contestant.name, entry.colour, number, count, contestant.expected(count))
@@ -111,7 +125,8 @@ def run_once(plan: Plan, entry: Entry, number: int, servers: Servers) -> Run:
         if plan.workload.database == "sqlite":
             url, meter = fresh_file(directory), None
         else:
-            url = stack.enter_context(fresh_database(servers.postgres, contestant.name))
+            template = history if plan.options(contestant).get("history") else ""
+            url = stack.enter_context(fresh_database(servers.postgres, contestant.name, template))
             meter = Meter(servers.postgres)
         topic = ""
         if plan.workload.topic is not None and contestant.reads_topic:

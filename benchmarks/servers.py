@@ -66,8 +66,8 @@ def _start_postgres(stack: ExitStack) -> str:
 
 
 @contextmanager
-def fresh_database(url: str, label: str) -> Iterator[str]:
-    """Make an empty database for one run, and drop it afterwards.
+def fresh_database(url: str, label: str, template: str = "") -> Iterator[str]:
+    """Make a database for one run, empty or as `template` is, and drop it afterwards.
 
     The checkpoint before it gives every run the same start: the writes of the run
     before it do not fall into this one.
@@ -76,7 +76,10 @@ def fresh_database(url: str, label: str) -> Iterator[str]:
     identifier = sql.Identifier(name)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CHECKPOINT")
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(identifier))
+        create = sql.SQL("CREATE DATABASE {}").format(identifier)
+        if template:
+            create += sql.SQL(" TEMPLATE {} STRATEGY file_copy").format(sql.Identifier(template))
+        connection.execute(create)
         try:
             yield urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
         finally:

@@ -1,7 +1,4 @@
-"""A Kafka record to a handler with some steps, us and the peer: the same program, another import.
-
-With `history`, so many finished workflows are in the database before it starts (ours only).
-"""
+"""A Kafka record to a handler with some steps, us and the peer: the same program, another import."""
 
 from __future__ import annotations
 
@@ -9,15 +6,12 @@ from typing import Any
 
 from benchmarks.contestants.common import Executions, Task, measure, read_task, report
 from benchmarks.contestants.frameworks import Framework
-from benchmarks.contestants.history import DURABLE, fill
+from benchmarks.contestants.history import DURABLE
 
 
 def main() -> None:
     """Run the framework on the task."""
     task = read_task()
-    history = task.number("history")
-    if history:
-        fill(task, history)
     framework = Framework(task)
     executions = Executions(task)
     (register_async if task.is_async else register_sync)(framework, task, executions)
