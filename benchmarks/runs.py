@@ -109,7 +109,8 @@ def _history(plan: Plan, servers: Servers) -> Iterator[str]:
         yield ""
         return
     with fresh_database(servers.postgres, "history") as url:
-        fill(Task(url=url, count=0, colour="async", timeout=plan.timeout, tally=""), max(counts))
+        [count] = counts
+        fill(Task(url=url, count=0, colour="async", timeout=plan.timeout, tally=""), count)
         yield urlsplit(url).path[1:]
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from dbos_events.errors import BadWrite, ExecutorFenced, StorageError, StorageUnavailable
@@ -98,13 +97,16 @@ class Committer:
         ticket = Ticket(write, run, waker, final=final)
         if run is not None:
             run.handing()
+        if self._stopped:
+            ticket.settle(Fenced(None))
+            return ticket
         self._queue.append(ticket)
         if self._ended:
             self._drop_all()
         elif not self._awake:  # else it looks at the queue once more before it waits
             with self._lock:
-                self._awake = True
                 self._arrived.notify()
+                self._awake = True
         return ticket
 
     @property
@@ -118,6 +120,7 @@ class Committer:
             self._stopped = True
             self._arrived.notify()
         if self._thread is None:
+            self._end()
             return True
         self._thread.join(seconds)
         if not self._thread.is_alive():
@@ -134,17 +137,24 @@ class Committer:
         self._interrupt.set()
         self._drop_all()
 
+    def _end(self) -> None:
+        self._ended = True
+        self._drop_all()
+
     def _drop_all(self) -> None:
         """Answer what came too late to be written."""
-        for ticket in self._taken(len(self._queue)):
+        with self._lock:
+            dropped = self._taken(len(self._queue))
+        for ticket in dropped:
             ticket.settle(Fenced(None))
 
     def _work(self) -> None:
-        while tickets := self._next_batch():
-            self._commit(tickets)
-            self._after_batch()
-        self._ended = True
-        self._drop_all()
+        try:
+            while tickets := self._next_batch():
+                self._commit(tickets)
+                self._after_batch()
+        finally:
+            self._end()
 
     def _next_batch(self) -> list[Ticket]:
         """What waits, at most a full batch; waits for something. Nothing when it is to end."""
@@ -154,22 +164,25 @@ class Committer:
                 self._arrived.wait()
                 self._awake = False
             self._awake = True
-        return list(self._taken(MAX_BATCH))
+            return [] if self._ended else self._taken(MAX_BATCH)
 
-    def _taken(self, most: int) -> Iterator[Ticket]:
-        """Take from the queue until it is empty, at most so many."""
-        with suppress(IndexError):
-            for _ in range(most):
-                yield self._queue.popleft()
+    def _taken(self, most: int) -> list[Ticket]:
+        """What is in the queue, at most so many. Only who has the lock takes from it."""
+        return [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
 
-    def _commit(self, tickets: list[Ticket]) -> None:
-        doomed = [(ticket, answer) for ticket in tickets if (answer := ticket.doom()) is not None]
-        if doomed:
-            tickets = [ticket for ticket in tickets if ticket.doom() is None]
-            for ticket, answer in doomed:
-                ticket.settle(answer)
-        if tickets:
-            self._commit_sound(tickets)
+    def _commit(self, tickets: Sequence[Ticket]) -> None:
+        """Write what is sound: starts apart, since they concern no run that is here and fail for reasons of their own."""
+        starts: list[Ticket] = []
+        others: list[Ticket] = []
+        for ticket in tickets:
+            doom = ticket.doom()
+            if doom is not None:
+                ticket.settle(doom)
+            else:
+                (starts if ticket.write.only_starts else others).append(ticket)
+        for group in (starts, others):
+            if group:
+                self._commit_sound(group)
 
     def _commit_sound(self, tickets: list[Ticket]) -> None:
         try:

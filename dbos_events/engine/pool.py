@@ -57,7 +57,7 @@ class Pool:
     def join(self, seconds: float) -> None:
         """Wait for idle threads to end, at most `seconds` in all."""
         for thread in self._threads:
-            if thread is not threading.current_thread():
+            if thread is not threading.current_thread() and thread.ident is not None:
                 thread.join(seconds / max(1, len(self._threads)))
 
     def _thread(self) -> threading.Thread:
@@ -119,4 +119,16 @@ class Pool:
                 return
             self._waking = True
         if started is not None:
-            started.start()
+            self._start(started)
+
+    def _start(self, thread: threading.Thread) -> None:
+        """Start the thread; where the system has none to give, those that are here do the work."""
+        try:
+            thread.start()
+        except RuntimeError as error:
+            logger.error(
+                "No further thread for workflows can be started (%d run): %s", len(self._threads), error
+            )
+            with self._lock:
+                self._threads.remove(thread)
+                self._waking = False

@@ -8,6 +8,7 @@ is not as expected they keep nothing, and the caller goes statement by statement
 from __future__ import annotations
 
 import struct
+import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -52,8 +53,9 @@ class _Spelled:
     def __init__(self, function: Function, schema: str) -> None:
         kinds = [_SINGLE[kind] for kind in function.single] + [ENCODERS[kind] for kind in function.columns]
         places = ", ".join(f"${number}" for number in range(1, len(kinds) + 1))
-        self.name = function.name.encode()
         self.sql = f"SELECT {schema}.{function.name}({places})".encode()
+        # Behind a pooler a connection may know another schema's function under the same name.
+        self.name = f"{function.name}_{zlib.crc32(self.sql):x}".encode()
         self.types = [kind for kind, _ in kinds]
         self.formats = [Format.BINARY] * len(kinds)
         self._encoders = [encode for _, encode in kinds]

@@ -65,12 +65,11 @@ class Workflows(Protocol):
     """Running, finding and changing workflows (protocol 2 to 5)."""
 
     def write_batch(self, executor: int, writes: Sequence[Write]) -> list[Result]:
-        """Write checkpoints, starts, outcomes and parks, fenced; answers in order.
+        """Write checkpoints, starts, outcomes and parks in one transaction, fenced; answers in order.
 
-        All is one transaction, but starts that no running workflow makes may be one of their own, before it.
         Safe to repeat after a lost commit answer: what is there already under the same token
         counts as written. Raises `ExecutorFenced` when the executor is dead, `BadWrite` when the
-        database refuses a value (then nothing of the transaction that it is in was written).
+        database refuses a value (then nothing of the batch was written).
         """
         ...
 

@@ -140,6 +140,11 @@ class Write:
     retry: NextAttempt | None = None
 
     @property
+    def only_starts(self) -> bool:
+        """Whether it starts a workflow, and no running one has to do with it."""
+        return self.start is not None and not self.workflow_id
+
+    @property
     def closes(self) -> bool:
         """Whether the run has left the process once this is written."""
         return self.outcome is not None or self.park is not None or self.retry is not None

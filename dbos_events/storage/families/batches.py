@@ -10,7 +10,7 @@ from dbos_events.storage.families.executors import fence
 from dbos_events.storage.families.generations import is_next_attempt, quarantine_row, retry_generations
 from dbos_events.storage.families.plain import are_plain, write_plain
 from dbos_events.storage.families.shapes import checkpoint_row, outcome_row, result_row
-from dbos_events.storage.families.starts import answer, is_start, start_row, write_starts
+from dbos_events.storage.families.starts import answer, start_row, write_starts
 from dbos_events.storage.writes import (
     WRITTEN,
     Checkpoint,
@@ -34,41 +34,14 @@ class BatchTable:
         self._database = database
 
     def write_batch(self, executor: int, writes: Sequence[Write]) -> list[Result]:
-        starts = [number for number, write in enumerate(writes) if is_start(write)]
-        if starts and self._database.calls:
-            return self._write_apart(executor, writes, starts)
-        return self._write_together(executor, writes)
-
-    def _write_apart(self, executor: int, writes: Sequence[Write], starts: Sequence[int]) -> list[Result]:
-        """Starts concern no run that is here, so they may be a transaction of their own.
-
-        They come first: a parent may be parked on a child that starts in the same batch.
-        """
-        others = [number for number, write in enumerate(writes) if not is_start(write)]
-        results: list[Result] = [WRITTEN] * len(writes)
-        _put(results, starts, self._start(executor, [writes[number] for number in starts]))
-        if others:
-            written = self._write_together(executor, [writes[number] for number in others])
-            _put(results, others, written)
-        return results
-
-    def _start(self, executor: int, writes: Sequence[Write]) -> list[Result]:
         with suppress(NotAsExpected):
-            new = [write.start for write in writes if write.start is not None]
-            return write_starts(self._database, executor, new)
-        return self._write_together(executor, writes)
-
-    def _write_together(self, executor: int, writes: Sequence[Write]) -> list[Result]:
-        if are_plain(writes):
-            with suppress(NotAsExpected):
+            if are_plain(writes):
                 write_plain(self._database, executor, writes)
                 return [WRITTEN] * len(writes)
+            if self._database.calls and all(write.only_starts for write in writes):
+                new = [write.start for write in writes if write.start is not None]
+                return write_starts(self._database, executor, new)
         return self._database.transact(lambda tx: _Batch(tx, executor, writes).write())
-
-
-def _put(results: list[Result], numbers: Sequence[int], answers: Sequence[Result]) -> None:
-    for number, one in zip(numbers, answers, strict=True):
-        results[number] = one
 
 
 class _Batch:

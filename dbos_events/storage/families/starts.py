@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from dbos_events.storage.calls import Function
 from dbos_events.storage.database import Database, NotAsExpected, Row, columns_of
-from dbos_events.storage.writes import WRITTEN, Existing, NewWorkflow, Result, Write
+from dbos_events.storage.writes import WRITTEN, Existing, NewWorkflow, Result
 
 _WORKFLOW = (
     *("text", "text", "text", "text", "bigint", "text"),
@@ -19,11 +19,6 @@ _PAYLOAD = ("text", "text")
 
 WRITE_STARTS = Function("write_starts", ("bigint", "bigint"), (*_WORKFLOW, *_PAYLOAD))
 """The time and the executor; the rows of insert_starts, each with its codec and input."""
-
-
-def is_start(write: Write) -> bool:
-    """Whether it starts a workflow, and nothing else is written with it."""
-    return write.start is not None and not write.workflow_id
 
 
 def start_row(start: NewWorkflow) -> tuple[object, ...]:

@@ -7,7 +7,7 @@ import pytest
 
 from dbos_events.engine.committer import MAX_BATCH, Committer, Ticket
 from dbos_events.engine.waking import ThreadWaker
-from dbos_events.storage.writes import WRITTEN, Fenced, Result, Write
+from dbos_events.storage.writes import WRITTEN, Fenced, NewWorkflow, Refused, Result, Write
 
 PATIENCE = 10.0
 
@@ -40,6 +40,10 @@ def committer(database: Database) -> Iterator[Committer]:
     yield committer
     database.open.set()
     committer.stop(PATIENCE)
+
+
+def new(workflow_id: str) -> NewWorkflow:
+    return NewWorkflow(workflow_id, "work", "shop", 1, "ENQUEUED", None)
 
 
 def hand_over(committer: Committer, name: str) -> Callable[[], Result]:
@@ -120,6 +124,69 @@ def test_what_comes_after_the_end_is_refused_at_once(committer: Committer, datab
     assert committer.stop(PATIENCE)
     assert hand_over(committer, "late")() == Fenced(None)
     assert names(database) == []
+
+
+def test_a_committer_that_never_began_refuses_what_it_has_and_what_comes(database: Database) -> None:
+    committer = Committer(database.write, lambda: None)
+    before = hand_over(committer, "before")
+    assert committer.stop(PATIENCE)
+    assert [before(), hand_over(committer, "after")()] == [Fenced(None)] * 2
+
+
+def test_while_it_ends_nothing_more_is_taken(committer: Committer, database: Database) -> None:
+    database.open.clear()
+    hand_over(committer, "first")
+    assert database.entered.acquire(timeout=PATIENCE)
+    queued = hand_over(committer, "queued")
+    ending = threading.Thread(target=committer.stop, args=(PATIENCE,))
+    ending.start()
+    while not committer._stopped:
+        threading.Event().wait(0.001)
+    assert hand_over(committer, "late")() == Fenced(None)
+    database.open.set()
+    assert queued() == WRITTEN
+    ending.join(PATIENCE)
+
+
+def test_starts_fail_apart_from_what_runs(database: Database) -> None:
+    """Nothing that a run writes may tell who started something that it was not started, nor the other way round."""
+
+    def write(writes: Sequence[Write]) -> Sequence[Result]:
+        if any(write.start is None for write in writes):
+            raise RuntimeError("a defect")
+        return database.write(writes)
+
+    committer = Committer(write, lambda: None)
+    starts = [committer.submit(Write(start=new(f"{number}"))) for number in range(2)]
+    other = hand_over(committer, "run")
+    committer.start()
+    assert isinstance(other(), Refused)
+    assert committer.stop(PATIENCE)
+    assert [start.result for start in starts] == [WRITTEN] * 2
+
+
+def test_a_run_that_is_stopped_while_its_batch_is_looked_through_is_answered(database: Database) -> None:
+    """Each ticket is judged once: sound when it was looked at is sound."""
+    committer = Committer(database.write, lambda: None)
+    tickets = [Doomed(Write(name)) for name in ("a", "b")]
+    committer._queue.extend(tickets)
+    committer.start()
+    assert committer.stop(PATIENCE)
+    assert [ticket.result for ticket in tickets] == [WRITTEN] * 2
+
+
+class Doomed(Ticket):
+    """Its run is stopped as soon as somebody has asked whether it was."""
+
+    __slots__ = ("asked",)
+
+    def __init__(self, write: Write) -> None:
+        super().__init__(write, None, None, final=False)
+        self.asked = False
+
+    def doom(self) -> Result | None:
+        asked, self.asked = self.asked, True
+        return Fenced(None) if asked else None
 
 
 def test_nothing_is_lost_between_the_last_batch_and_the_end(database: Database) -> None:

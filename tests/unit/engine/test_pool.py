@@ -109,6 +109,31 @@ def test_a_work_that_fails_costs_no_thread(pool: Pool, caplog: pytest.LogCapture
     assert "unexpected error" in caplog.text
 
 
+def test_where_the_system_has_no_thread_to_give_those_that_are_here_go_on(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    go_on = threading.Event()
+    started = threading.Event()
+
+    def holds_its_thread() -> None:
+        started.set()
+        go_on.wait(PATIENCE)
+
+    pool.submit([holds_its_thread])
+    assert started.wait(PATIENCE)
+
+    def cannot(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", cannot)
+    finished = threading.Semaphore(0)
+    pool.submit([finished.release] * 20)
+    go_on.set()
+    for _ in range(20):
+        assert finished.acquire(timeout=PATIENCE)
+    assert "No further thread" in caplog.text
+
+
 def test_after_the_stop_nothing_starts(pool: Pool) -> None:
     pool.stop()
     ran = threading.Event()
