@@ -37,7 +37,7 @@ AT_ONCE = Workload(
     contestants=contestants(5, 0.2),
     columns=(STEPS_RATE, CPU, *COSTS),
     full=Size(1_000, 5),
-    quick=Size(500, colours=ASYNC),
+    quick=Size(1_000, colours=ASYNC),
 )
 
 WORKLOADS = (_sequence(1_000, quick=True), AT_ONCE)
