@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 from dbos_events.engine.waking import Hub
 from dbos_events.telemetry.log import logger
@@ -78,26 +77,27 @@ class Pool:
 
     def _next(self) -> Callable[[], object] | None:
         """What is to be done next; waits for it. None when nothing will come."""
-        try:
-            # Without the lock: it would pass from thread to thread together with Python's own, for each work.
-            work: Callable[[], object] | None = self._queue.popleft()
-        except IndexError:
-            work = self._await_next()
-        self._see_to_the_queue()
-        return work
+        while True:
+            if (
+                len(self._queue) > 1
+            ):  # before this thread takes its own: work begins in the order in which it came
+                self._see_to_the_queue()
+            try:
+                # Without the lock: it would pass from thread to thread together with Python's own, for each work.
+                return self._queue.popleft()
+            except IndexError:
+                if not self._wait():
+                    return None
 
-    def _await_next(self) -> Callable[[], object] | None:
+    def _wait(self) -> bool:
+        """Wait for work; False when nothing will come."""
         with self._lock:
             self._idle += 1
-            try:
-                while not self._stopped:
-                    with suppress(IndexError):
-                        return self._queue.popleft()
-                    self._arrived.wait()
-                    self._waking = False
-                return None
-            finally:
-                self._idle -= 1
+            while not self._queue and not self._stopped:
+                self._arrived.wait()
+                self._waking = False
+            self._idle -= 1
+            return bool(self._queue)
 
     def _see_to_the_queue(self) -> None:
         """Have one more thread come for what is queued, unless one is on its way; tell where there is none."""
