@@ -51,10 +51,10 @@ class Ticket:
 
 
 class Committer:
-    """One thread, one transaction per batch.
+    """One thread, one transaction per batch, and one more for the starts in it.
 
     Whoever hands a write over takes no lock: it would pass from thread to thread together with Python's own, once
-    for each write (docs/performance.md). Appending to a deque, and taking from it, are atomic.
+    for each write (docs/performance.md). Appending to a deque is atomic; who takes from it has the lock.
 
     Args:
         write_batch: Writes a batch under this executor's fence and answers in order. It raises
@@ -167,7 +167,7 @@ class Committer:
             return [] if self._ended else self._taken(MAX_BATCH)
 
     def _taken(self, most: int) -> list[Ticket]:
-        """What is in the queue, at most so many. Only who has the lock takes from it."""
+        """What is in the queue, at most so many; called with the lock."""
         return [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
 
     def _commit(self, tickets: Sequence[Ticket]) -> None:

@@ -78,9 +78,8 @@ class Pool:
     def _next(self) -> Callable[[], object] | None:
         """What is to be done next; waits for it. None when nothing will come."""
         while True:
-            if (
-                len(self._queue) > 1
-            ):  # before this thread takes its own: work begins in the order in which it came
+            # Before this thread takes its own: work begins in the order in which it came.
+            if len(self._queue) > 1:
                 self._see_to_the_queue()
             try:
                 # Without the lock: it would pass from thread to thread together with Python's own, for each work.

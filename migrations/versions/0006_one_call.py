@@ -23,13 +23,48 @@ def upgrade() -> None:
     if op.get_bind().dialect.name == "postgresql":
         quoted = op.get_bind().dialect.identifier_preparer.quote_identifier(schema)
         for function in (WRITE_PLAIN, WRITE_STEP, WRITE_STARTS, TAKE_IN):
-            op.get_bind().exec_driver_sql(
-                function.replace("{schema}", quoted).replace("{settings}", SETTINGS)
-            )
+            op.get_bind().exec_driver_sql(spelled(function, quoted))
+
+
+def spelled(function: str, schema: str) -> str:
+    """The function with its parts in their places."""
+    for name, part in PARTS.items():
+        function = function.replace(f"{{{name}}}", part)
+    return function.replace("{schema}", schema)
 
 
 SETTINGS = """SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off"""
+
+NOW = "COALESCE(clock_now, CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS bigint))"
+
+FENCE = """PERFORM id FROM {schema}.executors WHERE id = executor_id AND alive FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'DE001', MESSAGE = 'the executor is dead';
+    END IF;"""
+
+INSERT_CHECKPOINTS = """INSERT INTO {schema}.checkpoints
+            (workflow_id, generation, step, call, name, completion_order, arguments, codec, output, error,
+             child_id, started_at, completed_at, writer, write_id)
+        SELECT u.workflow_id, u.generation, u.step, u.call, u.name, u.completion_order, u.arguments, u.codec,
+               u.output, u.error, u.child_id, u.started_at, u.completed_at, executor_id, u.write_id
+        FROM {rows}
+            AS u(workflow_id, take, generation, step, call, name, completion_order, arguments,
+                 codec, output, error, child_id, started_at, completed_at, write_id)
+        JOIN {schema}.workflows AS w
+          ON w.id = u.workflow_id
+         AND CASE WHEN w.owner = executor_id AND w.take = u.take AND w.status = 'PENDING' THEN true ELSE false END"""
+
+CHECKPOINT = """c_workflow_id, c_take, c_generation, c_step, c_call, c_name, c_completion_order, c_arguments,
+                    c_codec, c_output, c_error, c_child_id, c_started_at, c_completed_at, c_write_id"""
+
+PARTS = {
+    "settings": SETTINGS,
+    "now": NOW,
+    "fence": FENCE,
+    "insert_checkpoints": INSERT_CHECKPOINTS.replace("{rows}", f"unnest({CHECKPOINT})"),
+    "insert_checkpoint": INSERT_CHECKPOINTS.replace("{rows}", f"(VALUES ({CHECKPOINT}))"),
+}
 
 WRITE_PLAIN = """
 CREATE FUNCTION {schema}.write_plain(
@@ -44,26 +79,12 @@ LANGUAGE plpgsql
 {settings}
 AS $$
 DECLARE
-    now_ms bigint := COALESCE(clock_now, CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS bigint));
+    now_ms bigint := {now};
     hit bigint;
 BEGIN
-    PERFORM id FROM {schema}.executors WHERE id = executor_id AND alive FOR KEY SHARE;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'DE001', MESSAGE = 'the executor is dead';
-    END IF;
+    {fence}
     IF cardinality(c_workflow_id) > 0 THEN
-        INSERT INTO {schema}.checkpoints
-            (workflow_id, generation, step, call, name, completion_order, arguments, codec, output, error,
-             child_id, started_at, completed_at, writer, write_id)
-        SELECT u.workflow_id, u.generation, u.step, u.call, u.name, u.completion_order, u.arguments, u.codec,
-               u.output, u.error, u.child_id, u.started_at, u.completed_at, executor_id, u.write_id
-        FROM unnest(c_workflow_id, c_take, c_generation, c_step, c_call, c_name, c_completion_order, c_arguments,
-                    c_codec, c_output, c_error, c_child_id, c_started_at, c_completed_at, c_write_id)
-            AS u(workflow_id, take, generation, step, call, name, completion_order, arguments,
-                 codec, output, error, child_id, started_at, completed_at, write_id)
-        JOIN {schema}.workflows AS w
-          ON w.id = u.workflow_id
-         AND CASE WHEN w.owner = executor_id AND w.take = u.take AND w.status = 'PENDING' THEN true ELSE false END;
+        {insert_checkpoints};
         GET DIAGNOSTICS hit = ROW_COUNT;
         IF hit <> cardinality(c_workflow_id) THEN
             RAISE EXCEPTION USING ERRCODE = 'DE001', MESSAGE = 'a checkpoint was not written';
@@ -106,22 +127,8 @@ LANGUAGE plpgsql
 {settings}
 AS $$
 BEGIN
-    PERFORM id FROM {schema}.executors WHERE id = executor_id AND alive FOR KEY SHARE;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'DE001', MESSAGE = 'the executor is dead';
-    END IF;
-    INSERT INTO {schema}.checkpoints
-        (workflow_id, generation, step, call, name, completion_order, arguments, codec, output, error,
-         child_id, started_at, completed_at, writer, write_id)
-    SELECT u.workflow_id, u.generation, u.step, u.call, u.name, u.completion_order, u.arguments, u.codec,
-           u.output, u.error, u.child_id, u.started_at, u.completed_at, executor_id, u.write_id
-    FROM (VALUES (c_workflow_id, c_take, c_generation, c_step, c_call, c_name, c_completion_order, c_arguments,
-                  c_codec, c_output, c_error, c_child_id, c_started_at, c_completed_at, c_write_id))
-        AS u(workflow_id, take, generation, step, call, name, completion_order, arguments,
-             codec, output, error, child_id, started_at, completed_at, write_id)
-    JOIN {schema}.workflows AS w
-      ON w.id = u.workflow_id
-     AND CASE WHEN w.owner = executor_id AND w.take = u.take AND w.status = 'PENDING' THEN true ELSE false END;
+    {fence}
+    {insert_checkpoint};
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'DE001', MESSAGE = 'the checkpoint was not written';
     END IF;
@@ -142,13 +149,10 @@ LANGUAGE plpgsql
 {settings}
 AS $$
 DECLARE
-    now_ms bigint := COALESCE(clock_now, CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS bigint));
+    now_ms bigint := {now};
     hit bigint;
 BEGIN
-    PERFORM id FROM {schema}.executors WHERE id = executor_id AND alive FOR KEY SHARE;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'DE001', MESSAGE = 'the executor is dead';
-    END IF;
+    {fence}
     INSERT INTO {schema}.workflows
         (id, application, name, status, owner, take, start_id, version, class_name, queue, priority,
          parent_id, root_id, created_at, updated_at, started_at)
@@ -189,14 +193,11 @@ LANGUAGE plpgsql
 {settings}
 AS $$
 DECLARE
-    now_ms bigint := COALESCE(clock_now, CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS bigint));
+    now_ms bigint := {now};
     behind text[] := '{}';
     hit bigint;
 BEGIN
-    PERFORM id FROM {schema}.executors WHERE id = executor_id AND alive FOR KEY SHARE;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'DE001', MESSAGE = 'the executor is dead';
-    END IF;
+    {fence}
     WITH locked AS MATERIALIZED (
         SELECT partition, epoch, next_offset
         FROM {schema}.watermarks

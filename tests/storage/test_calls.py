@@ -3,6 +3,7 @@
 import importlib.util
 import re
 from pathlib import Path
+from types import ModuleType
 
 import psycopg
 import pytest
@@ -48,7 +49,7 @@ TWINS = [
 ]
 
 
-def migration() -> object:
+def migration() -> ModuleType:
     [path] = Path(scripts_folder() / "versions").glob("0006_*.py")
     spec = importlib.util.spec_from_file_location("revision_0006", path)
     assert spec is not None
@@ -65,7 +66,8 @@ def plain(sql: str) -> str:
 
 def body(function: str) -> str:
     rows = r"(unnest\([^)]*\)|\(VALUES \([^)]*\)\))\s*AS \w+\([^)]*\)"
-    return plain(re.sub(rows, "ROWS", getattr(migration(), function)))
+    revision = migration()
+    return plain(re.sub(rows, "ROWS", revision.spelled(getattr(revision, function), "{schema}")))
 
 
 @pytest.mark.parametrize(("name", "function", "names"), TWINS)

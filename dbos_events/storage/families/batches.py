@@ -9,11 +9,12 @@ from dbos_events.storage.database import Database, NotAsExpected, Row, Tx
 from dbos_events.storage.families.executors import fence
 from dbos_events.storage.families.generations import is_next_attempt, quarantine_row, retry_generations
 from dbos_events.storage.families.plain import are_plain, write_plain
-from dbos_events.storage.families.shapes import checkpoint_row, outcome_row, result_row
-from dbos_events.storage.families.starts import answer, start_row, write_starts
+from dbos_events.storage.families.shapes import checkpoint_row, outcome_row, result_row, start_row
+from dbos_events.storage.families.starts import write_starts
 from dbos_events.storage.writes import (
     WRITTEN,
     Checkpoint,
+    Existing,
     Fenced,
     NewWorkflow,
     Outcome,
@@ -40,7 +41,8 @@ class BatchTable:
                 return [WRITTEN] * len(writes)
             if self._database.calls and all(write.only_starts for write in writes):
                 new = [write.start for write in writes if write.start is not None]
-                return write_starts(self._database, executor, new)
+                write_starts(self._database, executor, new)
+                return [WRITTEN] * len(writes)
         return self._database.transact(lambda tx: _Batch(tx, executor, writes).write())
 
 
@@ -136,9 +138,13 @@ class _Batch:
         tokens = self._tokens([start.id for _, start in starts])
         ours = []
         for number, start in starts:
-            self._results[number] = answer(tokens[start.id], start)
-            if self._results[number] is WRITTEN:
+            token = tokens[start.id]
+            if token.start_id == start.start_id:
                 ours.append((number, start))
+            else:
+                self._results[number] = Existing(
+                    start.id, token.name, token.status, token.queue, token.class_name
+                )
         return ours
 
     # -- outcomes -----------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbos_events.storage.writes import Checkpoint, Outcome, Write
+from dbos_events.storage.writes import Checkpoint, NewWorkflow, Outcome, Write
 
 
 def checkpoint_row(write: Write, entry: Checkpoint) -> tuple[object, ...]:
@@ -22,3 +22,11 @@ def outcome_row(write: Write, outcome: Outcome) -> tuple[object, ...]:
 def result_row(write: Write, outcome: Outcome) -> tuple[object, ...]:
     """A row of insert_results."""
     return (write.workflow_id, outcome.codec, outcome.output, outcome.error)
+
+
+def start_row(start: NewWorkflow) -> tuple[object, ...]:
+    """A row of insert_starts."""
+    return (
+        start.id, start.application, start.name, start.status, start.start_id, start.version,
+        start.class_name, start.queue, start.priority, start.parent_id, start.root_id,
+    )  # fmt: skip

@@ -58,6 +58,14 @@ def hand_over(committer: Committer, name: str) -> Callable[[], Result]:
     return answer
 
 
+def held_commit(committer: Committer, database: Database) -> Callable[[], Result]:
+    """The answer to a write that is being committed until the test opens the database."""
+    database.open.clear()
+    first = hand_over(committer, "first")
+    assert database.entered.acquire(timeout=PATIENCE)
+    return first
+
+
 def names(database: Database) -> list[list[str]]:
     return [[write.workflow_id for write in batch] for batch in database.batches]
 
@@ -71,9 +79,7 @@ def test_one_that_comes_alone_is_written_at_once(committer: Committer, database:
 def test_what_comes_during_a_commit_goes_out_together_in_order(
     committer: Committer, database: Database
 ) -> None:
-    database.open.clear()
-    first = hand_over(committer, "first")
-    assert database.entered.acquire(timeout=PATIENCE)
+    first = held_commit(committer, database)
     others = [hand_over(committer, f"{number}") for number in range(50)]
     database.open.set()
     assert {answer() for answer in (first, *others)} == {WRITTEN}
@@ -81,9 +87,7 @@ def test_what_comes_during_a_commit_goes_out_together_in_order(
 
 
 def test_a_batch_is_bounded(committer: Committer, database: Database) -> None:
-    database.open.clear()
-    hand_over(committer, "first")
-    assert database.entered.acquire(timeout=PATIENCE)
+    held_commit(committer, database)
     answers = [hand_over(committer, f"{number}") for number in range(MAX_BATCH + 1)]
     database.open.set()
     for answer in answers:
@@ -110,9 +114,7 @@ def test_many_threads_hand_over_and_each_write_is_answered_once(
 
 
 def test_what_is_queued_is_written_before_the_end(committer: Committer, database: Database) -> None:
-    database.open.clear()
-    hand_over(committer, "first")
-    assert database.entered.acquire(timeout=PATIENCE)
+    held_commit(committer, database)
     last = hand_over(committer, "last")
     assert committer.stop(0.0) is False
     database.open.set()
@@ -134,9 +136,7 @@ def test_a_committer_that_never_began_refuses_what_it_has_and_what_comes(databas
 
 
 def test_while_it_ends_nothing_more_is_taken(committer: Committer, database: Database) -> None:
-    database.open.clear()
-    hand_over(committer, "first")
-    assert database.entered.acquire(timeout=PATIENCE)
+    held_commit(committer, database)
     queued = hand_over(committer, "queued")
     ending = threading.Thread(target=committer.stop, args=(PATIENCE,))
     ending.start()
@@ -205,9 +205,7 @@ def test_nothing_is_lost_between_the_last_batch_and_the_end(database: Database) 
 def test_abandoned_writes_are_refused_and_nothing_more_is_written(
     committer: Committer, database: Database
 ) -> None:
-    database.open.clear()
-    first = hand_over(committer, "first")
-    assert database.entered.acquire(timeout=PATIENCE)
+    first = held_commit(committer, database)
     queued = hand_over(committer, "queued")
     committer.abandon()
     assert queued() == Fenced(None)
