@@ -10,6 +10,8 @@ from pathlib import Path
 import psycopg
 from confluent_kafka import libversion
 
+from benchmarks.interpreter import fastest_python
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -47,7 +49,7 @@ def inspect_machine(url: str) -> Machine:
         cores=len(os.sched_getaffinity(0)),
         memory_gib=_memory_gib(),
         system=f"{platform.system()} {platform.release()}",
-        python=platform.python_version(),
+        python=fastest_python().describe(),
         postgresql=version.split()[0],
         durable=durable,
         librdkafka=libversion()[0],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,7 @@ from urllib.parse import urlsplit
 from benchmarks.contestants.common import Outcome, Task, make_tally, read_tally
 from benchmarks.contestants.history import fill
 from benchmarks.costs import Meter
-from benchmarks.peer import peer_python
+from benchmarks.environments import ROOT, own_python, peer_python
 from benchmarks.servers import Servers, fresh_database, fresh_file, fresh_topic
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
     from benchmarks.model import Contestant, Size, Workload
 
-ROOT = Path(__file__).resolve().parent.parent
 EXIT_SECONDS = 60.0
 """How long a contestant may take to start and to stop, beside its work."""
 SHOWN_CHARACTERS = 2_000
@@ -160,7 +158,7 @@ class Ended:
 
 
 def _run_processes(contestant: Contestant, task: Task) -> list[Ended]:
-    python = str(peer_python() if contestant.in_peer_environment else sys.executable)
+    python = str(peer_python() if contestant.in_peer_environment else own_python())
     command = [python, "-m", f"benchmarks.contestants.{contestant.module}"]
     path = os.pathsep.join((str(ROOT), str(ROOT / "connectors")))
     environment = os.environ | {"PYTHONPATH": path}

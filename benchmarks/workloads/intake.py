@@ -106,7 +106,7 @@ WORKLOADS = (
     _steps(0),
     ONE_STEP,
     _steps(5),
-    _by_partition(4, Size(4_000, colours=ASYNC)),
+    _by_partition(4, Size(20_000, colours=ASYNC)),
     _by_partition(32, None),
     _by_key(1_000, skewed=False, quick=Size(40_000, colours=ASYNC)),
     _by_key(1_000, skewed=True, quick=None),

@@ -17,6 +17,11 @@ from benchmarks.workloads import WORKLOADS
 PATIENCE = 60.0
 
 
+@pytest.fixture(autouse=True)
+def _this_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBOS_EVENTS_BENCHMARK_OWN", sys.executable)
+
+
 def run(servers: Servers, workload: str, contestant: str, colour: str, count: int) -> Run:
     work = WORKLOADS[workload]
     [chosen] = work.select([contestant])
