@@ -175,11 +175,12 @@ class Committer:
         starts: list[Ticket] = []
         others: list[Ticket] = []
         for ticket in tickets:
-            doom = ticket.doom()
-            if doom is not None:
-                ticket.settle(doom)
-            else:
+            if ticket.run is None:
                 (starts if ticket.write.only_starts else others).append(ticket)
+            elif (doom := ticket.doom()) is None:
+                others.append(ticket)
+            else:
+                ticket.settle(doom)
         for group in (starts, others):
             if group:
                 self._commit_sound(group)

@@ -13,7 +13,7 @@ from dbos_events.errors import (
     DBOSWorkflowConflictIDError,
 )
 from dbos_events.model.workflow import CANCELLED
-from dbos_events.storage.writes import Checkpoint, Fenced, Park, Refused, Result, Write
+from dbos_events.storage.writes import WRITTEN, Checkpoint, Fenced, Park, Refused, Result, Write
 
 if TYPE_CHECKING:
     from dbos_events.engine.context import Scope
@@ -156,6 +156,15 @@ class Run:
                 "from a task that the workflow started."
             )
 
+    def is_clear(self) -> bool:
+        """Whether a call can be done at once: no history says what came of it, and there is nothing to wait for.
+
+        Raises what stopped the run, if something did.
+        """
+        clear = self.history is None and self._durable == self._handed and self.core.holds_lease
+        self.enter()
+        return clear
+
     def locate(self, scope: Scope) -> Place:
         """Name and number the next durable call of `scope`; done at the call, before anything waits.
 
@@ -174,13 +183,37 @@ class Run:
                 self._number += 1
         return self._number
 
-    def checkpoint(self, place: Place, name: str, **fields: Any) -> Write:
+    def checkpoint(  # noqa: PLR0913 - what a row says of a call
+        self,
+        place: Place,
+        name: str,
+        *,
+        arguments: str | None = None,
+        codec: str | None = None,
+        output: str | None = None,
+        error: str | None = None,
+        child_id: str | None = None,
+        started_at: int | None = None,
+        completed_at: int | None = None,
+    ) -> Write:
         """A write that records one completed call of this run."""
         self.order += 1
-        write_id = self.core.next_write_id()
-        entry = Checkpoint(place.number, place.call, name, self.order, write_id=write_id, **fields)
+        entry = Checkpoint(
+            place.number,
+            place.call,
+            name,
+            self.order,
+            arguments,
+            codec,
+            output,
+            error,
+            child_id,
+            started_at,
+            completed_at,
+            self.core.next_write_id(),
+        )
         resets, self.crashes = self.crashes > 0, 0
-        return Write(self.id, self.take, self.generation, checkpoint=entry, reset_crashes=resets)
+        return Write(self.id, self.take, self.generation, entry, reset_crashes=resets)
 
     def note(self, error: BaseException, entry: Checkpoint | None, *, cancelled: bool = False) -> None:
         """Remember which checkpoint an error was recorded in, or read from: a retry does that call anew."""
@@ -199,12 +232,12 @@ class Run:
 
     def settled(self, write: Write, result: Result) -> None:
         """Note a write's fate; called on the committer's thread, in the order of handing over."""
+        wakers: list[Waker] = []
         with self._lock:
-            self._durable += 1
-            if self.verdict is None:
+            if result is not WRITTEN and self.verdict is None:
                 self.verdict = self._verdict_on(result)
-            wakers: list[Waker] = []
-            if self._durable == self._handed and self._wakers:
+            self._durable += 1  # after the verdict: who finds all durable, without the lock, finds that, too
+            if self._wakers and self._durable == self._handed:
                 wakers, self._wakers = self._wakers, []
         for waker in wakers:
             waker.wake()
@@ -213,9 +246,10 @@ class Run:
 
     def is_settled(self) -> bool:
         """Whether nothing is on its way. Raises what stopped the run, if something did."""
+        settled = self._durable == self._handed
         if self.verdict is not None:
             raise self.verdict
-        return self._durable == self._handed
+        return settled
 
     def wake_when_settled(self, waker: Waker) -> bool:
         """Have `waker` woken once all is durable; False when it is already."""

@@ -89,7 +89,7 @@ class Runner:
         for run in runs:
             run.thread = thread
             context = self._context.copy()
-            task = asyncio.Task(_run_task(run), loop=loop, context=context)
+            task = asyncio.Task(drive_async(execute(run)), loop=loop, context=context)
             run.tasks = TaskTree(run, task)
 
     # -- ending -------------------------------------------------------------------------------
@@ -139,10 +139,6 @@ _LOOP_CLOSED = DBOSException("The event loop was closed.")
 
 def _awaited_cancelled() -> DBOSException:
     return DBOSException("The workflow ended with CancelledError: it awaited a task that was cancelled.")
-
-
-async def _run_task(run: Run) -> None:
-    await drive_async(execute(run))
 
 
 def execute(run: Run) -> Flow[None]:

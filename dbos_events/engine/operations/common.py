@@ -61,7 +61,7 @@ def operation(
     """
     run.open_calls += 1
     try:
-        entry = yield from _replayed(run, place, name, arguments)
+        entry = None if run.is_clear() else (yield from _replayed(run, place, name, arguments))
         if entry is None:
             return (yield from fresh())
     except TASK_CANCELLED as cancelled:
@@ -77,7 +77,6 @@ def _replayed(run: Run, place: Place, name: str, arguments: str | None) -> Flow[
 
     What the run handed over before is durable when this returns None (promise P5).
     """
-    run.enter()
     if run.history is not None:
         entry = run.history.find(run, place.call, name, arguments)
         yield Recall(run, entry)

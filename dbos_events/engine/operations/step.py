@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class StepCall:
     """One call of a step at its place in the run."""
 
-    __slots__ = ("args", "function", "kwargs", "name", "options", "place", "run")
+    __slots__ = ("args", "arguments", "function", "kwargs", "name", "options", "place", "run")
 
     def __init__(
         self,
@@ -47,37 +47,39 @@ class StepCall:
         The checkpoint is handed over, not waited for: the run's next operation waits. The
         function is called at least once; its recorded outcome is one.
         """
-        arguments = fingerprint(self.args, self.kwargs)
-        return operation(self.run, self.place, self.name, arguments, lambda: self._call(arguments))
+        self.arguments = fingerprint(self.args, self.kwargs)
+        return operation(self.run, self.place, self.name, self.arguments, self._fresh)
 
-    def _call(self, arguments: str) -> Flow[Any]:
+    def _fresh(self) -> Flow[Any]:
         started_at = self.run.core.clock.now_ms()
+        status = StepStatus(self.place.number, 0, self.options.attempts)
+        scope = Scope(self.run, "", status, self.place.call)
         try:
-            output = yield from self._attempts()
+            if self.options.retries_allowed:
+                output = yield from self._attempts(scope, status)
+            else:
+                output = yield self._attempt(scope)
             codec = self.run.core.codecs.default
             text = None if output is None else codec.encode(output)
         except Exception as error:
             name, stored = stored_error(self.run.core.codecs.default, error)
-            entry = self._record(arguments, started_at, codec=name, error=stored)
+            entry = self._record(started_at, name, None, stored)
             self.run.note(error, entry)
             raise
-        self._record(arguments, started_at, codec=codec.name, output=text)
+        self._record(started_at, codec.name, text, None)
         return output
 
-    def _attempts(self) -> Flow[Any]:
-        status = StepStatus(self.place.number, 0, self.options.attempts)
-        scope = Scope(self.run, step=status, step_call=self.place.call)
+    def _attempt(self, scope: Scope) -> Call:
+        return Call(scope, self.function, self.args, self.kwargs, self.options.timeout_seconds, self.name)
+
+    def _attempts(self, scope: Scope, status: StepStatus) -> Flow[Any]:
         errors: list[BaseException] = []
         while True:
             try:
-                return (
-                    yield Call(
-                        scope, self.function, self.args, self.kwargs, self.options.timeout_seconds, self.name
-                    )
-                )
+                return (yield self._attempt(scope))
             except Exception as error:
                 errors.append(error)
-                if not (yield from self._tries_again(scope, errors)):
+                if not (yield from self._tries_again(scope, error)):
                     raise
             if len(errors) >= self.options.attempts:
                 raise DBOSMaxStepRetriesExceeded(self.name, self.options.attempts, errors)
@@ -85,14 +87,14 @@ class StepCall:
             self.run.enter()
             status.current_attempt = len(errors)
 
-    def _tries_again(self, scope: Scope, errors: list[BaseException]) -> Flow[bool]:
-        if not self.options.retries_allowed:
-            return False
+    def _tries_again(self, scope: Scope, error: BaseException) -> Flow[bool]:
         if self.options.should_retry is None:
             return True
-        return bool((yield Call(scope, self.options.should_retry, (errors[-1],), {})))
+        return bool((yield Call(scope, self.options.should_retry, (error,), {})))
 
-    def _record(self, arguments: str, started_at: int, **outcome: Any) -> Checkpoint | None:
+    def _record(
+        self, started_at: int, codec: str, output: str | None, error: str | None
+    ) -> Checkpoint | None:
         """Hand the outcome over, unless the run may not write any more."""
         run = self.run
         if run.unwinding or run.verdict is not None:
@@ -100,10 +102,12 @@ class StepCall:
         write: Write = run.checkpoint(
             self.place,
             self.name,
-            arguments=arguments,
+            arguments=self.arguments,
+            codec=codec,
+            output=output,
+            error=error,
             started_at=started_at,
             completed_at=run.core.clock.now_ms(),
-            **outcome,
         )
         run.hand_over(write)
         return write.checkpoint

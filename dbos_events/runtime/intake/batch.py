@@ -77,32 +77,30 @@ def form(
     common: Intaking, assignments: Mapping[tuple[int, int], Assignment], records: Sequence[Record]
 ) -> Formed:
     """What of `records` belongs into one transaction."""
-    expected: dict[int, int] = {}
-    following: dict[int, tuple[int, int | None]] = {}
+    partitions = {record.partition for record in records}
+    ours = {partition: assignments.get((common.incarnation, partition)) for partition in partitions}
+    last: dict[int, Record] = {}
     gaps: list[tuple[int, int, int]] = []
     accepted: list[Accepted] = []
     for record in records:
-        assignment = assignments.get((common.incarnation, record.partition))
+        assignment = ours[record.partition]
         if assignment is None:
             continue
-        position = following.get(record.partition, (assignment.next_offset, None))[0]
+        before = last.get(record.partition)
+        position = assignment.next_offset if before is None else before.offset + 1
         if record.offset < position:
             continue  # polled before the partition was positioned
         if record.offset > position:
             gaps.append((record.partition, position, record.offset))
-        expected.setdefault(record.partition, assignment.next_offset)
-        following[record.partition] = (record.offset + 1, record.leader_epoch)
+        last[record.partition] = record
         lane = LANE if common.shared else None
         if common.lane_of is not None:
             lane = common.lane_of(assignment.topic, record)
         accepted.append(Accepted(f"{assignment.prefix}{record.offset}", record, lane))
     moves = {
-        partition: (
-            assignments[common.incarnation, partition].epoch,
-            expected[partition],
-            *following[partition],
-        )
-        for partition in expected
+        partition: (assignment.epoch, assignment.next_offset, end.offset + 1, end.leader_epoch)
+        for partition, end in last.items()
+        if (assignment := ours[partition]) is not None
     }
     return Formed(accepted, moves, tuple(gaps))
 

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import compress
 from typing import NamedTuple
 
 from dbos_events.connect.source import PartitionReport, Position, Record, TakenIn
@@ -281,12 +282,13 @@ class ConsumerIntake(Positioning):
                 following[partition] = halted[partition].offset if partition in halted else target
                 self._assignments[incarnation, partition].next_offset = following[partition]
 
-        def is_fresh(one: Accepted) -> bool:
-            below = one.record.offset < following.get(one.record.partition, 0)
-            return below and one.workflow_id not in result.duplicates
-
-        runs, spilled, returned = sort_out(plan, formed.records, is_fresh, result.behind, result.repeated)
-        if self.gate.admitted([one.workflow_id for one in formed.records if is_fresh(one)]):
+        fresh = [
+            one.record.offset < following.get(one.record.partition, 0)
+            and one.workflow_id not in result.duplicates
+            for one in formed.records
+        ]
+        runs, spilled, returned = sort_out(plan, formed.records, fresh, result.behind, result.repeated)
+        if self.gate.admitted(one.workflow_id for one in compress(formed.records, fresh)):
             self._consumers.wake()
         self._release(returned)
         self.holdups.spilled(incarnation, spilled)
@@ -295,7 +297,7 @@ class ConsumerIntake(Positioning):
             logger.info("%s: partition %d was assigned elsewhere.", self.options.name, partition)
             self._forget(incarnation, partition)
         if self.options.ordering == "topic" and incarnation in self._shared:
-            self._shared[incarnation].taken_in(sum(map(is_fresh, formed.records)))
+            self._shared[incarnation].taken_in(sum(fresh))
         reasons = {partition: conflict.reason for partition, conflict in halted.items()}
         return TakenIn(following, result.stale, reasons or None)
 

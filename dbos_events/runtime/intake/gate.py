@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 
 class Gate:
@@ -63,14 +63,17 @@ class Gate:
             self._trial = epoch
             self._changed.notify_all()
 
-    def admitted(self, workflow_ids: Sequence[str]) -> bool:
-        """Events were taken in; True when one of them is the trial, which `take_trial` gives."""
-        if self._trial is None or not workflow_ids:
+    def admitted(self, workflow_ids: Iterable[str]) -> bool:
+        """Events were taken in; True when the first of them is the trial, which `trial` gives."""
+        if self._trial is None:
+            return False
+        first = next(iter(workflow_ids), None)
+        if first is None:
             return False
         with self._changed:
             if self._trial is None:
                 return False
-            self._admitted = (self._trial, workflow_ids[0])
+            self._admitted = (self._trial, first)
             self._trial, self.wanted = None, False
             return True
 

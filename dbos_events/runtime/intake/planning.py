@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import compress
 
 from dbos_events.engine.run import Run
 from dbos_events.runtime.intake.batch import Accepted
@@ -55,23 +56,25 @@ class LanePlan:
 def sort_out(
     plan: LanePlan,
     records: Sequence[Accepted],
-    taken_in: Callable[[Accepted], bool],
+    fresh: Sequence[bool],
     behind: frozenset[str],
     repeated: frozenset[int],
 ) -> tuple[list[Accepted], dict[int, Counter[str]], list[str]]:
-    """What of a batch runs here, the lanes with events that wait in the database, and ids to give back."""
+    """What runs here of what is `fresh`, the lanes with events that wait in the database, and ids to give back."""
     runs: list[Accepted] = []
     spilled: dict[int, Counter[str]] = {}
     returned: list[str] = []
-    for record, kept in zip(records, plan.kept, strict=True):
-        if not taken_in(record):
+    for record, kept in compress(zip(records, plan.kept, strict=True), fresh):
+        if record.lane is None:
+            if kept:
+                runs.append(record)
             continue
         partition = record.record.partition
-        if record.lane is not None and partition in repeated:  # it is not known whether it was kept
+        if partition in repeated:  # it is not known whether it was kept
             returned.append(record.workflow_id)
             spilled.setdefault(partition, Counter())[record.lane] += 1
-        elif kept and (record.lane is None or record.lane not in behind):
+        elif kept and record.lane not in behind:
             runs.append(record)
-        elif record.lane is not None:
+        else:
             spilled.setdefault(partition, Counter())[record.lane] += 1
     return runs, spilled, returned

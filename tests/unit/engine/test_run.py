@@ -1,0 +1,63 @@
+"""What a run says of the writes that it handed over, to those who look without a lock."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from dbos_events.engine.core import Core
+from dbos_events.engine.registry import Registered
+from dbos_events.engine.run import Run
+from dbos_events.storage.writes import WRITTEN, Refused, Result, Write
+
+
+class Observed(Run):
+    """Looks at itself whenever it judges an answer."""
+
+    seen: list[bool]
+
+    def _verdict_on(self, result: Result) -> BaseException | None:
+        self.seen.append(self.is_settled())
+        return super()._verdict_on(result)
+
+
+def a_run() -> Observed:
+    core = cast("Core", SimpleNamespace())
+    function = Registered("work", lambda: None, is_async=False)
+    run = Observed(core, "w", function, (), {})
+    run.seen = []
+    return run
+
+
+def test_a_refused_write_counts_as_durable_only_after_its_verdict_is_known() -> None:
+    run = a_run()
+    run.handing()
+    run.settled(Write("w"), Refused(ValueError("no such column")))
+    assert run.seen == [False], "a call that begins now would take it for durable"
+    with pytest.raises(ValueError, match="no such column"):
+        run.is_settled()
+
+
+def test_the_first_verdict_stays() -> None:
+    run = a_run()
+    for error in ("first", "second"):
+        run.handing()
+        run.settled(Write("w"), Refused(ValueError(error)))
+    run.handing()
+    run.settled(Write("w"), WRITTEN)
+    with pytest.raises(ValueError, match="first"):
+        run.is_settled()
+
+
+def test_who_waits_is_woken_when_all_is_durable_and_not_before() -> None:
+    run = a_run()
+    woken: list[str] = []
+    waker: Any = SimpleNamespace(wake=lambda: woken.append("woken"))
+    run.handing()
+    run.handing()
+    assert run.wake_when_settled(waker)
+    run.settled(Write("w"), WRITTEN)
+    assert not woken
+    run.settled(Write("w"), WRITTEN)
+    assert woken == ["woken"]
+    assert not run.wake_when_settled(waker), "all is durable already"
