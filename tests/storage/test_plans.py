@@ -27,6 +27,16 @@ SELECT 'w' || n, '{APP}', 'work', CASE WHEN n %% 10 = 1 THEN 'ENQUEUED' ELSE 'PE
        1, 1, n %% 4, n, CASE WHEN n %% 10 = 6 THEN CAST(n %% 4 AS text) END, n, CASE WHEN n %% 10 = 6 THEN true END
 FROM generate_series(1, %s) AS n
 """
+# What was there before, and does nothing any more.
+FILL_FINISHED = f"""
+INSERT INTO {SCHEMA}.workflows
+    (id, application, name, status, take, version, created_at, updated_at, completed_at)
+SELECT 'f' || n, '{APP}', 'work', 'SUCCESS', 1, 'v1', n, n, n FROM generate_series(1, 200000) AS n
+"""
+FILL_FINISHED_STEPS = f"""
+INSERT INTO {SCHEMA}.checkpoints (workflow_id, generation, step, call, name, completion_order, writer, write_id)
+SELECT 'f' || n, 0, 1, '1', 'step', 1, 1, n FROM generate_series(1, 200000) AS n
+"""
 # Nobody owns what is held behind one event.
 FILL_HELD = f"""
 INSERT INTO {SCHEMA}.workflows
@@ -115,6 +125,11 @@ PARTIAL = {
     "take_due": ("workflows_wake", TAKER),
     "requeue_due": ("workflows_wake", {"application": APP}),
     "ready_due_lanes": ("workflows_wake", {"application": APP}),
+    "waiting_functions": ("workflows_wake", {"application": APP, "count": 10, "grace_ms": 1000}),
+    "waiting_versions": (
+        "workflows_wake",
+        {"application": APP, "version": "v2", "count": 10, "grace_ms": 1000},
+    ),
     "next_wake": ("workflows_wake", {"application": APP}),
     "adopt_from_dead": ("workflows_owned", TAKER),
     "free_lanes_of_dead": ("workflows_owned", {"application": APP}),
@@ -174,6 +189,33 @@ def unfit(storage: SqlStorage) -> dict[str, str]:
 @pytest.mark.parametrize("filled", [25_000], indirect=True)
 def test_batches_go_by_primary_key_and_searches_by_their_partial_index(filled: SqlStorage) -> None:
     wrong = unfit(filled)
+    assert not wrong, "\n\n".join(f"{name}\n{text}" for name, text in wrong.items())
+
+
+def all_plans(storage: SqlStorage) -> dict[str, str]:
+    plans = {name: plan(storage, name, rows, **parameters) for name, (_, rows, parameters) in BATCHES.items()}
+    for name in BY_ID:
+        plans[name] = plan(storage, name, ids=IDS[:5], **({"executor": 1} if name in OF_AN_EXECUTOR else {}))
+    for name, (_, parameters) in PARTIAL.items():
+        plans[name] = plan(storage, name, **parameters)
+    return plans
+
+
+@pytest.mark.parametrize("filled", [0, 600], indirect=True)
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_nothing_reads_all_that_has_finished(
+    filled: SqlStorage, postgres_url: str, *, analyzed: bool
+) -> None:
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(FILL_FINISHED)
+        connection.execute(FILL_FINISHED_STEPS)
+        if analyzed:
+            connection.execute(f"VACUUM ANALYZE {SCHEMA}.workflows, {SCHEMA}.checkpoints")
+    wrong = {
+        name: text
+        for name, text in all_plans(filled).items()
+        if "Seq Scan" in looked_up(text, "workflows") | looked_up(text, "checkpoints")
+    }
     assert not wrong, "\n\n".join(f"{name}\n{text}" for name, text in wrong.items())
 
 

@@ -1,6 +1,7 @@
 -- name: waiting_functions
 -- Functions of work that waits for a process: on a queue, left by the dead, asleep past its time. At most `count`
--- rows of each kind are looked at, so a long queue costs no more than a short one.
+-- rows of each kind are looked at, so a long queue costs no more than a short one. Without an order PostgreSQL takes a
+-- third of all rows for due and reads the table from its beginning, whatever has finished.
 SELECT s.application, s.name, count(*) AS waiting
 FROM (
     SELECT * FROM (SELECT w.application, w.name FROM {schema}.workflows AS w
@@ -12,7 +13,8 @@ FROM (
     UNION ALL
     SELECT * FROM (SELECT w.application, w.name FROM {schema}.workflows AS w
                    WHERE w.wake_at <= (SELECT {now}) - :grace_ms
-                     AND CASE WHEN w.status = 'PENDING' THEN true ELSE false END LIMIT :count) AS due
+                     AND CASE WHEN w.status = 'PENDING' THEN true ELSE false END
+                   ORDER BY w.wake_at LIMIT :count) AS due
 ) AS s
 WHERE CAST(:application AS text) IS NULL OR s.application = :application
 GROUP BY s.application, s.name
@@ -31,7 +33,8 @@ FROM (
     UNION ALL
     SELECT * FROM (SELECT w.application, w.version FROM {schema}.workflows AS w
                    WHERE w.wake_at <= (SELECT {now}) - :grace_ms
-                     AND CASE WHEN w.status = 'PENDING' THEN true ELSE false END LIMIT :count) AS due
+                     AND CASE WHEN w.status = 'PENDING' THEN true ELSE false END
+                   ORDER BY w.wake_at LIMIT :count) AS due
 ) AS s
 WHERE s.application = :application AND s.version <> :version
   AND s.version NOT IN (SELECT e.version FROM {schema}.executors AS e WHERE e.alive AND e.application = :application)
