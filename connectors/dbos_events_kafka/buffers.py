@@ -10,6 +10,8 @@ from typing import NamedTuple
 from dbos_events.connect import Record
 
 LIMIT_BYTES = 16 << 20
+TAKE_BYTES = 4 << 20
+"""So much of keys and values goes into one transaction, whose arguments the database copies several times."""
 
 
 class Place(NamedTuple):
@@ -23,10 +25,10 @@ class Buffer:
     """What was polled of one partition since it was positioned.
 
     The numbers count records: `added` all of them, `confirmed` those that are known to come from the life of
-    the topic that was positioned, `taken` those that have left the buffer.
+    the topic that was positioned, `taken` those that have left the buffer, `taken_in` is the last take that some were in.
     """
 
-    __slots__ = ("added", "bytes", "confirmed", "following", "reached", "records", "taken")
+    __slots__ = ("added", "bytes", "confirmed", "following", "reached", "records", "taken", "taken_in")
 
     def __init__(self) -> None:
         self.records: deque[Record] = deque()
@@ -34,11 +36,25 @@ class Buffer:
         self.added = self.confirmed = self.taken = 0
         self.following = -1
         self.reached = -1
+        self.taken_in = 0
 
     @property
     def ready(self) -> int:
         """How many records may be taken in."""
         return self.confirmed - self.taken
+
+    def pop(self, most: int, most_bytes: int) -> list[Record]:
+        """Remove up to `most` records, and no more than come to `most_bytes`, but at least one."""
+        popped: list[Record] = []
+        for _ in range(most):
+            popped.append(record := self.records.popleft())
+            size = _size(record)
+            self.bytes -= size
+            most_bytes -= size
+            if most_bytes <= 0:
+                break
+        self.taken += len(popped)
+        return popped
 
 
 Mark = list[tuple[Buffer, int]]
@@ -56,6 +72,7 @@ class Buffers:
         self.limit = limit
         self.changed = threading.Condition()
         self._buffers: dict[Place, Buffer] = {}
+        self._takes = 0
 
     def open(self, place: Place) -> None:
         """Accept records of a partition, which has just been positioned."""
@@ -142,21 +159,28 @@ class Buffers:
     def take(self, room: Callable[[Place], int], most: int) -> Mapping[str, list[Record]]:
         """Remove up to `most` confirmed records in all, by topic, as far as each partition has room.
 
-        Of each partition about as many: its keys are its own, so more of them can run side by side.
+        Of each partition about as many: its keys are its own, so more of them can run side by side. Of large
+        ones as many as come to TAKE_BYTES, at least one; the next take begins with the partitions that got none.
         """
         taken: dict[str, list[Record]] = {}
+        left = TAKE_BYTES
         with self.changed:
             wanted = {
                 place: min(buffer.ready, room(place))
                 for place, buffer in self._buffers.items()
                 if buffer.ready
             }
-            for place, count in _shares(wanted, most).items():
+            shares = _shares(wanted, most)
+            self._takes += 1
+            for number, place in enumerate(sorted(shares, key=lambda place: self._buffers[place].taken_in)):
+                if left <= 0:
+                    break
                 buffer = self._buffers[place]
-                records = [buffer.records.popleft() for _ in range(count)]
-                buffer.taken += count
-                buffer.bytes -= sum(map(_size, records))
-                taken.setdefault(place.topic, []).extend(records)
+                buffer.taken_in = self._takes
+                before = buffer.bytes
+                popped = buffer.pop(shares[place], left // (len(shares) - number))
+                taken.setdefault(place.topic, []).extend(popped)
+                left -= before - buffer.bytes
             if taken:
                 self.changed.notify_all()
         return taken
