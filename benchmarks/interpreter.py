@@ -1,8 +1,8 @@
 """The Python that all contestants run on: the fastest of this machine.
 
 How an interpreter was built matters as much as what runs on it: one built without profile-guided optimisation
-took 1.4 to 1.6 times as long here (docs/performance.md). It would be measured instead of the programs, and a
-program that waits for the disk at each event hides it better than one that does not.
+is slower by up to a half (docs/performance.md). It would be measured instead of the programs, and a program that
+waits for the disk at each event hides it better than one that does not.
 """
 
 from __future__ import annotations

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
-from confluent_kafka import libversion
 
-from benchmarks.interpreter import fastest_python
+from benchmarks.environments import own_python
+
+VERSIONS = """
+import json, os, platform, sys
+from confluent_kafka import libversion
+python = f"{platform.python_version()} ({os.path.realpath(sys._base_executable)})"
+print(json.dumps([python, libversion()[0]]))
+"""
+"""Asked of the interpreter that runs our contestants."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +53,16 @@ def inspect_machine(url: str) -> Machine:
         durable = (
             _setting(connection, "fsync") == "on" and _setting(connection, "synchronous_commit") != "off"
         )
+    python, librdkafka = json.loads(subprocess.check_output([own_python(), "-c", VERSIONS]))
     return Machine(
         processor=_processor(),
         cores=len(os.sched_getaffinity(0)),
         memory_gib=_memory_gib(),
         system=f"{platform.system()} {platform.release()}",
-        python=fastest_python().describe(),
+        python=python,
         postgresql=version.split()[0],
         durable=durable,
-        librdkafka=libversion()[0],
+        librdkafka=librdkafka,
     )
 
 

@@ -11,7 +11,7 @@ from dbos_events.connect import Record
 
 LIMIT_BYTES = 16 << 20
 TAKE_BYTES = 4 << 20
-"""So much of keys and values goes into one transaction, whose arguments the database copies several times."""
+"""So much of keys and values, and the rest of one record, goes into a transaction, which copies it several times."""
 
 
 class Place(NamedTuple):
@@ -44,7 +44,7 @@ class Buffer:
         return self.confirmed - self.taken
 
     def pop(self, most: int, most_bytes: int) -> list[Record]:
-        """Remove up to `most` records, and no more than come to `most_bytes`, but at least one."""
+        """Remove up to `most` records, until they come to `most_bytes` or more; at least one."""
         popped: list[Record] = []
         for _ in range(most):
             popped.append(record := self.records.popleft())
@@ -160,7 +160,7 @@ class Buffers:
         """Remove up to `most` confirmed records in all, by topic, as far as each partition has room.
 
         Of each partition about as many: its keys are its own, so more of them can run side by side. Of large
-        ones as many as come to TAKE_BYTES, at least one; the next take begins with the partitions that got none.
+        ones until they come to TAKE_BYTES. The next take begins with the partitions that got none.
         """
         taken: dict[str, list[Record]] = {}
         left = TAKE_BYTES
@@ -170,9 +170,10 @@ class Buffers:
                 for place, buffer in self._buffers.items()
                 if buffer.ready
             }
-            shares = _shares(wanted, most)
+            turns = sorted(wanted, key=lambda place: self._buffers[place].taken_in)
+            shares = _shares({place: wanted[place] for place in turns if wanted[place] > 0}, most)
             self._takes += 1
-            for number, place in enumerate(sorted(shares, key=lambda place: self._buffers[place].taken_in)):
+            for number, place in enumerate(place for place in turns if place in shares):
                 if left <= 0:
                     break
                 buffer = self._buffers[place]
@@ -198,9 +199,9 @@ class Buffers:
 
 
 def _shares(wanted: Mapping[Place, int], most: int) -> dict[Place, int]:
-    """How many of each, at most `most` in all: what one does not want goes to the others."""
+    """How many of each, at most `most` in all: what one does not want goes to the others; the first ones come first."""
     shares: dict[Place, int] = {}
-    places = sorted((place for place, count in wanted.items() if count > 0), key=lambda place: wanted[place])
+    places = sorted(list(wanted)[: max(most, 0)], key=lambda place: wanted[place])
     for number, place in enumerate(places):
         share = min(wanted[place], -(-most // (len(places) - number)))
         if share > 0:

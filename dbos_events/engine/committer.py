@@ -37,9 +37,9 @@ class Ticket:
 
     def doom(self) -> Result | None:
         """The answer without asking: what a run hands over after a refused write is refused too."""
-        verdict = self.run.verdict if self.run is not None and not self.final else None
-        if verdict is None:
+        if self.run is None or self.run.verdict is None or self.final:
             return None
+        verdict = self.run.verdict
         return Refused(verdict) if isinstance(verdict, Exception) else Fenced(None)
 
     def settle(self, result: Result) -> None:
@@ -175,8 +175,8 @@ class Committer:
         starts: list[Ticket] = []
         others: list[Ticket] = []
         for ticket in tickets:
-            if ticket.run is None:
-                (starts if ticket.write.only_starts else others).append(ticket)
+            if ticket.run is None and ticket.write.only_starts:
+                starts.append(ticket)
             elif (doom := ticket.doom()) is None:
                 others.append(ticket)
             else:

@@ -76,8 +76,8 @@ class Host(Protocol):
 class Run:
     """The state of one execution: its token, its numbering, and what it handed to the committer.
 
-    Fields that the committer's thread touches are guarded by `_lock`; all others belong to
-    the thread that drives the run.
+    Fields that the committer's thread touches are written under `_lock`, and read without it; all others belong
+    to the thread that drives the run.
     """
 
     __slots__ = (
@@ -161,6 +161,7 @@ class Run:
 
         Raises what stopped the run, if something did.
         """
+        # Counted before the verdict is looked at, as in `is_settled`: `settled` does it the other way round.
         clear = self.history is None and self._durable == self._handed and self.core.holds_lease
         self.enter()
         return clear

@@ -137,7 +137,7 @@ $$
 """
 
 # What is there already is no surprise here: people start workflows twice to be sure. So nothing is raised, which the
-# server would log; the caller asks about those that were not inserted.
+# server would log; the caller counts, and finds out by writing them again, statement by statement.
 WRITE_STARTS = """
 CREATE FUNCTION {schema}.write_starts(
     clock_now bigint, executor_id bigint,

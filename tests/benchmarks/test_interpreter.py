@@ -1,6 +1,7 @@
 """Which Python the contestants run on."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ OTHER = Path("/usr/bin/python3")
 
 
 @pytest.fixture(autouse=True)
-def _running(monkeypatch: pytest.MonkeyPatch) -> None:
+def _running(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(interpreter, "_running", lambda: RUNNING)
+    fastest_python.cache_clear()
+    yield
     fastest_python.cache_clear()
 
 

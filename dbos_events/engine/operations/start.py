@@ -45,7 +45,7 @@ def start(core: Core, request: Start) -> Flow[Started]:
         if not isinstance(result, Fenced):
             return _started(core, request, result, parent=None)
         core.refuse_when_stopped()
-        # This process was declared dead; it is about to register anew, and nothing was written.
+        # This process was declared dead; it is about to register anew. What was written all the same is found then.
         yield Query(core, lambda: core.stopped.wait(0.1))
 
 

@@ -36,7 +36,8 @@ def write_starts(database: Database, executor: int, starts: Sequence[NewWorkflow
     """Start workflows under the fence, in a transaction of its own; what is there already stays.
 
     Raises:
-        NotAsExpected: Some were there already. The others are started, which is found when they are written again.
+        NotAsExpected: Some were there already. The others are started, which is found when the whole batch is written
+            again, statement by statement: that costs a second transaction, and only where ids are used twice.
     """
     rows = [(*start_row(start), start.codec, start.input) for start in starts]
     inserted = database.call(WRITE_STARTS, (executor,), columns_of(rows, len(_START)))

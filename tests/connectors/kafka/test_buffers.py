@@ -57,6 +57,15 @@ def test_partitions_that_got_nothing_come_first_the_next_time() -> None:
     assert takes[5] == []
 
 
+def test_every_partition_has_its_turn_where_there_is_room_for_few_records() -> None:
+    buffers = filled(4, 2)
+    assert [take(buffers, most=1) for _ in range(5)] == [[(0, 0)], [(1, 0)], [(2, 0)], [(3, 0)], [(0, 1)]]
+
+
+def test_nothing_is_taken_where_there_is_no_room() -> None:
+    assert take(filled(2, 1), most=0) == []
+
+
 def test_a_partition_takes_up_what_others_leave_of_the_bytes() -> None:
     buffers = Buffers(limit=EVERYTHING)
     small, large = Place("orders", 0), Place("orders", 1)

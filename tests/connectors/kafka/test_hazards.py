@@ -345,7 +345,8 @@ def test_a_damaged_record_is_named_and_never_skipped(
 
         wait_until(lambda: stored.succeeded() == 4, "it does not go on when the record is whole again")
         troubles.wait_ready(app)
-    assert [message.value for message in counting.messages] == [b"this is number %d" % n for n in range(4)]
+    values = sorted(message.value or b"" for message in counting.messages)
+    assert values == [b"this is number %d" % n for n in range(4)]
     assert stored.gaps() == []
 
 

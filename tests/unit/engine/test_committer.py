@@ -2,6 +2,8 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -172,6 +174,7 @@ def test_a_run_that_is_stopped_while_its_batch_is_looked_through_is_answered(dat
     committer._queue.extend(tickets)
     committer.start()
     assert committer.stop(PATIENCE)
+    assert all(ticket.asked for ticket in tickets)
     assert [ticket.result for ticket in tickets] == [WRITTEN] * 2
 
 
@@ -181,7 +184,8 @@ class Doomed(Ticket):
     __slots__ = ("asked",)
 
     def __init__(self, write: Write) -> None:
-        super().__init__(write, None, None, final=False)
+        run: Any = SimpleNamespace(settled=lambda _write, _result: None)
+        super().__init__(write, run, None, final=False)
         self.asked = False
 
     def doom(self) -> Result | None:

@@ -1,5 +1,6 @@
 """What a run says of the writes that it handed over, to those who look without a lock."""
 
+import threading
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -21,10 +22,18 @@ class Observed(Run):
         return super()._verdict_on(result)
 
 
-def a_run() -> Observed:
+class Overtaken(Observed):
+    """A write of it is refused in the moment in which it was asked whether it may go on."""
+
+    def enter(self) -> None:
+        super().enter()
+        self.settled(Write("w"), Refused(ValueError("too late")))
+
+
+def a_run(kind: type[Observed] = Observed) -> Observed:
     core = cast("Core", SimpleNamespace())
     function = Registered("work", lambda: None, is_async=False)
-    run = Observed(core, "w", function, (), {})
+    run = kind(core, "w", function, (), {})
     run.seen = []
     return run
 
@@ -36,6 +45,16 @@ def test_a_refused_write_counts_as_durable_only_after_its_verdict_is_known() -> 
     assert run.seen == [False], "a call that begins now would take it for durable"
     with pytest.raises(ValueError, match="no such column"):
         run.is_settled()
+
+
+def test_a_call_that_begins_while_a_write_is_refused_is_not_clear() -> None:
+    run = a_run(Overtaken)
+    run.core = cast("Core", SimpleNamespace(holds_lease=True))
+    run.thread = threading.get_ident()
+    run.handing()
+    assert not run.is_clear()
+    with pytest.raises(ValueError, match="too late"):
+        run.is_clear()
 
 
 def test_the_first_verdict_stays() -> None:
