@@ -1,15 +1,17 @@
 -- name: waiting_functions
 -- Functions of work that waits for a process: on a queue, left by the dead, asleep past its time. At most `count`
--- rows of each kind are looked at, so a long queue costs no more than a short one. Without an order PostgreSQL takes a
--- third of all rows for due and reads the table from its beginning, whatever has finished.
+-- rows of each kind are looked at, so a long queue costs no more than a short one. The order is that of a partial
+-- index: without one PostgreSQL expects many such rows (a third of all to be due, or what a backlog had) and reads the
+-- table from its beginning, through all that has finished.
 SELECT s.application, s.name, count(*) AS waiting
 FROM (
     SELECT * FROM (SELECT w.application, w.name FROM {schema}.workflows AS w
-                   WHERE w.status = 'ENQUEUED' LIMIT :count) AS on_queues
+                   WHERE w.status = 'ENQUEUED'
+                   ORDER BY w.queue, w.priority, w.created_at LIMIT :count) AS on_queues
     UNION ALL
     SELECT * FROM (SELECT w.application, w.name FROM {schema}.executors AS e
                    JOIN {schema}.workflows AS w ON w.owner = e.id AND w.status = 'PENDING'
-                   WHERE NOT e.alive LIMIT :count) AS left_over
+                   WHERE NOT e.alive ORDER BY w.owner LIMIT :count) AS left_over
     UNION ALL
     SELECT * FROM (SELECT w.application, w.name FROM {schema}.workflows AS w
                    WHERE w.wake_at <= (SELECT {now}) - :grace_ms
@@ -25,11 +27,12 @@ ORDER BY s.application, s.name;
 SELECT s.version, count(*) AS waiting
 FROM (
     SELECT * FROM (SELECT w.application, w.version FROM {schema}.workflows AS w
-                   WHERE w.status = 'ENQUEUED' AND w.take > 0 LIMIT :count) AS on_queues
+                   WHERE w.status = 'ENQUEUED' AND w.take > 0
+                   ORDER BY w.queue, w.priority, w.created_at LIMIT :count) AS on_queues
     UNION ALL
     SELECT * FROM (SELECT w.application, w.version FROM {schema}.executors AS e
                    JOIN {schema}.workflows AS w ON w.owner = e.id AND w.status = 'PENDING'
-                   WHERE NOT e.alive LIMIT :count) AS left_over
+                   WHERE NOT e.alive ORDER BY w.owner LIMIT :count) AS left_over
     UNION ALL
     SELECT * FROM (SELECT w.application, w.version FROM {schema}.workflows AS w
                    WHERE w.wake_at <= (SELECT {now}) - :grace_ms

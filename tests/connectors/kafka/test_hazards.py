@@ -249,6 +249,7 @@ def test_of_two_members_with_one_instance_id_one_reads_and_one_says_why_it_does_
     troubles.wait_for(out, "with the same group.instance.id; give each process its own")
     troubles.wait_ready(reading)
     holder = "second" if protocol == "classic" else "first"
+    wait_until(lambda: stored.holders() == {0: holder}, "nobody has positioned the partition")
     troubles.assert_quiet(lambda: stored.holders() == {0: holder})
     assert len([one for one in troubles.warnings if "group.instance.id" in one]) == 1, troubles.warnings
     Broker(kafka_bootstrap).produce(topic, ["a"])
