@@ -70,7 +70,11 @@ def fastest_python() -> Interpreter:
                 f"DBOS_EVENTS_BENCHMARK_PYTHON names {named}: that is no Python 3.11 or later with venv."
             )
         return probed
-    return choose([found for _ in range(ROUNDS) for path in _candidates() if (found := _probe(path))])
+    found = [probed for path in _candidates() if (probed := _probe(path))]
+    again = {probed.path for probed in found}
+    return choose(
+        found + [probed for _ in range(ROUNDS - 1) for path in again if (probed := _probe(str(path)))]
+    )
 
 
 def choose(probes: list[Interpreter]) -> Interpreter:

@@ -166,14 +166,13 @@ class Buffers:
         left = TAKE_BYTES
         with self.changed:
             wanted = {
-                place: min(buffer.ready, room(place))
-                for place, buffer in self._buffers.items()
-                if buffer.ready
+                place: count
+                for place in sorted(self._buffers, key=lambda place: self._buffers[place].taken_in)
+                if (ready := self._buffers[place].ready) and (count := min(ready, room(place))) > 0
             }
-            turns = sorted(wanted, key=lambda place: self._buffers[place].taken_in)
-            shares = _shares({place: wanted[place] for place in turns if wanted[place] > 0}, most)
+            shares = _shares(wanted, most)
             self._takes += 1
-            for number, place in enumerate(place for place in turns if place in shares):
+            for number, place in enumerate(place for place in wanted if place in shares):
                 if left <= 0:
                     break
                 buffer = self._buffers[place]

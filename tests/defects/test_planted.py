@@ -68,8 +68,7 @@ def test_the_crash_points_find_lanes_that_are_adopted_without_order(request: pyt
     runs = request.getfixturevalue("sqlite_runs")
     assert not runs.record(scenario).problems
     problems = runs.record(scenario, defect="order forgotten").problems
-    # Which of them is first is left to the threads.
-    assert any(problem.endswith("was done, which is ahead of it in its lane") for problem in problems)
+    assert "0/1 began before 0/0 was done, which is ahead of it in its lane" in problems
 
 
 def test_each_defect_is_found_by_a_suite_that_every_run_of_the_tests_has() -> None:

@@ -40,6 +40,7 @@ class StepCall:
         self.function = function
         self.args = args
         self.kwargs = kwargs
+        self.arguments = fingerprint(args, kwargs)
 
     def flow(self) -> Flow[Any]:
         """Give the recorded outcome, or call the function and record what it did.
@@ -47,7 +48,6 @@ class StepCall:
         The checkpoint is handed over, not waited for: the run's next operation waits. The
         function is called at least once; its recorded outcome is one.
         """
-        self.arguments = fingerprint(self.args, self.kwargs)
         return operation(self.run, self.place, self.name, self.arguments, self._fresh)
 
     def _fresh(self) -> Flow[Any]:
