@@ -62,6 +62,12 @@ def two_steps(world: World, **options: Any) -> Play:
     def handle(message: KafkaMessage) -> list[str]:
         return [one(), two()]
 
+    return reading(world)
+
+
+def reading(world: World) -> Play:
+    """Take in what the log holds, and do what can be done."""
+
     def play() -> None:
         world.receive()
         world.settle()
@@ -77,8 +83,14 @@ def intake(world: World) -> Play:
 
 @scenario(all_of(TWO_BY_THREE, BOTH), log=TWO_BY_THREE, lanes=BY_PARTITION)
 def partition_order(world: World) -> Play:
-    """The lanes of partitions."""
-    return two_steps(world, ordering="partition")
+    """The lanes of partitions; async, so that what is started together begins in its order."""
+    one, two = world.async_step("one", lambda: "one"), world.async_step("two", lambda: "two")
+
+    @world.app.kafka_consumer(None, "orders", name="shop", ordering="partition")
+    async def handle(message: KafkaMessage) -> list[str]:
+        return [await one(), await two()]
+
+    return reading(world)
 
 
 @scenario(all_of(TWO_BY_THREE, BOTH), log=TWO_BY_THREE, lanes=BY_KEY)

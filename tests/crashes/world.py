@@ -49,9 +49,17 @@ class World:
 
         @self.app.step(name=name)
         def step(*args: Any) -> Any:
-            scope = CURRENT.get()
-            assert scope is not None
-            self._leave(Effect(self.life, name_of(scope.run.id), name))
+            self._leave(name)
+            return result(*args)
+
+        return step
+
+    def async_step(self, name: str, result: Callable[..., Any] = lambda *_: None) -> Callable[..., Any]:
+        """The same for async handlers, which begin in order, each until it waits."""
+
+        @self.app.step(name=name)
+        async def step(*args: Any) -> Any:
+            self._leave(name)
             return result(*args)
 
         return step
@@ -63,7 +71,11 @@ class World:
         assert scope is not None
         return scope.run.generation
 
-    def _leave(self, effect: Effect) -> None:
+    def _leave(self, step: str) -> None:
+        scope = CURRENT.get()
+        assert scope is not None
+        effect = Effect(self.life, name_of(scope.run.id), step)
+
         def append() -> None:
             with (self._folder / "effects").open("a") as file:
                 file.write(json.dumps(effect) + "\n")
