@@ -20,14 +20,16 @@ pytestmark = pytest.mark.timeout(600)
 def assert_sound(report: Report) -> None:
     print(report)
     assert not report.failures, "\n".join(report.failures[:10])
-    assert report.struck > report.missed, "most of the points were not come by"
+    assert report.struck, "none of the points was come by"
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_a_process_that_dies_at_any_point_leaves_nothing_undone(
     scenario: str, sqlite_runs: Runs, sample: random.Random
 ) -> None:
-    assert_sound(sqlite_runs.strike(scenario, choose=every_state(sample)))
+    report = sqlite_runs.strike(scenario, choose=every_state(sample))
+    assert_sound(report)
+    assert report.struck > report.missed, "most of the points were not come by"
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
