@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
@@ -103,6 +103,8 @@ class Client:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
+        self.newest = 0
+        """The newest life that it was given a record of, as the cluster counts them; it does not know."""
         self.parts: dict[int, Fetching] = {}
         self.queue: list[Message] = []
         self.callbacks: dict[str, Callable[..., None]] = {}
@@ -159,6 +161,7 @@ class Client:
                 value = log.records[offset]
                 if value is not None:
                     self.queue.append(Message(partition, offset, value))
+                    self.newest = len(self._cluster.lives) - 1
                 part.position = offset + 1
 
     def poll(self, _seconds: float) -> Message | None:
@@ -187,24 +190,43 @@ class Client:
         """Only wakes a real client."""
 
 
+class Question(NamedTuple):
+    """In which life its asker believes to read, and the newest of which it had been given a record by then."""
+
+    answer: Future[Any]
+    believed: str
+    newest: int
+
+
 class Asking(Topics):
     """The intake thread's questions. Those that it does not wait for are answered when the machine says so."""
 
     def __init__(self, cluster: Cluster, intake: Any, settings: ConsumerSettings) -> None:
         super().__init__(intake, settings)
         self._cluster = cluster
-        self.questions: list[Future[Any]] = []
+        self.reader: Client
+        self.questions: list[Question] = []
 
     def answer(self, *, stale: bool) -> None:
-        """All of them: as the cluster is now, or by a broker that has not heard of the last life yet."""
-        life = self._cluster.lives[-2:][0] if stale else self._cluster.life
+        """All of them: as the cluster is now, or by a broker that has not heard of the last life yet.
+
+        But none says that the topic is as before to who asks about a record of the next life: brokers may, and what
+        comes of it is no promise, but what remains (docs/kafka.md, "A topic that is made again").
+        """
+        lives = self._cluster.lives
         questions, self.questions = self.questions, []
         for question in questions:
-            question.set_result(SimpleNamespace(topic_id=life.topic_id))
+            told = max(len(lives) - 2, 0) if stale else len(lives) - 1
+            if told < question.newest and lives[told].topic_id == question.believed:
+                told = len(lives) - 1
+            question.answer.set_result(SimpleNamespace(topic_id=lives[told].topic_id))
 
     def describe_soon(self, topics: list[str]) -> dict[str, Future[Any]]:
-        self.questions.append(Future())
-        return dict.fromkeys(topics, self.questions[-1])
+        asked = {
+            topic: Question(Future(), self.current(topic).topic_id, self.reader.newest) for topic in topics
+        }
+        self.questions += asked.values()
+        return {topic: question.answer for topic, question in asked.items()}
 
     def _describe(self, _topic: str) -> Any:
         partitions = [SimpleNamespace(id=number) for number in range(PARTITIONS)]
