@@ -18,7 +18,7 @@ from pathlib import Path
 
 NAMES = ("python3", "python3.11", "python3.12", "python3.13", "python3.14")
 FOLDERS = ("/usr/bin", "/usr/local/bin")
-ROUNDS = 3
+ROUNDS = 7
 CLEARLY = 0.9
 """Another interpreter than the running one is chosen when it takes less than this part of the time."""
 
