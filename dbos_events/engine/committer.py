@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from dbos_events.engine.waking import ThreadWaker
 from dbos_events.errors import BadWrite, ExecutorFenced, StorageError, StorageUnavailable
 from dbos_events.storage.writes import Fenced, Refused, Result, Write
 from dbos_events.telemetry.log import logger
@@ -74,7 +75,7 @@ class Committer:
         self._on_fenced = on_fenced
         self._after_batch = after_batch
         self._lock = threading.Lock()
-        self._arrived = threading.Condition(self._lock)
+        self._gate = ThreadWaker()
         self._queue: deque[Ticket] = deque()
         self._awake = False
         self._stopped = False
@@ -104,9 +105,8 @@ class Committer:
         if self._ended:
             self._drop_all()
         elif not self._awake:  # else it looks at the queue once more before it waits
-            with self._lock:
-                self._arrived.notify()
-                self._awake = True
+            self._awake = True
+            self._gate.wake()
         return ticket
 
     @property
@@ -116,9 +116,8 @@ class Committer:
 
     def stop(self, seconds: float) -> bool:
         """Write what is queued and end; False when the time ran out, with the rest left to recovery."""
-        with self._lock:
-            self._stopped = True
-            self._arrived.notify()
+        self._stopped = True
+        self._gate.wake()
         if self._thread is None:
             self._end()
             return True
@@ -131,9 +130,8 @@ class Committer:
 
     def abandon(self) -> None:
         """Write nothing more, not even what is queued."""
-        with self._lock:
-            self._stopped = self._ended = True
-            self._arrived.notify()
+        self._stopped = self._ended = True
+        self._gate.wake()
         self._interrupt.set()
         self._drop_all()
 
@@ -158,12 +156,13 @@ class Committer:
 
     def _next_batch(self) -> list[Ticket]:
         """What waits, at most a full batch; waits for something. Nothing when it is to end."""
+        while True:
+            self._awake = False  # before the look: who hands over after it opens the gate
+            if self._queue or self._stopped:
+                break
+            self._gate.wait()
+        self._awake = True
         with self._lock:
-            self._awake = False
-            while not self._queue and not self._stopped:
-                self._arrived.wait()
-                self._awake = False
-            self._awake = True
             return [] if self._ended else self._taken(MAX_BATCH)
 
     def _taken(self, most: int) -> list[Ticket]:

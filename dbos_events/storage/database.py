@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
@@ -184,7 +183,7 @@ class Database:
         self.clock = clock
         self.arrays = driver.arrays
         self._driver = driver
-        self._errors: tuple[type[Exception], ...] = (exc.SQLAlchemyError, *driver.errors)
+        self._errors: tuple[type[Exception], ...] = (exc.SQLAlchemyError, *driver.errors, *_UNSENDABLE)
         self.statements: Mapping[str, Statement] = load(dialect, quoted_schema, manual_clock=clock.manual)
         self._texts = {name: sa.text(statement.sql) for name, statement in self.statements.items()}
         # SQLite lets one connection write; queueing here is fairer than its busy handler.
@@ -202,11 +201,13 @@ class Database:
             BadWrite: The database refuses a value.
             StorageError: Any other answer.
         """
-        with self._translated():
+        try:
             if self._writer is None:
                 return self._transact(work)
             with self._writer:
                 return self._transact(work)
+        except self._errors as error:
+            raise self.translate(error) from error
 
     @property
     def calls(self) -> bool:
@@ -224,17 +225,10 @@ class Database:
         """
         assert self._driver.calls is not None  # noqa: S101
         now = self.clock.now_ms() if self.clock.manual else None
-        with self._translated():
-            return self._driver.calls.call(function, (now, *single, *chain.from_iterable(tables)))
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
         try:
-            yield
+            return self._driver.calls.call(function, (now, *single, *chain.from_iterable(tables)))
         except self._errors as error:
             raise self.translate(error) from error
-        except _UNSENDABLE as error:
-            raise BadWrite(f"The database cannot hold this value: {error}.") from error
 
     def look(self, work: Callable[[Tx], R]) -> R:
         """As `transact`, for what only reads and may take long: on SQLite, writers go on meanwhile."""
@@ -252,6 +246,8 @@ class Database:
 
     def translate(self, error: Exception) -> StorageError:
         """What a driver's error means to the caller; passwords are left out."""
+        if isinstance(error, _UNSENDABLE):
+            return BadWrite(f"The database cannot hold this value: {error}.")
         cause = getattr(error, "orig", None) or error
         text = redact(f"{type(cause).__name__}: {cause}").strip()
         if isinstance(error, exc.TimeoutError):

@@ -11,7 +11,6 @@ import struct
 import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from psycopg import errors
@@ -102,9 +101,10 @@ class OneCall:
         return None if value is None else value.decode()
 
     def _connection(self) -> _Connection:
-        with suppress(IndexError):
+        try:
             return self._idle.pop()
-        return _Connection(self._engine)
+        except IndexError:
+            return _Connection(self._engine)
 
     def _judge(self, function: Function, result: PGresult) -> None:
         if result.status == ExecStatus.TUPLES_OK:
