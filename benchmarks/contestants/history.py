@@ -12,23 +12,15 @@ from benchmarks.contestants.frameworks import Framework
 if TYPE_CHECKING:
     from benchmarks.contestants.common import Task
 
-STATEMENTS = (
-    """
+STATEMENT = """
     INSERT INTO dbos_events.workflows
         (id, application, name, status, version, start_id, started_at, completed_at, created_at, updated_at,
-         take, generation, crashes, priority)
+         take, generation, crashes, priority, own_checkpoints)
     SELECT 'finished-' || n, 'benchmark', 'handle', 'SUCCESS', 'v0', -n, %(then)s, %(then)s, %(then)s, %(then)s,
-           1, 0, 0, 0
+           1, 0, 0, 0,
+           '[[1,"1","measure_value",1,null,"json","100",null,null,' || %(then)s || ',' || %(then)s || ',' || n || ']]'
     FROM generate_series(1, %(count)s) AS n
-    """,
-    """
-    INSERT INTO dbos_events.checkpoints
-        (workflow_id, generation, step, call, name, completion_order, codec, output, started_at, completed_at,
-         writer, write_id)
-    SELECT 'finished-' || n, 0, 1, '1', 'measure_value', 1, 'json', '100', %(then)s, %(then)s, 0, n
-    FROM generate_series(1, %(count)s) AS n
-    """,
-)
+"""
 
 DURABLE = """
     SELECT (SELECT count(*) FROM dbos_events.events)
@@ -44,8 +36,6 @@ def fill(task: Task, count: int) -> None:
     framework.api.destroy()
     then = int(time.time() * 1000) - 3_600_000
     with psycopg.connect(task.url, autocommit=True) as connection:
-        for statement in STATEMENTS:
-            connection.execute(statement.encode(), {"count": count, "then": then})
+        connection.execute(STATEMENT.encode(), {"count": count, "then": then})
         connection.execute("VACUUM ANALYZE dbos_events.workflows")
-        connection.execute("VACUUM ANALYZE dbos_events.checkpoints")
         connection.execute("CHECKPOINT")

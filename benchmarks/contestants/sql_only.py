@@ -1,6 +1,6 @@
 """The limit: the SQL that a one-step event needs at least, without Kafka and handlers.
 
-One connection takes events in, another records checkpoints and outcomes, both in
+One connection takes events in, another records outcomes with their checkpoints, both in
 batches and under the fence of a shared lock on the executor's row: what remains when
 everything else costs nothing. The tables are the engine's, less what no event uses.
 """
@@ -40,7 +40,8 @@ SCHEMA = """
         priority integer NOT NULL, created_at bigint NOT NULL,
         updated_at bigint NOT NULL, started_at bigint, completed_at bigint,
         wake_at bigint, consumer integer, incarnation integer, partition integer,
-        position bigint, version text, output text
+        position bigint, version text, output text,
+        checkpoints text
     ) WITH (fillfactor = 70);
     CREATE INDEX ON workflows (owner) WHERE status = 'PENDING';
     CREATE INDEX ON workflows (queue, priority, created_at) WHERE status = 'ENQUEUED';
@@ -48,11 +49,6 @@ SCHEMA = """
     CREATE TABLE events (
         workflow text PRIMARY KEY, key bytea, value bytea, headers text,
         timestamp bigint, leader_epoch integer, fingerprint bigint
-    );
-    CREATE TABLE checkpoints (
-        workflow text, generation integer, step integer, name text, codec text,
-        output text, error text, started_at bigint, completed_at bigint,
-        PRIMARY KEY (workflow, generation, step)
     );
     CREATE TABLE executors (id bigint PRIMARY KEY, alive boolean NOT NULL);
     CREATE TABLE watermarks (partition integer PRIMARY KEY, next_position bigint);
@@ -89,22 +85,14 @@ FENCED = """
     CASE WHEN w.owner = %(owner)s AND w.take = 1 AND w.status = 'PENDING'
          THEN true ELSE false END
 """
-INSERT_CHECKPOINTS = f"""
-    INSERT INTO checkpoints (
-        workflow, generation, step, name, codec, output, started_at, completed_at
-    )
-    SELECT w.id, w.generation, 1, 'measure_value', 'json', u.output, %(now)s, %(now)s
-    FROM unnest((SELECT %(ids)s::text[]), (SELECT %(outputs)s::text[]))
-        AS u (id, output)
-    JOIN workflows AS w ON w.id = u.id AND {FENCED}
-    ON CONFLICT DO NOTHING RETURNING workflow, step
-"""
 FINISH_WORKFLOWS = f"""
     UPDATE workflows AS w
     SET status = 'SUCCESS', output = u.output, completed_at = %(now)s,
-        updated_at = %(now)s
-    FROM unnest((SELECT %(ids)s::text[]), (SELECT %(outputs)s::text[]))
-        AS u (id, output)
+        updated_at = %(now)s, checkpoints = u.checkpoints
+    FROM unnest(
+        (SELECT %(ids)s::text[]), (SELECT %(outputs)s::text[]),
+        (SELECT %(checkpoints)s::text[])
+    ) AS u (id, output, checkpoints)
     WHERE w.id = u.id AND {FENCED}
     RETURNING w.id
 """
@@ -187,7 +175,7 @@ def _commit(task: Task, executions: Executions, flow: Flow) -> None:
                 executions.count()
             _run_batch(
                 connection,
-                (INSERT_CHECKPOINTS, FINISH_WORKFLOWS),
+                (FINISH_WORKFLOWS,),
                 _outcome_values(batch),
             )
             flow.finished(batch.stop)
@@ -223,7 +211,10 @@ def _intake_values(batch: range) -> dict[str, object]:
 
 
 def _outcome_values(batch: range) -> dict[str, object]:
-    return _shared_values(batch) | {"outputs": ["100"] * len(batch)}
+    values = _shared_values(batch)
+    now = values["now"]
+    step = f'[[1,"1","measure_value",1,null,"json","100",null,null,{now},{now}]]'
+    return values | {"outputs": ["100"] * len(batch), "checkpoints": [step] * len(batch)}
 
 
 def _shared_values(batch: range) -> dict[str, object]:

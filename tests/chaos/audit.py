@@ -53,6 +53,7 @@ NEVER = {
         (
             "NEW.take < OLD.take OR NEW.generation < OLD.generation"
             " OR (NEW.position, NEW.lane_sequence) IS DISTINCT FROM (OLD.position, OLD.lane_sequence)"
+            " OR (OLD.own_checkpoints IS NOT NULL AND NEW.own_checkpoints IS DISTINCT FROM OLD.own_checkpoints)"
         ),
     ),
     "checkpoints": (

@@ -50,14 +50,14 @@ TOLD = 10
 ROWS = """
 SELECT w.partition, w.position, w.status, w.generation, COALESCE(w.lane_sequence, 0), c.name, c.writer
 FROM {t}workflows w
-LEFT JOIN {t}checkpoints c ON c.workflow_id = w.id AND c.generation = w.generation AND c.error IS NULL
+LEFT JOIN {t}steps c ON c.workflow_id = w.id AND c.generation = w.generation AND c.error IS NULL
   AND c.name IN ('one', 'two', 'flaky')
 WHERE w.consumer IS NOT NULL
 UNION ALL
 SELECT w.partition, w.position, w.status, w.generation, COALESCE(w.lane_sequence, 0), c.name, c.writer
 FROM {t}workflows k
 JOIN {t}workflows w ON w.id = k.parent_id
-JOIN {t}checkpoints c ON c.workflow_id = k.id AND c.generation = k.generation AND c.error IS NULL AND c.name = 'in_child'
+JOIN {t}steps c ON c.workflow_id = k.id AND c.generation = k.generation AND c.error IS NULL AND c.name = 'in_child'
 ORDER BY 1, 2
 """
 

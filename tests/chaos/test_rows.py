@@ -130,6 +130,14 @@ def test_a_workflow_whose_numbers_go_back_is_seen(made: Made, column: str) -> No
     assert made.watched() == {WENT_BACK: 1}
 
 
+def test_checkpoints_in_the_row_come_once_and_stay(made: Made) -> None:
+    made.event()
+    made.do("UPDATE {t}workflows SET own_checkpoints = '[]'")
+    assert made.watched() == {}
+    made.do("UPDATE {t}workflows SET own_checkpoints = NULL")
+    assert made.watched() == {WENT_BACK: 1}
+
+
 def test_an_outcome_is_written_once_in_each_generation(made: Made) -> None:
     made.event(status="PENDING")
     made.do("UPDATE {t}workflows SET status = 'ERROR'")

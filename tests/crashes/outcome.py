@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from tests.faults.rows import Rows
 
-ATTACHED = ("payloads", "results", "checkpoints", "events", "quarantine", "generations", "edited_values")
+ATTACHED = ("payloads", "results", "steps", "events", "quarantine", "generations", "edited_values")
 """Tables whose rows belong to a workflow, by `workflow_id`."""
 COUNTED = (
     *ATTACHED,

@@ -23,7 +23,7 @@ FOUND_BY_RACES = [
     ("outcome first", looks.a_batch_beside_a_cancel, "has its step and its outcome, or neither"),
 ]
 FOUND_BY_CRASHES = [
-    ("outcome first", "steps", "COMMIT of insert_results", "2 rows in checkpoints, 3 after a sound run"),
+    ("outcome first", "steps", "COMMIT of insert_results", "2 rows in steps, 3 after a sound run"),
     ("watermark first", "intake", "move_watermarks", "die after COMMIT of move_watermarks #1: 0/0 is lost"),
 ]
 

@@ -14,7 +14,7 @@ def assert_all_finished(rows: Rows, count: int, *, steps: int = len(STEPS)) -> N
     assert rows.statuses() == {"SUCCESS": count}
     recorded = rows.query(
         "SELECT steps, count(*) FROM (SELECT w.id, count(c.workflow_id) AS steps FROM {t}workflows w "
-        "LEFT JOIN {t}checkpoints c ON c.workflow_id = w.id GROUP BY w.id) AS counted GROUP BY steps"
+        "LEFT JOIN {t}steps c ON c.workflow_id = w.id GROUP BY w.id) AS counted GROUP BY steps"
     )
     assert recorded == [(steps, count)]
     assert rows.unexplained_holes() == []

@@ -194,13 +194,15 @@ class WorkflowMachine(ActingMachine):
             self.send(process, process.unanswered)
             return
         writes: list[Write] = []
+        clashed: list[Run] = []
         for number, how in acts:
             run = process.runs[number % len(process.runs)]
             written = any((one.workflow_id, one.take) == (run.id, run.take) for one in writes)
-            if not run.over and not (
-                how == "clash" and written
-            ):  # which of two in one batch is first is chance
-                writes.append(self.written_by(process, run, how, number, (seconds, awaited)))
+            # Which of two in one batch is first is chance; and what is written with a success is not looked for.
+            if run.over or (how == "clash" and written) or (how == "succeed" and run in clashed):
+                continue
+            clashed += [run] if how == "clash" else []
+            writes.append(self.written_by(process, run, how, number, (seconds, awaited)))
         self.send(process, writes, loses=loses)
 
     def written_by(self, process: Process, run: Run, how: str, number: int, waits: tuple[int, int]) -> Write:

@@ -136,7 +136,7 @@ _QUERIES: dict[str, tuple[str, Callable[[Sequence[Any]], Any]]] = {
     "checkpoints": (
         (
             "SELECT workflow_id, generation, step, completion_order, output, error, codec, child_id, writer, write_id, "
-            "recorded_in FROM {schema}.checkpoints"
+            "recorded_in FROM {schema}.steps"
         ),
         _by(3),
     ),

@@ -41,7 +41,8 @@ def race_on(url: str, opened: Open) -> Iterator[Race]:
             for statement in empty:
                 connection.exec_driver_sql(statement)
 
-    race = Race(opened(url), other, tables, reset)
+    shown = [table.replace("checkpoints", "steps") for table in tables]
+    race = Race(opened(url), other, shown, reset)
     try:
         yield race
     finally:

@@ -1,17 +1,16 @@
 """Functions in the database that do a whole transaction: as the statements do, under the same fence, or not at all."""
 
-import importlib.util
 import re
-from pathlib import Path
 from types import ModuleType
 
 import psycopg
 import pytest
+from alembic.script import ScriptDirectory
 
 from dbos_events.errors import ExecutorFenced, StorageUnavailable
 from dbos_events.storage.calls import Function
 from dbos_events.storage.families.batches import _Batch
-from dbos_events.storage.families.plain import WRITE_PLAIN, WRITE_STEP, write_plain
+from dbos_events.storage.families.plain import WRITE_BATCH, WRITE_ENDS, WRITE_STEP, write_plain
 from dbos_events.storage.families.plainintake import TAKE_IN
 from dbos_events.storage.families.starts import WRITE_STARTS
 from dbos_events.storage.migrate import scripts_folder
@@ -24,10 +23,12 @@ from tests.storage.racing import PATIENCE, await_waiting, meanwhile, open_transa
 
 # The statement, the function, and what its parameters are called there.
 TWINS = [
-    ("insert_checkpoints", "WRITE_PLAIN", {"executor": "executor_id"}),
+    ("insert_checkpoints", "WRITE_BATCH", {"executor": "executor_id"}),
     ("insert_checkpoints", "WRITE_STEP", {"executor": "executor_id"}),
-    ("update_outcomes", "WRITE_PLAIN", {"executor": "executor_id"}),
-    ("insert_results", "WRITE_PLAIN", {}),
+    ("update_outcomes", "WRITE_BATCH", {"executor": "executor_id"}),
+    ("update_outcomes", "WRITE_ENDS", {"executor": "executor_id"}),
+    ("insert_results", "WRITE_BATCH", {}),
+    ("insert_results", "WRITE_ENDS", {}),
     ("insert_starts", "WRITE_STARTS", {"executor": "executor_id"}),
     ("insert_payloads", "WRITE_STARTS", {}),
     ("move_watermarks", "TAKE_IN", {"consumer": "consumer_id", "incarnation": "incarnation_id"}),
@@ -49,13 +50,8 @@ TWINS = [
 ]
 
 
-def migration() -> ModuleType:
-    [path] = Path(scripts_folder() / "versions").glob("0006_*.py")
-    spec = importlib.util.spec_from_file_location("revision_0006", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def migration(number: str) -> ModuleType:
+    module: ModuleType = ScriptDirectory(str(scripts_folder())).get_revision(number).module
     return module
 
 
@@ -66,8 +62,13 @@ def plain(sql: str) -> str:
 
 def body(function: str) -> str:
     rows = r"(unnest\([^)]*\)|\(VALUES \([^)]*\)\))\s*AS \w+\([^)]*\)"
-    revision = migration()
-    return plain(re.sub(rows, "ROWS", revision.spelled(getattr(revision, function), "{schema}")))
+    first, second = migration("0006"), migration("0007")
+    text = (
+        second.with_parts(getattr(second, function))
+        if hasattr(second, function)
+        else getattr(first, function)
+    )
+    return plain(re.sub(rows, "ROWS", first.spelled(text, "{schema}")))
 
 
 @pytest.mark.parametrize(("name", "function", "names"), TWINS)
@@ -100,7 +101,7 @@ def test_what_was_done_statement_by_statement_and_in_one_call_is_the_same(
             [
                 [tuple(row)[1:] for row in read(storage, f"SELECT {columns} WHERE {key} = '{name}'")]
                 for columns, key in (
-                    ("* FROM {schema}.checkpoints", "workflow_id"),
+                    ("* FROM {schema}.steps", "workflow_id"),
                     ("* FROM {schema}.results", "workflow_id"),
                     (
                         "id, status, owner, take, completed_at, updated_at, lane_open FROM {schema}.workflows",
@@ -154,11 +155,11 @@ def test_without_the_right_to_call_it_goes_statement_by_statement(
     storage = postgres_storage
     executor = register(storage)
     begin(storage, executor, "w")
-    change(storage, "ALTER FUNCTION {schema}.write_plain RENAME TO not_there")
+    change(storage, "ALTER FUNCTION {schema}.write_ends RENAME TO not_there")
     try:
         assert storage.write_batch(executor, [step("w"), end("w")]) == [WRITTEN, WRITTEN]
     finally:
-        change(storage, "ALTER FUNCTION {schema}.not_there RENAME TO write_plain")
+        change(storage, "ALTER FUNCTION {schema}.not_there RENAME TO write_ends")
     assert not storage.database.calls
     assert "GRANT EXECUTE ON ALL FUNCTIONS" in caplog.text
 
@@ -179,7 +180,9 @@ def test_a_connection_that_broke_costs_one_try(postgres_storage: SqlStorage, mig
 
 
 @pytest.mark.parametrize(
-    "function", [WRITE_PLAIN, WRITE_STEP, WRITE_STARTS, TAKE_IN], ids=lambda function: function.name
+    "function",
+    [WRITE_BATCH, WRITE_ENDS, WRITE_STEP, WRITE_STARTS, TAKE_IN],
+    ids=lambda function: function.name,
 )
 def test_what_is_said_of_a_function_is_what_it_takes(
     function: Function, postgres_storage: SqlStorage

@@ -109,7 +109,7 @@ BATCHES: dict[str, tuple[str, list[tuple[Any, ...]], dict[str, Any]]] = {
         [(i, 1, 0, 2, "2", "step", 2, None, None, None, None, None, 1, 2, 3) for i in IDS],
         {"executor": 1},
     ),
-    "update_outcomes": ("workflows", [(i, 1, "SUCCESS", True) for i in IDS], {"executor": 1}),
+    "update_outcomes": ("workflows", [(i, 1, "SUCCESS", True, None) for i in IDS], {"executor": 1}),
     "update_parks": ("workflows", [(i, 1, 5, None) for i in IDS], {"executor": 1}),
     "update_retries": ("workflows", [(i, 1, 0, 5, 1) for i in IDS], {"executor": 1}),
     "move_checkpoints": ("checkpoints", [(i, 0) for i in IDS], {}),
@@ -129,6 +129,7 @@ BY_ID = {
     "read_waiting": "workflows",
     "read_history": "checkpoints",
 }
+BY_ONE_ID = {"list_steps": "checkpoints"}
 OF_AN_EXECUTOR = {"take_lane_entries", "release_unstarted"}
 TAKER = {"executor": 1, "application": APP, "version": "v1", "names": ["work"], "count": 50, "waits": False}
 ANY = dict.fromkeys(("application", "topic", "consumer", "partition"))
@@ -184,6 +185,8 @@ def all_plans(storage: SqlStorage) -> dict[str, str]:
     plans = {name: plan(storage, name, rows, **parameters) for name, (_, rows, parameters) in BATCHES.items()}
     for name in BY_ID:
         plans[name] = plan(storage, name, ids=IDS[:5], **({"executor": 1} if name in OF_AN_EXECUTOR else {}))
+    for name in BY_ONE_ID:
+        plans[name] = plan(storage, name, workflow_id=IDS[0])
     for name, (_, parameters) in PARTIAL.items():
         plans[name] = plan(storage, name, **parameters)
     return plans
@@ -192,7 +195,7 @@ def all_plans(storage: SqlStorage) -> dict[str, str]:
 def unfit(storage: SqlStorage) -> dict[str, str]:
     """Statements that read by another index than theirs, with their plans."""
     plans = all_plans(storage)
-    by_key = {name: table for name, (table, _, _) in BATCHES.items()} | BY_ID
+    by_key = {name: table for name, (table, _, _) in BATCHES.items()} | BY_ID | BY_ONE_ID
     wrong = [name for name, table in by_key.items() if looked_up(plans[name], table) != {f"{table}_pkey"}]
     for name, (index, _) in PARTIAL.items():
         found = looked_up(plans[name], "workflows")
@@ -303,8 +306,8 @@ def test_a_function_whose_plans_were_made_on_empty_tables_reads_what_it_writes_a
         *("id", "1", "0", "2", some, some, "1", nothing, nothing, nothing, nothing, nothing),
         *(time, time, time),
     )
-    outcomes = arrays("id", "1", "'SUCCESS'::text", "true")
-    call = f"SELECT {SCHEMA}.write_plain(NULL, 1, {checkpoints}, {outcomes}, '{{}}', '{{}}', '{{}}', '{{}}')"
+    outcomes = arrays("id", "1", "'SUCCESS'::text", "true", nothing)
+    call = f"SELECT {SCHEMA}.write_batch(NULL, 1, {checkpoints}, {outcomes}, '{{}}', '{{}}', '{{}}', '{{}}')"
     with psycopg.connect(postgres_url) as connection:
         connection.execute(f"CREATE TABLE kept AS SELECT * FROM {SCHEMA}.workflows")
         connection.execute(f"TRUNCATE {SCHEMA}.workflows")

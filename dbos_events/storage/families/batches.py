@@ -9,15 +9,15 @@ from dbos_events.storage.database import Database, NotAsExpected, Row, Tx
 from dbos_events.storage.families.executors import fence
 from dbos_events.storage.families.generations import is_next_attempt, quarantine_row, retry_generations
 from dbos_events.storage.families.plain import are_plain, write_plain
-from dbos_events.storage.families.shapes import checkpoint_row, outcome_row, result_row, start_row
+from dbos_events.storage.families.shapes import checkpoint_row, outcome_row, result_rows, start_row
 from dbos_events.storage.families.starts import write_starts
+from dbos_events.storage.families.together import Ended, part
 from dbos_events.storage.writes import (
     WRITTEN,
     Checkpoint,
     Existing,
     Fenced,
     NewWorkflow,
-    Outcome,
     Park,
     Result,
     Write,
@@ -53,6 +53,7 @@ class _Batch:
         self._tx = tx
         self._executor = executor
         self._writes = writes
+        self._parted = part(writes)
         self._results: list[Result] = [WRITTEN] * len(writes)
         self._refused: set[tuple[str, int]] = set()
 
@@ -72,11 +73,7 @@ class _Batch:
     # -- checkpoints --------------------------------------------------------------------------
 
     def _write_checkpoints(self) -> None:
-        entries = [
-            (number, write, write.checkpoint)
-            for number, write in enumerate(self._writes)
-            if write.checkpoint is not None
-        ]
+        entries = self._parted.checkpoints
         if not entries:
             return
         rows = [checkpoint_row(write, entry) for _, write, entry in entries]
@@ -150,47 +147,44 @@ class _Batch:
     # -- outcomes -----------------------------------------------------------------------------
 
     def _write_outcomes(self) -> None:
-        outcomes = [
-            (number, write, write.outcome)
-            for number, write in enumerate(self._writes)
-            if write.outcome is not None and self._may_go_on(number, write)
-        ]
-        if not outcomes:
-            return
-        rows = [outcome_row(write, outcome) for _, write, outcome in outcomes]
-        ended = outcomes
+        ended = [end for end in self._parted.ended if self._may_go_on(end.number, end.write)]
+        rows = [outcome_row(end) for end in ended]
         if self._tx.change("update_outcomes", rows, executor=self._executor) < len(rows):
-            ended = self._judge_outcomes(outcomes)
-        self._write_results([(write, outcome) for _, write, outcome in ended])
+            ended = self._judge_outcomes(ended)
+        self._write_results(ended)
+        self._answer_riders()
 
-    def _judge_outcomes(self, outcomes: list[tuple[int, Write, Outcome]]) -> list[tuple[int, Write, Outcome]]:
+    def _judge_outcomes(self, ended: Sequence[Ended]) -> list[Ended]:
         """The outcomes that are ours: written now, or by a commit whose answer was lost."""
-        ids = [write.workflow_id for _, write, _ in outcomes]
+        ids = [end.write.workflow_id for end in ended]
         tokens = {row.id: row for row in self._tx.run("lock_tokens", ids=ids)}
         ours = []
-        for number, write, outcome in outcomes:
-            token = tokens.get(write.workflow_id)
-            mine = token is not None and (token.owner, token.take) == (self._executor, write.take)
-            if token is not None and mine and token.status == outcome.status:
-                ours.append((number, write, outcome))
+        for end in ended:
+            token = tokens.get(end.write.workflow_id)
+            asked = (self._executor, end.write.take, end.outcome.status, end.checkpoints)
+            if token is not None and (token.owner, token.take, token.status, token.own_checkpoints) == asked:
+                ours.append(end)
             else:
-                self._results[number] = Fenced(None if token is None else token.status)
+                self._results[end.number] = Fenced(None if token is None else token.status)
         return ours
 
-    def _write_results(self, ended: list[tuple[Write, Outcome]]) -> None:
-        values = [
-            result_row(write, outcome)
-            for write, outcome in ended
-            if outcome.output is not None or outcome.error is not None
-        ]
-        self._tx.change("insert_results", values)
+    def _answer_riders(self) -> None:
+        """What went with a refused outcome is refused as it is; the outcome then comes after a refused write."""
+        for number, riders in self._parted.riders.items():
+            if isinstance(self._results[number], Fenced):
+                for rider, _, _ in riders:
+                    self._results[rider] = self._results[number]
+                self._results[number] = Fenced(None)
+
+    def _write_results(self, ended: Sequence[Ended]) -> None:
+        self._tx.change("insert_results", result_rows(ended))
         notes = [
             quarantine_row(write.workflow_id, note)
-            for write, outcome in ended
+            for _, write, outcome, _ in ended
             if (note := outcome.quarantine) is not None
         ]
         self._tx.change("insert_quarantine", notes)
-        children = [(outcome.parent_id, write.workflow_id) for write, outcome in ended if outcome.parent_id]
+        children = [(end.outcome.parent_id, end.write.workflow_id) for end in ended if end.outcome.parent_id]
         self._tx.change("wake_parents", children)
 
     # -- retries ------------------------------------------------------------------------------

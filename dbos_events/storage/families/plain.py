@@ -9,21 +9,28 @@ which finds out whose write was refused. On PostgreSQL all of it is one call of 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 from dbos_events.storage.calls import Function
 from dbos_events.storage.database import Database, Step, columns_of
-from dbos_events.storage.families.shapes import checkpoint_row, outcome_row, result_row
+from dbos_events.storage.families.shapes import checkpoint_row, outcome_row, result_rows
+from dbos_events.storage.families.together import part
 from dbos_events.storage.writes import Write
+
+Rows: TypeAlias = Sequence[tuple[Any, ...]]
 
 _CHECKPOINT = (
     *("text", "int", "int", "int", "text", "text", "int", "text", "text", "text", "text", "text"),
     *("bigint", "bigint", "bigint"),
 )
-_OUTCOME = ("text", "int", "text", "bool")
+_OUTCOME = ("text", "int", "text", "bool", "text")
 _RESULT = ("text", "text", "text", "text")
 
-WRITE_PLAIN = Function("write_plain", ("bigint", "bigint"), (*_CHECKPOINT, *_OUTCOME, *_RESULT))
+WRITE_BATCH = Function("write_batch", ("bigint", "bigint"), (*_CHECKPOINT, *_OUTCOME, *_RESULT))
 """The time and the executor; the rows of insert_checkpoints, update_outcomes and insert_results."""
+
+WRITE_ENDS = Function("write_ends", ("bigint", "bigint"), (*_OUTCOME, *_RESULT))
+"""The time and the executor; the rows of update_outcomes and insert_results."""
 
 WRITE_STEP = Function("write_step", ("bigint", "bigint", *_CHECKPOINT), ())
 """The time and the executor; one row of insert_checkpoints."""
@@ -47,26 +54,12 @@ def write_plain(database: Database, executor: int, writes: Sequence[Write]) -> N
     Raises:
         NotAsExpected: Nothing was kept.
     """
-    checkpoints = [
-        checkpoint_row(write, write.checkpoint) for write in writes if write.checkpoint is not None
-    ]
-    ended = [(write, write.outcome) for write in writes if write.outcome is not None]
-    outcomes = [outcome_row(write, outcome) for write, outcome in ended]
-    results = [
-        result_row(write, outcome)
-        for write, outcome in ended
-        if outcome.output is not None or outcome.error is not None
-    ]
-    if database.calls and len(checkpoints) == 1 and not outcomes:
-        database.call(WRITE_STEP, (executor, *checkpoints[0]))
-        return
+    parted = part(writes)
+    checkpoints = [checkpoint_row(write, entry) for _, write, entry in parted.checkpoints]
+    outcomes = [outcome_row(end) for end in parted.ended]
+    results = result_rows(parted.ended)
     if database.calls:
-        tables = (
-            columns_of(checkpoints, len(_CHECKPOINT)),
-            columns_of(outcomes, len(_OUTCOME)),
-            columns_of(results, len(_RESULT)),
-        )
-        database.call(WRITE_PLAIN, (executor,), *tables)
+        _call(database, executor, checkpoints, outcomes, results)
         return
     steps = [
         Step("fence", None, {"executor": executor}, 1),
@@ -75,3 +68,15 @@ def write_plain(database: Database, executor: int, writes: Sequence[Write]) -> N
         Step("insert_results", results, {}, len(results)),
     ]
     database.transact(lambda tx: tx.finish(steps))
+
+
+def _call(database: Database, executor: int, checkpoints: Rows, outcomes: Rows, results: Rows) -> None:
+    """One call, of the function that takes no more than what there is."""
+    if len(checkpoints) == 1 and not outcomes:
+        database.call(WRITE_STEP, (executor, *checkpoints[0]))
+        return
+    ends = (columns_of(outcomes, len(_OUTCOME)), columns_of(results, len(_RESULT)))
+    if checkpoints:
+        database.call(WRITE_BATCH, (executor,), columns_of(checkpoints, len(_CHECKPOINT)), *ends)
+    else:
+        database.call(WRITE_ENDS, (executor,), *ends)

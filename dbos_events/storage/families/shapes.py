@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dbos_events.storage.writes import Checkpoint, NewWorkflow, Outcome, Write
+from collections.abc import Iterable
+
+from dbos_events.storage.families.together import Ended
+from dbos_events.storage.writes import Checkpoint, NewWorkflow, Write
 
 
 def checkpoint_row(write: Write, entry: Checkpoint) -> tuple[object, ...]:
@@ -14,14 +17,19 @@ def checkpoint_row(write: Write, entry: Checkpoint) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def outcome_row(write: Write, outcome: Outcome) -> tuple[object, ...]:
+def outcome_row(end: Ended) -> tuple[object, ...]:
     """A row of update_outcomes."""
-    return (write.workflow_id, write.take, outcome.status, outcome.frees_lane)
+    write, outcome = end.write, end.outcome
+    return (write.workflow_id, write.take, outcome.status, outcome.frees_lane, end.checkpoints)
 
 
-def result_row(write: Write, outcome: Outcome) -> tuple[object, ...]:
-    """A row of insert_results."""
-    return (write.workflow_id, outcome.codec, outcome.output, outcome.error)
+def result_rows(ended: Iterable[Ended]) -> list[tuple[object, ...]]:
+    """Rows of insert_results, for those that have a value or an error."""
+    return [
+        (end.write.workflow_id, outcome.codec, outcome.output, outcome.error)
+        for end in ended
+        if (outcome := end.outcome).output is not None or outcome.error is not None
+    ]
 
 
 def start_row(start: NewWorkflow) -> tuple[object, ...]:

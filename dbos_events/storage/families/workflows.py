@@ -29,7 +29,8 @@ class WorkflowTable:
         return found
 
     def list_steps(self, workflow_id: str) -> list[Checkpoint]:
-        return self.read_checkpoints([workflow_id])[workflow_id]
+        rows = self._database.transact(lambda tx: tx.run("list_steps", workflow_id=workflow_id))
+        return [_checkpoint(row) for row in rows]
 
     def read_ending(self, workflow_id: str) -> StoredEnding | None:
         row = self._database.transact(lambda tx: tx.one("read_ending", workflow_id=workflow_id))

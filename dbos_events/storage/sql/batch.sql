@@ -33,18 +33,19 @@ WHERE id IN ({list:ids});
 -- name: lock_tokens
 -- As `read_tokens`, of workflows whose end may be our own lost commit: whoever discards one in this moment comes before
 -- or after the end is written again, or the event would be in quarantine once more.
-SELECT id, status, owner, take
+SELECT id, status, owner, take, own_checkpoints
 FROM {schema}.workflows
 WHERE id IN ({list:ids})
 ORDER BY id
 {for_share};
 
 -- name: update_outcomes
--- Only what runs under the token ends; the CASE is explained at insert_checkpoints.
+-- Only what runs under the token ends; the CASE is explained at insert_checkpoints. Checkpoints of the same batch
+-- come along in the row.
 UPDATE {schema}.workflows AS w
-SET status = u.status, completed_at = {now}, updated_at = {now},
+SET status = u.status, completed_at = {now}, updated_at = {now}, own_checkpoints = u.own_checkpoints,
     lane_open = CASE WHEN u.frees_lane THEN NULL ELSE w.lane_open END
-FROM {rows: workflow_id text, take int, status text, frees_lane bool}
+FROM {rows: workflow_id text, take int, status text, frees_lane bool, own_checkpoints text}
 WHERE w.id = u.workflow_id
   AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' THEN true ELSE false END;
 

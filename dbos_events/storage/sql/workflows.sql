@@ -1,5 +1,6 @@
 -- name: read_checkpoints
--- Of the current generation, with the version of the process that wrote each.
+-- Of the current generation, with the version of the process that wrote each. What has no outcome yet has none in
+-- its own row.
 SELECT c.workflow_id, c.step, c.call, c.name, c.completion_order, c.arguments, c.codec, c.output, c.error,
        c.child_id, c.started_at, c.completed_at, c.write_id, e.version, c.recorded_in
 FROM {schema}.checkpoints AS c
@@ -7,6 +8,16 @@ JOIN {schema}.workflows AS w ON w.id = c.workflow_id AND w.generation = c.genera
 LEFT JOIN {schema}.executors AS e ON e.id = c.writer
 WHERE c.workflow_id IN ({list:ids})
 ORDER BY c.workflow_id, c.step;
+
+-- name: list_steps
+-- As read_checkpoints, of one workflow, and wherever they are kept.
+SELECT c.step, c.call, c.name, c.completion_order, c.arguments, c.codec, c.output, c.error,
+       c.child_id, c.started_at, c.completed_at, c.write_id, e.version, c.recorded_in
+FROM {schema}.steps AS c
+JOIN {schema}.workflows AS w ON w.id = c.workflow_id AND w.generation = c.generation
+LEFT JOIN {schema}.executors AS e ON e.id = c.writer
+WHERE c.workflow_id = :workflow_id
+ORDER BY c.step;
 
 -- name: read_ending
 -- Status, and the result once there is one.
