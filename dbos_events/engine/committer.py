@@ -105,7 +105,6 @@ class Committer:
         if self._ended:
             self._drop_all()
         elif not self._awake:  # else it looks at the queue once more before it waits
-            self._awake = True
             self._gate.wake()
         return ticket
 
@@ -157,7 +156,9 @@ class Committer:
     def _next_batch(self) -> list[Ticket]:
         """What waits, at most a full batch; waits for something. Nothing when it is to end."""
         while True:
-            self._awake = False  # before the look: who hands over after it opens the gate
+            # Before the look: who hands over after it opens the gate. Nobody else sets this: who is interrupted between
+            # a word that the committer is awake and its waking would leave it asleep for ever.
+            self._awake = False
             if self._queue or self._stopped:
                 break
             self._gate.wait()

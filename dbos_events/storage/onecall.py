@@ -103,8 +103,9 @@ class OneCall:
     def _connection(self) -> _Connection:
         try:
             return self._idle.pop()
-        except IndexError:
-            return _Connection(self._engine)
+        except IndexError:  # a failure to connect is none of this
+            pass
+        return _Connection(self._engine)
 
     def _judge(self, function: Function, result: PGresult) -> None:
         if result.status == ExecStatus.TUPLES_OK:

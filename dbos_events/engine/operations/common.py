@@ -79,11 +79,12 @@ def _replayed(run: Run, place: Place, name: str, arguments: str | None) -> Flow[
     """
     if run.history is not None:
         entry = run.history.find(run, place.call, name, arguments)
+        # Taken by a call that does not fit any more; before the wait, in which this one may be cancelled and recorded.
+        if entry is None and place.number in run.history.numbers:
+            place.number = run.take_number()
         yield Recall(run, entry)
         if entry is not None:
             return entry
-        if place.number in run.history.numbers:  # taken by a call that does not fit any more
-            place.number = run.take_number()
     if not run.is_settled():
         yield Settled(run)
     if not run.core.holds_lease:

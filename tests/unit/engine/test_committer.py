@@ -217,3 +217,20 @@ def test_abandoned_writes_are_refused_and_nothing_more_is_written(
     database.open.set()
     assert first() == WRITTEN  # the database had it already
     assert names(database) == [["first"]]
+
+
+def test_who_is_interrupted_while_it_wakes_the_committer_does_not_leave_it_asleep(
+    committer: Committer, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a signal handler that raises, which Python calls between any two steps of its own."""
+    gate = committer._gate
+
+    def interrupted() -> None:
+        monkeypatch.setattr(committer, "_gate", gate)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(committer, "_gate", SimpleNamespace(wake=interrupted, wait=gate.wait))
+    with pytest.raises(KeyboardInterrupt):
+        committer.submit(Write("first"))
+    assert hand_over(committer, "second")() is WRITTEN
+    assert [write.workflow_id for batch in database.batches for write in batch] == ["first", "second"]

@@ -7,9 +7,11 @@ from typing import Any, cast
 import pytest
 
 from dbos_events.engine.core import Core
+from dbos_events.engine.operations.common import _replayed
 from dbos_events.engine.registry import Registered
-from dbos_events.engine.run import Run
-from dbos_events.storage.writes import WRITTEN, Refused, Result, Write
+from dbos_events.engine.replay import History
+from dbos_events.engine.run import Place, Run
+from dbos_events.storage.writes import WRITTEN, Checkpoint, Refused, Result, Write
 
 
 class Observed(Run):
@@ -80,3 +82,12 @@ def test_who_waits_is_woken_when_all_is_durable_and_not_before() -> None:
     run.settled(Write("w"), WRITTEN)
     assert woken == ["woken"]
     assert not run.wake_when_settled(waker), "all is durable already"
+
+
+def test_a_call_that_does_not_fit_its_record_has_a_number_of_its_own_before_it_waits_for_its_turn() -> None:
+    """Cancelled in that wait it is recorded, and beside the one that does not fit any more."""
+    run = a_run()
+    run.history = History([Checkpoint(1, "1", "before", 1, recorded_in=0)], {0: 0})
+    place = Place("1", 1)
+    next(_replayed(run, place, "now", None))
+    assert place.number == 2
