@@ -29,11 +29,11 @@ def test_the_map_names_folders_that_exist() -> None:
     assert all((ROOT / name).is_dir() for name in first_cells("## Folders"))
 
 
-def test_the_map_names_every_table() -> None:
+def test_the_map_names_every_table_and_view() -> None:
     made = {
         name
         for path in (ROOT / "migrations" / "versions").glob("*.py")
-        for name in re.findall(r"create_table\(\s*\"(\w+)\"", path.read_text())
+        for name in re.findall(r"(?:create_table\(\s*\"|CREATE VIEW \{schema\}\.)(\w+)", path.read_text())
     }
 
     assert first_cells("## Tables") == made | {"schema_version"}
