@@ -109,6 +109,11 @@ class Committer:
         return ticket
 
     @property
+    def rests(self) -> bool:
+        """Whether all that was handed over has its answer, and what the answers have set free has begun."""
+        return not self._queue and not self._awake
+
+    @property
     def is_here(self) -> bool:
         """Whether the caller is on the committer's thread."""
         return threading.current_thread() is self._thread
@@ -152,6 +157,7 @@ class Committer:
                 self._after_batch()
         finally:
             self._end()
+            self._awake = False
 
     def _next_batch(self) -> list[Ticket]:
         """What waits, at most a full batch; waits for something. Nothing when it is to end."""
