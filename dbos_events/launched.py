@@ -258,6 +258,7 @@ class Launched:
 
     def _await_runs(self, deadline: float) -> None:
         """Wait until nothing runs here, or the time is over."""
+        self.core.committer.before_blocking()
         for run in tuple(self.core.runner.active.values()):
             event = _Event()
             if run.when_ended(event) and not event.wait(deadline - time.monotonic()):

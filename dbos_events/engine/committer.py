@@ -17,6 +17,7 @@ from dbos_events.storage.writes import Fenced, Refused, Result, Write
 from dbos_events.telemetry.log import logger
 
 if TYPE_CHECKING:
+    from dbos_events.engine.loopcommitter import LoopCommitter
     from dbos_events.engine.run import Run
     from dbos_events.engine.waking import Waker
 
@@ -82,7 +83,9 @@ class Committer:
         self._ended = False
         self._interrupt = threading.Event()
         self._thread: threading.Thread | None = None
-        self.batches = 0
+        self._batches = 0
+        self.near: LoopCommitter | None = None
+        """Writes small batches of the loop's runs on the loop itself."""
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._work, name="dbos-committer", daemon=True)
@@ -91,7 +94,7 @@ class Committer:
     def submit(
         self, write: Write, run: Run | None = None, waker: Waker | None = None, *, final: bool = False
     ) -> Ticket:
-        """Queue `write`; never blocks. Its run, then `waker`, learn the result on the committer's thread.
+        """Queue `write`; never blocks. Its run, then `waker`, learn the result on its thread, or on the loop.
 
         `final` lets the write that records a run's failure pass after one of its writes was refused.
         """
@@ -101,25 +104,52 @@ class Committer:
         if self._stopped:
             ticket.settle(Fenced(None))
             return ticket
+        if run is not None and run.tasks is not None and self.near is not None and self.near.offer(ticket):
+            return ticket
         self._queue.append(ticket)
-        if self._ended:
-            self._drop_all()
-        elif not self._awake:  # else it looks at the queue once more before it waits
-            self._gate.wake()
+        self.look_up()
         return ticket
 
+    def queue(self, tickets: Sequence[Ticket]) -> None:
+        """Queue writes that were handed over before; to be followed by `look_up`."""
+        self._queue.extend(tickets)
+
+    def look_up(self) -> None:
+        """Have the thread look at the queue."""
+        if self._ended:
+            self._drop_all()
+        elif not self._awake:  # else it looks once more before it waits
+            self._gate.wake()
+
+    def before_blocking(self) -> None:
+        """The caller is going to wait for something on its own thread, which may be the loop's."""
+        if self.near is not None:
+            self.near.settle_here()
+
     @property
-    def rests(self) -> bool:
-        """Whether all that was handed over has its answer, and what the answers have set free has begun."""
+    def batches(self) -> int:
+        """How many were written since the start."""
+        return self._batches + (0 if self.near is None else self.near.batches)
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that the thread was given has its answer, and what the answers have set free has begun."""
         return not self._queue and not self._awake
 
     @property
-    def is_here(self) -> bool:
-        """Whether the caller is on the committer's thread."""
-        return threading.current_thread() is self._thread
+    def rests(self) -> bool:
+        """As `idle`, on the loop as well."""
+        return self.idle and (self.near is None or self.near.rests)
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether the caller is being told the answers of a commit."""
+        return threading.current_thread() is self._thread or (self.near is not None and self.near.is_telling)
 
     def stop(self, seconds: float) -> bool:
         """Write what is queued and end; False when the time ran out, with the rest left to recovery."""
+        if self.near is not None:
+            self.near.close()
         self._stopped = True
         self._gate.wake()
         if self._thread is None:
@@ -135,6 +165,8 @@ class Committer:
     def abandon(self) -> None:
         """Write nothing more, not even what is queued."""
         self._stopped = self._ended = True
+        if self.near is not None:
+            self.near.close()
         self._gate.wake()
         self._interrupt.set()
         self._drop_all()
@@ -167,7 +199,10 @@ class Committer:
             self._awake = False
             if self._queue or self._stopped:
                 break
-            self._gate.wait()
+            if self.near is None:
+                self._gate.wait()
+            else:
+                self.near.watch(self._gate)
         self._awake = True
         with self._lock:
             return [] if self._ended else self._taken(MAX_BATCH)
@@ -205,7 +240,7 @@ class Committer:
         except Exception as error:  # noqa: BLE001 - a defect must not leave its workflows waiting for ever
             logger.exception("The committer met an unexpected error; the workflows of this batch fail.")
             results = [Refused(error)] * len(tickets)
-        self.batches += 1
+        self._batches += 1
         for ticket, result in zip(tickets, results, strict=True):
             ticket.settle(result)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dbos_events.clock import Clock
 from dbos_events.engine.committer import Committer
+from dbos_events.engine.loopcommitter import LoopCommitter
 from dbos_events.engine.pool import Pool
 from dbos_events.engine.registry import Registered, Registry
 from dbos_events.engine.run import Ending, Run
@@ -104,6 +105,14 @@ class Core:
         """Run async workflows on `loop`."""
         install_task_factory(loop)
         self.loop_inbox = self._inboxes.setdefault(loop, LoopInbox(loop))
+        self.committer.near = LoopCommitter(
+            loop,
+            self.committer,
+            self.readers,
+            open_line=self.storage.open_line,
+            send=lambda line, writes: self.storage.send_batch(line, self.executor, writes),
+            after_batch=self.runner.start_following,
+        )
 
     def inbox(self) -> LoopInbox:
         """The inbox of the running loop."""

@@ -112,6 +112,7 @@ class Settled:
     def block(self) -> None:
         while not self.run.is_settled():
             waker = ThreadWaker()
+            self.run.core.committer.before_blocking()
             if self.run.wake_when_settled(waker):
                 waker.wait()
 
@@ -140,6 +141,7 @@ class Recorded:
     def block(self) -> Result:
         waker = ThreadWaker()
         ticket = self.core.committer.submit(self.write, self.run, waker)
+        self.core.committer.before_blocking()
         while ticket.result is None:
             waker.wait()
         return ticket.result

@@ -69,14 +69,14 @@ class Host(Protocol):
     """Whoever gave a run its place (a consumer, a queue) and wants it back."""
 
     def left(self, run: Run) -> None:
-        """The run has left this process; called on the committer's thread, so it must be quick."""
+        """The run has left this process; called by the committer, so it must be quick."""
         ...
 
 
 class Run:
     """The state of one execution: its token, its numbering, and what it handed to the committer.
 
-    Fields that the committer's thread touches are written under `_lock`, and read without it; all others belong
+    Fields that the committer touches are written under `_lock`, and read without it; all others belong
     to the thread that drives the run.
     """
 
@@ -232,7 +232,7 @@ class Run:
         self._handed += 1
 
     def settled(self, write: Write, result: Result) -> None:
-        """Note a write's fate; called on the committer's thread, in the order of handing over."""
+        """Note a write's fate; called by the committer, in the order of handing over."""
         wakers: list[Waker] = []
         with self._lock:
             if result is not WRITTEN and self.verdict is None:

@@ -6,7 +6,9 @@ import asyncio
 import contextvars
 import functools
 import threading
+from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.context import CURRENT, Scope
@@ -35,7 +37,7 @@ class Runner:
         self._core = core
         self._context = contextvars.Context()
         self.active: dict[str, Run] = {}
-        self._following: list[Run] = []
+        self._following: deque[Run] = deque()
 
     # -- starting -----------------------------------------------------------------------------
 
@@ -52,15 +54,18 @@ class Runner:
 
     def submit_following(self, runs: Sequence[Run]) -> None:
         """Start runs that others have made way for: all that one commit has freed at once, after it."""
-        if self._core.committer.is_here:
-            self._following += runs
+        if self._core.committer.is_telling:
+            self._following.extend(runs)
         else:
             self.submit(runs)
 
     def start_following(self) -> None:
-        """All answers of a commit have been told; called on the committer's thread."""
-        if self._following:
-            runs, self._following = self._following, []
+        """All answers of a commit have been told; called where they were."""
+        runs: list[Run] = []
+        with suppress(IndexError):
+            while self._following:
+                runs.append(self._following.popleft())  # answers may be told on two threads at once
+        if runs:
             self.submit(runs)
 
     def run_here(self, run: Run) -> None:
@@ -95,7 +100,7 @@ class Runner:
     # -- ending -------------------------------------------------------------------------------
 
     def closed(self, run: Run, write: Write, result: Result) -> None:
-        """The outcome, or the parking, of `run` has met its fate; called on the committer's thread."""
+        """The outcome, or the parking, of `run` has met its fate; called by the committer."""
         if isinstance(result, Refused) and write.park is None:
             self._record_refusal(run, result.error)
             return

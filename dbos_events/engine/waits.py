@@ -86,6 +86,7 @@ class _Rest:
                     forget()
 
     def _rest(self, waker: ThreadWaker, seconds: float | None) -> bool:
+        self.core.committer.before_blocking()
         if self.run is None:
             return waker.wait(seconds)
         self.run.resting = waker

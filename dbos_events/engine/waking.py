@@ -8,6 +8,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+running_loop = asyncio._get_running_loop  # noqa: SLF001 - the public one raises where none runs
+"""The event loop that the caller is on, or None."""
+
 
 class Waker(Protocol):
     """Something that waits; `wake` may be called from any thread, and more than once."""
@@ -52,7 +55,10 @@ class LoopInbox:
         """Who wants to know, once the loop has run what is ready, which tasks stand under a timeout."""
 
     def post(self, callback: Callable[[], object]) -> None:
-        """Have `callback` run on the loop; dropped when the loop is closed."""
+        """Have `callback` run on the loop, at once where the caller is on it; dropped when the loop is closed."""
+        if running_loop() is self.loop:
+            callback()
+            return
         with self._lock:
             self._pending.append(callback)
             if self._awake:

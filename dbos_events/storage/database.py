@@ -20,6 +20,7 @@ from dbos_events.telemetry.log import redact
 
 if TYPE_CHECKING:
     from dbos_events.storage.calls import Function
+    from dbos_events.storage.line import Line
     from dbos_events.storage.onecall import OneCall
 
 R = TypeVar("R")
@@ -224,11 +225,33 @@ class Database:
             StorageError: As `transact`.
         """
         assert self._driver.calls is not None  # noqa: S101
-        now = self.clock.now_ms() if self.clock.manual else None
         try:
-            return self._driver.calls.call(function, (now, *single, *chain.from_iterable(tables)))
+            return self._driver.calls.call(function, self._arguments(single, tables))
         except self._errors as error:
             raise self.translate(error) from error
+
+    def open_line(self, functions: Iterable[Function]) -> Line | None:
+        """A connection for calls that nobody waits for; None where the database has no such functions.
+
+        Raises:
+            StorageError: As `transact`.
+        """
+        if self._driver.calls is None or not self._driver.calls.usable:
+            return None
+        try:
+            return self._driver.calls.open_line(functions)
+        except NotAsExpected:
+            return None
+        except self._errors as error:
+            raise self.translate(error) from error
+
+    def begin_call(self, line: Line, function: Function, single: Sequence[Any], *tables: Columns) -> None:
+        """As `call`, without waiting for the answer, which `line` receives."""
+        line.send(function, self._arguments(single, tables))
+
+    def _arguments(self, single: Sequence[Any], tables: Iterable[Columns]) -> tuple[Any, ...]:
+        now = self.clock.now_ms() if self.clock.manual else None
+        return (now, *single, *chain.from_iterable(tables))
 
     def look(self, work: Callable[[Tx], R]) -> R:
         """As `transact`, for what only reads and may take long: on SQLite, writers go on meanwhile."""

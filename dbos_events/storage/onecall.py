@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from psycopg import errors
@@ -18,6 +18,7 @@ from psycopg.pq import ConnStatus, ExecStatus, Format
 
 from dbos_events.storage.arrays import ENCODERS
 from dbos_events.storage.database import LOST_PLAN, NotAsExpected
+from dbos_events.storage.line import Line
 from dbos_events.telemetry.log import logger
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ _SINGLE: dict[str, tuple[int, Callable[[Any], bytes | None]]] = {
 }
 
 
-class _Spelled:
+class Spelled:
     """A function as it is sent to the server: types by PostgreSQL's numbers, and from arguments to their binary form."""
 
     def __init__(self, function: Function, schema: str) -> None:
@@ -71,11 +72,11 @@ class OneCall:
 
     def __init__(self, engine: sa.Engine, quoted_schema: str) -> None:
         self.usable = True
+        self.prepares = True
         self._engine = engine
         self._schema = quoted_schema
-        self._spelled: dict[str, _Spelled] = {}
-        self._prepares = True
-        self._idle: deque[_Connection] = deque()
+        self._spelled: dict[str, Spelled] = {}
+        self._idle: deque[CallConnection] = deque()
         self._closed = False
 
     def call(self, function: Function, arguments: Sequence[Any]) -> str | None:
@@ -85,36 +86,60 @@ class OneCall:
             NotAsExpected: Nothing was kept; to be done statement by statement.
             psycopg.Error: Any other failure.
         """
-        spelled = self._spelled.get(function.name)
-        if spelled is None:
-            spelled = self._spelled[function.name] = _Spelled(function, self._schema)
+        spelled = self.spelled(function)
         encoded = spelled.encode(arguments)
         connection = self._connection()
         try:
-            result = connection.execute(spelled, encoded, prepared=self._prepares)
+            result = connection.execute(spelled, encoded, prepared=self.prepares)
             if connection.broken:
                 raise errors.OperationalError(connection.trouble)
-            self._judge(function, result)
+            self.judge(function, result)
         finally:
             self._give_back(connection)
         value = result.get_value(0, 0)
         return None if value is None else value.decode()
 
-    def _connection(self) -> _Connection:
+    def open_line(self, functions: Iterable[Function]) -> Line:
+        """A line of its own, on which `functions` are known; blocks until it stands.
+
+        Raises:
+            NotAsExpected: They are not there, or may not be called.
+            psycopg.Error: Any other failure.
+        """
+        connection = CallConnection(self._engine)
+        try:
+            for function in functions if self.prepares else ():
+                answer = connection.prepare(self.spelled(function))
+                if answer is not None:
+                    self.judge(function, answer)
+            return Line(self, connection)
+        except BaseException:
+            connection.close()
+            raise
+
+    def spelled(self, function: Function) -> Spelled:
+        """The function as it is sent."""
+        spelled = self._spelled.get(function.name)
+        if spelled is None:
+            spelled = self._spelled[function.name] = Spelled(function, self._schema)
+        return spelled
+
+    def _connection(self) -> CallConnection:
         try:
             return self._idle.pop()
         except IndexError:  # a failure to connect is none of this
             pass
-        return _Connection(self._engine)
+        return CallConnection(self._engine)
 
-    def _judge(self, function: Function, result: PGresult) -> None:
+    def judge(self, function: Function, result: PGresult) -> None:
+        """Raise what an answer means that is no success, and remember what it says for later calls."""
         if result.status == ExecStatus.TUPLES_OK:
             return
         error = errors.error_from_result(result)
         if error.sqlstate in NOT_AS_EXPECTED:
             raise NotAsExpected from error
         if error.sqlstate in LOST_PLAN:
-            self._prepares = False
+            self.prepares = False
         if error.sqlstate in _NOT_TO_BE_HAD:
             self.usable = False
             logger.warning(
@@ -126,7 +151,7 @@ class OneCall:
             raise NotAsExpected from error
         raise error
 
-    def _give_back(self, connection: _Connection) -> None:
+    def _give_back(self, connection: CallConnection) -> None:
         if self._closed or connection.broken:
             connection.close()
         else:
@@ -139,32 +164,47 @@ class OneCall:
             self._idle.pop().close()
 
 
-class _Connection:
+class CallConnection:
     """One connection that commits each call."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._driver = _sound_connection(engine)
-        self._pg: PGconn = self._driver.pgconn
+        self.pg: PGconn = self._driver.pgconn
         self._prepared: set[bytes] = set()
 
     @property
     def broken(self) -> bool:
-        return self._pg.status != ConnStatus.OK
+        return self.pg.status != ConnStatus.OK
 
     @property
     def trouble(self) -> str:
         """What the connection says of itself."""
-        return self._pg.get_error_message()
+        return self.pg.get_error_message()
 
-    def execute(self, call: _Spelled, encoded: list[bytes | None], *, prepared: bool) -> PGresult:
+    def execute(self, call: Spelled, encoded: list[bytes | None], *, prepared: bool) -> PGresult:
+        """Call and wait for the answer."""
         if not prepared:
-            return self._pg.exec_params(call.sql, encoded, call.types, call.formats)
+            return self.pg.exec_params(call.sql, encoded, call.types, call.formats)
+        refusal = self.prepare(call)
+        if refusal is not None:
+            return refusal
+        return self.pg.exec_prepared(call.name, encoded, call.formats)  # type: ignore[arg-type]  # None is NULL
+
+    def begin(self, call: Spelled, encoded: list[bytes | None], *, prepared: bool) -> None:
+        """Call, and do not wait; where prepared, it was prepared before."""
+        if prepared:
+            self.pg.send_query_prepared(call.name, encoded, call.formats)
+        else:
+            self.pg.send_query_params(call.sql, encoded, call.types, call.formats)
+
+    def prepare(self, call: Spelled) -> PGresult | None:
+        """Have the server keep the call's plan; gives its answer where it refuses."""
         if call.name not in self._prepared:
-            answer = self._pg.prepare(call.name, call.sql, call.types)
+            answer = self.pg.prepare(call.name, call.sql, call.types)
             if answer.status != ExecStatus.COMMAND_OK:
                 return answer
             self._prepared.add(call.name)
-        return self._pg.exec_prepared(call.name, encoded, call.formats)  # type: ignore[arg-type]  # None is NULL
+        return None
 
     def close(self) -> None:
         self._driver.close()

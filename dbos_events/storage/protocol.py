@@ -30,7 +30,7 @@ from dbos_events.storage.rows import (
     StoredEvent,
     TakenWorkflow,
 )
-from dbos_events.storage.writes import Checkpoint, Result, Write
+from dbos_events.storage.writes import Batches, Checkpoint
 
 
 class Executors(Protocol):
@@ -63,15 +63,6 @@ class Executors(Protocol):
 
 class Workflows(Protocol):
     """Running, finding and changing workflows (protocol 2 to 5)."""
-
-    def write_batch(self, executor: int, writes: Sequence[Write]) -> list[Result]:
-        """Write checkpoints, starts, outcomes and parks in one transaction, fenced; answers in order.
-
-        Safe to repeat after a lost commit answer: what is there already under the same token
-        counts as written. Raises `ExecutorFenced` when the executor is dead, `BadWrite` when the
-        database refuses a value (then nothing of the batch was written).
-        """
-        ...
 
     def adopt_from_dead(
         self,
@@ -356,6 +347,7 @@ class Quarantines(Protocol):
 
 class Storage(
     Executors,
+    Batches,
     Workflows,
     Consumers,
     Positions,

@@ -6,8 +6,12 @@ of many workflows go out in one transaction; each gets an answer of its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from dbos_events.storage.line import Line
 
 CANCELLED_CALL = "cancelled"
 """Stored in `codec` for a call that was cancelled before it had a result."""
@@ -182,3 +186,31 @@ class Refused:
 
 Result: TypeAlias = Written | Fenced | Existing | Refused
 WRITTEN = Written()
+
+
+class Batches(Protocol):
+    """Writing batches (protocol 2 and 3)."""
+
+    def write_batch(self, executor: int, writes: Sequence[Write]) -> list[Result]:
+        """Write checkpoints, starts, outcomes and parks in one transaction, fenced; answers in order.
+
+        Safe to repeat after a lost commit answer: what is there already under the same token
+        counts as written. Raises `ExecutorFenced` when the executor is dead, `BadWrite` when the
+        database refuses a value (then nothing of the batch was written).
+        """
+        ...
+
+    def open_line(self) -> Line | None:
+        """A connection for `send_batch`; None where the database has none. Blocks until it stands.
+
+        It is the caller's, who closes it, and uses it from one thread at a time.
+        """
+        ...
+
+    def send_batch(self, line: Line, executor: int, writes: Sequence[Write]) -> bool:
+        """Begin what `write_batch` does, and do not wait; False for a batch that takes more than one call.
+
+        `line.receive` tells when all of it is written. Where it raises instead, or this does, the batch is to be
+        written by `write_batch`, whatever has become of it: it may be written and its answer lost.
+        """
+        ...

@@ -14,7 +14,7 @@ import psycopg
 from psycopg.pq import ExecStatus, TransactionStatus
 
 from dbos_events.config import DEFAULT_SCHEMA
-from dbos_events.storage import onecall
+from dbos_events.storage import line, onecall
 from dbos_events.storage.psycopg_tx import spelled
 from dbos_events.storage.statements import POSTGRES, SQLITE, load
 from tests.crashes.points import Watch
@@ -164,7 +164,9 @@ def watch_postgres(watch: Watch, names: Names) -> None:
 
 def _watch_functions(watch: Watch) -> None:
     """See the calls of functions in PostgreSQL: they go past psycopg's cursors, to a class in C that takes no patch."""
-    send: Any = onecall._Connection.execute
+    send: Any = onecall.CallConnection.execute
+    begin: Any = onecall.CallConnection.begin
+    take: Any = line.Line._take
 
     def execute(self: Any, call: Any, encoded: Any, *, prepared: bool) -> Any:
         def run() -> Any:
@@ -175,7 +177,20 @@ def _watch_functions(watch: Watch) -> None:
 
         return watch.around(f"CALL of {call.name.decode()}", run, lose=lambda: _lost(self._driver))
 
-    onecall._Connection.execute = execute  # type: ignore[method-assign]
+    def began(self: Any, call: Any, encoded: Any, *, prepared: bool) -> None:
+        watch.around(f"SEND of {call.name.decode()}", lambda: begin(self, call, encoded, prepared=prepared))
+
+    def taken(self: Any, function: Any) -> Any:
+        def run() -> Any:
+            answer = take(self, function)
+            watch.became_durable()
+            return answer
+
+        return watch.around(f"ANSWER of {function.name}", run, lose=lambda: _lost(self._connection._driver))
+
+    onecall.CallConnection.execute = execute  # type: ignore[method-assign]
+    onecall.CallConnection.begin = began  # type: ignore[method-assign]
+    line.Line._take = taken  # type: ignore[method-assign]
 
 
 def _lost(connection: Any) -> Exception:

@@ -27,6 +27,7 @@ class World:
             park_after=60.0,
             stepper=None,
             pool=SimpleNamespace(starved=False),
+            committer=SimpleNamespace(before_blocking=lambda: None),
             refuse_when_stopped=lambda: None,
             ask=lambda look: look(),
             readers=ThreadPoolExecutor(1),

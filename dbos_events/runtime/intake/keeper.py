@@ -124,7 +124,7 @@ class LaneService(Service):
         self.wake()
 
     def freed(self) -> None:
-        """An event has left its place; called on the committer's thread."""
+        """An event has left its place; called by the committer."""
         if self._short:
             self._short = False
             self.wake()

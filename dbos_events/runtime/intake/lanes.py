@@ -90,7 +90,7 @@ class Lane:
         return self.running is None and not self.queue and not self.asks and not self.reserved
 
     def left(self, run: Run) -> None:
-        """Its event has left this process; called on the committer's thread."""
+        """Its event has left this process; called by the committer."""
         self.group.left(self, run)
 
 

@@ -15,7 +15,7 @@ class Places:
     """Counts the events that run here, and those that wait in memory behind one of their lane.
 
     Both have the same bound, apart from each other: however many events wait behind slow ones, as many
-    others may run. `on_left` is called for each event that has left, on the committer's thread.
+    others may run. `on_left` is called for each event that has left, by the committer.
     """
 
     def __init__(self, capacity: int, on_left: Callable[[], object] = lambda: None) -> None:
@@ -64,7 +64,7 @@ class Places:
                 self._drained.notify_all()
 
     def left(self, run: Run) -> None:
-        """One event has left this process; called on the committer's thread."""
+        """One event has left this process; called by the committer."""
         with self._lock:
             self._running -= 1
             if self._running <= self.capacity // 2:

@@ -76,7 +76,7 @@ class ConsumerService(Service):
         self.tick()
 
     def ended(self, run: Run) -> None:
-        """A run of an event has left this process; quick, since it is called on the committer's thread."""
+        """A run of an event has left this process; quick, since it is called by the committer."""
         watched = self._watched.get(run.origin.consumer) if run.origin is not None else None
         if watched is not None and watched.ended(run):
             self.wake()

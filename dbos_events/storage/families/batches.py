@@ -8,10 +8,11 @@ from contextlib import suppress
 from dbos_events.storage.database import Database, NotAsExpected, Row, Tx
 from dbos_events.storage.families.executors import fence
 from dbos_events.storage.families.generations import is_next_attempt, quarantine_row, retry_generations
-from dbos_events.storage.families.plain import are_plain, write_plain
+from dbos_events.storage.families.plain import PLAIN, are_plain, begin_plain, write_plain
 from dbos_events.storage.families.shapes import checkpoint_row, outcome_row, result_rows, start_row
 from dbos_events.storage.families.starts import write_starts
 from dbos_events.storage.families.together import Ended, part
+from dbos_events.storage.line import Line
 from dbos_events.storage.writes import (
     WRITTEN,
     Checkpoint,
@@ -44,6 +45,15 @@ class BatchTable:
                 write_starts(self._database, executor, new)
                 return [WRITTEN] * len(writes)
         return self._database.transact(lambda tx: _Batch(tx, executor, writes).write())
+
+    def open_line(self) -> Line | None:
+        return self._database.open_line(PLAIN)
+
+    def send_batch(self, line: Line, executor: int, writes: Sequence[Write]) -> bool:
+        plain = are_plain(writes)
+        if plain:
+            begin_plain(self._database, line, executor, writes)
+        return plain
 
 
 class _Batch:

@@ -15,6 +15,7 @@ from dbos_events.storage.calls import Function
 from dbos_events.storage.database import Database, Step, columns_of
 from dbos_events.storage.families.shapes import checkpoint_row, outcome_row, result_rows
 from dbos_events.storage.families.together import part
+from dbos_events.storage.line import Line
 from dbos_events.storage.writes import Write
 
 Rows: TypeAlias = Sequence[tuple[Any, ...]]
@@ -36,6 +37,9 @@ WRITE_STEP = Function("write_step", ("bigint", "bigint", *_CHECKPOINT), ())
 """The time and the executor; one row of insert_checkpoints."""
 
 
+PLAIN = (WRITE_STEP, WRITE_ENDS, WRITE_BATCH)
+
+
 def are_plain(writes: Sequence[Write]) -> bool:
     """Whether there are only checkpoints, and outcomes that nobody is parked on."""
     return not any(
@@ -54,13 +58,10 @@ def write_plain(database: Database, executor: int, writes: Sequence[Write]) -> N
     Raises:
         NotAsExpected: Nothing was kept.
     """
-    parted = part(writes)
-    checkpoints = [checkpoint_row(write, entry) for _, write, entry in parted.checkpoints]
-    outcomes = [outcome_row(end) for end in parted.ended]
-    results = result_rows(parted.ended)
     if database.calls:
-        _call(database, executor, checkpoints, outcomes, results)
+        database.call(*_call(executor, writes))
         return
+    checkpoints, outcomes, results = _rows(writes)
     steps = [
         Step("fence", None, {"executor": executor}, 1),
         Step("insert_checkpoints", checkpoints, {"executor": executor}, len(checkpoints)),
@@ -70,13 +71,24 @@ def write_plain(database: Database, executor: int, writes: Sequence[Write]) -> N
     database.transact(lambda tx: tx.finish(steps))
 
 
-def _call(database: Database, executor: int, checkpoints: Rows, outcomes: Rows, results: Rows) -> None:
-    """One call, of the function that takes no more than what there is."""
+def begin_plain(database: Database, line: Line, executor: int, writes: Sequence[Write]) -> None:
+    """As `write_plain`, over `line` and without waiting: its answer says whether the batch was written."""
+    database.begin_call(line, *_call(executor, writes))
+
+
+def _rows(writes: Sequence[Write]) -> tuple[Rows, Rows, Rows]:
+    """Of insert_checkpoints, update_outcomes and insert_results."""
+    parted = part(writes)
+    checkpoints = [checkpoint_row(write, entry) for _, write, entry in parted.checkpoints]
+    return checkpoints, [outcome_row(end) for end in parted.ended], result_rows(parted.ended)
+
+
+def _call(executor: int, writes: Sequence[Write]) -> tuple[Any, ...]:
+    """The function that takes no more than what there is, its single arguments and its tables."""
+    checkpoints, outcomes, results = _rows(writes)
     if len(checkpoints) == 1 and not outcomes:
-        database.call(WRITE_STEP, (executor, *checkpoints[0]))
-        return
+        return WRITE_STEP, (executor, *checkpoints[0])
     ends = (columns_of(outcomes, len(_OUTCOME)), columns_of(results, len(_RESULT)))
-    if checkpoints:
-        database.call(WRITE_BATCH, (executor,), columns_of(checkpoints, len(_CHECKPOINT)), *ends)
-    else:
-        database.call(WRITE_ENDS, (executor,), *ends)
+    if not checkpoints:
+        return WRITE_ENDS, (executor,), *ends
+    return WRITE_BATCH, (executor,), columns_of(checkpoints, len(_CHECKPOINT)), *ends

@@ -1,0 +1,204 @@
+"""Group commit on the event loop itself, for small batches of the workflows that it runs.
+
+A batch of the committer's thread wakes that thread first and the loop afterwards. For the few events at a time of an
+ordered consumer this takes longer than the write does (docs/performance.md). Here the loop sends the batch itself, goes
+on, and hears the answer among its other sockets. All that does not go well, or would take long, goes to the committer's
+thread as if it had never been sent: a batch may be written twice (docs/protocol.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING
+
+from dbos_events.engine.loopline import LoopLine
+from dbos_events.engine.waking import running_loop
+from dbos_events.storage.writes import WRITTEN, Write
+
+if TYPE_CHECKING:
+    from dbos_events.engine.committer import Committer, Ticket
+    from dbos_events.engine.waking import ThreadWaker
+    from dbos_events.storage.line import Line
+
+MOST = 64
+"""Writes in a batch; larger ones are better encoded on a thread, while the loop runs handlers."""
+
+PATIENCE = 0.2
+"""Seconds after which the committer's thread takes over what a blocked loop, or a closed one, leaves lying."""
+
+
+class LoopCommitter:
+    """Commits for the tasks of one loop, one small batch at a time, in the order of handing over.
+
+    What it has is in `_queue`, or in `_sent` when it is on its way; both change hands under `_lock`. Everything else
+    belongs to the loop.
+
+    Args:
+        loop: Where the runs' tasks are.
+        behind: The committer whose thread writes what does not fit here.
+        open_line: Opens a line to the database; None where there is none. Blocks, so it is called on `threads`.
+        send: Begins a batch on the line; False where it takes more than one call.
+        after_batch: Called when all answers of a batch have been told; quick, and never fails.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        behind: Committer,
+        threads: Executor,
+        *,
+        open_line: Callable[[], Line | None],
+        send: Callable[[Line, Sequence[Write]], bool],
+        after_batch: Callable[[], object],
+    ) -> None:
+        self._loop = loop
+        self._behind = behind
+        self._line = LoopLine(loop, threads, open_line, self._answered)
+        self._begin = send
+        self._after_batch = after_batch
+        self._lock = threading.Lock()
+        self._queue: deque[Ticket] = deque()
+        self._sent: list[Ticket] | None = None
+        self._called = False
+        self._telling = False
+        self._watched = False
+        self._moves = 0
+        self._seen = 0
+        self.batches = 0
+
+    @property
+    def rests(self) -> bool:
+        """Whether all that was handed over here has its answer, and what the answers have set free has begun."""
+        return not self._queue and self._sent is None and not self._telling
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether the caller is being told the answers of a batch."""
+        return self._telling and self._is_here
+
+    @property
+    def _is_here(self) -> bool:
+        return running_loop() is self._loop
+
+    # -- on the loop --------------------------------------------------------------------------
+
+    def offer(self, ticket: Ticket) -> bool:
+        """Take `ticket`, of a task of this loop; False where the committer's thread is to have it."""
+        if not self._line.usable or not self._is_here:
+            return False
+        with self._lock:
+            if not self._takes():
+                return False
+            self._queue.append(ticket)
+            self._moves += 1
+            watched, self._watched = self._watched, True
+            full = len(self._queue) > MOST and self._sent is None
+        if not watched:
+            self._behind.look_up()
+        if full:
+            self.hand_over()
+        else:
+            self._call()
+        return True
+
+    def _takes(self) -> bool:
+        """Whether a write can go from here without overtaking an earlier one of its run."""
+        if not self._line.usable:
+            return False
+        if self._queue or self._sent is not None:
+            return True
+        return self._line.free and self._behind.idle
+
+    def _call(self) -> None:
+        """Send soon, what the loop's ready tasks will have handed over."""
+        if not self._called and self._sent is None:
+            self._called = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Send what has gathered."""
+        self._called = False
+        with self._lock:
+            if self._sent is not None or not self._queue:
+                return
+            tickets = list(self._queue)
+            suits = len(tickets) <= MOST and all(ticket.doom() is None for ticket in tickets)
+            if suits and self._line.free:
+                self._queue.clear()
+                self._sent = tickets
+        writes = [ticket.write for ticket in tickets]
+        if self._sent is None or not self._line.send(lambda line: self._begin(line, writes)):
+            self.hand_over()
+
+    def _answered(self, written: bool) -> None:
+        """Tell the answers.
+
+        What has gathered meanwhile is sent after the tasks that they set free have run: one batch instead of two.
+        """
+        if not written:
+            self.hand_over()
+            return
+        with self._lock:
+            tickets, self._sent = self._sent, None
+            self._moves += 1
+        if tickets is not None:  # else they were taken over
+            self._tell(tickets)
+        self._call()
+
+    def _tell(self, tickets: Sequence[Ticket]) -> None:
+        self._telling = True
+        try:
+            for ticket in tickets:
+                ticket.settle(WRITTEN)
+            self.batches += 1
+            self._after_batch()
+        finally:
+            self._telling = False
+
+    def settle_here(self) -> None:
+        """The loop's thread is about to wait for something that may need an answer: have all of them first."""
+        if not self._is_here:
+            return
+        end = self._loop.time() + PATIENCE
+        while self._queue or self._sent is not None:
+            if self._sent is None:
+                self._flush()
+            elif not self._line.wait(end - self._loop.time()):
+                self.hand_over()
+
+    # -- on any thread ------------------------------------------------------------------------
+
+    def hand_over(self) -> None:
+        """Have the committer's thread write all that is here; what was sent may be written twice."""
+        with self._lock:
+            tickets = [*(self._sent or ()), *self._queue]
+            self._sent = None
+            self._queue.clear()
+            self._behind.queue(tickets)  # within the lock, so that what comes next does not overtake
+        if tickets:
+            self._behind.look_up()
+
+    def close(self) -> None:
+        """Take nothing more; the committer's thread writes what is left."""
+        with self._lock:
+            self._line.close()
+        self.hand_over()
+
+    def watch(self, gate: ThreadWaker) -> None:
+        """Wait at `gate`, and take over what lies here for too long; on the committer's thread."""
+        while not gate.wait(PATIENCE if self._watched else None):
+            if self._is_stuck():
+                self.hand_over()
+                return
+
+    def _is_stuck(self) -> bool:
+        """Whether something lies here, and nothing has moved since the last look; with nothing here, looks end."""
+        with self._lock:
+            moved, self._seen = self._moves != self._seen, self._moves
+            lies = bool(self._queue) or self._sent is not None
+            self._watched = lies or moved
+            return lies and not moved

@@ -1,0 +1,92 @@
+"""A connection over which functions in the database are called without waiting for their answer.
+
+For an event loop: it sends a call, goes on, and hears of the answer among its other sockets. The calls are those of
+`dbos_events/storage/onecall.py`. https://www.postgresql.org/docs/current/libpq-async.html says in which order libpq is
+to be asked.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from psycopg import errors
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGresult
+
+    from dbos_events.storage.calls import Function
+    from dbos_events.storage.onecall import CallConnection, OneCall
+
+
+class Line:
+    """One call at a time. Used by one thread only, once it is open."""
+
+    def __init__(self, calls: OneCall, connection: CallConnection) -> None:
+        self._calls = calls
+        self._connection = connection
+        self._pg = connection.pg
+        self._pg.nonblocking = 1
+        self._called: Function | None = None
+        self._handle = self._pg.socket
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is still to come."""
+        return self._called is not None
+
+    @property
+    def broken(self) -> bool:
+        return self._connection.broken
+
+    def fileno(self) -> int:
+        """The socket; the same after it has broken."""
+        return self._handle
+
+    def send(self, function: Function, arguments: Sequence[Any]) -> None:
+        """Begin a call. It is one transaction.
+
+        Raises:
+            psycopg.Error: The connection is broken, or libpq refuses the call; whether it was sent is unknown.
+        """
+        spelled = self._calls.spelled(function)
+        encoded = spelled.encode(arguments)
+        self._called = function
+        self._connection.begin(spelled, encoded, prepared=self._calls.prepares)
+
+    def flush(self) -> bool:
+        """Send what the socket did not take; False while something is left."""
+        return self._pg.flush() == 0
+
+    def receive(self) -> bool:
+        """Take in what has come: True when the call is done, False when there is more to come.
+
+        Raises:
+            NotAsExpected: Nothing was kept; to be done statement by statement.
+            psycopg.Error: Any other failure; when the line is broken, whether the call was done is unknown.
+        """
+        self._pg.consume_input()
+        if self._called is None or self._pg.is_busy():
+            return False
+        function, self._called = self._called, None
+        return self._take(function)
+
+    def _take(self, function: Function) -> bool:
+        """Judge the answer, which is whole."""
+        answer: PGresult | None = None
+        while (result := self._pg.get_result()) is not None:
+            answer = result
+        if answer is None or self.broken:
+            raise errors.OperationalError(self._connection.trouble)
+        self._calls.judge(function, answer)
+        return True
+
+    def wait(self, seconds: float) -> bool:
+        """Block until something has come; False when the time ran out."""
+        asked = select.poll()
+        asked.register(self._handle, select.POLLIN)
+        return bool(asked.poll(max(0.0, seconds) * 1000))
+
+    def close(self) -> None:
+        self._connection.close()
