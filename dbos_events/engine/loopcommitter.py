@@ -88,7 +88,7 @@ class LoopCommitter:
 
     def offer(self, ticket: Ticket) -> bool:
         """Take `ticket`, of a task of this loop; False where the committer's thread is to have it."""
-        if not self._line.usable or not self._is_here:
+        if running_loop() is not self._loop:
             return False
         with self._lock:
             if not self._takes():

@@ -4,12 +4,15 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
 
 import psycopg
 import pytest
 
 from dbos_events.storage.database import NotAsExpected
 from dbos_events.storage.line import Line
+from dbos_events.storage.onecall import is_direct
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.writes import WRITTEN, Fenced, Write
 from tests.storage.building import begin, change, end, kill, read, register, step, steps, workflow, write
@@ -150,6 +153,26 @@ def test_a_pooler_that_loses_prepared_statements_costs_one_refusal(
     send(postgres_storage, later, executor, end("w"))
     assert answered(later)
     later.close()
+
+
+def test_the_call_itself_is_planned_once(postgres_storage: SqlStorage, line: Line) -> None:
+    executor = register(postgres_storage)
+    for name in ("a", "b", "c"):
+        begin(postgres_storage, executor, name)
+        ask(postgres_storage, line, executor, end(name))
+    line._pg.nonblocking = 0
+    plans = line._pg.exec_(
+        b"SELECT sum(generic_plans), sum(custom_plans) FROM pg_prepared_statements WHERE statement LIKE '%write_ends%'"
+    )
+    assert (plans.get_value(0, 0), plans.get_value(0, 1)) == (b"3", b"0")
+
+
+@pytest.mark.parametrize(("theirs", "direct"), [(b"4711", True), (b"12", False)])
+def test_a_pooler_is_known_by_its_process_ids(theirs: bytes, direct: bool) -> None:
+    """Its connections are others' as well, and must be left as they are."""
+    answer = SimpleNamespace(get_value=lambda _row, _column: theirs)
+    pg: Any = SimpleNamespace(backend_pid=4711, exec_=lambda _query: answer)
+    assert is_direct(pg) is direct
 
 
 def test_values_that_the_socket_does_not_take_at_once_arrive(
