@@ -78,6 +78,7 @@ class Committer:
         self._lock = threading.Lock()
         self._gate = ThreadWaker()
         self._queue: deque[Ticket] = deque()
+        self._again: deque[list[Ticket]] = deque()
         self._awake = False
         self._stopped = False
         self._ended = False
@@ -110,9 +111,15 @@ class Committer:
         self.look_up()
         return ticket
 
-    def queue(self, tickets: Sequence[Ticket]) -> None:
-        """Queue writes that were handed over before; to be followed by `look_up`."""
-        self._queue.extend(tickets)
+    def take_over(self, sent: list[Ticket], waiting: Sequence[Ticket]) -> None:
+        """Queue writes that the loop has had; to be followed by `look_up`.
+
+        What was sent may be written already. It is written again as the same batch, since what goes with an outcome
+        depends on what stands beside it; then both tries meet on the same rows (docs/protocol.md, rule 2).
+        """
+        if sent:
+            self._again.append(sent)
+        self._queue.extend(waiting)
 
     def look_up(self) -> None:
         """Have the thread look at the queue."""
@@ -134,7 +141,11 @@ class Committer:
     @property
     def idle(self) -> bool:
         """Whether all that the thread was given has its answer, and what the answers have set free has begun."""
-        return not self._queue and not self._awake
+        return not self._has_work and not self._awake
+
+    @property
+    def _has_work(self) -> bool:
+        return bool(self._queue or self._again)
 
     @property
     def rests(self) -> bool:
@@ -178,7 +189,9 @@ class Committer:
     def _drop_all(self) -> None:
         """Answer what came too late to be written."""
         with self._lock:
-            dropped = self._taken(len(self._queue))
+            dropped = [ticket for batch in self._again for ticket in batch]
+            self._again.clear()
+            dropped += self._taken(len(self._queue))
         for ticket in dropped:
             ticket.settle(Fenced(None))
 
@@ -197,15 +210,15 @@ class Committer:
             # Before the look: who hands over after it opens the gate. Nobody else sets this: who is interrupted between
             # a word that the committer is awake and its waking would leave it asleep for ever.
             self._awake = False
-            if self._queue or self._stopped:
+            patience = None if self.near is None else self.near.look()
+            if self._has_work or self._stopped:
                 break
-            if self.near is None:
-                self._gate.wait()
-            else:
-                self.near.watch(self._gate)
+            self._gate.wait(patience)
         self._awake = True
         with self._lock:
-            return [] if self._ended else self._taken(MAX_BATCH)
+            if self._ended:
+                return []
+            return self._again.popleft() if self._again else self._taken(MAX_BATCH)
 
     def _taken(self, most: int) -> list[Ticket]:
         """What is in the queue, at most so many; called with the lock."""

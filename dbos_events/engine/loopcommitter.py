@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -21,14 +22,16 @@ from dbos_events.storage.writes import WRITTEN, Write
 
 if TYPE_CHECKING:
     from dbos_events.engine.committer import Committer, Ticket
-    from dbos_events.engine.waking import ThreadWaker
     from dbos_events.storage.line import Line
 
 MOST = 64
 """Writes in a batch; larger ones are better encoded on a thread, while the loop runs handlers."""
 
 PATIENCE = 0.2
-"""Seconds after which the committer's thread takes over what a blocked loop, or a closed one, leaves lying."""
+"""Seconds between two looks of the committer's thread, which takes over what a blocked or closed loop leaves lying."""
+
+SLOW = 2.0
+"""Seconds after which it takes over from a loop that goes on: no answer comes."""
 
 
 class LoopCommitter:
@@ -66,8 +69,10 @@ class LoopCommitter:
         self._called = False
         self._telling = False
         self._watched = False
-        self._moves = 0
-        self._seen = 0
+        self._oldest: Ticket | None = None
+        self._since = 0.0
+        self._asked: Ticket | None = None
+        self._heard: Ticket | None = None
         self.batches = 0
 
     @property
@@ -94,7 +99,6 @@ class LoopCommitter:
             if not self._takes():
                 return False
             self._queue.append(ticket)
-            self._moves += 1
             watched, self._watched = self._watched, True
             full = len(self._queue) > MOST and self._sent is None
         if not watched:
@@ -107,11 +111,9 @@ class LoopCommitter:
 
     def _takes(self) -> bool:
         """Whether a write can go from here without overtaking an earlier one of its run."""
-        if not self._line.usable:
-            return False
         if self._queue or self._sent is not None:
             return True
-        return self._line.free and self._behind.idle
+        return self._line.usable and self._line.free and self._behind.idle
 
     def _call(self) -> None:
         """Send soon, what the loop's ready tasks will have handed over."""
@@ -144,7 +146,6 @@ class LoopCommitter:
             return
         with self._lock:
             tickets, self._sent = self._sent, None
-            self._moves += 1
         if tickets is not None:  # else they were taken over
             self._tell(tickets)
         self._call()
@@ -175,11 +176,13 @@ class LoopCommitter:
     def hand_over(self) -> None:
         """Have the committer's thread write all that is here; what was sent may be written twice."""
         with self._lock:
-            tickets = [*(self._sent or ()), *self._queue]
-            self._sent = None
+            sent, self._sent = self._sent or [], None
+            waiting = tuple(self._queue)
             self._queue.clear()
-            self._behind.queue(tickets)  # within the lock, so that what comes next does not overtake
-        if tickets:
+            self._behind.take_over(
+                sent, waiting
+            )  # within the lock, so that what comes next does not overtake
+        if sent or waiting:
             self._behind.look_up()
 
     def close(self) -> None:
@@ -188,17 +191,34 @@ class LoopCommitter:
             self._line.close()
         self.hand_over()
 
-    def watch(self, gate: ThreadWaker) -> None:
-        """Wait at `gate`, and take over what lies here for too long; on the committer's thread."""
-        while not gate.wait(PATIENCE if self._watched else None):
-            if self._is_stuck():
-                self.hand_over()
-                return
+    def look(self) -> float | None:
+        """Take over what has lain here for too long; gives how long the thread may wait before it looks again.
 
-    def _is_stuck(self) -> bool:
-        """Whether something lies here, and nothing has moved since the last look; with nothing here, looks end."""
+        Called by the committer's thread each time before it takes something or waits.
+        """
+        now = time.monotonic()
         with self._lock:
-            moved, self._seen = self._moves != self._seen, self._moves
-            lies = bool(self._queue) or self._sent is not None
-            self._watched = lies or moved
-            return lies and not moved
+            oldest = self._sent[0] if self._sent else self._queue[0] if self._queue else None
+            if oldest is not self._oldest:
+                self._oldest, self._since = oldest, now
+            lain = now - self._since
+            if lain < PATIENCE or oldest is None:
+                self._watched = self._watched and lain < PATIENCE
+                return PATIENCE - lain if self._watched else None
+        if lain >= SLOW or not self._lives(oldest):
+            self.hand_over()
+        return PATIENCE
+
+    def _lives(self, oldest: Ticket) -> bool:
+        """Whether the loop goes on, as far as is known: then it is the database that is slow, and is asked once only."""
+        if self._asked is oldest:
+            return self._heard is oldest
+        self._asked = oldest
+        try:
+            self._loop.call_soon_threadsafe(self._hear, oldest)
+        except RuntimeError:  # it is closed
+            return False
+        return True
+
+    def _hear(self, oldest: Ticket) -> None:
+        self._heard = oldest

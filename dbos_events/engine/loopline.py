@@ -70,7 +70,13 @@ class LoopLine:
         """Block until `on_answer` was called; False when the time ran out, or there is nothing to wait for."""
         end = self._loop.time() + seconds
         while self._line is not None and self._line.busy:
-            if not self._line.wait(end - self._loop.time()):
+            try:
+                came = self._line.wait(end - self._loop.time())
+            except Exception:  # noqa: BLE001 - as in `send`
+                self._drop()
+                self._on_answer(False)
+                return True
+            if not came:
                 return False
             if self._receive():
                 return True
@@ -79,9 +85,12 @@ class LoopLine:
     def close(self) -> None:
         """Open it no more; called on any thread."""
         self.usable = False
+        if not self._loop.is_running():
+            self._drop()
+            return
         try:
             self._loop.call_soon_threadsafe(self._drop)
-        except RuntimeError:  # the loop is closed
+        except RuntimeError:  # it was closed meanwhile
             self._drop()
 
     # -- what comes and goes ------------------------------------------------------------------
@@ -118,7 +127,10 @@ class LoopLine:
     def _open(self) -> None:
         if self.usable and not self._opening and self._loop.time() >= self._not_before:
             self._opening = True
-            self._threads.submit(self._connect)
+            try:
+                self._threads.submit(self._connect)
+            except RuntimeError:  # the interpreter ends
+                self.usable = False
 
     def _connect(self) -> None:
         """Open a line, on a thread that may wait for it."""

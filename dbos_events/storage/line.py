@@ -29,6 +29,7 @@ class Line:
         self._pg = connection.pg
         self._pg.nonblocking = 1
         self._called: Function | None = None
+        self._answer: PGresult | None = None
         self._handle = self._pg.socket
 
     @property
@@ -67,25 +68,30 @@ class Line:
             psycopg.Error: Any other failure; when the line is broken, whether the call was done is unknown.
         """
         self._pg.consume_input()
-        if self._called is None or self._pg.is_busy():
-            return False
-        function, self._called = self._called, None
-        return self._take(function)
+        while self._called is not None and not self._pg.is_busy():
+            result = self._pg.get_result()
+            if result is None:
+                function, self._called = self._called, None
+                return self._take(function)
+            self._answer = result
+        return False
 
     def _take(self, function: Function) -> bool:
         """Judge the answer, which is whole."""
-        answer: PGresult | None = None
-        while (result := self._pg.get_result()) is not None:
-            answer = result
+        answer, self._answer = self._answer, None
         if answer is None or self.broken:
             raise errors.OperationalError(self._connection.trouble)
         self._calls.judge(function, answer)
         return True
 
     def wait(self, seconds: float) -> bool:
-        """Block until something has come; False when the time ran out."""
+        """Block until something has come, or more can be sent; False when the time ran out.
+
+        Raises:
+            psycopg.Error: The line is broken.
+        """
         asked = select.poll()
-        asked.register(self._handle, select.POLLIN)
+        asked.register(self._handle, select.POLLIN if self.flush() else select.POLLIN | select.POLLOUT)
         return bool(asked.poll(max(0.0, seconds) * 1000))
 
     def close(self) -> None:

@@ -50,7 +50,7 @@ class BatchTable:
         return self._database.open_line(PLAIN)
 
     def send_batch(self, line: Line, executor: int, writes: Sequence[Write]) -> bool:
-        plain = are_plain(writes)
+        plain = self._database.calls and are_plain(writes)
         if plain:
             begin_plain(self._database, line, executor, writes)
         return plain

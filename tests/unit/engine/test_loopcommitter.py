@@ -173,6 +173,11 @@ class Bench:
         while not (holds() and self.committer.rests):
             assert not end.wait(0.001)
 
+    def await_that(self, holds: Callable[[], bool]) -> None:
+        end = threading.Event()
+        while not holds():
+            assert not end.wait(0.001)
+
     def end(self) -> None:
         self.gate.set()
         self.committer.stop(PATIENCE)
@@ -193,6 +198,7 @@ def bench() -> Iterator[Bench]:
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread takes nothing over in this test, however slow the machine is."""
     monkeypatch.setattr(loopcommitter, "PATIENCE", PATIENCE)
+    monkeypatch.setattr(loopcommitter, "SLOW", PATIENCE)
 
 
 @pytest.fixture
@@ -355,7 +361,7 @@ def test_what_the_call_refuses_is_written_by_the_thread_and_the_line_serves_agai
     bench.hand_over(run, FakeRun("b"))
     line.answer(NotAsExpected())
     bench.await_rest()
-    assert bench.written == [["first"], ["a", "a", "b"]]
+    assert bench.written == [["first"], ["a"], ["a", "b"]]
     assert run.results == [WRITTEN, WRITTEN]
     bench.hand_over(run)
     assert line.await_batch() == ["a"]
@@ -440,7 +446,7 @@ def test_the_thread_takes_over_from_a_blocked_loop(bench: Bench) -> None:
     assert bench.wrote.acquire(timeout=PATIENCE)  # the first, which opened the line
     bench.on_loop(block)
     bench.await_rest()
-    assert bench.written == [["first"], ["under way", "gathered"]]
+    assert bench.written == [["first"], ["under way"], ["gathered"]]
     assert [under_way.results, gathered.results] == [[WRITTEN], [WRITTEN]]
     bench.await_rest(lambda: not line.busy)  # the late answer is heard, and tells nobody anything
     assert under_way.results == [WRITTEN]
@@ -448,6 +454,91 @@ def test_the_thread_takes_over_from_a_blocked_loop(bench: Bench) -> None:
     assert line.await_batch() == ["gathered"]
     line.answer()
     bench.await_rest()
+
+
+@pytest.mark.usefixtures("patient")
+def test_what_was_sent_is_written_again_as_the_same_batch(bench: Bench) -> None:
+    """What goes into the row of a workflow depends on what stands beside its outcome."""
+    line = bench.open_line()
+    run = FakeRun("a")
+    bench.hand_over(run)
+    line.await_batch()
+    bench.hand_over(run, run)
+    bench.gate.clear()
+    waker = ThreadWaker()
+    other = FakeRun("sync")
+    other.tasks = None
+    bench.submit(other, waker)
+    bench.near.hand_over()
+    bench.gate.set()
+    bench.await_rest()
+    written = [batch for batch in bench.written if "a" in batch]
+    assert written in ([["a"], ["a", "a"]], [["a"], ["sync", "a", "a"]])
+    assert run.results == [WRITTEN] * 3
+
+
+def test_the_thread_takes_over_from_a_blocked_loop_while_it_has_other_work(bench: Bench) -> None:
+    line = bench.open_line()
+    run = FakeRun("a")
+    bench.hand_over(run)
+    line.await_batch()
+
+    def block() -> bool:
+        end = threading.Event()
+        for _ in range(1000):
+            other = FakeRun("sync")
+            other.tasks = None
+            bench.submit(other)
+            end.wait(0.01)
+            if run.results:
+                return True
+        return False
+
+    assert bench.on_loop(block)
+    assert run.results == [WRITTEN]
+
+
+def test_a_silent_line_is_noticed_while_others_hand_over(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loopcommitter, "SLOW", 0.5)
+    line = bench.open_line()
+    run = FakeRun("a")
+    bench.hand_over(run)
+    line.await_batch()
+    end = threading.Event()
+    for _ in range(1000):
+        bench.hand_over(FakeRun("other"))
+        if run.results or end.wait(0.01):
+            break
+    assert run.results == [WRITTEN]
+
+
+def test_a_slow_database_is_not_asked_twice_while_the_loop_goes_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loopcommitter, "SLOW", PATIENCE)
+    monkeypatch.setattr(loopcommitter, "PATIENCE", 0.02)
+    line = bench.open_line()
+    run = FakeRun("a")
+    bench.hand_over(run)
+    line.await_batch()
+    [sent] = bench.near._sent or []
+    bench.await_that(lambda: bench.near._heard is sent)
+    looked = threading.Semaphore(0)
+    look = bench.near.look
+
+    def count() -> float | None:
+        looked.release()
+        return look()
+
+    monkeypatch.setattr(bench.near, "look", count)
+    for _ in range(5):
+        assert looked.acquire(timeout=PATIENCE)
+    assert run.results == []
+    line.answer()
+    bench.await_rest()
+    assert bench.written == [["first"]]
 
 
 def test_the_thread_takes_over_from_a_closed_loop(bench: Bench) -> None:
