@@ -36,11 +36,13 @@ class History:
     def __init__(self, checkpoints: Iterable[Checkpoint], diverged: Mapping[int, int] | None = None) -> None:
         self.steps = sorted(checkpoints, key=lambda entry: entry.step)
         self.by_call: dict[str, Checkpoint] = {}
-        for entry in sorted(self.steps, key=lambda entry: entry.order):
+        for entry in sorted(self.steps, key=lambda entry: entry.completion_order):
             self.by_call[entry.call] = entry  # the later one was recorded in place of one that did not fit
         self.numbers = frozenset(entry.step for entry in self.steps)
-        self.last_order = max((entry.order for entry in self.steps), default=0)
-        self.turns = Turns(entry.order for entry in self.by_call.values() if entry.codec != CANCELLED_CALL)
+        self.last_order = max((entry.completion_order for entry in self.steps), default=0)
+        self.turns = Turns(
+            entry.completion_order for entry in self.by_call.values() if entry.codec != CANCELLED_CALL
+        )
         self._diverged = diverged or {}
 
     def find(self, run: Run, call: str, name: str, arguments: str | None) -> Checkpoint | None:
@@ -57,7 +59,7 @@ class History:
         if entry.name != name or not same_arguments:
             if self._may_differ(entry):
                 del self.by_call[call]
-                self.turns.pass_by(entry.order)
+                self.turns.pass_by(entry.completion_order)
                 return None
             raise self._mismatch(run, entry, name, same_name=entry.name == name)
         return entry
@@ -67,7 +69,7 @@ class History:
         if entry.recorded_in is None:
             return False
         since = [order for generation, order in self._diverged.items() if generation >= entry.recorded_in]
-        return min(since, default=entry.order) < entry.order
+        return min(since, default=entry.completion_order) < entry.completion_order
 
     def _mismatch(
         self, run: Run, entry: Checkpoint, name: str, *, same_name: bool
@@ -75,8 +77,8 @@ class History:
         asked = f"{name} with other arguments" if same_name else name
         recorded = "\n".join(f"  {step.call}: {step.name}" for step in self.steps)
         replayed = "\n".join(
-            f"  {step.call}: {step.name}" for step in sorted(self.steps, key=lambda s: s.order)
-            if step.order < entry.order
+            f"  {step.call}: {step.name}" for step in sorted(self.steps, key=lambda s: s.completion_order)
+            if step.completion_order < entry.completion_order
         )  # fmt: skip
         other = entry.version is not None and entry.version != run.core.version
         cause = (
@@ -190,7 +192,7 @@ class Recall:
 
     def block(self) -> Any:
         if self.entry is not None:
-            self._turns.pass_by(self.entry.order)
+            self._turns.pass_by(self.entry.completion_order)
 
     async def suspend(self) -> Any:
         if self.entry is not None and self.entry.codec == CANCELLED_CALL:
@@ -199,7 +201,7 @@ class Recall:
         if alone:
             self.block()
         elif self.entry is not None:
-            await self._turns.recorded(self.entry.order)
+            await self._turns.recorded(self.entry.completion_order)
         else:
             await self._turns.fresh()
 

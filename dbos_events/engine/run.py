@@ -219,7 +219,7 @@ class Run:
     def note(self, error: BaseException, entry: Checkpoint | None, *, cancelled: bool = False) -> None:
         """Remember which checkpoint an error was recorded in, or read from: a retry does that call anew."""
         if entry is not None and self.origin is not None:
-            self.unsuccessful.append(Unsuccessful(error, entry.step, entry.order, cancelled))
+            self.unsuccessful.append(Unsuccessful(error, entry.step, entry.completion_order, cancelled))
 
     def hand_over(self, write: Write) -> None:
         """Give `write` to the committer and go on; the run's next operation waits for it."""

@@ -23,7 +23,16 @@ from dbos_events.errors import (
     DBOSWorkflowConflictIDError,
 )
 from dbos_events.model.workflow import ERROR, SUCCESS
-from dbos_events.storage.writes import Fenced, Outcome, Park, QuarantineNote, Refused, Result, Write
+from dbos_events.storage.writes import (
+    Fenced,
+    NextAttempt,
+    Outcome,
+    Park,
+    QuarantineNote,
+    Refused,
+    Result,
+    Write,
+)
 from dbos_events.telemetry.log import logger
 
 if TYPE_CHECKING:
@@ -101,14 +110,14 @@ class Runner:
 
     def closed(self, run: Run, write: Write, result: Result) -> None:
         """The outcome, or the parking, of `run` has met its fate; called by the committer."""
-        if isinstance(result, Refused) and write.park is None:
+        if isinstance(result, Refused) and not isinstance(write.change, Park):
             self._record_refusal(run, result.error)
             return
         if isinstance(result, (Fenced, Refused)):
             self.leave(run, Ending("lost", error=run.verdict))
             return
         self.leave(run, run.proposed or LOST)
-        if write.park is not None or write.retry is not None or run.parent_id is not None:
+        if isinstance(write.change, (Park, NextAttempt)) or run.parent_id is not None:
             self._core.hub.signal("timers")
 
     def leave(self, run: Run, ending: Ending) -> None:
@@ -172,7 +181,7 @@ def _closing_write(run: Run) -> Flow[Write | None]:
         return None
     if run.unwinding:
         run.proposed = PARKED
-        return Write(run.id, run.take, run.generation, park=run.park or Park(run.core.clock.now_ms()))
+        return Write(run.id, run.take, run.generation, change=run.park or Park(run.core.clock.now_ms()))
     if isinstance(run.verdict, Exception):
         error = run.verdict
     return failure(run, error) if error is not None else _success(run, output)
@@ -205,7 +214,7 @@ def _success(run: Run, output: object) -> Write:
         return failure(run, error)
     run.proposed = Ending("ended", value=output)
     outcome = Outcome(SUCCESS, None if text is None else codec.name, text, parent_id=run.parent_id)
-    return Write(run.id, run.take, run.generation, outcome=outcome)
+    return Write(run.id, run.take, run.generation, change=outcome)
 
 
 def failure(run: Run, error: Exception) -> Write:
@@ -217,7 +226,7 @@ def failure(run: Run, error: Exception) -> Write:
     again = next_attempt(run, error, failed)
     if again is not None:
         run.proposed = PARKED
-        return Write(run.id, run.take, run.generation, retry=again)
+        return Write(run.id, run.take, run.generation, change=again)
     if run.proposed is None or run.proposed.error is None:
         run.proposed = Ending("ended", error=error)
     note = None
@@ -234,4 +243,4 @@ def failure(run: Run, error: Exception) -> Write:
         quarantine=note,
         frees_lane=note is None,
     )
-    return Write(run.id, run.take, run.generation, outcome=outcome)
+    return Write(run.id, run.take, run.generation, change=outcome)

@@ -15,11 +15,12 @@ from sqlalchemy import exc
 
 from dbos_events.clock import Clock
 from dbos_events.errors import BadWrite, StorageError, StorageUnavailable
+from dbos_events.storage.shapes import Shape, tuples, turned
 from dbos_events.storage.statements import Dialect, Statement, load
 from dbos_events.telemetry.log import redact
 
 if TYPE_CHECKING:
-    from dbos_events.storage.calls import Function
+    from dbos_events.storage.functions import Function
     from dbos_events.storage.line import Line
     from dbos_events.storage.onecall import OneCall
 
@@ -28,26 +29,24 @@ Row = Any
 """One row of an answer: its columns are attributes, and it is a tuple."""
 
 
-Columns: TypeAlias = Iterable[Sequence[Any]]
-"""The columns of a table, each as an array."""
+Rows: TypeAlias = Sequence[Mapping[str, Any]] | Sequence[tuple[Any, ...]]
+"""Rows for a statement: by the names of its columns, or as `Tx.rows` has made them."""
+
+Table: TypeAlias = Rows | Mapping[str, Sequence[Any]]
+"""Rows for a function, or its columns by their names."""
 
 
 class Step(NamedTuple):
     """A named statement with its rows, if it takes rows, its other parameters, and how many rows it must hit."""
 
     name: str
-    rows: Sequence[tuple[Any, ...]] | None
+    rows: Rows | None
     parameters: dict[str, Any]
     expected: int
 
 
-def columns_of(rows: Sequence[tuple[Any, ...]], count: int) -> Columns:
-    """Rows of `count` columns, turned over."""
-    return zip(*rows, strict=True) if rows else [()] * count
-
-
 class NotAsExpected(Exception):
-    """Rolls a transaction back of which something was not done."""
+    """Rolls a transaction back: a statement hit an unexpected number of rows."""
 
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: connection, resources, shutdown,
@@ -84,14 +83,18 @@ class Tx:
         rows = self.run(name, **parameters)
         return rows[0] if rows else None
 
-    def batch(self, name: str, rows: Sequence[tuple[Any, ...]], /, **parameters: Any) -> Sequence[Row]:
+    def rows(self, name: str, records: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """The rows of a statement, each made of records that have fields called as its columns."""
+        return self._database.rows(name, records)
+
+    def batch(self, name: str, rows: Rows, /, **parameters: Any) -> Sequence[Row]:
         """Execute a statement with `{rows:...}` for all `rows` in one round trip; gives what it returns."""
         if not rows:
             return ()
         statement = self._database.statements[name]
         return self._execute(statement, {**self._rows(statement, rows), **parameters})
 
-    def change(self, name: str, rows: Sequence[tuple[Any, ...]], /, **parameters: Any) -> int:
+    def change(self, name: str, rows: Rows, /, **parameters: Any) -> int:
         """As `batch`, for a statement that returns nothing; gives how many rows it changed.
 
         Counting costs nothing where fetching the changed ids of a batch takes a tenth of its time.
@@ -104,7 +107,7 @@ class Tx:
         if ":clock_now" in statement.sql:
             parameters["clock_now"] = self._database.clock.now_ms()
         names = [name for name, _ in statement.columns]
-        many = [dict(zip(names, row, strict=True)) | parameters for row in rows]
+        many = [dict(zip(names, row, strict=True)) | parameters for row in tuples(names, rows)]
         return self._connection.execute(self._database.text(statement), many).rowcount
 
     def finish(self, steps: Sequence[Step]) -> None:
@@ -121,11 +124,12 @@ class Tx:
             if hit != step.expected:
                 raise NotAsExpected
 
-    def _rows(self, statement: Statement, rows: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
+    def _rows(self, statement: Statement, rows: Rows) -> dict[str, Any]:
         arrays = self._database.arrays
+        ordered = tuples(statement.names, rows)
         if not arrays:
-            return {"rows": _as_json(rows)}
-        columns = zip(statement.columns, zip(*rows, strict=True), strict=True)
+            return {"rows": _as_json(ordered)}
+        columns = zip(statement.columns, zip(*ordered, strict=True), strict=True)
         return {name: arrays[kind](values) for (name, kind), values in columns}
 
     def _prepared(self, statement: Statement, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -186,9 +190,21 @@ class Database:
         self._driver = driver
         self._errors: tuple[type[Exception], ...] = (exc.SQLAlchemyError, *driver.errors, *_UNSENDABLE)
         self.statements: Mapping[str, Statement] = load(dialect, quoted_schema, manual_clock=clock.manual)
+        self._shapes: dict[tuple[Any, ...], Shape] = {}
+        self._functions: Mapping[str, Function] | None = None
         self._texts = {name: sa.text(statement.sql) for name, statement in self.statements.items()}
         # SQLite lets one connection write; queueing here is fairer than its busy handler.
         self._writer = threading.Lock() if not dialect.is_postgres else None
+
+    def rows(self, name: str, records: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """The rows of a statement, each made of records that have fields called as its columns."""
+        if not records:
+            return []
+        key = (name, *map(type, records[0]))
+        shape = self._shapes.get(key)
+        if shape is None:
+            shape = self._shapes[key] = Shape(self.statements[name].names, *map(type, records[0]))
+        return [shape.row(*parts) for parts in records]
 
     def text(self, statement: Statement) -> sa.TextClause:
         return self._texts[statement.name]
@@ -215,22 +231,33 @@ class Database:
         """Whether the database has functions for what comes often."""
         return self._driver.calls is not None and self._driver.calls.usable
 
-    def call(self, function: Function, single: Sequence[Any], *tables: Columns) -> str | None:
-        """Do a whole transaction in one call of `function`; gives what it returns.
+    def function(self, name: str) -> Function:
+        """A function of the database, by the name that this code has for it."""
+        if self._functions is None:
+            from dbos_events.storage.functions import functions
 
-        Its arguments are the time, `single`, and the columns of `tables`.
+            self._functions = functions()
+        return self._functions[name]
+
+    def call(
+        self, name: str, parameters: Mapping[str, Any], tables: Mapping[str, Table], row: Sequence[Any] = ()
+    ) -> str | None:
+        """Do a whole transaction in one call of a function; gives what it returns.
+
+        Parameters, tables and their columns go by name; `row` is the single row of a function that takes one.
 
         Raises:
             NotAsExpected: Nothing was kept; to be done statement by statement.
             StorageError: As `transact`.
         """
         assert self._driver.calls is not None  # noqa: S101
+        function = self.function(name)
         try:
-            return self._driver.calls.call(function, self._arguments(single, tables))
+            return self._driver.calls.call(function, self._arguments(function, parameters, tables, row))
         except self._errors as error:
             raise self.translate(error) from error
 
-    def open_line(self, functions: Iterable[Function]) -> Line | None:
+    def open_line(self, names: Iterable[str]) -> Line | None:
         """A connection for calls that nobody waits for; None where the database has no such functions.
 
         Raises:
@@ -239,19 +266,35 @@ class Database:
         if self._driver.calls is None or not self._driver.calls.usable:
             return None
         try:
-            return self._driver.calls.open_line(functions)
+            return self._driver.calls.open_line([self.function(name) for name in names])
         except NotAsExpected:
             return None
         except self._errors as error:
             raise self.translate(error) from error
 
-    def begin_call(self, line: Line, function: Function, single: Sequence[Any], *tables: Columns) -> None:
+    def begin_call(
+        self,
+        line: Line,
+        name: str,
+        parameters: Mapping[str, Any],
+        tables: Mapping[str, Table],
+        row: Sequence[Any] = (),
+    ) -> None:
         """As `call`, without waiting for the answer, which `line` receives."""
-        line.send(function, self._arguments(single, tables))
+        function = self.function(name)
+        line.send(function, self._arguments(function, parameters, tables, row))
 
-    def _arguments(self, single: Sequence[Any], tables: Iterable[Columns]) -> tuple[Any, ...]:
+    def _arguments(
+        self,
+        function: Function,
+        parameters: Mapping[str, Any],
+        tables: Mapping[str, Table],
+        row: Sequence[Any],
+    ) -> tuple[Any, ...]:
         now = self.clock.now_ms() if self.clock.manual else None
-        return (now, *single, *chain.from_iterable(tables))
+        single = [parameters[name] for name, _ in function.parameters]
+        columns = [_columns(tables[name], [c for c, _ in kinds]) for name, kinds in function.tables.items()]
+        return (now, *single, *row, *chain.from_iterable(columns))
 
     def look(self, work: Callable[[Tx], R]) -> R:
         """As `transact`, for what only reads and may take long: on SQLite, writers go on meanwhile."""
@@ -301,6 +344,13 @@ class Database:
         if self._driver.calls is not None:
             self._driver.calls.close()
         self.engine.dispose()
+
+
+def _columns(table: Table, names: Sequence[str]) -> Iterable[Sequence[Any]]:
+    """The columns of a table in this order."""
+    if isinstance(table, Mapping):
+        return [table[name] for name in names]
+    return turned(tuples(names, table), len(names))
 
 
 def _as_json(rows: Sequence[Sequence[Any]]) -> str:

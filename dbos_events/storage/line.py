@@ -16,7 +16,7 @@ from psycopg import errors
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
 
-    from dbos_events.storage.calls import Function
+    from dbos_events.storage.functions import Function
     from dbos_events.storage.onecall import CallConnection, OneCall
 
 

@@ -17,9 +17,10 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from dbos_events.errors import ConfigurationError, MigrationRequired, StorageUnavailable
+from dbos_events.storage import functions
 from dbos_events.storage.sqldatabase import SqlStorage
 
-REVISION = "0007"
+REVISION = "0001"
 """The newest revision that this code knows."""
 
 LOCK_WAIT_SECONDS = 120
@@ -91,9 +92,9 @@ def migrate(storage: SqlStorage) -> SchemaState:
         StorageUnavailable: Another process held the migration lock for too long.
     """
     state = read_state(storage)
-    if state.fits:
+    if state.fits and not _functions_missing(storage):
         return state
-    if state.revision is not None and state.revision > REVISION:
+    if state.revision is not None and not state.fits and state.revision > REVISION:
         raise MigrationRequired(_explain(state))
     try:
         with storage.database.engine.begin() as connection:
@@ -110,6 +111,21 @@ def migrate(storage: SqlStorage) -> SchemaState:
     return verify(storage)
 
 
+def _functions_missing(storage: SqlStorage) -> bool:
+    """Whether functions are missing that this role may make: without them small transactions take several exchanges."""
+    database = storage.database
+    if not database.schema:
+        return False
+    try:
+        with database.engine.connect() as connection:
+            may_create = "SELECT has_schema_privilege(%(schema)s, 'CREATE')"
+            if not connection.exec_driver_sql(may_create, {"schema": database.schema}).scalar():
+                return False
+            return bool(functions.missing(connection, database.schema))
+    except exc.SQLAlchemyError as error:
+        raise database.translate(error) from error
+
+
 def _migrate(connection: sa.Connection, schema: str | None) -> None:
     if schema is not None:
         _check_name(schema)
@@ -117,9 +133,13 @@ def _migrate(connection: sa.Connection, schema: str | None) -> None:
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
         if not sa.inspect(connection).has_schema(schema):
             connection.execute(sa.schema.CreateSchema(schema))
-    if _state(connection, schema).fits:
-        return
+    if not _state(connection, schema).fits:
+        _upgrade(connection, schema)
+    if schema is not None:
+        functions.create(connection, schema)
 
+
+def _upgrade(connection: sa.Connection, schema: str | None) -> None:
     from alembic import command
     from alembic.config import Config
 

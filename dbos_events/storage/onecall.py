@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from psycopg.pq.abc import PGconn, PGresult
 
-    from dbos_events.storage.calls import Function
+    from dbos_events.storage.functions import Function
 
 NOT_AS_EXPECTED = ("DE001", "23505")
 """What a function ends with when it has met something else than its caller expects: raised by it, or unique_violation."""
@@ -53,9 +53,9 @@ class Spelled:
     def __init__(self, function: Function, schema: str) -> None:
         kinds = [_SINGLE[kind] for kind in function.single] + [ENCODERS[kind] for kind in function.columns]
         places = ", ".join(f"${number}" for number in range(1, len(kinds) + 1))
-        self.sql = f"SELECT {schema}.{function.name}({places})".encode()
+        self.sql = f"SELECT {schema}.{function.called}({places})".encode()
         # Behind a pooler a connection may know another schema's function under the same name.
-        self.name = f"{function.name}_{zlib.crc32(self.sql):x}".encode()
+        self.name = f"{function.called}_{zlib.crc32(self.sql):x}".encode()
         self.types = [kind for kind, _ in kinds]
         self.formats = [Format.BINARY] * len(kinds)
         self._encoders = [encode for _, encode in kinds]

@@ -30,7 +30,8 @@ from dbos_events.storage.rows import (
     StoredEvent,
     TakenWorkflow,
 )
-from dbos_events.storage.writes import Batches, Checkpoint
+from dbos_events.storage.writes import Checkpoint
+from dbos_events.storage.writes.contract import Batches
 
 
 class Executors(Protocol):

@@ -70,9 +70,10 @@ def quarantined_query(criteria: QuarantineFilter, schema: str | None) -> sa.Sele
     )
     lane = sa.case((rows.c.lane_open, rows.c.lane))
     shown = (
-        put.c.workflow_id, rows.c.application, consumers.c.name, incarnations.c.topic, rows.c.partition,
-        rows.c.position, rows.c.status, rows.c.generation, put.c.attempts, put.c.reason, put.c.error_type,
-        put.c.error_message, lane, put.c.quarantined_at, put.c.released_at, put.c.released_as,
+        put.c.workflow_id, rows.c.application, consumers.c.name.label("consumer"), incarnations.c.topic,
+        rows.c.partition, rows.c.position.label("offset"), rows.c.status, rows.c.generation, put.c.attempts,
+        put.c.reason, put.c.error_type, put.c.error_message, lane.label("lane"), put.c.quarantined_at,
+        put.c.released_at, put.c.released_as,
     )  # fmt: skip
     any_of = (
         (put.c.workflow_id, criteria.workflow_ids),

@@ -11,7 +11,9 @@
     {plain_plan}                  a column that has the following statements of this transaction neither compiled
                                   nor run in parallel
     {list:ids} {numbers:ids}      the elements of a list parameter, as a sub-select
-    {rows: a text, b int}         a list of tuples as a table `u`; one round trip for a batch
+    {rows: a text, b int}         a list of records as a table `u`; one round trip for a batch
+    {columns} {values}            the columns of `rows`, as `a, b` and as `u.a, u.b`
+    {columns but a} {values but a}    the same without some of them
 
 PostgreSQL gets rows as `unnest` of one array per column, SQLite as JSON (or, where a column is
 `bytea`, one execution per row). The arrays hide behind sub-selects, so that the planner cannot
@@ -28,6 +30,7 @@ from importlib.resources import files
 _STATEMENT = re.compile(r"^-- name: (?P<name>\w+)\n(?P<body>.*?);[ \t]*$", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"--[^\n]*")
 _ROWS = re.compile(r"\{rows:(?P<columns>[^}]*)\}")
+_NAMES = re.compile(r"\{(?P<kind>columns|values)(?: but (?P<but>[\w, ]+))?\}")
 _LIST = re.compile(r"\{(?P<kind>list|numbers):(?P<name>\w+)\}")
 
 
@@ -35,14 +38,31 @@ _LIST = re.compile(r"\{(?P<kind>list|numbers):(?P<name>\w+)\}")
 class Statement:
     """One statement, ready to be executed.
 
-    `columns` are those of its `{rows:...}` with their types, `lists` its list parameters with theirs.
+    `columns` are those of its `{rows:...}` with their types, `lists` its list parameters with theirs. `raw` is the text in
+    which rows, lists, parameters and the clock have no form yet.
     """
 
     name: str
     sql: str
+    raw: str = ""
     columns: tuple[tuple[str, str], ...] = ()
     lists: tuple[tuple[str, str], ...] = ()
     row_by_row: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        """The names of its columns."""
+        return [name for name, _ in self.columns]
+
+    @staticmethod
+    def with_rows(sql: str, rows: str) -> str:
+        """The text with `rows` in the place of its `{rows:...}`."""
+        return _ROWS.sub(lambda _: rows, sql)
+
+    @staticmethod
+    def with_list(sql: str, name: str, elements: str) -> str:
+        """The text with `elements`, a sub-select, in the place of a list parameter."""
+        return _LIST.sub(lambda match: elements if match["name"] == name else match[0], sql)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +111,8 @@ SQLITE = Dialect(
 def load(dialect: Dialect, schema: str, *, manual_clock: bool = False) -> dict[str, Statement]:
     """All statements for one database; `schema` is quoted already."""
     now = "CAST(:clock_now AS bigint)" if manual_clock else dialect.now
-    plain = {"schema": schema, "now": now, **dialect.pieces}
-    return {name: _fit(name, body, dialect, plain) for name, body in _read()}
+    pieces = {"schema": schema, **dialect.pieces}
+    return {name: _fit(name, body, dialect, pieces, now) for name, body in _read()}
 
 
 def _read() -> Iterator[tuple[str, str]]:
@@ -102,21 +122,28 @@ def _read() -> Iterator[tuple[str, str]]:
                 yield match["name"], match["body"]
 
 
-def _fit(name: str, body: str, dialect: Dialect, plain: Mapping[str, str]) -> Statement:
+def _fit(name: str, body: str, dialect: Dialect, pieces: Mapping[str, str], now: str) -> Statement:
     # A colon inside a comment would be taken for a parameter.
-    sql = _COMMENT.sub("", body)
-    rows = _ROWS.search(sql)
+    raw = _COMMENT.sub("", body).strip()
+    rows = _ROWS.search(raw)
     columns = [_column(part) for part in rows["columns"].split(",")] if rows else []
     row_by_row = not dialect.is_postgres and any(kind == "bytea" for _, kind in columns)
-    if rows:
-        sql = sql.replace(rows[0], _rows(columns, dialect, row_by_row=row_by_row))
+    raw = _NAMES.sub(lambda match: _names(match, columns), raw)
+    for placeholder, text in pieces.items():
+        raw = raw.replace("{" + placeholder + "}", text)
     lists = tuple(
-        (match["name"], "text" if match["kind"] == "list" else "int") for match in _LIST.finditer(sql)
+        (match["name"], "text" if match["kind"] == "list" else "int") for match in _LIST.finditer(raw)
     )
-    sql = _LIST.sub(lambda match: _list(match["kind"], match["name"], dialect), sql)
-    for placeholder, text in plain.items():
-        sql = sql.replace("{" + placeholder + "}", text)
-    return Statement(name, sql.strip(), tuple(columns), lists, row_by_row)
+    sql = raw.replace(rows[0], _rows(columns, dialect, row_by_row=row_by_row)) if rows else raw
+    sql = _LIST.sub(lambda match: _list(match["kind"], match["name"], dialect), sql).replace("{now}", now)
+    return Statement(name, sql, raw, tuple(columns), lists, row_by_row)
+
+
+def _names(match: re.Match[str], columns: list[tuple[str, str]]) -> str:
+    """The columns of the rows, for an insert or a select."""
+    left_out = {name.strip() for name in (match["but"] or "").split(",")}
+    prefix = "u." if match["kind"] == "values" else ""
+    return ", ".join(f"{prefix}{name}" for name, _ in columns if name not in left_out)
 
 
 def _column(text: str) -> tuple[str, str]:

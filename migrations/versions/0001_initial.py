@@ -1,9 +1,10 @@
 """The first schema: executors, workflows with their payloads and checkpoints, events and their intake.
 
 Revision 0001. One chain serves PostgreSQL and SQLite. The live table `workflows` is narrow:
-payloads, results and raw records stand apart, and columns for what comes later (lanes by key,
-retries, priorities, delays, deadlines) are there already, since adding an index or a table is
-cheap and rewriting the live table is not. No foreign keys point at it.
+payloads, results and raw records stand apart. No foreign keys point at it. Columns for what comes later (delays,
+deadlines, attributes) are there where a later change of the live table would have to rewrite or to lock it for long.
+
+The functions of PostgreSQL are no part of a revision: dbos_events/storage/functions.py makes those that are missing.
 """
 
 import sqlalchemy as sa
@@ -19,6 +20,11 @@ INT = sa.Integer()
 FLAG = sa.Boolean()
 TEXT = sa.Text()
 BYTES = sa.LargeBinary()
+
+READY = (
+    "lane_open AND status = 'PENDING' AND owner IS NULL AND wake_at IS NULL AND awaited_id IS NULL "
+    "AND held IS NOT TRUE"
+)
 
 
 def column(name, kind, *, null=False, default=None, key=False):
@@ -46,6 +52,10 @@ def upgrade() -> None:
     create_queues(schema)
     create_consumers(schema)
     create_events(schema)
+    create_lanes(schema)
+    create_generations(schema)
+    create_decisions(schema)
+    create_steps(schema)
     op.create_table(
         "schema_facts",
         column("name", TEXT, key=True),
@@ -74,6 +84,7 @@ def create_executors(schema) -> None:
         column("started_at", BIG),
         column("ended_at", BIG, null=True),
         column("end_reason", TEXT, null=True),
+        column("functions", TEXT, null=True),
         schema=schema,
     )
 
@@ -117,8 +128,8 @@ def create_workflows(schema) -> None:
         column("incarnation", INT, null=True),
         column("partition", INT, null=True),
         column("position", BIG, null=True),
-        column("lane", TEXT, null=True),
-        column("lane_hash", BIG, null=True),
+        text_key("lane", null=True),
+        column("lane_sequence", BIG, null=True),
         column("lane_open", FLAG, null=True),
         column("held", FLAG, null=True),
         column("attributes", TEXT, null=True),
@@ -126,6 +137,7 @@ def create_workflows(schema) -> None:
         column("authenticated_roles", TEXT, null=True),
         column("assumed_role", TEXT, null=True),
         column("schedule_name", TEXT, null=True),
+        column("own_checkpoints", TEXT, null=True),
         schema=schema,
     )
     # Each index equals the order of one query and holds only the rows that the query can want.
@@ -137,8 +149,9 @@ def create_workflows(schema) -> None:
     partial_index(schema, "workflows_wake", ["wake_at"], "wake_at IS NOT NULL")
     partial_index(schema, "workflows_awaiting", ["awaited_id"], "awaited_id IS NOT NULL")
     partial_index(
-        schema, "workflows_lane", ["consumer", "incarnation", "partition", "lane", "position"], "lane_open"
+        schema, "workflows_lanes", ["consumer", "incarnation", "lane", "lane_sequence"], "lane_open"
     )
+    partial_index(schema, "workflows_ready", ["consumer", "incarnation", "lane"], READY)
     partial_index(schema, "workflows_parent", ["parent_id"], "parent_id IS NOT NULL")
     partial_index(
         schema,
@@ -183,6 +196,7 @@ def create_values(schema) -> None:
         column("completed_at", BIG, null=True),
         column("writer", BIG),
         column("write_id", BIG),
+        column("recorded_in", INT, null=True),
         schema=schema,
     )
 
@@ -223,9 +237,48 @@ def create_consumers(schema) -> None:
         column("topics", TEXT),
         column("settings", TEXT),
         column("updated_at", BIG),
+        column("cluster_id", TEXT, null=True),
+        column("seen_cluster_id", TEXT, null=True),
+        column("former_cluster_id", TEXT, null=True),
+        column("adoption", TEXT, null=True),
+        # what the ids of its events begin with, so that SQL finds an event by its offset
+        column("id_group", TEXT, null=True),
+        column("id_prefix", TEXT, null=True),
+        column("paused_at", BIG, null=True),
+        column("paused_by", TEXT, null=True),
+        column("paused_reason", TEXT, null=True),
+        # NULL is closed, else `open` or `half-open`
+        column("breaker", TEXT, null=True),
+        column("breaker_reason", TEXT, null=True),
+        column("breaker_since", BIG, null=True),
+        column("breaker_until", BIG, null=True),
+        column("breaker_executor", BIG, null=True),
+        column("breaker_trial", TEXT, null=True),
+        column("breaker_epoch", BIG, default="0"),
+        column("breaker_openings", BIG, default="0"),
         sa.UniqueConstraint("application", "name", name="consumers_name"),
         schema=schema,
     )
+    op.create_table(
+        "subscriptions",
+        column("consumer", INT, key=True),
+        column("subscription", TEXT, key=True),
+        column("registered_at", BIG),
+        schema=schema,
+    )
+    op.create_table(
+        "source_states",
+        column("consumer", INT, key=True),
+        column("executor", BIG, key=True),
+        column("state", TEXT),
+        column("detail", TEXT, null=True),
+        column("updated_at", BIG),
+        schema=schema,
+    )
+    create_positions(schema)
+
+
+def create_positions(schema) -> None:
     op.create_table(
         "incarnations",
         numbered(),
@@ -234,9 +287,12 @@ def create_consumers(schema) -> None:
         column("topic_id", TEXT),
         column("retired", FLAG),
         column("created_at", BIG),
-        sa.UniqueConstraint("cluster_id", "topic", "topic_id", name="incarnations_identity"),
+        # a branch has the topic id of the one that it left, so the ids of its events differ
+        column("branch", INT, default="0"),
+        sa.UniqueConstraint("cluster_id", "topic", "topic_id", "branch", name="incarnations_identity"),
         schema=schema,
     )
+    op.create_index("incarnations_topic", "incarnations", ["topic"], schema=schema)
     op.create_table(
         "watermarks",
         column("consumer", INT, key=True),
@@ -251,6 +307,13 @@ def create_consumers(schema) -> None:
         column("state", TEXT, null=True),
         column("detail", TEXT, null=True),
         column("updated_at", BIG),
+        column("gate", TEXT, null=True),
+        column("first_offset", BIG, null=True),  # below it nothing has to be explained
+        column("reached", BIG, null=True),  # how far the log was read, what is no record included
+        column("regression", BIG, null=True),  # Kafka's committed offset, when it was ahead of the watermark
+        column("halted", TEXT, null=True),  # why the partition is not read, until an operator decides
+        column("divergence", BIG, null=True),  # where the log is another one, as far as that is known
+        column("alarm", TEXT, null=True),  # what happened to it last that somebody should know
         schema=schema,
     )
     op.create_table(
@@ -262,6 +325,8 @@ def create_consumers(schema) -> None:
         column("first_offset", BIG),
         column("next_offset", BIG),
         column("recorded_at", BIG),
+        column("reason", TEXT, default="'missing'"),
+        column("records", BIG, null=True),
         schema=schema,
     )
     op.create_index(
@@ -293,9 +358,111 @@ def create_events(schema) -> None:
         column("quarantined_at", BIG),
         column("released_at", BIG, null=True),
         column("released_as", TEXT, null=True),
+        column("codec", TEXT, null=True),
+        column("error_type", TEXT, null=True),
+        column("error_message", TEXT, null=True),
+        column("failed_steps", TEXT, null=True),
         schema=schema,
     )
     partial_index(schema, "quarantine_open", ["consumer"], "released_at IS NULL")
+    partial_index(schema, "quarantine_waiting", ["quarantined_at", "workflow_id"], "released_at IS NULL")
+
+
+def create_lanes(schema) -> None:
+    """Lanes over several partitions, which count their events themselves."""
+    op.create_table(
+        "lanes",
+        column("consumer", INT, key=True),
+        column("incarnation", INT, key=True),
+        column("lane", TEXT, key=True),
+        column("next_sequence", BIG),
+        column("epoch", BIG),
+        column("holder", BIG, null=True),
+        column("updated_at", BIG),
+        schema=schema,
+    )
+
+
+def create_generations(schema) -> None:
+    """How each generation ended, and from which point of its history on the next one may differ."""
+    op.create_table(
+        "generations",
+        text_key("workflow_id", key=True),
+        column("generation", INT, key=True),
+        column("attempt", INT),
+        column("ended_as", TEXT),
+        column("reason", TEXT, null=True),
+        column("codec", TEXT, null=True),
+        column("error", TEXT, null=True),
+        column("error_type", TEXT, null=True),
+        column("error_message", TEXT, null=True),
+        column("diverged_at", INT, null=True),
+        column("ended_at", BIG),
+        column("next_at", BIG),
+        schema=schema,
+    )
+
+
+def create_decisions(schema) -> None:
+    """The audit of what operators did, and the values that they gave an event in place of the received one."""
+    op.create_table(
+        "decisions",
+        numbered(),
+        text_key("workflow_id"),
+        column("generation", INT),
+        column("decision", TEXT),
+        column("reason", TEXT, null=True),
+        column("details", TEXT),
+        column("decided_by", TEXT),
+        column("decided_at", BIG),
+        schema=schema,
+    )
+    op.create_index("decisions_workflow", "decisions", ["workflow_id", "id"], schema=schema)
+    op.create_table(
+        "edited_values",
+        text_key("workflow_id", key=True),
+        column("generation", INT, key=True),
+        column("value", BYTES),
+        column("edited_by", TEXT),
+        column("edited_at", BIG),
+        schema=schema,
+    )
+
+
+def create_steps(schema) -> None:
+    """The steps of both places, as a view: rows of their own, and those in the row of the workflow that ended with them."""
+    bind = op.get_bind()
+    if bind.dialect.name == "postgresql":
+        quoted = bind.dialect.identifier_preparer.quote_identifier(schema)
+        bind.exec_driver_sql(STEPS.format(schema=quoted, **ON_POSTGRESQL))
+    else:
+        bind.exec_driver_sql(STEPS.format(schema="main", **ON_SQLITE))
+
+
+STEPS = """
+CREATE VIEW {schema}.steps AS
+SELECT workflow_id, generation, step, call, name, completion_order, arguments, codec, output, error, child_id,
+       started_at, completed_at, writer, write_id, recorded_in
+FROM {schema}.checkpoints
+UNION ALL
+SELECT w.id, w.generation, CAST({c[0]} AS int), {c[1]}, {c[2]}, CAST({c[3]} AS int), {c[4]}, {c[5]}, {c[6]}, {c[7]},
+       {c[8]}{collated}, CAST({c[9]} AS bigint), CAST({c[10]} AS bigint), w.owner, CAST({c[11]} AS bigint),
+       CAST(NULL AS int)
+FROM {schema}.workflows AS w
+CROSS JOIN {elements} AS c
+WHERE w.own_checkpoints IS NOT NULL
+"""
+
+ON_POSTGRESQL = {
+    "c": [f"(c.value ->> {number})" for number in range(12)],
+    "collated": ' COLLATE "C"',
+    "elements": "json_array_elements(CAST(w.own_checkpoints AS json))",
+}
+ON_SQLITE = {
+    "c": [f"json_extract(c.value, '$[{number}]')" for number in range(12)],
+    "collated": "",
+    "elements": "json_each(w.own_checkpoints)",
+}
 
 
 def partial_index(schema, name, columns, condition, *, unique=False) -> None:

@@ -1,8 +1,8 @@
 """Defects that are put into the product on purpose, to see that the suites find them.
 
-Each breaks one rule of docs/protocol.md in the way in which it would be broken by mistake. The functions in the
-PostgreSQL database have the rules written down a second time (migrations/versions/0006_one_call.py): where a defect
-concerns what they do too, they are not called, and all goes statement by statement.
+Each breaks one rule of docs/protocol.md in the way in which it would be broken by mistake. A database whose functions were
+made without the defect has the rule still: where a defect concerns what they do too, they are not called, and all goes
+statement by statement.
 
 `DBOS_EVENTS_DEFECT=name python -m pytest -p tests.defects.everywhere tests/...` runs any suite with one of them.
 """
@@ -20,7 +20,7 @@ from dbos_events.storage.database import Database, Tx
 from dbos_events.storage.families import intake
 from dbos_events.storage.families.batches import BatchTable
 from dbos_events.storage.rows import IntakeBatch, IntakeResult
-from dbos_events.storage.writes import Result, Write
+from dbos_events.storage.writes import Outcome, Result, Write
 
 NAMED = "DBOS_EVENTS_DEFECT"
 
@@ -121,7 +121,7 @@ def outcome_first(put: Put) -> None:
             part = {
                 number: write
                 for number, write in enumerate(writes)
-                if (write.outcome is not None) == outcomes
+                if isinstance(write.change, Outcome) == outcomes
             }
             if part:
                 results.update(zip(part, whole(self, executor, list(part.values())), strict=True))
@@ -137,7 +137,10 @@ def watermark_first(put: Put) -> None:
 
     def in_two(self: Any, batch: IntakeBatch) -> IntakeResult:
         place = {"consumer": batch.consumer, "incarnation": batch.incarnation}
-        moves = [(partition, move[2], move[3]) for partition, move in sorted(batch.moves.items())]
+        moves = [
+            {"partition": partition, "next_offset": move[2], "leader_epoch": move[3]}
+            for partition, move in sorted(batch.moves.items())
+        ]
         self._database.transact(lambda tx: tx.change("move_watermarks", moves, **place))
         result: IntakeResult = self._database.transact(lambda tx: whole(_WithoutMove(tx), batch))
         return result

@@ -8,7 +8,7 @@ import pytest
 
 from dbos_events import App
 from dbos_events.errors import BadWrite, StorageUnavailable
-from dbos_events.storage.writes import Write
+from dbos_events.storage.writes import Outcome, Write
 from dbos_events.testing.plugin import MakeTestApp
 from tests.engine.gates import PATIENCE, Gate
 
@@ -41,7 +41,7 @@ def test_a_start_returns_when_it_is_durable(app: App, dbos_test_app: MakeTestApp
     gate = Gate(dbos.core)
     started: list[Any] = []
     starter = in_thread(lambda: started.append(app.start_workflow(quick)))
-    assert gate.await_write()[0].start is not None
+    assert gate.await_write()[0].only_starts
     assert not started
     assert not ran.is_set()
     gate.open()
@@ -131,7 +131,7 @@ def test_the_last_checkpoint_and_the_outcome_go_out_together(app: App, dbos_test
     @app.step()
     def only() -> int:
         gates.append(Gate(dbos.core))
-        dbos.core.committer.submit(Write(start=None))  # something else is being committed
+        dbos.core.committer.submit(Write())  # something else is being committed
         gates[0].await_write()
         return 1
 
@@ -165,7 +165,7 @@ def test_nobody_sees_an_outcome_that_is_not_durable(app: App, dbos_test_app: Mak
     handle = app.start_workflow(quick)
     until(lambda: gates)
     (write,) = gates[0].await_write()
-    assert write.outcome is not None
+    assert isinstance(write.change, Outcome)
     dbos.core.stepper = None
     waiting = in_thread(lambda: results.append(handle.get_result()))
     assert handle.get_status().status == "PENDING"

@@ -142,7 +142,7 @@ class WorkflowMachine(ActingMachine):
         known = list(self.model.workflows)
         taken = known[again % len(known)] if known and again < 10 else None
         self.send(
-            process, [Write(start=self.new(process, queue, taken, here=here)) for queue, here in starts]
+            process, [Write(change=self.new(process, queue, taken, here=here)) for queue, here in starts]
         )
 
     def new(

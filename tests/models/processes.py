@@ -73,27 +73,27 @@ class Run:
             write_id=write_id,
         )  # fmt: skip
         resets, self.crashes = self.crashes > 0, 0
-        return self.write(checkpoint=entry, start=child, reset_crashes=resets)
+        return self.write(checkpoint=entry, change=child, reset_crashes=resets)
 
     def end(self, how: str, now: int, delay_ms: int, awaited: str | None, *, knows_more: bool) -> Write:
         """The last write of this run."""
         self.over = True
         failure = Failure("json", "boom", "ValueError", "boom", tuple(self.failed))
         if how == "succeed":
-            return self.write(outcome=Outcome(SUCCESS, None, "done", parent_id=self.parent_id))
+            return self.write(change=Outcome(SUCCESS, None, "done", parent_id=self.parent_id))
         if how == "retry":
             again = NextAttempt(delay_ms, self.attempt + 1, "handler-failed", failure)
-            return self.write(retry=again)
+            return self.write(change=again)
         if how == "park":
-            return self.write(park=Park(now + delay_ms))
+            return self.write(change=Park(now + delay_ms))
         if how == "await":
-            return self.write(park=Park(None, awaited, polls=knows_more))
+            return self.write(change=Park(None, awaited, polls=knows_more))
         note = None
         if how == "put aside" and self.consumer is not None:
             known = failure if knows_more else None
             note = QuarantineNote(self.consumer, "attempts-exhausted", "boom", self.attempt + 1, known)
         outcome = Outcome("ERROR", None, None, "boom", self.parent_id, note, frees_lane=note is None)
-        return self.write(outcome=outcome)
+        return self.write(change=outcome)
 
 
 @dataclass
@@ -125,8 +125,8 @@ class Process:
             token = (write.workflow_id, write.take)
             if write.closes or isinstance(answer, Fenced):
                 gone.add(token)
-            start = write.start
-            if start is not None and start.status == "PENDING" and isinstance(answer, Written):
+            start = write.change
+            if isinstance(start, NewWorkflow) and start.status == "PENDING" and isinstance(answer, Written):
                 self.runs.append(Run(start.id, 1, parent_id=start.parent_id))
         self.runs = [run for run in self.runs if (run.id, run.take) not in gone]
 

@@ -11,7 +11,18 @@ from typing import Any
 
 from dbos_events.model.queue import QueueLimits
 from dbos_events.storage.rows import TakenWorkflow
-from dbos_events.storage.writes import WRITTEN, Existing, Fenced, Result, Write
+from dbos_events.storage.writes import (
+    WRITTEN,
+    Checkpoint,
+    Existing,
+    Fenced,
+    NewWorkflow,
+    NextAttempt,
+    Outcome,
+    Park,
+    Result,
+    Write,
+)
 from tests.models.state import OPEN, Executor, Kept, Quarantined, State, Workflow
 
 UNRELATED_POLL_MS = 5000
@@ -50,16 +61,16 @@ class Batches(Executors):
         self._refused: set[Run] = set()
         answers: list[Result] = [WRITTEN] * len(writes)
         for part, kind in (
-            ("checkpoint", self._checkpoint),
-            ("start", self._start),
-            ("outcome", self._end),
-            ("retry", self._retry),
-            ("park", self._park),
+            (Checkpoint, self._checkpoint),
+            (NewWorkflow, self._start),
+            (Outcome, self._end),
+            (NextAttempt, self._retry),
+            (Park, self._park),
         ):
             # A kind of write is one statement: what is refused counts, and is told, when it is done.
             before, refused = set(self._refused), []
             for number, write in enumerate(writes):
-                if getattr(write, part) is None:
+                if not isinstance(write.checkpoint if part is Checkpoint else write.change, part):
                     continue
                 if (write.workflow_id, write.take) in before:
                     if answers[number] == WRITTEN:
@@ -92,7 +103,13 @@ class Batches(Executors):
             self.workflows[write.workflow_id].crashes = 0
         if self.runs(executor, write) and key not in self.checkpoints:
             self.checkpoints[key] = Kept(
-                entry.order, entry.output, entry.error, entry.codec, entry.child_id, executor, entry.write_id
+                entry.completion_order,
+                entry.output,
+                entry.error,
+                entry.codec,
+                entry.child_id,
+                executor,
+                entry.write_id,
             )
             return WRITTEN
         own = (executor, entry.write_id)
@@ -104,8 +121,8 @@ class Batches(Executors):
         return WRITTEN if any(there) else self._refuse(write)
 
     def _start(self, executor: int, write: Write) -> Result:
-        new = write.start
-        assert new is not None
+        new = write.change
+        assert isinstance(new, NewWorkflow)
         row = self.workflows.get(new.id)
         if row is None:
             here = new.status == "PENDING"
@@ -119,8 +136,8 @@ class Batches(Executors):
         return WRITTEN
 
     def _end(self, executor: int, write: Write) -> Result:
-        outcome = write.outcome
-        assert outcome is not None
+        outcome = write.change
+        assert isinstance(outcome, Outcome)
         row = self.workflows.get(write.workflow_id)
         if row is not None and self.runs(executor, write):
             row.status = outcome.status
@@ -141,8 +158,8 @@ class Batches(Executors):
         return WRITTEN
 
     def _retry(self, executor: int, write: Write) -> Result:
-        again = write.retry
-        assert again is not None
+        again = write.change
+        assert isinstance(again, NextAttempt)
         row = self.workflows.get(write.workflow_id)
         if row is not None and self.runs(executor, write) and row.generation == write.generation:
             row.owner, row.wake_at, row.awaited_id = None, self.now() + again.delay_ms, None
@@ -179,8 +196,8 @@ class Batches(Executors):
         self.generations[workflow_id, generation] = (*how, diverged, self.now() + delay_ms)
 
     def _park(self, executor: int, write: Write) -> Result:
-        park = write.park
-        assert park is not None
+        park = write.change
+        assert isinstance(park, Park)
         row = self.workflows.get(write.workflow_id)
         if row is None or not self.runs(executor, write):
             parked = row is not None and (row.owner, row.take, row.status) == (None, write.take, "PENDING")

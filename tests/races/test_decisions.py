@@ -84,7 +84,7 @@ def fail(made: Desk, storage: SqlStorage) -> object:
 
 def retry(made: Desk, storage: SqlStorage) -> object:
     again = NextAttempt(1000, 1, "handler-failed", FAILURE)
-    [result] = write(storage, made.executor, Write(EVENT, 1, 0, retry=again))
+    [result] = write(storage, made.executor, Write(EVENT, 1, 0, change=again))
     return isinstance(result, Written)
 
 

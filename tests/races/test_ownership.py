@@ -58,7 +58,7 @@ def finish(made: Processes, storage: SqlStorage) -> object:
 def start_a_child(made: Processes, storage: SqlStorage) -> object:
     """The checkpoint and the start, in one write."""
     both = step("w", 2, child_id="w-2")
-    both.start = start("w-2", parent_id="w", input="[]").start
+    both.change = start("w-2", parent_id="w", input="[]").change
     return of_the_first(made, storage, both)
 
 

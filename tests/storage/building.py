@@ -47,7 +47,7 @@ def start(workflow_id: str, *, start_id: int | None = None, **fields: Any) -> Wr
         version=fields.pop("version", "v1"),
         **fields,
     )
-    return Write(start=new)
+    return Write(change=new)
 
 
 def step(
@@ -64,7 +64,7 @@ def step(
         step=number,
         call=fields.pop("call", str(number)),
         name=fields.pop("name", "step"),
-        order=number,
+        completion_order=number,
         write_id=next(_numbers) if write_id is None else write_id,
         **fields,
     )
@@ -72,7 +72,7 @@ def step(
 
 
 def end(workflow_id: str, *, take: int = 1, status: str = SUCCESS, **fields: Any) -> Write:
-    return Write(workflow_id=workflow_id, take=take, outcome=Outcome(status, **fields))
+    return Write(workflow_id=workflow_id, take=take, change=Outcome(status, **fields))
 
 
 def quarantine(workflow_id: str, consumer: int, *, take: int = 1) -> Write:
@@ -89,7 +89,7 @@ def park(
     awaited: str | None = None,
     polls: bool = False,
 ) -> Write:
-    return Write(workflow_id=workflow_id, take=take, park=Park(wake_at, awaited, polls))
+    return Write(workflow_id=workflow_id, take=take, change=Park(wake_at, awaited, polls))
 
 
 def begin(storage: SqlStorage, executor: int, *workflow_ids: str, **fields: Any) -> None:

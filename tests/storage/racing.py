@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 import psycopg
 
 from dbos_events.storage.database import Tx
-from dbos_events.storage.families.batches import _Batch
+from dbos_events.storage.families.executors import fence
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.writes import Result, Write
+from dbos_events.storage.writes.family import write_in_turn
 
 R = TypeVar("R")
 PATIENCE = 10.0
@@ -29,7 +30,8 @@ def open_transaction(storage: SqlStorage) -> Iterator[Tx]:
 def open_batch(storage: SqlStorage, executor: int, *writes: Write) -> Iterator[list[Result]]:
     """A batch that has written and is not committed before the end of the block."""
     with open_transaction(storage) as tx:
-        yield _Batch(tx, executor, writes).write()
+        fence(tx, executor)
+        yield write_in_turn(tx, executor, writes)
 
 
 @contextmanager

@@ -1,86 +1,97 @@
 """Functions in the database that do a whole transaction: as the statements do, under the same fence, or not at all."""
 
 import re
-from types import ModuleType
+from dataclasses import replace
 
 import psycopg
 import pytest
-from alembic.script import ScriptDirectory
 
 from dbos_events.errors import ExecutorFenced, StorageUnavailable
-from dbos_events.storage.calls import Function
-from dbos_events.storage.families.batches import _Batch
-from dbos_events.storage.families.plain import WRITE_BATCH, WRITE_ENDS, WRITE_STEP, write_plain
-from dbos_events.storage.families.plainintake import TAKE_IN
-from dbos_events.storage.families.starts import WRITE_STARTS
-from dbos_events.storage.migrate import scripts_folder
+from dbos_events.storage.families.executors import fence
+from dbos_events.storage.families.plain import write_plain
+from dbos_events.storage.functions import Function, functions
+from dbos_events.storage.migrate import migrate
 from dbos_events.storage.sqldatabase import SqlStorage
-from dbos_events.storage.statements import _COMMENT, _ROWS, _read
+from dbos_events.storage.statements import POSTGRES, load
 from dbos_events.storage.writes import WRITTEN, Existing
+from dbos_events.storage.writes.family import write_in_turn
 from tests.storage.building import begin, change, end, read, register, start, step, workflow
 from tests.storage.conftest import SCHEMA, Open
 from tests.storage.racing import PATIENCE, await_waiting, meanwhile, open_transaction
 
-# The statement, the function, and what its parameters are called there.
-TWINS = [
-    ("insert_checkpoints", "WRITE_BATCH", {"executor": "executor_id"}),
-    ("insert_checkpoints", "WRITE_STEP", {"executor": "executor_id"}),
-    ("update_outcomes", "WRITE_BATCH", {"executor": "executor_id"}),
-    ("update_outcomes", "WRITE_ENDS", {"executor": "executor_id"}),
-    ("insert_results", "WRITE_BATCH", {}),
-    ("insert_results", "WRITE_ENDS", {}),
-    ("insert_starts", "WRITE_STARTS", {"executor": "executor_id"}),
-    ("insert_payloads", "WRITE_STARTS", {}),
-    ("move_watermarks", "TAKE_IN", {"consumer": "consumer_id", "incarnation": "incarnation_id"}),
-    (
-        "insert_event_workflows",
-        "TAKE_IN",
-        {
-            "consumer": "consumer_id",
-            "incarnation": "incarnation_id",
-            "application": "application_name",
-            "name": "workflow_name",
-            "version": "application_version",
-            "queue": "queue_name",
-            "executor": "executor_id",
-        },
-    ),
-    ("insert_events", "TAKE_IN", {}),
-    ("open_lanes", "TAKE_IN", {"consumer": "consumer_id", "incarnation": "incarnation_id"}),
-]
+FUNCTIONS = functions()
+STATEMENTS = load(POSTGRES, "{schema}")
 
-
-def migration(number: str) -> ModuleType:
-    module: ModuleType = ScriptDirectory(str(scripts_folder())).get_revision(number).module
-    return module
+# Which statements each function has; each of them is written down once, in `sql/`.
+PARTS = {
+    "write_step": {"fence", "insert_checkpoints"},
+    "write_ends": {"fence", "update_outcomes", "insert_results"},
+    "write_batch": {"fence", "insert_checkpoints", "update_outcomes", "insert_results"},
+    "write_starts": {"fence", "insert_starts", "insert_start_payloads"},
+    "take_in": {
+        *("fence", "lock_watermarks", "move_watermarks", "open_lanes"),
+        *("insert_event_workflows", "insert_events"),
+    },
+}
 
 
 def plain(sql: str) -> str:
-    """The text without what rows come from: that is all that may differ."""
     return re.sub(r"\s+", " ", sql).strip()
 
 
-def body(function: str) -> str:
-    rows = r"(unnest\([^)]*\)|\(VALUES \([^)]*\)\))\s*AS \w+\([^)]*\)"
-    first, second = migration("0006"), migration("0007")
-    text = (
-        second.with_parts(getattr(second, function))
-        if hasattr(second, function)
-        else getattr(first, function)
-    )
-    return plain(re.sub(rows, "ROWS", first.spelled(text, "{schema}")))
-
-
-@pytest.mark.parametrize(("name", "function", "names"), TWINS)
-def test_a_function_says_what_the_statement_says(name: str, function: str, names: dict[str, str]) -> None:
-    sql = _COMMENT.sub("", dict(_read())[name])
-    sql = _ROWS.sub("ROWS", sql).replace("{now}", "now_ms")
+@pytest.mark.parametrize(
+    ("function", "name"), [(f, name) for f, names in PARTS.items() for name in sorted(names)]
+)
+def test_a_function_says_what_the_statement_says(function: str, name: str) -> None:
+    statement = STATEMENTS[name]
+    sql = statement.raw.replace("{now}", "now_ms").replace(POSTGRES.pieces["idle_bound"], "NULL")
     sql = re.sub(r"\s*WHERE true\s+ON CONFLICT [^;]*DO NOTHING", "", sql)  # the function ends there
-    for parameter, inside in names.items():
-        sql = re.sub(rf":{parameter}\b", inside, sql)
-    written = body(function)
-    for part in plain(sql).split("ROWS"):
+    sql = re.sub(r"(?<![:\w]):(\w+)", r"p_\1", sql.removeprefix("SELECT"))
+    holes = r"\{(?:rows|list|numbers):[^}]*\}"
+    written = plain(FUNCTIONS[function].text)
+    for part in re.split(holes, plain(sql)):
         assert part.strip() in written
+
+
+def test_each_function_is_here() -> None:
+    assert FUNCTIONS.keys() == PARTS.keys()
+
+
+def test_a_function_of_another_text_has_another_name_and_stays_beside_it(
+    postgres_storage: SqlStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = postgres_storage
+    before = functions_of(storage)
+    pieces = {**POSTGRES.pieces, "for_key_share": "FOR SHARE"}
+    monkeypatch.setattr("dbos_events.storage.functions.POSTGRES", replace(POSTGRES, pieces=pieces))
+    other = functions()
+    assert all(other[name].called != function.called for name, function in FUNCTIONS.items())
+    migrate(storage)
+    after = functions_of(storage)
+    try:
+        assert after - before == {function.called for function in other.values()}
+        assert before <= after
+    finally:
+        for name in after - before:
+            change(storage, f"DROP FUNCTION {{schema}}.{name}")
+
+
+def test_a_function_that_is_missing_is_made_at_the_next_migration(postgres_storage: SqlStorage) -> None:
+    storage = postgres_storage
+    before = functions_of(storage)
+    change(storage, f"DROP FUNCTION {{schema}}.{FUNCTIONS['write_ends'].called}")
+    assert functions_of(storage) != before
+    migrate(storage)
+    assert functions_of(storage) == before
+
+
+def functions_of(storage: SqlStorage) -> set[str]:
+    rows = read(
+        storage,
+        "SELECT p.proname FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace WHERE n.nspname = :schema",
+        schema=SCHEMA,
+    )
+    return {row.proname for row in rows}
 
 
 def test_what_was_done_statement_by_statement_and_in_one_call_is_the_same(
@@ -96,7 +107,8 @@ def test_what_was_done_statement_by_statement_and_in_one_call_is_the_same(
             write_plain(storage.database, executor, writes)
         else:
             with open_transaction(storage) as tx:
-                assert _Batch(tx, executor, writes).write() == [WRITTEN, WRITTEN]
+                fence(tx, executor)
+                assert write_in_turn(tx, executor, writes) == [WRITTEN, WRITTEN]
         rows.append(
             [
                 [tuple(row)[1:] for row in read(storage, f"SELECT {columns} WHERE {key} = '{name}'")]
@@ -155,11 +167,11 @@ def test_without_the_right_to_call_it_goes_statement_by_statement(
     storage = postgres_storage
     executor = register(storage)
     begin(storage, executor, "w")
-    change(storage, "ALTER FUNCTION {schema}.write_ends RENAME TO not_there")
+    change(storage, f"ALTER FUNCTION {{schema}}.{FUNCTIONS['write_ends'].called} RENAME TO not_there")
     try:
         assert storage.write_batch(executor, [step("w"), end("w")]) == [WRITTEN, WRITTEN]
     finally:
-        change(storage, "ALTER FUNCTION {schema}.not_there RENAME TO write_ends")
+        change(storage, f"ALTER FUNCTION {{schema}}.not_there RENAME TO {FUNCTIONS['write_ends'].called}")
     assert not storage.database.calls
     assert "GRANT EXECUTE ON ALL FUNCTIONS" in caplog.text
 
@@ -181,7 +193,7 @@ def test_a_connection_that_broke_costs_one_try(postgres_storage: SqlStorage, mig
 
 @pytest.mark.parametrize(
     "function",
-    [WRITE_BATCH, WRITE_ENDS, WRITE_STEP, WRITE_STARTS, TAKE_IN],
+    FUNCTIONS.values(),
     ids=lambda function: function.name,
 )
 def test_what_is_said_of_a_function_is_what_it_takes(
@@ -191,7 +203,7 @@ def test_what_is_said_of_a_function_is_what_it_takes(
         postgres_storage,
         "SELECT pg_get_function_identity_arguments(p.oid) AS arguments FROM pg_proc AS p "
         "JOIN pg_namespace AS n ON n.oid = p.pronamespace WHERE p.proname = :name AND n.nspname = :schema",
-        name=function.name,
+        name=function.called,
         schema=SCHEMA,
     )
     spelled = {"bigint": "bigint", "int": "integer", "text": "text", "bool": "boolean", "bytea": "bytea"}

@@ -21,7 +21,7 @@ def retry(
     """End an attempt; the numbered steps stay behind."""
     failure = Failure("json", "boom", "ValueError", "boom", failed)
     again = NextAttempt(delay_ms, attempt, "handler-failed", failure)
-    return Write(workflow_id, take, generation, retry=again)
+    return Write(workflow_id, take, generation, change=again)
 
 
 def checkpoints(storage: SqlStorage, workflow_id: str) -> list[tuple[int, int, int | None]]:

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from dbos_events.storage.database import NotAsExpected
+from dbos_events.storage.functions import functions
 from dbos_events.storage.line import Line
 from dbos_events.storage.onecall import is_direct
 from dbos_events.storage.sqldatabase import SqlStorage
@@ -217,11 +218,16 @@ def test_a_value_that_cannot_be_sent_leaves_the_line_as_it_was(
 
 
 def test_where_the_functions_may_not_be_called_there_is_no_line(postgres_storage: SqlStorage) -> None:
-    change(postgres_storage, "ALTER FUNCTION {schema}.write_ends RENAME TO not_there")
+    change(
+        postgres_storage, f"ALTER FUNCTION {{schema}}.{functions()['write_ends'].called} RENAME TO not_there"
+    )
     try:
         assert postgres_storage.open_line() is None
     finally:
-        change(postgres_storage, "ALTER FUNCTION {schema}.not_there RENAME TO write_ends")
+        change(
+            postgres_storage,
+            f"ALTER FUNCTION {{schema}}.not_there RENAME TO {functions()['write_ends'].called}",
+        )
     assert not postgres_storage.database.calls
 
 

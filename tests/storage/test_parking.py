@@ -4,10 +4,10 @@ import pytest
 
 from dbos_events.model.queue import QueueLimits
 from dbos_events.model.workflow import CANCELLED, ENQUEUED, PENDING
-from dbos_events.storage.families.batches import UNRELATED_POLL_MS
 from dbos_events.storage.rows import LaneTaken
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.writes import WRITTEN
+from dbos_events.storage.writes.park import UNRELATED_POLL_MS
 from dbos_events.testing.clock import ManualClock
 from tests.storage.building import APP, begin, end, ids, kill, park, register, start, workflow, write
 from tests.storage.racing import PATIENCE, await_waiting, meanwhile, open_batch

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from dbos_events.clock import SystemClock
 from dbos_events.storage.database import Tx
+from dbos_events.storage.functions import functions
 from dbos_events.storage.migrate import migrate
 from dbos_events.storage.sqldatabase import SqlStorage
 from tests.storage.building import APP, register
@@ -307,7 +308,8 @@ def test_a_function_whose_plans_were_made_on_empty_tables_reads_what_it_writes_a
         *(time, time, time),
     )
     outcomes = arrays("id", "1", "'SUCCESS'::text", "true", nothing)
-    call = f"SELECT {SCHEMA}.write_batch(NULL, 1, {checkpoints}, {outcomes}, '{{}}', '{{}}', '{{}}', '{{}}')"
+    called = functions()["write_batch"].called
+    call = f"SELECT {SCHEMA}.{called}(NULL, 1, {checkpoints}, {outcomes}, '{{}}', '{{}}', '{{}}', '{{}}')"
     with psycopg.connect(postgres_url) as connection:
         connection.execute(f"CREATE TABLE kept AS SELECT * FROM {SCHEMA}.workflows")
         connection.execute(f"TRUNCATE {SCHEMA}.workflows")

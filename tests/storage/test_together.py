@@ -6,9 +6,9 @@ import pytest
 
 from dbos_events.errors import BadWrite
 from dbos_events.model.workflow import CANCELLED, ERROR, PENDING, SUCCESS
-from dbos_events.storage.families.together import MOST_CHARACTERS
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.writes import WRITTEN, Existing, Fenced, Write
+from dbos_events.storage.writes.own_checkpoints import MOST_CHARACTERS
 from tests.storage.building import (
     begin,
     change,

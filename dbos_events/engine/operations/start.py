@@ -41,7 +41,7 @@ class Started:
 def start(core: Core, request: Start) -> Flow[Started]:
     """Start a workflow from outside of any; durable when it returns, at most one per id."""
     while True:
-        result = yield Recorded(core, Write(start=_new(core, request, parent=None)))
+        result = yield Recorded(core, Write(change=_new(core, request, parent=None)))
         if not isinstance(result, Fenced):
             return _started(core, request, result, parent=None)
         core.refuse_when_stopped()
@@ -63,7 +63,7 @@ def start_child(core: Core, run: Run, place: Place, request: Start) -> Flow[Star
             started_at=now,
             completed_at=now,
         )
-        write.start = _new(core, request, parent=run)
+        write.change = _new(core, request, parent=run)
         result = yield Recorded(core, write, run)
         return _started(core, request, result, parent=run)
 

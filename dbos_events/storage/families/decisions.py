@@ -52,7 +52,7 @@ class DecisionTable:
             )
             tx.change(
                 "insert_watermarks",
-                [(partition, begin, reason)],
+                [{"partition": partition, "next_offset": begin, "reason": reason}],
                 consumer=row.id,
                 incarnation=branch,
                 gate=None,

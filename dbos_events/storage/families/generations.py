@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from dbos_events.storage.database import Database, Row, Tx
-from dbos_events.storage.writes import QuarantineNote, Write
+from dbos_events.storage.database import Database
 
 
 class GenerationTable:
@@ -20,51 +18,3 @@ class GenerationTable:
         for row in self._database.transact(lambda tx: tx.run("read_divergences", ids=workflow_ids)):
             found.setdefault(row.workflow_id, {})[row.generation] = row.diverged_at
         return found
-
-
-def retry_generations(tx: Tx, executor: int, writes: Sequence[Write]) -> set[tuple[str, int]]:
-    """End the generation of each run whose token still holds; gives their ids and takes."""
-    retries = [(write, write.retry) for write in writes if write.retry is not None]
-    rows = [
-        (write.workflow_id, write.take, write.generation, retry.delay_ms, retry.attempt)
-        for write, retry in retries
-    ]
-    begun = {(row.id, row.take) for row in tx.batch("update_retries", rows, executor=executor)}
-    ended = [(write, retry) for write, retry in retries if (write.workflow_id, write.take) in begun]
-    keep_but(tx, {(write.workflow_id, write.generation): retry.failure.steps for write, retry in ended})
-    history = [
-        (
-            write.workflow_id, write.generation, retry.attempt, "retry", retry.reason, retry.failure.codec,
-            retry.failure.error, retry.failure.type, retry.failure.message, False, retry.delay_ms,
-        )
-        for write, retry in ended
-    ]  # fmt: skip
-    tx.change("insert_generations", history)
-    return begun
-
-
-def keep_but(tx: Tx, ended: Mapping[tuple[str, int], Sequence[int]]) -> None:
-    """Hand the checkpoints of (workflow, generation) on to the next generation, but for these steps."""
-    tx.change("move_checkpoints", list(ended))
-    failed = [(*key, step) for key, steps in ended.items() for step in steps]
-    tx.change("archive_checkpoints", failed)
-    tx.change("archive_children", failed)
-
-
-def is_next_attempt(tokens: Mapping[str, Row], write: Write) -> bool:
-    """Whether this very run has given its workflow up for the next attempt: our own lost commit answer."""
-    token = tokens.get(write.workflow_id)
-    return (
-        token is not None
-        and token.owner is None
-        and (token.take, token.generation) == (write.take, write.generation + 1)
-    )
-
-
-def quarantine_row(workflow_id: str, note: QuarantineNote) -> tuple[object, ...]:
-    """The row of an event that is put aside."""
-    common = (workflow_id, note.consumer, note.reason, note.error, note.attempts)
-    failure = note.failure
-    if failure is None:
-        return (*common, None, None, None, None)
-    return (*common, failure.codec, failure.type, failure.message, json.dumps(failure.steps))

@@ -9,8 +9,9 @@ from dataclasses import replace
 from dbos_events.errors import BadWrite
 from dbos_events.storage.database import Database, NotAsExpected, Tx
 from dbos_events.storage.families.executors import fence
-from dbos_events.storage.families.plainintake import event_row, is_plain, take_in
+from dbos_events.storage.families.plainintake import is_plain, take_in
 from dbos_events.storage.rows import IntakeBatch, IntakeResult, NewEvent, StoredEvent
+from dbos_events.storage.shapes import named, records
 
 
 class IntakeTable:
@@ -37,7 +38,7 @@ class IntakeTable:
 
     def read_events(self, workflow_ids: Sequence[str]) -> dict[str, StoredEvent]:
         rows = self._database.transact(lambda tx: tx.run("read_events", ids=workflow_ids))
-        return {row.workflow_id: StoredEvent(*tuple(row)) for row in rows}
+        return {event.workflow_id: event for event in records(StoredEvent, rows)}
 
 
 class _Conflicting(Exception):
@@ -90,19 +91,23 @@ def _intake(tx: Tx, batch: IntakeBatch) -> IntakeResult:
     if not moved:
         return IntakeResult(stale=frozenset(stale), repeated=frozenset(repeated))
     place = {"consumer": batch.consumer, "incarnation": batch.incarnation}
-    moves = [(partition, batch.moves[partition][2], batch.moves[partition][3]) for partition in sorted(moved)]
-    tx.change("move_watermarks", moves, **place)
-    tx.change("insert_gaps", [gap for gap in batch.gaps if gap[0] in moved], **place)
-    tx.change("insert_filtered", [one for one in batch.filtered if one[0] in moved], **place)
+    moves = [(partition, *batch.moves[partition][2:]) for partition in sorted(moved)]
+    tx.change("move_watermarks", named(moves, "partition", "next_offset", "leader_epoch"), **place)
+    gaps = [gap for gap in batch.gaps if gap[0] in moved]
+    tx.change("insert_gaps", named(gaps, "partition", "first_offset", "next_offset"), **place)
+    filtered = [one for one in batch.filtered if one[0] in moved]
+    tx.change(
+        "insert_filtered", named(filtered, "partition", "first_offset", "next_offset", "records"), **place
+    )
     events = [event for event in batch.events if event.partition in moved]
     known: dict[str, int] = {}
     behind = _lanes_in_use(tx, batch)
     if _insert_workflows(tx, batch, events, behind) < len(events):
         known = _known(tx, batch, events, frozenset(stale))
     fresh = [event for event in events if event.workflow_id not in known] if known else events
-    tx.change("insert_events", [event_row(event) for event in fresh])
+    tx.change("insert_events", tx.rows("insert_events", [(event,) for event in fresh]))
     refused = [(event.workflow_id, *event.refusal) for event in fresh if event.refusal is not None]
-    tx.change("insert_payloads", refused)
+    tx.change("insert_payloads", named(refused, "workflow_id", "codec", "input"))
     return IntakeResult(frozenset(stale), frozenset(known), behind=behind, repeated=frozenset(repeated))
 
 
@@ -137,7 +142,7 @@ def _compare_watermarks(tx: Tx, batch: IntakeBatch) -> tuple[set[int], set[int]]
 
 def _lanes_in_use(tx: Tx, batch: IntakeBatch) -> frozenset[str]:
     """Those of the lanes unknown to the caller in which an event stands already."""
-    unknown = [(lane,) for lane in sorted(batch.unknown)]
+    unknown = [{"lane": lane} for lane in sorted(batch.unknown)]
     rows = tx.batch("open_lanes", unknown, consumer=batch.consumer, incarnation=batch.incarnation)
     return frozenset(row.lane for row in rows)
 
@@ -146,19 +151,22 @@ def _insert_workflows(tx: Tx, batch: IntakeBatch, events: Sequence[NewEvent], be
     first = _first_sequence(tx, batch, len(events))
     runs_here = batch.queue is None
     rows = [
-        (
-            event.workflow_id,
-            event.partition,
-            event.offset,
-            event.lane,
-            (event.offset if first is None else first + number) if event.lane is not None else None,
-            runs_here and event.kept and event.lane not in behind,
-        )
+        {
+            "workflow_id": event.workflow_id,
+            "partition": event.partition,
+            "position": event.offset,
+            "lane": event.lane,
+            "lane_sequence": (event.offset if first is None else first + number)
+            if event.lane is not None
+            else None,
+            "owned": runs_here and event.kept,
+        }
         for number, event in enumerate(events)
     ]
     return tx.change(
         "insert_event_workflows",
         rows,
+        behind=sorted(behind),
         application=batch.application,
         name=batch.name,
         version=batch.version,

@@ -62,7 +62,7 @@ class LaneTable:
         rows = self._database.transact(
             lambda tx: tx.batch(
                 "owned_entries",
-                [(lane,) for lane in lanes],
+                [{"lane": lane} for lane in lanes],
                 executor=executor,
                 consumer=consumer,
                 incarnation=incarnation,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dbos_events.storage.database import Database, Tx
 from dbos_events.storage.families.executors import fence
 from dbos_events.storage.rows import Position
+from dbos_events.storage.shapes import named, records
 from dbos_events.storage.standing import Orphan
 
 OrphanKey = tuple[int, int, int]
@@ -31,7 +32,7 @@ class OrphanTable:
                 executor=executor,
             )
         )
-        return [Orphan(*tuple(row)) for row in rows]
+        return records(Orphan, rows)
 
     def take_orphan(self, executor: int, orphan: Orphan) -> Position | None:
         def work(tx: Tx) -> Position | None:
@@ -52,7 +53,8 @@ class OrphanTable:
         return self._database.transact(work)
 
     def orphans_still_held(self, executor: int, epochs: Sequence[tuple[OrphanKey, int]]) -> set[OrphanKey]:
-        keys = [(*key, epoch) for key, epoch in epochs]
+        held = [(*key, epoch) for key, epoch in epochs]
+        keys = named(held, "consumer", "incarnation", "partition", "epoch")
         rows = self._database.transact(lambda tx: tx.batch("orphans_still_held", keys, executor=executor))
         return {(row.consumer, row.incarnation, row.partition) for row in rows}
 

@@ -7,23 +7,12 @@ the intake goes statement by statement, which finds out what it was.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from dbos_events.storage.calls import Function
-from dbos_events.storage.database import Columns, Database, columns_of
+from dbos_events.storage.database import Database
 from dbos_events.storage.rows import IntakeBatch, IntakeResult, NewEvent
-
-TAKE_IN = Function(
-    "take_in",
-    ("bigint", "bigint", "bigint", "bigint", "text", "text", "text", "text"),
-    (
-        *("int", "bigint", "bigint", "bigint", "int"),
-        "text",
-        *("text", "int", "bigint", "text", "bigint", "bool"),
-        *("text", "bytea", "bytea", "text", "int", "bigint", "int", "float8", "bigint"),
-    ),
-)
-"""What the batch has in common; its moves, the lanes to look up, the rows of insert_event_workflows and insert_events."""
+from dbos_events.storage.shapes import named, turned
 
 
 def is_plain(batch: IntakeBatch) -> bool:
@@ -44,29 +33,32 @@ def take_in(database: Database, batch: IntakeBatch) -> IntakeResult:
     """
     moves = [(partition, *batch.moves[partition]) for partition in sorted(batch.moves)]
     behind = database.call(
-        TAKE_IN,
-        (
-            batch.executor, batch.consumer, batch.incarnation, batch.application, batch.name, batch.version,
-            batch.queue,
-        ),
-        columns_of(moves, 5),
-        [sorted(batch.unknown)],
-        _columns(batch.events, runs_here=batch.queue is None),
-    )  # fmt: skip
+        "take_in",
+        {
+            "executor": batch.executor,
+            "consumer": batch.consumer,
+            "incarnation": batch.incarnation,
+            "application": batch.application,
+            "name": batch.name,
+            "version": batch.version,
+            "queue": batch.queue,
+        },
+        {
+            "moves": named(moves, "partition", "epoch", "expected", "next_offset", "leader_epoch"),
+            "lanes": {"lane": sorted(batch.unknown)},
+            "events": _columns(batch.events, runs_here=batch.queue is None),
+        },
+    )
     return IntakeResult(behind=frozenset(json.loads(behind)) if behind is not None else frozenset())
 
 
-def _columns(events: Sequence[NewEvent], *, runs_here: bool) -> Columns:
-    """Of the workflows, then of the events: all turned over at once, since making a row of each event costs more."""
-    ids, partitions, offsets, *recorded, lanes, kept, _ = columns_of(events, len(NewEvent._fields))
-    sequences = [None if lane is None else offset for lane, offset in zip(lanes, offsets, strict=True)]
-    owned = kept if runs_here else [False] * len(ids)
-    return (ids, partitions, offsets, lanes, sequences, owned, ids, *recorded)
-
-
-def event_row(event: NewEvent) -> tuple[object, ...]:
-    """A row of insert_events."""
-    return (
-        event.workflow_id, event.key, event.value, event.headers, event.timestamp_type, event.timestamp,
-        event.leader_epoch, event.latency, event.fingerprint,
-    )  # fmt: skip
+def _columns(events: Sequence[NewEvent], *, runs_here: bool) -> Mapping[str, Sequence[Any]]:
+    """All turned over at once, since making a row of each event costs more."""
+    columns = dict(zip(NewEvent._fields, turned(events, len(NewEvent._fields)), strict=True))
+    offsets = columns["offset"]
+    columns["position"] = offsets
+    columns["lane_sequence"] = [
+        None if lane is None else offset for lane, offset in zip(columns["lane"], offsets, strict=True)
+    ]
+    columns["owned"] = columns["kept"] if runs_here else [False] * len(events)
+    return columns

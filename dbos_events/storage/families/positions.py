@@ -9,6 +9,7 @@ from typing import Any
 from dbos_events.storage.database import Database, Tx
 from dbos_events.storage.families.executors import fence
 from dbos_events.storage.rows import PartitionState, Position
+from dbos_events.storage.shapes import named
 
 
 class PositionTable:
@@ -41,7 +42,8 @@ class PositionTable:
         positions: Mapping[int, tuple[int, str]],
         gate: Mapping[int, int] | None = None,
     ) -> None:
-        rows = [(partition, *positions[partition]) for partition in sorted(positions)]
+        first = [(partition, *positions[partition]) for partition in sorted(positions)]
+        rows = named(first, "partition", "next_offset", "reason")
         stored = None if gate is None else json.dumps(gate)
         self._database.transact(
             lambda tx: tx.change(
@@ -51,7 +53,12 @@ class PositionTable:
 
     def gate_holds(self, consumer: int, incarnation: int, gate: Mapping[int, int]) -> bool:
         rows = self._database.transact(
-            lambda tx: tx.batch("gate_holds", list(gate.items()), consumer=consumer, incarnation=incarnation)
+            lambda tx: tx.batch(
+                "gate_holds",
+                named(gate.items(), "partition", "next_offset"),
+                consumer=consumer,
+                incarnation=incarnation,
+            )
         )
         return bool(rows)
 
@@ -87,7 +94,8 @@ class PositionTable:
         return self._database.transact(work)
 
     def report_partitions(self, executor: int, consumer: int, reports: Sequence[tuple[Any, ...]]) -> None:
-        rows = [(*report, None)[:6] for report in reports]
+        reported = [(*report, None)[:6] for report in reports]
+        rows = named(reported, "incarnation", "partition", "end_offset", "state", "detail", "reached")
         self._database.transact(
             lambda tx: tx.change("report_partitions", rows, consumer=consumer, executor=executor)
         )

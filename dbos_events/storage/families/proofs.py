@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dbos_events.storage.database import Database, Row
+from dbos_events.storage.shapes import records
 from dbos_events.storage.standing import Gap, GapQuestion, TracedEvent
 
 
@@ -45,7 +46,7 @@ class ProofTable:
                 count=question.limit,
             )
         )
-        return [Gap(*tuple(row)) for row in rows]
+        return records(Gap, rows)
 
 
 def _traced(row: Row) -> TracedEvent:

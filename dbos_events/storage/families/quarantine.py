@@ -14,9 +14,10 @@ from dbos_events.model.quarantine import (
     QuarantineFilter,
 )
 from dbos_events.storage.database import Database, Row, Tx
-from dbos_events.storage.families.generations import keep_but
 from dbos_events.storage.quarantined import Decided, Redrive, StoredQuarantine, quarantined_query
+from dbos_events.storage.shapes import named, records
 from dbos_events.storage.writes import CANCELLED_CALL
+from dbos_events.storage.writes.retry import keep_but
 
 
 class QuarantineTable:
@@ -42,7 +43,7 @@ class QuarantineTable:
                 row.timestamp,
                 row.codec,
                 row.error,
-                tuple(EditedValue(*tuple(one)) for one in tx.run("read_edits", workflow_id=workflow_id)),
+                tuple(records(EditedValue, tx.run("read_edits", workflow_id=workflow_id))),
                 _generations(tx, workflow_id),
                 tuple(_decision(one) for one in tx.run("read_decisions", workflow_id=workflow_id)),
             )
@@ -62,7 +63,7 @@ class QuarantineTable:
 
     def _find(self, tx: Tx, criteria: QuarantineFilter) -> list[QuarantinedEvent]:
         query = quarantined_query(criteria, self._database.schema or None)
-        return [QuarantinedEvent(*tuple(row)) for row in tx.connection.execute(query)]
+        return records(QuarantinedEvent, tx.connection.execute(query).all())
 
 
 def _redrive(tx: Tx, ids: Sequence[str], order: Redrive, decision: Decided) -> tuple[list[str], list[str]]:
@@ -86,7 +87,9 @@ def _redrive(tx: Tx, ids: Sequence[str], order: Redrive, decision: Decided) -> t
     tx.run("delete_results", ids=done)
     if edited:
         values = [(one, ended[one] + 1, order.value) for one in done]
-        tx.change("insert_edited_values", values, edited_by=decision.by)
+        tx.change(
+            "insert_edited_values", named(values, "workflow_id", "generation", "value"), edited_by=decision.by
+        )
     tx.run("release_quarantine", ids=done, released_as="redriven")
     _note(tx, "redrive", ended, decision)
     return done, missed
@@ -106,11 +109,20 @@ def _left_behind(tx: Tx, waiting: Mapping[str, Row], from_step: int | None) -> d
     return {workflow_id: sorted(set(steps)) for workflow_id, steps in behind.items()}
 
 
-def _ended_generation(row: Row, generation: int, *, edited: bool) -> tuple[object, ...]:
-    return (
-        row.workflow_id, generation, row.attempts, "redrive", row.reason, row.codec, row.error,
-        row.error_type, row.error_message, edited, 0,
-    )  # fmt: skip
+def _ended_generation(row: Row, generation: int, *, edited: bool) -> dict[str, object]:
+    return {
+        "workflow_id": row.workflow_id,
+        "generation": generation,
+        "attempt": row.attempts,
+        "ended_as": "redrive",
+        "reason": row.reason,
+        "codec": row.codec,
+        "error": row.error,
+        "error_type": row.error_type,
+        "error_message": row.error_message,
+        "edited": edited,
+        "delay_ms": 0,
+    }
 
 
 def _discard(tx: Tx, ids: Sequence[str], decision: Decided) -> list[str]:
@@ -130,7 +142,7 @@ def _discard(tx: Tx, ids: Sequence[str], decision: Decided) -> list[str]:
 def _note(tx: Tx, kind: str, generations: Mapping[str, int], decision: Decided) -> None:
     tx.change(
         "insert_decisions",
-        sorted(generations.items()),
+        named(sorted(generations.items()), "workflow_id", "generation"),
         decision=kind,
         reason=decision.reason,
         details=json.dumps(decision.details),
@@ -143,8 +155,8 @@ def _generations(tx: Tx, workflow_id: str) -> tuple[GenerationRecord, ...]:
     for row in tx.run("read_archived_steps", workflow_id=workflow_id):
         archived.setdefault(row.generation, []).append((row.step, row.name))
     return tuple(
-        replace(GenerationRecord(*tuple(row)), steps=tuple(archived.get(row.generation, ())))
-        for row in tx.run("read_generations", workflow_id=workflow_id)
+        replace(record, steps=tuple(archived.get(record.generation, ())))
+        for record in records(GenerationRecord, tx.run("read_generations", workflow_id=workflow_id))
     )
 
 

@@ -8,6 +8,7 @@ from dbos_events.model.queue import QueueLimits
 from dbos_events.storage.database import Database, Row, Tx
 from dbos_events.storage.families.executors import fence
 from dbos_events.storage.rows import TakenWorkflow
+from dbos_events.storage.shapes import records
 
 
 class TakingTable:
@@ -103,7 +104,7 @@ class TakingTable:
                 waits=waits,
             )
             if limits.limiter is not None:
-                tx.change("insert_start_times", [(application, queue)] * len(rows))
+                tx.change("insert_start_times", [{"application": application, "queue": queue}] * len(rows))
             return _taken(tx, rows)
 
         return self._take(work)
@@ -179,7 +180,7 @@ def read_taken(tx: Tx, ids: Sequence[str]) -> list[TakenWorkflow]:
     """What is needed to run these workflows, in the order in which they should start."""
     if not ids:
         return []
-    return [TakenWorkflow(*tuple(row)) for row in tx.run("read_taken", ids=ids)]
+    return records(TakenWorkflow, tx.run("read_taken", ids=ids))
 
 
 def end_crashed(tx: Tx, ids: Sequence[str]) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 from dbos_events.model.queue import QueueLimits
 from dbos_events.model.workflow import ERROR, SUCCESS, WorkflowFilter
-from dbos_events.storage.database import Database, Row, Tx
+from dbos_events.storage.database import Database, Tx
 from dbos_events.storage.listing import listing
 from dbos_events.storage.rows import StoredEnding
+from dbos_events.storage.shapes import records
 from dbos_events.storage.writes import Checkpoint
 
 
@@ -24,17 +25,18 @@ class WorkflowTable:
 
     def read_checkpoints(self, workflow_ids: Sequence[str]) -> dict[str, list[Checkpoint]]:
         found: dict[str, list[Checkpoint]] = {workflow_id: [] for workflow_id in workflow_ids}
-        for row in self._database.transact(lambda tx: tx.run("read_checkpoints", ids=workflow_ids)):
-            found[row.workflow_id].append(_checkpoint(row))
+        rows = self._database.transact(lambda tx: tx.run("read_checkpoints", ids=workflow_ids))
+        for row, entry in zip(rows, records(Checkpoint, rows, but=("workflow_id",)), strict=True):
+            found[row.workflow_id].append(entry)
         return found
 
     def list_steps(self, workflow_id: str) -> list[Checkpoint]:
         rows = self._database.transact(lambda tx: tx.run("list_steps", workflow_id=workflow_id))
-        return [_checkpoint(row) for row in rows]
+        return records(Checkpoint, rows)
 
     def read_ending(self, workflow_id: str) -> StoredEnding | None:
         row = self._database.transact(lambda tx: tx.one("read_ending", workflow_id=workflow_id))
-        return None if row is None else StoredEnding(*tuple(row))
+        return None if row is None else records(StoredEnding, [row])[0]
 
     def stopped_among(self, executor: int, workflow_ids: Sequence[str]) -> dict[str, str]:
         rows = self._database.transact(
@@ -97,22 +99,3 @@ def _resume(tx: Tx, ids: Sequence[str]) -> tuple[list[str], list[str]]:
         row.id for row in rows if row.status not in (SUCCESS, ERROR) and row.owner not in (None, *owners)
     ]
     return changed, taken
-
-
-def _checkpoint(row: Row) -> Checkpoint:
-    return Checkpoint(
-        step=row.step,
-        call=row.call,
-        name=row.name,
-        order=row.completion_order,
-        arguments=row.arguments,
-        codec=row.codec,
-        output=row.output,
-        error=row.error,
-        child_id=row.child_id,
-        started_at=row.started_at,
-        completed_at=row.completed_at,
-        write_id=row.write_id,
-        version=row.version,
-        recorded_in=row.recorded_in,
-    )

@@ -2,10 +2,8 @@
 -- The CASE keeps the planner from guessing that the token selects almost nothing, which made it scan
 -- all rows of the owner for each batch on a table without fresh statistics (docs/storage.md).
 INSERT INTO {schema}.checkpoints
-    (workflow_id, generation, step, call, name, completion_order, arguments, codec, output, error,
-     child_id, started_at, completed_at, writer, write_id)
-SELECT u.workflow_id, u.generation, u.step, u.call, u.name, u.completion_order, u.arguments, u.codec,
-       u.output, u.error, u.child_id, u.started_at, u.completed_at, :executor, u.write_id
+    ({columns but take}, writer)
+SELECT {values but take}, :executor
 FROM {rows: workflow_id text, take int, generation int, step int, call text, name text,
       completion_order int, arguments text, codec text, output text, error text, child_id text,
       started_at bigint, completed_at bigint, write_id bigint}
@@ -51,8 +49,8 @@ WHERE w.id = u.workflow_id
 
 -- name: insert_results
 -- Written with the outcome; again, and the same, when the answer to the commit was lost.
-INSERT INTO {schema}.results (workflow_id, codec, output, error)
-SELECT u.workflow_id, u.codec, u.output, u.error
+INSERT INTO {schema}.results ({columns})
+SELECT {values}
 FROM {rows: workflow_id text, codec text, output text, error text}
 WHERE true
 ON CONFLICT (workflow_id) DO UPDATE
@@ -61,9 +59,8 @@ SET codec = excluded.codec, output = excluded.output, error = excluded.error;
 -- name: insert_quarantine
 -- An event that failed for good is put aside until somebody decides about it.
 INSERT INTO {schema}.quarantine
-    (workflow_id, consumer, reason, error, attempts, quarantined_at, codec, error_type, error_message, failed_steps)
-SELECT u.workflow_id, u.consumer, u.reason, u.error, u.attempts, {now}, u.codec, u.error_type, u.error_message,
-       u.failed_steps
+    ({columns}, quarantined_at)
+SELECT {values}, {now}
 FROM {rows: workflow_id text, consumer int, reason text, error text, attempts int, codec text,
       error_type text, error_message text, failed_steps text}
 WHERE true
@@ -83,23 +80,30 @@ WHERE w.id = u.parent_id AND w.awaited_id = u.workflow_id AND w.status = 'PENDIN
 -- name: insert_starts
 -- What is there already stays; `start_id` tells our own lost commit answer from another's workflow.
 INSERT INTO {schema}.workflows
-    (id, application, name, status, owner, take, start_id, version, class_name, queue, priority,
-     parent_id, root_id, created_at, updated_at, started_at)
-SELECT u.workflow_id, u.application, u.name, u.status,
+    ({columns}, owner, take, created_at, updated_at, started_at)
+SELECT {values},
        CASE WHEN u.status = 'PENDING' THEN CAST(:executor AS bigint) END,
        CASE WHEN u.status = 'PENDING' THEN 1 ELSE 0 END,
-       u.start_id, u.version, u.class_name, u.queue, u.priority, u.parent_id, u.root_id, {now}, {now},
-       CASE WHEN u.status = 'PENDING' THEN {now} END
-FROM {rows: workflow_id text, application text, name text, status text, start_id bigint, version text,
+       {now}, {now}, CASE WHEN u.status = 'PENDING' THEN {now} END
+FROM {rows: id text, application text, name text, status text, start_id bigint, version text,
       class_name text, queue text, priority int, parent_id text, root_id text}
 WHERE true
 ON CONFLICT (id) DO NOTHING;
 
 -- name: insert_payloads
 -- Inputs apart from the workflows, so that updates of those stay small.
-INSERT INTO {schema}.payloads (workflow_id, codec, input)
-SELECT u.workflow_id, u.codec, u.input
+INSERT INTO {schema}.payloads ({columns})
+SELECT {values}
 FROM {rows: workflow_id text, codec text, input text}
+WHERE true
+ON CONFLICT (workflow_id) DO NOTHING;
+
+-- name: insert_start_payloads
+-- The inputs of those starts that were inserted, now or by a commit whose answer was lost.
+INSERT INTO {schema}.payloads (workflow_id, codec, input)
+SELECT u.id, u.codec, u.input
+FROM {rows: id text, codec text, input text, start_id bigint}
+JOIN {schema}.workflows AS w ON w.id = u.id AND w.start_id = u.start_id
 WHERE true
 ON CONFLICT (workflow_id) DO NOTHING;
 

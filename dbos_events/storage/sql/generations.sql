@@ -37,10 +37,8 @@ WHERE c.workflow_id = u.workflow_id AND c.generation = u.generation + 1 AND c.ch
 -- `diverged_at` is where the next generation may begin to differ: at the first checkpoint that it does not
 -- get, or from the start when its input was edited.
 INSERT INTO {schema}.generations
-    (workflow_id, generation, attempt, ended_as, reason, codec, error, error_type, error_message,
-     diverged_at, ended_at, next_at)
-SELECT u.workflow_id, u.generation, u.attempt, u.ended_as, u.reason, u.codec, u.error, u.error_type,
-       u.error_message,
+    ({columns but edited, delay_ms}, diverged_at, ended_at, next_at)
+SELECT {values but edited, delay_ms},
        CASE WHEN u.edited THEN 0
             ELSE (SELECT min(c.completion_order) FROM {schema}.checkpoints AS c
                   WHERE c.workflow_id = u.workflow_id AND c.generation = u.generation) END,

@@ -14,6 +14,7 @@ FROM {rows: partition int, first_offset bigint, next_offset bigint};
 
 -- name: insert_event_workflows
 -- Running here, held behind another event, or waiting on the consumer's queue; an id that is known is passed over.
+-- `behind` are lanes in which an earlier event stands: their events are not kept by this process.
 INSERT INTO {schema}.workflows
     (id, application, name, status, owner, take, start_id, version, queue, created_at, updated_at,
      consumer, incarnation, partition, position, lane, lane_sequence, lane_open, held)
@@ -24,16 +25,15 @@ SELECT u.workflow_id, :application, :name,
        u.position, :version, :queue, {now}, {now},
        :consumer, :incarnation, u.partition, u.position, u.lane, u.lane_sequence,
        CASE WHEN u.lane IS NOT NULL THEN true END, CASE WHEN u.lane IS NOT NULL THEN NOT u.owned END
-FROM {rows: workflow_id text, partition int, position bigint, lane text, lane_sequence bigint, owned bool}
+FROM (SELECT {values but owned}, u.owned AND NOT COALESCE(u.lane IN ({list:behind}), false) AS owned
+      FROM {rows: workflow_id text, partition int, position bigint, lane text, lane_sequence bigint, owned bool}) AS u
 WHERE true
 ON CONFLICT (id) DO NOTHING;
 
 -- name: insert_events
 -- The records themselves.
-INSERT INTO {schema}.events
-    (workflow_id, key, value, headers, timestamp_type, timestamp, leader_epoch, latency, fingerprint)
-SELECT u.workflow_id, u.key, u.value, u.headers, u.timestamp_type, u.timestamp, u.leader_epoch, u.latency,
-       u.fingerprint
+INSERT INTO {schema}.events ({columns})
+SELECT {values}
 FROM {rows: workflow_id text, key bytea, value bytea, headers text, timestamp_type int, timestamp bigint,
       leader_epoch int, latency float8, fingerprint bigint}
 WHERE true
@@ -52,7 +52,7 @@ SELECT workflow_id, fingerprint FROM {schema}.events WHERE workflow_id IN ({list
 
 -- name: read_events
 -- The records as they were received; with the value that an operator gave instead, where one did.
-SELECT e.workflow_id, i.topic, w.partition, w.position, e.key,
+SELECT e.workflow_id, i.topic, w.partition, w.position AS "offset", e.key,
        COALESCE((SELECT v.value FROM {schema}.edited_values AS v WHERE v.workflow_id = e.workflow_id
                  ORDER BY v.generation DESC LIMIT 1), e.value) AS value,
        e.headers, e.timestamp_type, e.timestamp, e.leader_epoch, e.latency

@@ -154,12 +154,12 @@ def test_starts_fail_apart_from_what_runs(database: Database) -> None:
     """Nothing that a run writes may tell who started something that it was not started, nor the other way round."""
 
     def write(writes: Sequence[Write]) -> Sequence[Result]:
-        if any(write.start is None for write in writes):
+        if any(not isinstance(write.change, NewWorkflow) for write in writes):
             raise RuntimeError("a defect")
         return database.write(writes)
 
     committer = Committer(write, lambda: None)
-    starts = [committer.submit(Write(start=new(f"{number}"))) for number in range(2)]
+    starts = [committer.submit(Write(change=new(f"{number}"))) for number in range(2)]
     other = hand_over(committer, "run")
     committer.start()
     assert isinstance(other(), Refused)

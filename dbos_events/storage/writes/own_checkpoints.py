@@ -1,8 +1,8 @@
-"""Checkpoints that are written together with the outcome of their run: they go into the workflow's row.
+"""Checkpoints that are written together with the success of their run: they go into the workflow's row.
 
 Most events end in the batch in which their last steps are written. A row of `checkpoints` for each of them would cost
-PostgreSQL as much as the outcome does (docs/storage.md). Nobody replays what has succeeded, so they need not be found by
-step; the view `steps` shows them beside the others.
+PostgreSQL as much as the outcome does (docs/storage.md). What has succeeded is not replayed, so these need not be found
+by step; the view `steps` shows them beside the others.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from json.encoder import encode_basestring
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from dbos_events.model.workflow import SUCCESS
-from dbos_events.storage.writes import Checkpoint, Outcome, Write
+from dbos_events.storage.writes.outcome import Outcome
+
+if TYPE_CHECKING:
+    from dbos_events.storage.writes.checkpoint import Checkpoint, Numbered
+    from dbos_events.storage.writes.write import Write
 
 MOST_CHARACTERS = 1000
 """What one workflow's row takes: well below the 2 KB above which PostgreSQL stores a row in pieces."""
 
 Run: TypeAlias = tuple[str, int]
 """Workflow and take."""
-
-Numbered: TypeAlias = tuple[int, Write, Checkpoint]
-"""A checkpoint with its write, and the number of that in the batch."""
 
 
 class Ended(NamedTuple):
@@ -31,7 +32,7 @@ class Ended(NamedTuple):
     number: int
     write: Write
     outcome: Outcome
-    checkpoints: str | None
+    own_checkpoints: str | None
 
 
 class Parted(NamedTuple):
@@ -53,9 +54,9 @@ def part(writes: Sequence[Write]) -> Parted:
     for number, write in enumerate(writes):
         if write.checkpoint is not None:
             entries.setdefault((write.workflow_id, write.take), []).append((number, write, write.checkpoint))
-        if write.outcome is not None:
-            outcomes.append((number, write, write.outcome))
-        elif write.start is not None or write.park is not None or write.retry is not None:
+        if isinstance(write.change, Outcome):
+            outcomes.append((number, write, write.change))
+        elif write.change is not None:
             others.add((write.workflow_id, write.take))  # written only if no checkpoint was refused
     riders = {}
     ended = []
@@ -71,7 +72,7 @@ def part(writes: Sequence[Write]) -> Parted:
 
 
 def _together(own: Iterable[Numbered]) -> str | None:
-    """The text of what goes into the row; None where it is too much for one, or nothing that PostgreSQL takes."""
+    """The text of what goes into the row; None where it is too much for one, or PostgreSQL does not take it."""
     rows = []
     for _, _, entry in own:
         if len(entry.output or "") + len(entry.error or "") > MOST_CHARACTERS:
@@ -83,9 +84,9 @@ def _together(own: Iterable[Numbered]) -> str | None:
 
 
 def _row(entry: Checkpoint) -> str:
-    """In JSON, in a third of the time that `json.dumps` takes for so little."""
+    """In JSON, in a third of the time that `json.dumps` takes for so little. The view `steps` reads it by position."""
     return (
-        f"[{entry.step},{_text(entry.call)},{_text(entry.name)},{entry.order},{_text(entry.arguments)},"
+        f"[{entry.step},{_text(entry.call)},{_text(entry.name)},{entry.completion_order},{_text(entry.arguments)},"
         f"{_text(entry.codec)},{_text(entry.output)},{_text(entry.error)},{_text(entry.child_id)},"
         f"{_number(entry.started_at)},{_number(entry.completed_at)},{entry.write_id}]"
     )

@@ -1,0 +1,22 @@
+"""What the committer asks the storage to write, and the answers.
+
+A `Write` belongs to one workflow and is fenced by its owner token (executor, take). Writes of many workflows go out in
+one transaction; each gets an answer of its own. `family.py` has the kinds of writes and their order.
+"""
+
+from dbos_events.storage.writes.answers import WRITTEN as WRITTEN
+from dbos_events.storage.writes.answers import Existing as Existing
+from dbos_events.storage.writes.answers import Fenced as Fenced
+from dbos_events.storage.writes.answers import Refused as Refused
+from dbos_events.storage.writes.answers import Result as Result
+from dbos_events.storage.writes.answers import Written as Written
+from dbos_events.storage.writes.checkpoint import CANCELLED_CALL as CANCELLED_CALL
+from dbos_events.storage.writes.checkpoint import Checkpoint as Checkpoint
+from dbos_events.storage.writes.outcome import Failure as Failure
+from dbos_events.storage.writes.outcome import Outcome as Outcome
+from dbos_events.storage.writes.outcome import QuarantineNote as QuarantineNote
+from dbos_events.storage.writes.park import Park as Park
+from dbos_events.storage.writes.retry import NextAttempt as NextAttempt
+from dbos_events.storage.writes.start import NewWorkflow as NewWorkflow
+from dbos_events.storage.writes.write import Change as Change
+from dbos_events.storage.writes.write import Write as Write

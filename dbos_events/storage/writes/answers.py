@@ -1,0 +1,40 @@
+"""What becomes of a write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """It is durable, by this transaction or by one whose answer was lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """Nothing was written: the workflow does not run under this token any more."""
+
+    status: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """The workflow to start was there already; the start changed nothing."""
+
+    workflow_id: str
+    name: str
+    status: str
+    queue: str | None
+    class_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The database does not take this value; the workflow fails with the error."""
+
+    error: Exception
+
+
+Result: TypeAlias = Written | Fenced | Existing | Refused
+WRITTEN = Written()

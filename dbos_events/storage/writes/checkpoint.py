@@ -1,0 +1,87 @@
+"""A checkpoint: the stored outcome of a call, written under the run's token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dbos_events.storage.writes.member import Batch
+    from dbos_events.storage.writes.write import Write
+
+CANCELLED_CALL = "cancelled"
+"""Stored in `codec` for a call that was cancelled before it had a result."""
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """A step's stored outcome. `call` names the call within the run, `completion_order` says when it completed.
+
+    `version` is that of the application that wrote it; it is known when it is read.
+    """
+
+    step: int
+    call: str
+    name: str
+    completion_order: int
+    arguments: str | None = None
+    codec: str | None = None
+    output: str | None = None
+    error: str | None = None
+    child_id: str | None = None
+    started_at: int | None = None
+    completed_at: int | None = None
+    write_id: int = 0
+    version: str | None = None
+    recorded_in: int | None = None
+    """The generation that made it, where that is an earlier one; known when it is read."""
+
+
+Numbered: TypeAlias = "tuple[int, Write, Checkpoint]"
+"""A checkpoint with its write, and the number of that in the batch."""
+
+
+class Checkpoints:
+    """Writes the checkpoints of a batch that stand in rows of their own."""
+
+    def __init__(self, entries: Sequence[Numbered]) -> None:
+        self._entries = entries
+
+    def write(self, batch: Batch) -> None:
+        if not self._entries:
+            return
+        rows = batch.tx.rows("insert_checkpoints", [(write, entry) for _, write, entry in self._entries])
+        if batch.change("insert_checkpoints", rows) < len(rows):
+            self._judge(batch)
+
+    def _judge(self, batch: Batch) -> None:
+        """What was not inserted is there by our own hand already, or is not ours to write."""
+        keys = [
+            {"workflow_id": write.workflow_id, "generation": write.generation, "step": entry.step}
+            for _, write, entry in self._entries
+        ]
+        ours = {
+            (row.workflow_id, row.step, row.write_id)
+            for row in batch.tx.batch("read_written_checkpoints", keys, executor=batch.executor)
+        }
+        batch.refuse(
+            [
+                (number, write)
+                for number, write, entry in self._entries
+                if (write.workflow_id, entry.step, entry.write_id) not in ours
+            ]
+        )
+
+
+class CrashResets:
+    """Forgets crashes of runs that have made progress."""
+
+    def write(self, batch: Batch) -> None:
+        resets = [
+            {"workflow_id": write.workflow_id, "take": write.take}
+            for write in batch.writes
+            if write.reset_crashes
+        ]
+        batch.change("reset_crashes", resets)

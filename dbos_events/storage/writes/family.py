@@ -1,0 +1,59 @@
+"""The closed family of what a run may write, and the order in which a batch is written.
+
+A new member is one file of this folder: the change as a run hands it over (a `Change`), and how it is written (a
+`Member`). It is registered here, in its place in the order. Until its change says `fits_one_call`, a batch that has
+one is written statement by statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dbos_events.storage.writes.checkpoint import Checkpoints, CrashResets
+from dbos_events.storage.writes.member import Batch, Member
+from dbos_events.storage.writes.outcome import Outcome, Outcomes, with_result
+from dbos_events.storage.writes.own_checkpoints import Parted, part
+from dbos_events.storage.writes.park import Park, Parks
+from dbos_events.storage.writes.retry import NextAttempt, Retries
+from dbos_events.storage.writes.start import NewWorkflow, Starts
+
+if TYPE_CHECKING:
+    from dbos_events.storage.database import Tx
+    from dbos_events.storage.writes.answers import Result
+    from dbos_events.storage.writes.write import Change, Write
+
+CHANGES: tuple[type[Change], ...] = (NewWorkflow, Outcome, NextAttempt, Park)
+"""All kinds of changes."""
+
+
+def members(parted: Parted) -> tuple[Member, ...]:
+    """In the order of a batch: a park comes last, because the workflow has no owner after it."""
+    return (
+        Checkpoints(parted.checkpoints), CrashResets(), Starts(), Outcomes(parted), Retries(), Parks(),
+    )  # fmt: skip
+
+
+def write_in_turn(tx: Tx, executor: int, writes: Sequence[Write]) -> list[Result]:
+    """Write a batch statement by statement, inside the transaction that holds the fence; answers in order."""
+    batch = Batch(tx, executor, writes)
+    for member in members(part(writes)):
+        member.write(batch)
+    return batch.results
+
+
+def fit_one_call(writes: Sequence[Write]) -> bool:
+    """Whether there are only checkpoints, and changes that the function for plain batches writes whole."""
+    return all(
+        not write.reset_crashes and (write.change is None or write.change.fits_one_call) for write in writes
+    )
+
+
+def plain_records(writes: Sequence[Write]) -> dict[str, list[tuple[object, ...]]]:
+    """Of a batch that fits one call: for each statement, the records that its rows are made of."""
+    parted = part(writes)
+    return {
+        "insert_checkpoints": [(write, entry) for _, write, entry in parted.checkpoints],
+        "update_outcomes": [(end.write, end.outcome, end) for end in parted.ended],
+        "insert_results": with_result(parted.ended),
+    }

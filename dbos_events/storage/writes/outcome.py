@@ -1,0 +1,139 @@
+"""How a workflow ended: its status, its result, and why its event is put aside, if it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from dbos_events.storage.writes.answers import Fenced
+from dbos_events.storage.writes.write import Change
+
+if TYPE_CHECKING:
+    from dbos_events.storage.writes.member import Batch
+    from dbos_events.storage.writes.own_checkpoints import Ended, Parted
+
+
+@dataclass(slots=True)
+class QuarantineNote:
+    """Why an event's workflow is put aside."""
+
+    consumer: int
+    reason: str
+    error: str | None
+    attempts: int
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The error that a generation ended with, and the steps that it came from.
+
+    `type` and `message` say it to people and to filters without decoding anything. `steps` are the numbers
+    of the checkpoints that the next generation does not get.
+    """
+
+    codec: str
+    error: str
+    type: str
+    message: str
+    steps: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Outcome(Change):
+    """How a workflow ended here."""
+
+    status: str
+    codec: str | None = None
+    output: str | None = None
+    error: str | None = None
+    parent_id: str | None = None
+    quarantine: QuarantineNote | None = None
+    frees_lane: bool = True
+
+    closes: ClassVar[bool] = True
+
+    @property
+    def fits_one_call(self) -> bool:
+        """Where nobody is parked on it and no event is put aside."""
+        return self.quarantine is None and not self.parent_id
+
+
+class Outcomes:
+    """Writes the outcomes of a batch with the checkpoints that go into the rows of their workflows."""
+
+    def __init__(self, parted: Parted) -> None:
+        self._parted = parted
+
+    def write(self, batch: Batch) -> None:
+        ended = [end for end in self._parted.ended if batch.may_go_on(end.number, end.write)]
+        rows = batch.tx.rows("update_outcomes", [(end.write, end.outcome, end) for end in ended])
+        if batch.change("update_outcomes", rows) < len(rows):
+            ended = self._judge(batch, ended)
+        self._write_results(batch, ended)
+        self._answer_riders(batch)
+
+    def _judge(self, batch: Batch, ended: Sequence[Ended]) -> list[Ended]:
+        """The outcomes that are ours: written now, or by a commit whose answer was lost."""
+        ids = [end.write.workflow_id for end in ended]
+        tokens = {row.id: row for row in batch.tx.run("lock_tokens", ids=ids)}
+        ours = []
+        for end in ended:
+            token = tokens.get(end.write.workflow_id)
+            asked = (batch.executor, end.write.take, end.outcome.status, end.own_checkpoints)
+            if token is not None and (token.owner, token.take, token.status, token.own_checkpoints) == asked:
+                ours.append(end)
+            else:
+                batch.results[end.number] = Fenced(None if token is None else token.status)
+        return ours
+
+    def _answer_riders(self, batch: Batch) -> None:
+        """Where the outcome is refused, its checkpoints are refused with it, and it comes after a refused write."""
+        for number, riders in self._parted.riders.items():
+            if isinstance(batch.results[number], Fenced):
+                for rider, _, _ in riders:
+                    batch.results[rider] = batch.results[number]
+                batch.results[number] = Fenced(None)
+
+    def _write_results(self, batch: Batch, ended: Sequence[Ended]) -> None:
+        tx = batch.tx
+        tx.change("insert_results", tx.rows("insert_results", with_result(ended)))
+        notes = [
+            quarantine_row(end.write.workflow_id, note)
+            for end in ended
+            if (note := end.outcome.quarantine) is not None
+        ]
+        tx.change("insert_quarantine", notes)
+        children = [
+            {"parent_id": end.outcome.parent_id, "workflow_id": end.write.workflow_id}
+            for end in ended
+            if end.outcome.parent_id
+        ]
+        tx.change("wake_parents", children)
+
+
+def with_result(ended: Sequence[Ended]) -> list[tuple[object, ...]]:
+    """The records of those that have a value or an error."""
+    return [
+        (end.write, outcome)
+        for end in ended
+        if (outcome := end.outcome).output is not None or outcome.error is not None
+    ]
+
+
+def quarantine_row(workflow_id: str, note: QuarantineNote) -> dict[str, Any]:
+    """A row of insert_quarantine."""
+    failure = note.failure
+    return {
+        "workflow_id": workflow_id,
+        "consumer": note.consumer,
+        "reason": note.reason,
+        "error": note.error,
+        "attempts": note.attempts,
+        "codec": failure and failure.codec,
+        "error_type": failure and failure.type,
+        "error_message": failure and failure.message,
+        "failed_steps": failure and json.dumps(failure.steps),
+    }

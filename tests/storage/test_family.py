@@ -1,0 +1,109 @@
+"""The family of writes: each member is written, alone and beside others, whichever way its batch goes."""
+
+import pytest
+
+from dbos_events.model.workflow import ERROR, PENDING, SUCCESS
+from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.writes import (
+    WRITTEN,
+    Change,
+    Failure,
+    NewWorkflow,
+    NextAttempt,
+    Outcome,
+    Park,
+    QuarantineNote,
+    Write,
+)
+from dbos_events.storage.writes.family import CHANGES, fit_one_call
+from tests.storage.building import begin, end, read, register, start, step, workflow
+
+FAILURE = Failure("json", '{"message": "no"}', "ValueError", "no", ())
+
+
+def new(name: str) -> NewWorkflow:
+    change = start(name, input='"in"').change
+    assert isinstance(change, NewWorkflow)
+    return change
+
+
+# Each kind of change, in each form that takes another way, and the rows that it must leave.
+FORMS = {
+    "start": (lambda: new("child"), "SELECT status FROM {schema}.workflows WHERE id = 'child'", PENDING),
+    "input of a start": (
+        lambda: new("child"),
+        "SELECT input FROM {schema}.payloads WHERE workflow_id = 'child'",
+        '"in"',
+    ),
+    "outcome": (lambda: Outcome(SUCCESS), "SELECT status FROM {schema}.workflows WHERE id = 'w'", SUCCESS),
+    "result": (
+        lambda: Outcome(SUCCESS, "json", "7"),
+        "SELECT output FROM {schema}.results WHERE workflow_id = 'w'",
+        "7",
+    ),
+    "quarantine": (
+        lambda: Outcome(
+            ERROR, "json", None, "{}", None, QuarantineNote(1, "failed", "{}", 1, FAILURE), False
+        ),
+        "SELECT reason FROM {schema}.quarantine WHERE workflow_id = 'w'",
+        "failed",
+    ),
+    "waking a parent": (
+        lambda: Outcome(SUCCESS, parent_id="parent"),
+        "SELECT awaited_id FROM {schema}.workflows WHERE id = 'parent'",
+        None,
+    ),
+    "retry": (
+        lambda: NextAttempt(5, 1, "failed", FAILURE),
+        "SELECT generation FROM {schema}.workflows WHERE id = 'w'",
+        1,
+    ),
+    "park": (lambda: Park(10**15), "SELECT wake_at FROM {schema}.workflows WHERE id = 'w'", 10**15),
+}
+
+
+def test_each_kind_of_change_is_here() -> None:
+    names = {type(make()).__name__ for make, _, _ in FORMS.values()}
+    assert (
+        names
+        == {change.__name__ for change in CHANGES}
+        == {change.__name__ for change in Change.__subclasses__()}
+    )
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside-plain-writes"])
+@pytest.mark.parametrize("form", FORMS)
+def test_what_a_change_asks_for_is_in_the_rows(storage: SqlStorage, form: str, beside: bool) -> None:
+    make, query, expected = FORMS[form]
+    executor = register(storage)
+    begin(storage, executor, "parent")
+    begin(storage, executor, "w", parent_id="parent")
+    begin(storage, executor, "other")
+    storage.write_batch(executor, [Write("parent", 1, 0, change=Park(None, "w"))])
+    writes = [Write("w", 1, 0, step("w").checkpoint, make())]
+    if beside:
+        writes = [step("other"), *writes, end("other")]
+    assert storage.write_batch(executor, writes) == [WRITTEN] * len(writes)
+    [row] = read(storage, query)
+    assert row[0] == expected
+    assert storage.list_steps("w"), "the checkpoint of the same write"
+    if beside:
+        assert workflow(storage, "other").status == SUCCESS
+
+
+def test_a_change_that_says_nothing_of_itself_is_not_left_to_a_function() -> None:
+    class Later(Change):
+        """A member that does not exist yet."""
+
+    try:
+        assert not fit_one_call([step("w"), Write("w", 1, 0, change=Later()), end("x")])
+    finally:
+        del Later
+
+
+def test_a_crash_that_is_forgotten_is_not_left_to_a_function(storage: SqlStorage) -> None:
+    executor = register(storage)
+    begin(storage, executor, "w")
+    write = step("w")
+    write.reset_crashes = True
+    assert not fit_one_call([write])
