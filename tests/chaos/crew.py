@@ -53,8 +53,8 @@ class Crew:
 
     # -- what is done to one ------------------------------------------------------------------
 
-    def start(self, doors: Doors, label: str = "") -> Worker:
-        """Start a worker, without waiting for it."""
+    def start(self, doors: Doors, label: str = "", clock_seconds: float = 0.0) -> Worker:
+        """Start a worker, without waiting for it, on a host whose clock is that much ahead."""
         database, broker = doors
         number = next(self._numbers)
         name = label or f"w{number}"
@@ -63,16 +63,17 @@ class Crew:
             label=name,
             database=self._options.database.format(port=database.port),
             kafka={**self._options.kafka, "bootstrap.servers": f"127.0.0.1:{broker.port}"},
+            clock_seconds=clock_seconds,
         )
         worker = Worker(options, self._folder / "logs" / f"{number}-{name}.log", "tests.chaos.worker")
         with self._lock:
             self.workers.append(worker)
         return worker
 
-    def launch(self, doors: Doors, label: str = "") -> Worker:
+    def launch(self, doors: Doors, label: str = "", clock_seconds: float = 0.0) -> Worker:
         """Start a worker and wait until it has launched; again, when a server was down just then."""
         while True:
-            worker = self.start(doors, label)
+            worker = self.start(doors, label, clock_seconds)
             try:
                 return worker.wait_launched(LAUNCH_SECONDS)
             except AssertionError:
@@ -127,10 +128,12 @@ class Crew:
             if status:
                 self.findings.add(PROCESS, f"{worker.label} stopped with {status}: {tail(worker)}")
 
-    def freeze(self, worker: Worker, rest: Callable[[float], None], seconds: float, *, harms: bool) -> None:
+    def freeze(
+        self, worker: Worker, rest: Callable[[float], None], seconds: float, then: Callable[[], object]
+    ) -> None:
+        """Stop it for a time; `then` is done when it has stopped."""
         worker.freeze()
-        if harms:
-            self.harm(worker)
+        then()
         rest(seconds)
         self.thaws.append((worker.label, time.monotonic_ns()))
         worker.thaw()

@@ -10,10 +10,12 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from tests.chaos.plan import Plan
 
-PLAIN, PAIR, RETRY, SLEEP, CHILD, POISON = range(6)
-"""One step; two; one that fails at first; two with a durable sleep in between; a child; one that is put aside."""
+PLAIN, PAIR, RETRY, SLEEP, CHILD, POISON, RAISE = range(7)
+"""One step; two; one that fails at first; two with a durable sleep in between; a child; one that is put aside; one that
+raises what its place says (`raising.py`)."""
 
-ONE, TWO, FLAKY, IN_CHILD = range(1, 5)
+ONE, TWO, FLAKY, IN_CHILD, RAISED = range(1, 6)
+"""The last one says that the handler of an event has raised."""
 STEPS: dict[int, tuple[int, ...]] = {
     PLAIN: (ONE,),
     PAIR: (ONE, TWO),
@@ -21,6 +23,7 @@ STEPS: dict[int, tuple[int, ...]] = {
     SLEEP: (ONE, TWO),
     CHILD: (ONE, IN_CHILD),
     POISON: (ONE, TWO),
+    RAISE: (ONE, TWO),
 }
 STEP_NAMES = {"one": ONE, "two": TWO, "flaky": FLAKY, "in_child": IN_CHILD}
 
@@ -34,6 +37,8 @@ SHARES = {
 
 POISONED_PARTITIONS = 3
 """Whatever the shares, the last event of each of these is poison: it holds nothing but its lane's end."""
+
+SLEEP_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +64,14 @@ def make_events(plan: Plan, partition: int) -> Events:
     shares = SHARES[plan.ordering]
     weights = [1.0 - sum(shares.values()), *(shares[kind] for kind in range(PAIR, POISON + 1))]
     kinds = bytearray(chance.choices(range(POISON + 1), weights, k=count))
-    if kinds and partition < POISONED_PARTITIONS:
-        kinds[-1] = POISON
+    if kinds:
+        if plan.ordering in ("none", "key"):
+            for _ in range(-(-plan.raising // plan.partitions)):
+                kinds[chance.randrange(count)] = RAISE
+        if partition < POISONED_PARTITIONS:
+            kinds[-1] = POISON
+        elif plan.raising:
+            kinds[-1] = RAISE
     within = max(1, plan.keys // plan.partitions)
     keys = array("I", (partition + plan.partitions * chance.randrange(within) for _ in range(count)))
     return Events(bytes(kinds), keys)

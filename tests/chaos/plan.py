@@ -36,6 +36,8 @@ class Plan:
     handler: str = "async"
     protocol: str = "cooperative"
     faults: tuple[str, ...] = field(default_factory=lambda: tuple(FAULTS))
+    raising: int = 24
+    """How many events raise what no handler should; where lanes are few, the last one of each partition does instead."""
     defect: str = ""
     folder: str = ""
     keep: bool = False
@@ -71,7 +73,7 @@ def read_plan(arguments: Sequence[str]) -> Plan:
     """The plan of a command line; a missing seed is drawn."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     defaults = Plan()
-    for name in ("events", "processes", "partitions", "keys", "seed"):
+    for name in ("events", "processes", "partitions", "keys", "raising", "seed"):
         parser.add_argument(f"--{name}", type=int, default=getattr(defaults, name))
     parser.add_argument(
         "--seconds", type=float, default=0.0, help="how long faults strike; by default by events"

@@ -18,13 +18,15 @@ from tests.chaos.audit import Audit
 from tests.chaos.check import Checker, by_partition
 from tests.chaos.crew import Crew
 from tests.chaos.events import Producing, make_events
-from tests.chaos.faults import FAULTS, Strike, schedule
+from tests.chaos.faults import FAULTS, schedule
 from tests.chaos.field import Field
 from tests.chaos.findings import LOST, PROCESS, WENT_BACK, Findings
 from tests.chaos.marks import read_marks, sort_by_partition
+from tests.chaos.operators import Operators
 from tests.chaos.plan import LEASE_SECONDS, SESSION_SECONDS, Plan, folder_of
 from tests.chaos.report import Report, keep_tables
 from tests.chaos.standing import look_at_rows, read_rows
+from tests.chaos.strikes import Strike
 from tests.chaos.worker import WorkerOptions
 from tests.connectors.kafka.consuming import PROTOCOLS
 from tests.faults.broker import Broker
@@ -93,6 +95,8 @@ class Run:
         make_schema(field.database_url)
         field.audit = Audit(field.database_url)
         field.audit.install()
+        field.operators = Operators(field.database_url)
+        field.operators.make_role()
         self.rows = Rows(field.database_url)
         create_topic(field.broker.bootstrap, TOPIC, partitions=self.plan.partitions)
         field.crew = Crew(self._options(), self.folder, self.findings)
@@ -118,6 +122,7 @@ class Run:
                 "park_after_seconds": 0.5,
                 "sys_db_pool_size": 12,
                 "sweep_after_seconds": 10.0,
+                "run_migrations": False,
             },
         )
 
