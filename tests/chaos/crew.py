@@ -8,11 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 from tests.chaos.check import Executors
 from tests.chaos.findings import PROCESS, Findings
-from tests.chaos.proxy import Proxy
 from tests.chaos.worker import WorkerOptions
 from tests.faults.rows import Rows
 from tests.faults.workers import Worker
@@ -23,7 +22,14 @@ DEATH_SLACK_NS = 1_500_000_000
 """How long after its death was recorded an executor may still begin a step that it had decided upon before, on a busy
 machine."""
 
-Doors = tuple[Proxy, Proxy]
+
+class Door(Protocol):
+    """What a worker connects to: a proxy, or a server itself."""
+
+    port: int
+
+
+Doors = tuple[Door, Door]
 """A worker's ways to the database and to the broker."""
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from tests.chaos.operators import READ_ONLY, RIGHTS
+from tests.chaos.operators import RIGHTS
 from tests.chaos.strikes import Strike, fault, pick
 
 if TYPE_CHECKING:
@@ -47,10 +47,8 @@ SETTINGS = tuple(
         ("bytea_output", "escape"),
         ("datestyle", "German"),
         ("standard_conforming_strings", "off"),
-        (READ_ONLY, "on"),
     )
-    # The server's own encoding is nobody's default, and its old sessions that only read are what `read_only` does.
-    if (place, name) not in (("server", READ_ONLY), ("server", "client_encoding"))
+    if (place, name) != ("server", "client_encoding")  # that is nobody's default
 )
 
 
@@ -97,17 +95,16 @@ def time_limits(field: Field, strike: Strike) -> None:
 
 @fault(1.5, 4.0)
 def session_settings(field: Field, strike: Strike) -> None:
-    """Sessions begin with another isolation level, encoding or search path, or read-only."""
+    """Sessions begin with another isolation level, encoding or search path."""
     _set_for_a_while(field, strike, *pick(SETTINGS, strike.coin))
 
 
 @fault(4.0, 6.5)
 def read_only(field: Field, strike: Strike) -> None:
     """Old sessions turn read-only and stay open, new ones write; it stays so, or is over after a while."""
-    field.insist(field.operators.turn_read_only)
-    if strike.coin < 0.3:
-        field.rest(strike.seconds)
-        field.insist(field.operators.let_write)
+    field.insist(lambda: field.operators.turn_read_only(stays=strike.coin >= 0.3))
+    field.rest(strike.seconds)
+    field.insist(field.operators.let_write)
 
 
 def _set_for_a_while(field: Field, strike: Strike, place: str, name: str, value: str) -> None:

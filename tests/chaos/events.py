@@ -78,11 +78,22 @@ def make_events(plan: Plan, partition: int) -> Events:
 
 
 class Producing:
-    """Writes all events from a thread of its own: half at once, the rest spread over the time of the faults."""
+    """Writes all events from a thread of its own: some at once, the rest spread over a share of the run's time."""
 
-    def __init__(self, plan: Plan, bootstrap: str, topic: str, events: list[Events]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        bootstrap: str,
+        topic: str,
+        events: list[Events],
+        *,
+        at_once: float = 0.5,
+        within: float = 0.8,
+    ) -> None:
         self.failures: list[str] = []
-        self._plan = plan
+        self.written = 0
+        self._at_once = int(plan.events * at_once)
+        self._pace = (plan.events - self._at_once) / (within * plan.seconds)
         self._topic = topic
         self._events = events
         self._stop = threading.Event()
@@ -118,15 +129,12 @@ class Producing:
 
     def _produce_all(self) -> None:
         began = time.monotonic()
-        at_once = self._plan.events // 2
-        pace = (self._plan.events - at_once) / (0.8 * self._plan.seconds)
-        written = 0
         for offset in range(max(map(len, self._events))):
             for partition, events in enumerate(self._events):
                 if offset < len(events):
                     self._write(partition, offset, events)
-                    written += 1
-            ahead = began + (written - at_once) / pace - time.monotonic()
+                    self.written += 1
+            ahead = began + (self.written - self._at_once) / self._pace - time.monotonic()
             if ahead > 0.05 and self._stop.wait(ahead):
                 return
         while self._producer.flush(1) and not self._stop.is_set():

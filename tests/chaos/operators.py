@@ -73,6 +73,7 @@ class Operators:
     def __init__(self, url: str, role: str = ROLE, schema: str = "dbos_events") -> None:
         self.role = role
         self._url = url
+        self._stays = False
         self._names = {
             "role": sql.Identifier(role),
             "schema": sql.Identifier(schema),
@@ -136,16 +137,20 @@ class Operators:
         """Take that back; sessions that have begun with it keep it."""
         self._set(place, "{place} RESET {name}", name)
 
-    def turn_read_only(self) -> None:
-        """Old sessions can only read from now on, new ones write: as behind a fail-over that left the old ones open."""
-        self.let_write()
+    def turn_read_only(self, *, stays: bool) -> None:
+        """Old sessions can only read from now on, new ones write: as behind a fail-over that left the old ones open.
+
+        Where it `stays` so, nothing undoes it any more.
+        """
+        self._stays = self._stays or stays
         self.set_default("role", READ_ONLY, "off")
         self.set_default("server", READ_ONLY, "on")
 
     def let_write(self) -> None:
-        """Sessions write again that `turn_read_only` has met, if they are still there."""
-        self.reset_default("server", READ_ONLY)
-        self.reset_default("role", READ_ONLY)
+        """Sessions write again that `turn_read_only` has met, unless it stays."""
+        if not self._stays:
+            self.reset_default("server", READ_ONLY)
+            self.reset_default("role", READ_ONLY)
 
     def heal(self) -> None:
         """Put everything right but old sessions that are read-only: those stay so in life, too."""

@@ -31,10 +31,10 @@ def owner_url() -> Iterator[str]:
 
 @pytest.fixture
 def operators(owner_url: str) -> Iterator[Operators]:
-    made = Operators(owner_url)
-    yield made
-    made.let_write()
-    made.heal()
+    yield Operators(owner_url)
+    after = Operators(owner_url)
+    after.let_write()
+    after.heal()
 
 
 @pytest.fixture
@@ -185,8 +185,7 @@ def refuses(question: Callable[[], bool]) -> bool:
 def test_after_healing_no_setting_is_left(operators: Operators, session: Open) -> None:
     usual = {name: shown(session(), name) for _, name, _ in (*LIMITS, *SETTINGS)}
     for place, name, value in (*LIMITS, *SETTINGS):
-        if name != "default_transaction_read_only":
-            operators.set_default(place, name, value)
+        operators.set_default(place, name, value)
     operators.heal()
     wait_until(lambda: {name: shown(session(), name) for name in usual} == usual, "something is set for ever")
     assert set(PLACES) == {place for place, _, _ in (*LIMITS, *SETTINGS)}
@@ -197,7 +196,7 @@ def test_old_sessions_turn_read_only_new_ones_write_and_healing_does_not_help_th
 ) -> None:
     old = session()
     write(old)
-    operators.turn_read_only()
+    operators.turn_read_only(stays=False)
     wait_until(lambda: shown(old, "default_transaction_read_only") == "on", "the old session can still write")
     write(session())
     operators.heal()
@@ -205,8 +204,18 @@ def test_old_sessions_turn_read_only_new_ones_write_and_healing_does_not_help_th
         write(old)
     with psycopg.connect(owner_url) as owner:
         write(owner)
-    between = session()
-    operators.turn_read_only()
     operators.let_write()
     wait_until(lambda: shown(old, "default_transaction_read_only") == "off", "nothing was taken back")
-    write(between)
+
+
+def test_where_old_sessions_stay_read_only_nothing_undoes_it(operators: Operators, session: Open) -> None:
+    old = session()
+    operators.turn_read_only(stays=True)
+    operators.turn_read_only(stays=False)
+    operators.let_write()
+    operators.heal()
+    operators.set_default("server", "bytea_output", "escape")  # this one arrives when all before it has
+    wait_until(lambda: shown(old, "bytea_output") == "escape", "the server does not hear")
+    with pytest.raises(errors.ReadOnlySqlTransaction):
+        write(old)
+    write(session())

@@ -31,6 +31,7 @@ from tests.chaos.events import (
     TWO,
     failures_of,
 )
+from tests.chaos.leaks import Leaks, trace_allocations
 from tests.chaos.marks import Marks
 from tests.chaos.raising import raised_by
 from tests.chaos.skewed import SkewedClock
@@ -63,6 +64,9 @@ class WorkerOptions:
     defect: str = ""
     clock_seconds: float = 0.0
     """How far its host's clock is ahead."""
+    leaks: tuple[str, ...] = ()
+    trace_seconds: float = 0.0
+    """How often it writes down where its memory was allocated; 0: never."""
 
 
 class Handling:
@@ -73,12 +77,14 @@ class Handling:
         self._folder = Path(options.folder)
         self._marks = Marks(self._folder / "marks" / f"{options.label}-{os.getpid()}")
         self._launched = threading.Event()
+        self._leaks = Leaks(options.leaks, options.database)
 
     def launched(self) -> None:
         self._launched.set()
 
     def began(self) -> None:
         """Note who runs the event. A process that was declared dead drops its runs before it goes on as another."""
+        self._leaks.grow()
         self._launched.wait()  # an event may come before the launch has returned
         executor = self.app.core.executor
         scope = CURRENT.get()
@@ -253,6 +259,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     if options.defect:
         plant(options.defect)
+    if options.trace_seconds:
+        trace_allocations(Path(options.folder) / "allocations.txt", options.trace_seconds)
     app, handling = build(options)
     launch = app.launch
 
