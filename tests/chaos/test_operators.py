@@ -182,6 +182,15 @@ def refuses(question: Callable[[], bool]) -> bool:
     return True
 
 
+def test_after_healing_all_rights_are_there(operators: Operators, session: Open) -> None:
+    for right in RIGHTS:
+        operators.revoke(right)
+    with pytest.raises(psycopg.OperationalError):
+        session()
+    operators.heal()
+    write(session())
+
+
 def test_after_healing_no_setting_is_left(operators: Operators, session: Open) -> None:
     usual = {name: shown(session(), name) for _, name, _ in (*LIMITS, *SETTINGS)}
     for place, name, value in (*LIMITS, *SETTINGS):
