@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from dbos_events.clock import SystemClock
 from tests.chaos import raising
 from tests.chaos.events import POISON, POISONED_PARTITIONS, RAISE, make_events
 from tests.chaos.faults import FAULTS, schedule
 from tests.chaos.marks import RECORD, Mark, Marks, read_marks, sort_by_partition
 from tests.chaos.plan import ORDERINGS, Plan, read_plan
 from tests.chaos.raising import RAISED, raised_by
+from tests.chaos.skewed import SkewedClock
 
 
 def test_a_mark_is_read_back_and_ends_after_it_began(tmp_path: Path) -> None:
@@ -99,3 +101,14 @@ def test_every_base_class_is_raised_and_each_call_makes_one_anew() -> None:
 def test_no_event_raises_when_none_is_to(ordering: str) -> None:
     plan = Plan(seed=7, events=400, partitions=6, ordering=ordering, raising=0)
     assert all(RAISE not in make_events(plan, number).kinds for number in range(plan.partitions))
+
+
+@pytest.mark.parametrize("seconds", [-600.0, 60.0])
+def test_the_clock_of_a_host_that_is_off_goes_on_and_is_as_far_off_as_it_should(seconds: float) -> None:
+    clock, right = SkewedClock(seconds), SystemClock()
+    first = clock.now_ms()
+    assert first - right.now_ms() == pytest.approx(seconds * 1000, abs=5000)
+    assert clock.now_ms() >= first
+    assert clock.monotonic() == pytest.approx(right.monotonic(), abs=5), (
+        "bounds are measured, and right everywhere"
+    )
