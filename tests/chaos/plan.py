@@ -20,6 +20,8 @@ SESSION_SECONDS = 1.5
 """Of a member in its group: half of a lease, so that a process may lose its partitions and live."""
 SLOWEST_PACE = 10.0
 QUICKEST_PACE = 1.1
+QUIET_SECONDS = 4.0
+"""At the beginning and at the end no fault begins, for so long in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Plan:
         """Seconds from one fault to the next: each kind comes at least once, where there is time for it."""
         if not self.faults:
             return SLOWEST_PACE
-        return max(QUICKEST_PACE, min(SLOWEST_PACE, self.seconds / len(self.faults)))
+        return max(QUICKEST_PACE, min(SLOWEST_PACE, (self.seconds - QUIET_SECONDS) / len(self.faults)))
 
     def events_of(self, partition: int) -> int:
         """How many of the events lie in a partition."""

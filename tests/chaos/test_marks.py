@@ -16,6 +16,7 @@ from tests.chaos.marks import RECORD, Mark, Marks, read_marks, sort_by_partition
 from tests.chaos.plan import ORDERINGS, Plan, read_plan
 from tests.chaos.raising import RAISED, raised_by
 from tests.chaos.skewed import SkewedClock
+from tests.chaos.test_chaos import SECONDS as SHORT_SECONDS
 
 
 def test_a_mark_is_read_back_and_ends_after_it_began(tmp_path: Path) -> None:
@@ -55,8 +56,10 @@ def test_the_command_of_a_plan_gives_the_plan_again() -> None:
     assert read_plan(Plan(seed=7).command.split()[3:]) == Plan(seed=7)
 
 
-def test_each_kind_of_fault_strikes_where_there_is_time_for_all() -> None:
-    assert {strike.fault for strike in schedule(Plan(seed=7, seconds=120))} == set(FAULTS)
+@pytest.mark.parametrize("seconds", [SHORT_SECONDS, 60, 120, 400])
+def test_each_kind_of_fault_strikes_where_there_is_time_for_all(seconds: float) -> None:
+    for seed in range(20):
+        assert {strike.fault for strike in schedule(Plan(seed=seed, seconds=seconds))} == set(FAULTS)
 
 
 def test_all_events_are_dealt_out_and_a_key_lies_in_one_partition() -> None:
