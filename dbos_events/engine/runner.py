@@ -101,10 +101,10 @@ class Runner:
 
     def closed(self, run: Run, write: Write, result: Result) -> None:
         """The outcome, or the parking, of `run` has met its fate; called by the committer."""
-        if isinstance(result, Refused) and write.park is None:
+        if isinstance(result, Refused):
             self._record_refusal(run, result.error)
             return
-        if isinstance(result, (Fenced, Refused)):
+        if isinstance(result, Fenced):
             self.leave(run, Ending("lost", error=run.verdict))
             return
         self.leave(run, run.proposed or LOST)

@@ -30,7 +30,10 @@ def spelled(function: str, schema: str) -> str:
     """The function with its parts in their places."""
     for name, part in PARTS.items():
         function = function.replace(f"{{{name}}}", part)
-    return function.replace("{schema}", schema)
+    quotes = "$$"
+    while quotes in schema:  # the body ends where they come again
+        quotes = f"${quotes.strip('$')}q$"
+    return function.replace("$$", quotes).replace("{schema}", schema)
 
 
 SETTINGS = """SET plan_cache_mode = force_generic_plan
