@@ -36,7 +36,7 @@ from dbos_events.settings import Settings
 from dbos_events.storage.migrate import migrate, verify
 from dbos_events.storage.opening import open_storage
 from dbos_events.storage.rows import NewExecutor
-from dbos_events.telemetry.log import logger
+from dbos_events.telemetry.log import logger, redact
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +289,8 @@ class Launched:
         notes = tuple(f"{name}: {why.text}" for name, why in standstills if why.wanted)
         if not self.lease.is_fresh:
             waiting.append("the lease is not renewed: the database does not answer")
+        waiting += self.core.outages.problems + self.core.committer.problems
+        waiting += [redact(service.problem) for service in self.services if service.problem is not None]
         if self._draining:
             waiting.append("draining")
         problems = stuck + waiting + self.recovery.unhandled.problems

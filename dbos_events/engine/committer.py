@@ -7,14 +7,17 @@ lone workflow pays no delay. The answers come back per workflow (see docs/archit
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from dbos_events.engine.later import Later
 from dbos_events.engine.waking import ThreadWaker
-from dbos_events.errors import BadWrite, ExecutorFenced, StorageError, StorageUnavailable
+from dbos_events.errors import BadWrite, ExecutorFenced, StorageError
 from dbos_events.storage.writes import Fenced, Refused, Result, Write
-from dbos_events.telemetry.log import logger
+from dbos_events.telemetry.log import Recurring, logger
+from dbos_events.telemetry.outages import Outages
 
 if TYPE_CHECKING:
     from dbos_events.engine.loopcommitter import LoopCommitter
@@ -22,7 +25,11 @@ if TYPE_CHECKING:
     from dbos_events.engine.waking import Waker
 
 MAX_BATCH = 1000
+FIRST_PAUSE = 0.02
 MAX_PAUSE = 2.0
+
+SLOW = 3.0
+"""Seconds after which a write that has no answer is a problem."""
 
 
 class Ticket:
@@ -60,10 +67,11 @@ class Committer:
 
     Args:
         write_batch: Writes a batch under this executor's fence and answers in order. It raises
-            `StorageUnavailable` (the whole batch is tried again), `BadWrite` (something in it is
-            refused) or `ExecutorFenced`.
+            `BadWrite` (a value in it is refused) or `ExecutorFenced`. Whatever else it raises says nothing about
+            the writes: the whole batch is tried again.
         on_fenced: Called when the executor turns out to be dead; quick, and never fails.
         after_batch: Called when all answers of a batch have been told; quick, and never fails.
+        outages: Told of what waits.
     """
 
     def __init__(
@@ -71,10 +79,15 @@ class Committer:
         write_batch: Callable[[Sequence[Write]], Sequence[Result]],
         on_fenced: Callable[[], object],
         after_batch: Callable[[], object] = lambda: None,
+        outages: Outages | None = None,
     ) -> None:
         self._write_batch = write_batch
         self._on_fenced = on_fenced
         self._after_batch = after_batch
+        self._outages = outages or Outages()
+        self._outage = Recurring()
+        self._asked_at: float | None = None
+        self._later = Later()
         self._lock = threading.Lock()
         self._gate = ThreadWaker()
         self._queue: deque[Ticket] = deque()
@@ -192,6 +205,7 @@ class Committer:
             dropped = [ticket for batch in self._again for ticket in batch]
             self._again.clear()
             dropped += self._taken(len(self._queue))
+        dropped += self._later.drop()
         for ticket in dropped:
             ticket.settle(Fenced(None))
 
@@ -211,9 +225,11 @@ class Committer:
             # a word that the committer is awake and its waking would leave it asleep for ever.
             self._awake = False
             patience = None if self.near is None else self.near.look()
+            due, soon = self._later.look()
+            self._queue.extend(due)
             if self._has_work or self._stopped:
                 break
-            self._gate.wait(patience)
+            self._gate.wait(soon if patience is None else patience if soon is None else min(patience, soon))
         self._awake = True
         with self._lock:
             if self._ended:
@@ -250,9 +266,6 @@ class Committer:
         except ExecutorFenced:
             self._on_fenced()
             results = [Fenced(None)] * len(tickets)
-        except Exception as error:  # noqa: BLE001 - a defect must not leave its workflows waiting for ever
-            logger.exception("The committer met an unexpected error; the workflows of this batch fail.")
-            results = [Refused(error)] * len(tickets)
         self._batches += 1
         for ticket, result in zip(tickets, results, strict=True):
             ticket.settle(result)
@@ -261,25 +274,69 @@ class Committer:
         """Find what the database refused by halving, so that it fails alone."""
         groups = _by_workflow(tickets)
         if len(groups) == 1:
+            if all(ticket.final for ticket in tickets):
+                self._put_off(tickets, error)
+                return
+            refusal = BadWrite(error.message)  # stored with the workflow: without the frames of this one
             for ticket in tickets:
-                ticket.settle(Refused(error))
+                ticket.settle(Refused(refusal))
             return
         middle = len(groups) // 2
         for half in (groups[:middle], groups[middle:]):
             self._commit([ticket for group in half for ticket in group])
 
+    def _put_off(self, tickets: list[Ticket], error: BadWrite) -> None:
+        """What says that a run has failed is refused as well: its workflow must not stay without an end."""
+        for ticket in tickets:
+            self._later.put(ticket)
+            self._outages.waits(self._later, "the end of a workflow cannot be written", error)
+            self._outage.say(
+                "The failure of workflow %s cannot be written: %s", ticket.write.workflow_id, error
+            )
+
     def _write(self, writes: list[Write]) -> Sequence[Result]:
-        """Write, and again with back-off for as long as the database does not answer."""
-        pause = 0.02
-        while True:
-            try:
-                return self._write_batch(writes)
-            except StorageUnavailable as error:
-                if pause > MAX_PAUSE / 2:
-                    logger.warning("The database does not answer; checkpoints wait: %s", error)
-            if self._interrupt.wait(pause):
-                raise _Interrupted
-            pause = min(pause * 2, MAX_PAUSE)
+        """Write, and again with back-off for as long as the database gives no answer that is about the writes."""
+        pause = FIRST_PAUSE
+        self._asked_at = time.monotonic()
+        try:
+            while True:
+                try:
+                    results = self._write_batch(writes)
+                except (BadWrite, ExecutorFenced):
+                    self._went_well()
+                    raise
+                except Exception as error:  # noqa: BLE001 - an outage, an operator's matter, or a defect of ours
+                    self._waits(error, pause)
+                else:
+                    self._went_well()
+                    return results
+                if self._interrupt.wait(pause):
+                    raise _Interrupted
+                pause = min(pause * 2, MAX_PAUSE)
+        finally:
+            self._asked_at = None
+
+    def _waits(self, error: Exception, pause: float) -> None:
+        why = error if isinstance(error, StorageError) else f"{type(error).__name__}: {error}"
+        self._outages.waits(self, "checkpoints and outcomes wait for the database", why)
+        if not isinstance(error, StorageError) and not self._outage.active:
+            logger.exception("A batch met an unexpected error and is tried again.")
+        if pause > MAX_PAUSE / 2 or not isinstance(error, StorageError):
+            self._outage.say("Checkpoints and outcomes wait for the database: %s", why)
+
+    def _went_well(self) -> None:
+        self._outages.over(self)
+        if self._outage.active and not self._later:
+            self._outages.over(self._later)
+            self._outage.over("The database takes checkpoints and outcomes again.")
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong, where no error has said so: a write that has no answer at all."""
+        asked_at = self._asked_at
+        if asked_at is None or (silent := time.monotonic() - asked_at) < SLOW:
+            return []
+        return [f"checkpoints and outcomes have waited for the database for {silent:.0f} s"]
 
 
 class _Interrupted(StorageError):

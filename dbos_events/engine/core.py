@@ -31,6 +31,7 @@ from dbos_events.errors import (
 from dbos_events.model.event import HeldQuotas
 from dbos_events.model.workflow import CANCELLED, FINISHED, MAX_RECOVERY_ATTEMPTS_EXCEEDED
 from dbos_events.telemetry.log import Recurring
+from dbos_events.telemetry.outages import Outages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from dbos_events.storage.writes import Result, Write
 
 R = TypeVar("R")
+FIRST_PAUSE = 0.02
+LONGEST_PAUSE = 2.0
+"""Seconds before a question is asked again: at first, and in the end."""
 
 
 class Core:
@@ -77,7 +81,8 @@ class Core:
         self.pool = Pool(threads, self.hub)
         self.readers = ThreadPoolExecutor(4, thread_name_prefix="dbos-reader")
         self.runner = Runner(self)
-        self.committer = Committer(self._write_batch, on_fenced, self.runner.start_following)
+        self.outages = Outages()
+        self.committer = Committer(self._write_batch, on_fenced, self.runner.start_following, self.outages)
         self.stopped = threading.Event()
         self._write_ids = itertools.count(1)
         self._inboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopInbox] = (
@@ -147,16 +152,28 @@ class Core:
         return Run(self, workflow_id, function, args, kwargs, **more)
 
     def ask(self, work: Callable[[], R]) -> R:
-        """Give what `work` gives; again with back-off while the database does not answer."""
-        pause = 0.02
-        while True:
-            try:
-                return work()
-            except StorageUnavailable as error:
+        """Give what `work` gives; again with back-off while the database gives no answer that is about it."""
+        try:
+            return work()
+        except StorageUnavailable as error:
+            return self._ask_again(work, error)
+
+    def _ask_again(self, work: Callable[[], R], error: StorageUnavailable) -> R:
+        pause = FIRST_PAUSE
+        asked = object()
+        try:
+            while True:
                 self._outage.say("The database does not answer; what needs it waits: %s", error)
-            if self.stopped.wait(pause):
-                self.refuse_when_stopped()
-            pause = min(pause * 2, 2.0)
+                self.outages.waits(asked, "what needs an answer of the database waits", error)
+                if self.stopped.wait(pause):
+                    self.refuse_when_stopped()
+                pause = min(pause * 2, LONGEST_PAUSE)
+                try:
+                    return work()
+                except StorageUnavailable as again:
+                    error = again
+        finally:
+            self.outages.over(asked)
 
     def signal(self, channel: str) -> None:
         """Wake who waits on `channel`, here and in other processes."""

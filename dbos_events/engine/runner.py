@@ -110,10 +110,10 @@ class Runner:
 
     def closed(self, run: Run, write: Write, result: Result) -> None:
         """The outcome, or the parking, of `run` has met its fate; called by the committer."""
-        if isinstance(result, Refused) and not isinstance(write.change, Park):
+        if isinstance(result, Refused):
             self._record_refusal(run, result.error)
             return
-        if isinstance(result, (Fenced, Refused)):
+        if isinstance(result, Fenced):
             self.leave(run, Ending("lost", error=run.verdict))
             return
         self.leave(run, run.proposed or LOST)

@@ -8,6 +8,8 @@ import time
 from dbos_events.errors import DBOSException, ExecutorFenced, StorageUnavailable
 from dbos_events.telemetry.log import Recurring, logger
 
+LONGEST_PAUSE = 5.0
+
 
 class Service:
     """Calls `tick` at least every `interval` seconds, sooner when woken.
@@ -25,6 +27,13 @@ class Service:
         self._stopped = False
         self._outage = Recurring()
         self._thread: threading.Thread | None = None
+        self.problem: str | None = None
+        """Why the last tick failed, while none has gone well since."""
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the next tick after one that failed."""
+        return min(max(1.0, self.interval), LONGEST_PAUSE)
 
     def tick(self) -> float | None:
         """Do the duty once; gives the seconds until the next time, None for `interval`."""
@@ -59,17 +68,23 @@ class Service:
         try:
             pause = self.tick()
         except StorageUnavailable as error:
+            self.problem = f"the {self.name} service waits for the database: {error}"
             self._outage.say("The %s service waits for the database: %s", self.name, error)
-            return max(1.0, self.interval)
+            return self.pause
         except ExecutorFenced:
             return self.interval  # the lease service sees to it
         except DBOSException as error:
             if not self._stopped:
+                self.problem = f"the {self.name} service fails and tries again: {error}"
                 self._outage.say("The %s service failed and tries again: %s", self.name, error)
-            return max(1.0, self.interval)
-        except Exception:  # noqa: BLE001 - a defect must not end the duty
-            logger.exception("The %s service met an unexpected error and tries again.", self.name)
-            return max(1.0, self.interval)
+            return self.pause
+        except Exception as error:  # noqa: BLE001 - a defect must not end the duty
+            if self.problem is None:
+                logger.exception("The %s service met an unexpected error and tries again.", self.name)
+            self.problem = f"the {self.name} service fails and tries again: {type(error).__name__}: {error}"
+            self._outage.say("%s", self.problem)
+            return self.pause
+        self.problem = None
         self.last_tick = time.monotonic()
         self._outage.over("The %s service is back at work.", self.name)
         return pause

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import struct
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import exc
+from sqlalchemy import event, exc
 
 from dbos_events.clock import Clock
-from dbos_events.errors import BadWrite, StorageError, StorageUnavailable
+from dbos_events.errors import BadWrite, DBOSException, StorageError
+from dbos_events.storage import answers
 from dbos_events.storage.shapes import Shape, tuples, turned
 from dbos_events.storage.statements import Dialect, Statement, load
-from dbos_events.telemetry.log import redact
 
 if TYPE_CHECKING:
     from dbos_events.storage.functions import Function
@@ -45,19 +45,25 @@ class Step(NamedTuple):
     expected: int
 
 
-class NotAsExpected(Exception):
+class RollBack(Exception):
+    """Rolls a transaction back at the wish of its own code, and not since the database answered with an error."""
+
+
+class NotAsExpected(RollBack):
     """Rolls a transaction back: a statement hit an unexpected number of rows."""
 
 
-# https://www.postgresql.org/docs/current/errcodes-appendix.html: connection, resources, shutdown,
-# I/O, serialization, lock not available, read-only (a server that is being failed over).
-_TRANSIENT_CLASSES = ("08", "53", "57P", "58", "40")
-_TRANSIENT_CODES = ("55P03", "25006")
-LOST_PLAN = ("26000", "42P05")
-_VALUE_CLASSES = ("22", "23", "42804", "54")
-# Raised by the drivers themselves: text that is no Unicode, numbers that are too large for their column.
-_UNSENDABLE = (UnicodeEncodeError, struct.error, OverflowError)
-_SQLITE_TRANSIENT = ("locked", "busy", "disk I/O", "full", "unable to open", "readonly", "interrupted")
+# Raised by this code itself, or by a value that it was given: none of it is the database's.
+_OWN = (
+    DBOSException,
+    RollBack,
+    TypeError,
+    AttributeError,
+    LookupError,
+    AssertionError,
+    NameError,
+    ValueError,
+)
 
 
 class Tx:
@@ -188,7 +194,10 @@ class Database:
         self.clock = clock
         self.arrays = driver.arrays
         self._driver = driver
-        self._errors: tuple[type[Exception], ...] = (exc.SQLAlchemyError, *driver.errors, *_UNSENDABLE)
+        self._age = 0
+        event.listen(engine, "connect", self._begun)
+        event.listen(engine, "checkout", self._refuse_old)
+        self._errors: tuple[type[Exception], ...] = (exc.SQLAlchemyError, *driver.errors, *answers.UNSENDABLE)
         self.statements: Mapping[str, Statement] = load(dialect, quoted_schema, manual_clock=clock.manual)
         self._shapes: dict[tuple[Any, ...], Shape] = {}
         self._functions: Mapping[str, Function] | None = None
@@ -213,18 +222,29 @@ class Database:
         """Run `work` in one transaction: all of it, or nothing when it raises.
 
         Raises:
-            StorageUnavailable: No answer, or one that asks to try again. Whether a commit took
-                effect is then unknown.
             BadWrite: The database refuses a value.
-            StorageError: Any other answer.
+            StorageUnavailable: No answer, or any other one: to be tried again until it goes well. Whether a commit took
+                effect is then unknown.
         """
-        try:
+        with self._translating():
             if self._writer is None:
                 return self._transact(work)
             with self._writer:
                 return self._transact(work)
-        except self._errors as error:
-            raise self.translate(error) from error
+
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
+        """Around everything that asks the database."""
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, _OWN) and not isinstance(error, self._errors):
+                raise
+            if answers.spoils_all_sessions(error):
+                self.renew()
+            meaning = self.translate(error)
+            # What is stored with a workflow must not hold the statement, which the driver's error shows.
+            raise meaning from None if isinstance(meaning, BadWrite) else error
 
     @property
     def calls(self) -> bool:
@@ -252,10 +272,8 @@ class Database:
         """
         assert self._driver.calls is not None  # noqa: S101
         function = self.function(name)
-        try:
+        with self._translating():
             return self._driver.calls.call(function, self._arguments(function, parameters, tables, row))
-        except self._errors as error:
-            raise self.translate(error) from error
 
     def open_line(self, names: Iterable[str]) -> Line | None:
         """A connection for calls that nobody waits for; None where the database has no such functions.
@@ -265,12 +283,11 @@ class Database:
         """
         if self._driver.calls is None or not self._driver.calls.usable:
             return None
-        try:
-            return self._driver.calls.open_line([self.function(name) for name in names])
-        except NotAsExpected:
-            return None
-        except self._errors as error:
-            raise self.translate(error) from error
+        with self._translating():
+            try:
+                return self._driver.calls.open_line([self.function(name) for name in names])
+            except NotAsExpected:
+                return None
 
     def begin_call(
         self,
@@ -298,47 +315,50 @@ class Database:
 
     def look(self, work: Callable[[Tx], R]) -> R:
         """As `transact`, for what only reads and may take long: on SQLite, writers go on meanwhile."""
-        try:
-            with self.engine.connect().execution_options(only_reads=True) as connection, connection.begin():
-                tx = Tx(self, connection)
-                tx.run("begin_look")
-                return work(tx)
-        except exc.SQLAlchemyError as error:
-            raise self.translate(error) from error
+
+        def looking(tx: Tx) -> R:
+            tx.run("begin_look")
+            return work(tx)
+
+        with self._translating(), self.engine.connect().execution_options(only_reads=True) as connection:
+            return self._on(connection, Tx, looking)
 
     def _transact(self, work: Callable[[Tx], R]) -> R:
-        with self.engine.begin() as connection:
-            return work(self._driver.transaction(self, connection))
+        with self.engine.connect() as connection:
+            return self._on(connection, self._driver.transaction, work)
+
+    def _on(self, connection: sa.Connection, kind: type[Tx], work: Callable[[Tx], R]) -> R:
+        """One transaction; where its end says that the session is not what it was, the connection goes."""
+        try:
+            with connection.begin():
+                return work(kind(self, connection))
+        except Exception as error:
+            if isinstance(error, self._errors) or not isinstance(error, _OWN):
+                self._judge(error, connection)
+            raise
+
+    def _judge(self, error: Exception, connection: sa.Connection) -> None:
+        if answers.code_of(answers.cause_of(error)) in answers.LOST_PLAN and self._driver.on_lost_plan:
+            self._driver.on_lost_plan()
+        if answers.spoils_session(error):
+            connection.invalidate()
+
+    def renew(self) -> None:
+        """Have all that follows ask over new connections; the old ones are closed instead of used again."""
+        self._age += 1
+        if self._driver.calls is not None:
+            self._driver.calls.renew()
+
+    def _begun(self, _connection: object, record: Any) -> None:
+        record.info["age"] = self._age
+
+    def _refuse_old(self, _connection: object, record: Any, _proxy: object) -> None:
+        if record.info["age"] != self._age:
+            raise exc.DisconnectionError("An answer casts doubt on the sessions of before.")
 
     def translate(self, error: Exception) -> StorageError:
-        """What a driver's error means to the caller; passwords are left out."""
-        if isinstance(error, _UNSENDABLE):
-            return BadWrite(f"The database cannot hold this value: {error}.")
-        cause = getattr(error, "orig", None) or error
-        text = redact(f"{type(cause).__name__}: {cause}").strip()
-        if isinstance(error, exc.TimeoutError):
-            return StorageUnavailable(
-                f"No free connection within the pool's time limit ({text}). Raise sys_db_pool_size."
-            )
-        if isinstance(error, exc.SQLAlchemyError) and not isinstance(error, exc.DBAPIError):
-            return BadWrite(text) if isinstance(error, exc.StatementError) else StorageError(text)
-        if self._is_transient(error, cause):
-            return StorageUnavailable(text)
-        return BadWrite(text) if _is_about_a_value(cause) else StorageError(text)
-
-    def _is_transient(self, error: Exception, cause: BaseException) -> bool:
-        if getattr(error, "connection_invalidated", False):
-            return True
-        code = getattr(cause, "sqlstate", None)
-        if code in LOST_PLAN and self._driver.on_lost_plan is not None:
-            self._driver.on_lost_plan()
-            return True
-        if code is not None:
-            return str(code).startswith(_TRANSIENT_CLASSES) or code in _TRANSIENT_CODES
-        kinds = _kinds(cause)
-        if "OperationalError" not in kinds or "PipelineAborted" in kinds:
-            return False
-        return self.dialect.is_postgres or any(word in str(cause) for word in _SQLITE_TRANSIENT)
+        """What a driver's error means to the caller; statements, rows and passwords are left out."""
+        return answers.meaning(error)
 
     def close(self) -> None:
         if self._driver.calls is not None:
@@ -359,15 +379,3 @@ def _as_json(rows: Sequence[Sequence[Any]]) -> str:
     if "\\u0000" in text and any(isinstance(value, str) and "\0" in value for row in rows for value in row):
         raise BadWrite("The database cannot hold this value: text with a NUL character.")
     return text
-
-
-def _kinds(error: BaseException) -> frozenset[str]:
-    """The names of its classes, which PEP 249 gives all drivers in common."""
-    return frozenset(kind.__name__ for kind in type(error).__mro__)
-
-
-def _is_about_a_value(cause: BaseException) -> bool:
-    code = getattr(cause, "sqlstate", None)
-    if code is not None:
-        return str(code).startswith(_VALUE_CLASSES)
-    return bool(_kinds(cause) & {"DataError", "IntegrityError", "InterfaceError", "ProgrammingError"})

@@ -51,7 +51,7 @@ class Line:
         Raises:
             psycopg.Error: The connection is broken, or libpq refuses the call; whether it was sent is unknown.
         """
-        spelled = self._calls.spelled(function)
+        spelled = self._calls.spelled(function, self._connection)
         encoded = spelled.encode(arguments)
         self._called = function
         self._connection.begin(spelled, encoded, prepared=self._calls.prepares)
@@ -81,7 +81,7 @@ class Line:
         answer, self._answer = self._answer, None
         if answer is None or self.broken:
             raise errors.OperationalError(self._connection.trouble)
-        self._calls.judge(function, answer)
+        self._calls.judge(function, answer, self._connection)
         return True
 
     def wait(self, seconds: float) -> bool:

@@ -8,7 +8,6 @@ releases may run side by side during an upgrade or a rollback.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -16,8 +15,8 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from dbos_events.errors import ConfigurationError, MigrationRequired, StorageUnavailable
-from dbos_events.storage import functions
+from dbos_events.errors import ConfigurationError, MigrationRequired
+from dbos_events.storage import answers, functions
 from dbos_events.storage.sqldatabase import SqlStorage
 
 REVISION = "0001"
@@ -64,11 +63,8 @@ def read_state(storage: SqlStorage) -> SchemaState:
             return _state(connection, schema)
     except exc.SQLAlchemyError as error:
         reason = storage.database.translate(error)
-        what = (
-            "The database cannot be reached"
-            if isinstance(reason, StorageUnavailable)
-            else "The schema cannot be read"
-        )
+        answered = answers.code_of(answers.cause_of(error)) is not None
+        what = "The schema cannot be read" if answered else "The database cannot be reached"
         raise type(reason)(f"{what}: {reason}") from error
 
 
@@ -107,7 +103,7 @@ def migrate(storage: SqlStorage) -> SchemaState:
             if "already exists" in str(reason)
             else ""
         )
-        raise type(reason)(f"The schema could not be migrated: {reason}.{advice}") from error
+        raise type(reason)(f"The schema could not be migrated: {reason}{advice}") from error
     return verify(storage)
 
 
@@ -128,7 +124,6 @@ def _functions_missing(storage: SqlStorage) -> bool:
 
 def _migrate(connection: sa.Connection, schema: str | None) -> None:
     if schema is not None:
-        _check_name(schema)
         connection.execute(sa.text(f"SET LOCAL lock_timeout = '{LOCK_WAIT_SECONDS}s'"))
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
         if not sa.inspect(connection).has_schema(schema):
@@ -163,13 +158,6 @@ def _state(connection: sa.Connection, schema: str | None) -> SchemaState:
         query = sa.select(facts.c.value).where(facts.c.name == "min_compatible_revision")
         compatible = connection.execute(query).scalar()
     return SchemaState(revision, compatible)
-
-
-def _check_name(schema: str) -> None:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_$-]{0,62}", schema):
-        raise ConfigurationError(
-            f"dbos_system_schema {schema!r} is not a usable name: letters, digits, _ and -, at most 63."
-        )
 
 
 def _explain(state: SchemaState) -> str:

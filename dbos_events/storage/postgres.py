@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import psycopg
 import sqlalchemy as sa
 from psycopg import sql
-from sqlalchemy import event
+from sqlalchemy import event, exc
 
 from dbos_events.clock import Clock
 from dbos_events.errors import ConfigurationError
-from dbos_events.storage import arrays
+from dbos_events.storage import answers, arrays
 from dbos_events.storage.database import Database, Driver
+from dbos_events.storage.names import check_schema_name
 from dbos_events.storage.onecall import OneCall
 from dbos_events.storage.psycopg_tx import PsycopgTx
+from dbos_events.storage.sessions import begin_pooled, is_direct, set_up, told
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.statements import POSTGRES
 from dbos_events.telemetry.log import Recurring, logger
@@ -33,6 +37,18 @@ _CONNECT = {
     "tcp_user_timeout": 30_000,
     "application_name": "dbos_events",
 }
+# In a URL with several hosts the one is meant that takes writes.
+_SEVERAL_HOSTS = {"target_session_attrs": "read-write"}
+# Not even a URL changes it: texts go out as UTF-8.
+_ENCODING = {"client_encoding": "utf8"}
+# A plan that was kept while the tables were empty would read all of them once they are not.
+_PLANS = {"plan_cache_mode": "force_custom_plan"}
+LONGEST_CHANNEL = 63
+"""Bytes of a name in PostgreSQL."""
+LONGEST_PAYLOAD = 7999
+"""Bytes of a notification."""
+LISTEN_LOOK = 10.0
+"""Seconds between two looks whether the listener's session is still what it was."""
 
 PREPARE_AFTER = 3
 """Executions of a statement on a connection after which PostgreSQL keeps its plan."""
@@ -42,29 +58,41 @@ class PostgresStorage(SqlStorage):
     """Our schema in a PostgreSQL database."""
 
     def __init__(self, url: sa.URL, schema: str, clock: Clock, pool_size: int) -> None:
+        arguments = {
+            **_CONNECT,
+            **(_SEVERAL_HOSTS if _has_several_hosts(url) else {}),
+            **{key: value for key, value in url.query.items() if key in {*_CONNECT, *_SEVERAL_HOSTS}},
+            **_ENCODING,
+        }
         engine = sa.create_engine(
             url.set(drivername="postgresql+psycopg"),
             pool_size=pool_size,
             max_overflow=0,
             pool_use_lifo=True,
-            connect_args={**_CONNECT, **{key: value for key, value in url.query.items() if key in _CONNECT}},
+            hide_parameters=True,
+            connect_args=arguments,
         )
         quoted = engine.dialect.identifier_preparer.quote_identifier(schema)
         event.listen(engine, "connect", self._prepare_connection)
+        event.listen(engine, "checkout", _refuse_changed)
+        event.listen(engine, "begin", _begin)
+        self._arguments = {**engine.dialect.create_connect_args(engine.url)[1], **arguments}
         driver = Driver(
             arrays.BY_KIND, PsycopgTx, (psycopg.Error,), self._prepare_no_more, OneCall(engine, quoted)
         )
         super().__init__(Database(engine, POSTGRES, schema, quoted, clock, driver))
         self._prepare_after: int | None = PREPARE_AFTER
-        self._channel = f"dbos_events:{schema}"
+        self._channel = _channel(schema)
         self._sender = secrets.token_hex(4)
 
-    def _prepare_connection(self, connection: Any, _record: object) -> None:
+    def _prepare_connection(self, connection: Any, record: Any) -> None:
         arrays.register(connection)
         connection.prepare_threshold = self._prepare_after
-        # A plan that was kept while the tables were empty would read all of them once they are not.
-        connection.execute("SET plan_cache_mode = force_custom_plan")
-        connection.commit()
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        record.info["direct"] = is_direct(connection.pgconn)
+        if record.info["direct"]:
+            set_up(connection.pgconn, _PLANS)
+        record.info["told"] = told(connection.pgconn)
 
     def _prepare_no_more(self) -> None:
         """Send statements whole from now on: a pooler hands each transaction another connection."""
@@ -75,7 +103,7 @@ class PostgresStorage(SqlStorage):
                 "now on. They save half of the time of small transactions: PgBouncer keeps them from 1.21 on, with "
                 "max_prepared_statements."
             )
-        self.database.engine.dispose()
+        self.database.renew()
 
     def listen(self, on_signal: Callable[[str], object]) -> Callable[[], None]:
         """Listen on a connection of its own, reconnecting for ever; what is missed, polls find."""
@@ -85,24 +113,61 @@ class PostgresStorage(SqlStorage):
             if sender != self._sender:  # this process knows what it has said itself
                 on_signal(channel)
 
-        return _Listener(self.database.engine, self._channel, hear).stop
+        return _Listener(self._arguments, self._channel, hear).stop
 
     def notify(self, channels: Sequence[str]) -> None:
+        """Tell the other processes; what is too long for a notification, polls find."""
         statement = sa.text(
             "SELECT pg_notify(:channel, payload) FROM unnest(CAST(:payloads AS text[])) AS payload"
         )
 
-        payloads = [f"{self._sender} {channel}" for channel in channels]
+        payloads = [payload for channel in channels if _fits(payload := f"{self._sender} {channel}")]
         self.database.transact(
             lambda tx: tx.connection.execute(statement, {"channel": self._channel, "payloads": payloads})
         )
 
 
+def _channel(schema: str) -> str:
+    """The name on which processes of a schema call each other; PostgreSQL would cut one that is too long."""
+    name = f"dbos_events:{schema}"
+    if len(name.encode()) <= LONGEST_CHANNEL:
+        return name
+    return f"dbos_events:{hashlib.sha256(schema.encode()).hexdigest()[:32]}"
+
+
+def _fits(payload: str) -> bool:
+    try:
+        return len(payload.encode()) <= LONGEST_PAYLOAD and "\0" not in payload
+    except UnicodeEncodeError:
+        return False
+
+
+def _has_several_hosts(url: sa.URL) -> bool:
+    named = url.query.get("host", ())
+    hosts = [named] if isinstance(named, str) else list(named)
+    return "," in (url.host or "") or len(hosts) > 1 or any("," in host for host in hosts)
+
+
+def _refuse_changed(connection: Any, record: Any, _proxy: object) -> None:
+    """Have the pool open new connections where the server tells that this session's rights are not what they were."""
+    if told(connection.pgconn) != record.info["told"]:
+        raise exc.InvalidatePoolError("The server has become another one for sessions of before.")
+
+
+def _begin(connection: sa.Connection) -> None:
+    pooled = connection.connection
+    if not pooled.info["direct"]:
+        driver: Any = pooled.driver_connection
+        begin_pooled(driver.pgconn, _PLANS)
+
+
 class _Listener:
     """A thread that waits for notifications."""
 
-    def __init__(self, engine: sa.Engine, channel: str, on_signal: Callable[[str], object]) -> None:
-        self._engine = engine
+    def __init__(
+        self, arguments: Mapping[str, Any], channel: str, on_signal: Callable[[str], object]
+    ) -> None:
+        self._arguments = arguments
         self._channel = channel
         self._on_signal = on_signal
         self._stopped = threading.Event()
@@ -119,26 +184,48 @@ class _Listener:
             try:
                 self._listen()
             except Exception as error:  # noqa: BLE001 - polls find what is missed
-                self._outage.say("Listening for wake-ups failed; polling goes on: %s", error)
+                self._outage.say("Listening for wake-ups failed; polling goes on: %s", answers.said(error))
             self._stopped.wait(1.0)
 
     def _listen(self) -> None:
-        url = self._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
+        with psycopg.connect(**{**self._arguments, "autocommit": True}) as connection:
+            if not is_direct(connection.pgconn):
+                logger.info(
+                    "A pooler stands between this process and PostgreSQL, so wake-ups of other processes are found by "
+                    "polling: LISTEN would stay with a connection of others."
+                )
+                self._stopped.wait()
+                return
+            set_up(connection.pgconn, {})
             connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
             self._outage.over("Listening for wake-ups again.")
+            looked = time.monotonic()
             while not self._stopped.is_set():
                 for notice in connection.notifies(timeout=0.5):
                     with contextlib.suppress(Exception):
                         self._on_signal(notice.payload)
+                if time.monotonic() - looked >= LISTEN_LOOK:
+                    looked = time.monotonic()
+                    self._look(connection)
+
+    def _look(self, connection: psycopg.Connection[Any]) -> None:
+        """Raise where nothing more will be heard here: the server became a standby, or does not know of the LISTEN."""
+        found = connection.execute(
+            "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on',"
+            " %s = ANY (SELECT pg_listening_channels())",
+            [self._channel],
+        ).fetchone()
+        if found != (False, True):
+            raise psycopg.OperationalError("the session is not what it was, so another one is begun")
 
 
 def open_postgres(url: sa.URL, schema: str, clock: Clock, pool_size: int) -> PostgresStorage:
     """A storage on PostgreSQL; nothing is connected yet.
 
     Raises:
-        ConfigurationError: The URL names no database.
+        ConfigurationError: The URL names no database, or the schema has no usable name.
     """
+    check_schema_name(schema)
     if not url.database:
         raise ConfigurationError(
             "The system database URL names no database: use postgresql://user:password@host:port/database."

@@ -25,7 +25,9 @@ class SqliteStorage(SqlStorage):
 
     def __init__(self, url: sa.URL, clock: Clock) -> None:
         engine = sa.create_engine(
-            url, connect_args={"timeout": float(BUSY_SECONDS), "check_same_thread": False}
+            url,
+            hide_parameters=True,
+            connect_args={"timeout": float(BUSY_SECONDS), "check_same_thread": False},
         )
         event.listen(engine, "connect", _prepare)
         event.listen(engine, "begin", _begin)

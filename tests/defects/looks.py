@@ -13,6 +13,7 @@ from tests.models import test_intake, test_storage
 from tests.races import test_ownership, test_positions
 from tests.races.conftest import race_on
 from tests.races.interleaving import Race
+from tests.storage import test_fence
 from tests.storage.test_lanes_machine import lane_machine
 
 Look = Callable[[pytest.FixtureRequest], None]
@@ -99,6 +100,12 @@ def a_run_that_was_resumed_elsewhere_falls_asleep(request: pytest.FixtureRequest
         test_ownership.test_rule_2_what_the_old_owner_writes_is_read_by_the_new_one_or_refused(
             between, test_ownership.resume_and_claim, test_ownership.sleep
         )
+
+
+def a_batch_waits_for_a_taking(request: pytest.FixtureRequest) -> None:
+    with race(request) as between:
+        between.reset()
+        test_fence.test_rule_2_a_batch_waits_for_a_taking_from_its_executor_and_is_refused(between.other)
 
 
 def a_batch_beside_a_cancel(request: pytest.FixtureRequest) -> None:

@@ -149,6 +149,22 @@ def watermark_first(put: Put) -> None:
     put(intake.IntakeTable, "intake", in_two)
 
 
+def fence_of_a_snapshot(put: Put) -> None:
+    """Transactions see what was there when they began, as where somebody sets another isolation for the database."""
+    import psycopg
+
+    from dbos_events.storage.postgres import PostgresStorage
+
+    prepare = PostgresStorage._prepare_connection
+
+    def of_a_snapshot(self: Any, connection: Any, record: Any) -> None:
+        prepare(self, connection, record)
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+
+    put(PostgresStorage, "_prepare_connection", of_a_snapshot)
+    _call_no_functions(put)
+
+
 class _WithoutMove(Tx):
     """A transaction in which the watermark has been moved before."""
 
@@ -184,4 +200,5 @@ DEFECTS: dict[str, Callable[[Put], None]] = {
     "order forgotten": order_forgotten,
     "outcome first": outcome_first,
     "watermark first": watermark_first,
+    "fence of a snapshot": fence_of_a_snapshot,
 }

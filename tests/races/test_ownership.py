@@ -1,5 +1,6 @@
 """Rules 1 and 2: who is alive, who owns a workflow, and what is written meanwhile."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from dbos_events.model.workflow import PENDING, SUCCESS
 from dbos_events.storage.rows import TakenWorkflow
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.writes import Write, Written
-from tests.races.interleaving import Operation, Race
+from tests.races.interleaving import PATIENCE, Operation, Race
 from tests.storage.building import APP, begin, end, ids, kill, park, register, start, step, workflow, write
 
 NO_LIMITS = {"work": None}
@@ -100,7 +101,13 @@ def claim_resumed(made: Processes, storage: SqlStorage) -> object:
 
 
 def resume_and_claim(made: Processes, storage: SqlStorage) -> object:
-    return resume(made, storage), claim_resumed(made, storage)
+    """The service claims again and again: a claim passes over a row that a late write of the old owner is asking about."""
+    resumed = storage.resume(["w"])
+    taken = claim_resumed(made, storage)
+    end = time.monotonic() + PATIENCE
+    while resumed and not taken and time.monotonic() < end:
+        taken = claim_resumed(made, storage)
+    return resumed, taken
 
 
 # ------------------------------------------------------------------ a batch under way

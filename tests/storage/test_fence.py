@@ -121,6 +121,25 @@ def test_rule_2_a_batch_waits_for_the_declaration_of_death_and_is_fenced(
     assert storage.list_steps("w") == []
 
 
+def test_rule_2_a_batch_waits_for_a_taking_from_its_executor_and_is_refused(
+    postgres_storage: SqlStorage,
+) -> None:
+    """The fence waits, and what follows it sees what it waited for: at READ COMMITTED, and at no other isolation."""
+    storage = postgres_storage
+    old = register(storage)
+    begin(storage, old, "w")
+    with open_transaction(storage) as tx:
+        tx.run("lock_executor", executor=old)
+        with meanwhile(lambda: write(storage, old, step("w", output="late"))) as late:
+            await_waiting(storage, late)
+            taken = (
+                f"UPDATE \"{storage.database.schema}\".workflows SET owner = NULL, take = 2 WHERE id = 'w'"
+            )
+            tx.connection.exec_driver_sql(taken)
+    assert late.result(PATIENCE) == [Fenced(PENDING)], "the old owner wrote after the history was read"
+    assert steps(storage, "w") == {}
+
+
 def test_rule_2_a_heartbeat_does_not_wait_for_a_batch(postgres_storage: SqlStorage) -> None:
     storage = postgres_storage
     executor = register(storage)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from dbos_events.errors import BadWrite
-from dbos_events.storage.database import Database, NotAsExpected, Tx
+from dbos_events.storage.database import Database, NotAsExpected, RollBack, Tx
 from dbos_events.storage.families.executors import fence
 from dbos_events.storage.families.plainintake import is_plain, take_in
 from dbos_events.storage.rows import IntakeBatch, IntakeResult, NewEvent, StoredEvent
@@ -41,7 +41,7 @@ class IntakeTable:
         return {event.workflow_id: event for event in records(StoredEvent, rows)}
 
 
-class _Conflicting(Exception):
+class _Conflicting(RollBack):
     """Rolls an intake back that holds other records than those known under their ids.
 
     `foreign` are those of the conflicts whose workflow is no event of this consumer.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from dbos_events.model.queue import QueueLimits
-from dbos_events.storage.database import Database, Row, Tx
+from dbos_events.storage.database import Database, RollBack, Row, Tx
 from dbos_events.storage.families.executors import fence
 from dbos_events.storage.rows import TakenWorkflow
 from dbos_events.storage.shapes import records
@@ -151,7 +151,7 @@ class TakingTable:
             return []
 
 
-class _NothingTaken(Exception):
+class _NothingTaken(RollBack):
     """Rolls a transaction back that found nothing to take."""
 
 

@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 
+from dbos_events.engine import committer as committer_module
+from dbos_events.engine import later
 from dbos_events.engine.committer import MAX_BATCH, Committer, Ticket
 from dbos_events.engine.waking import ThreadWaker
+from dbos_events.errors import BadWrite, StorageUnavailable
 from dbos_events.storage.writes import WRITTEN, Fenced, NewWorkflow, Refused, Result, Write
+from dbos_events.telemetry.outages import Outages
 
 PATIENCE = 10.0
 
@@ -155,7 +159,7 @@ def test_starts_fail_apart_from_what_runs(database: Database) -> None:
 
     def write(writes: Sequence[Write]) -> Sequence[Result]:
         if any(not isinstance(write.change, NewWorkflow) for write in writes):
-            raise RuntimeError("a defect")
+            raise BadWrite("a value that does not fit")
         return database.write(writes)
 
     committer = Committer(write, lambda: None)
@@ -165,6 +169,87 @@ def test_starts_fail_apart_from_what_runs(database: Database) -> None:
     assert isinstance(other(), Refused)
     assert committer.stop(PATIENCE)
     assert [start.result for start in starts] == [WRITTEN] * 2
+
+
+class Refusing:
+    """Refuses batches with the next of these errors, then takes them; what each held is kept."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.tried: list[list[str]] = []
+
+    def __call__(self, writes: Sequence[Write]) -> Sequence[Result]:
+        self.tried.append([write.workflow_id for write in writes])
+        if self.errors:
+            raise self.errors.pop(0)
+        return [WRITTEN] * len(writes)
+
+
+@pytest.mark.parametrize(
+    "error", [StorageUnavailable("revoked"), RuntimeError("a defect"), OSError(5, "io"), KeyError("k")]
+)
+def test_what_is_not_about_data_has_the_whole_batch_tried_again_and_shows(error: Exception) -> None:
+    outages = Outages()
+    shown: list[list[str]] = []
+
+    class Looked(Refusing):
+        def __call__(self, writes: Sequence[Write]) -> Sequence[Result]:
+            shown.append(outages.problems)
+            return super().__call__(writes)
+
+    write = Looked(*[error] * 7)
+    committer = Committer(write, lambda: None, outages=outages)
+    answers = [hand_over(committer, name) for name in ("a", "b")]
+    committer.start()
+    assert [answer() for answer in answers] == [WRITTEN] * 2
+    assert write.tried == [["a", "b"]] * 8
+    assert "wait for the database" in shown[-1][0]
+    assert outages.problems == []
+    assert committer.stop(PATIENCE)
+
+
+def test_a_refused_value_is_found_by_halving_and_stored_without_the_frames_of_the_refusal() -> None:
+    def write(writes: Sequence[Write]) -> Sequence[Result]:
+        if any(one.workflow_id == "bad" for one in writes):
+            raise BadWrite("a value that does not fit")
+        return [WRITTEN] * len(writes)
+
+    committer = Committer(write, lambda: None)
+    answers = {name: hand_over(committer, name) for name in ("a", "bad", "b")}
+    committer.start()
+    results = {name: answer() for name, answer in answers.items()}
+    assert (results["a"], results["b"]) == (WRITTEN, WRITTEN)
+    refused = results["bad"]
+    assert isinstance(refused, Refused)
+    assert refused.error.__traceback__ is None
+    assert committer.stop(PATIENCE)
+
+
+def test_what_says_that_a_run_has_failed_is_written_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its workflow would have no end otherwise, and nobody would look for it while this process lives."""
+    monkeypatch.setattr(later, "PAUSE", 0.01)
+    write = Refusing(BadWrite("no error fits"), BadWrite("no error fits"))
+    outages = Outages()
+    committer = Committer(write, lambda: None, outages=outages)
+    waker = ThreadWaker()
+    ticket = committer.submit(Write("w"), None, waker, final=True)
+    committer.start()
+    assert waker.wait(PATIENCE)
+    assert ticket.result == WRITTEN
+    assert write.tried == [["w"]] * 3
+    assert committer.stop(PATIENCE)
+    assert outages.problems == []
+
+
+def test_a_write_without_an_answer_is_a_problem(
+    committer: Committer, database: Database, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(committer_module, "SLOW", 0.0)
+    held_commit(committer, database)
+    assert "have waited for the database" in committer.problems[0]
+    database.open.set()
+    assert committer.stop(PATIENCE)
+    assert committer.problems == []
 
 
 def test_a_run_that_is_stopped_while_its_batch_is_looked_through_is_answered(database: Database) -> None:
