@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from dbos_events.clock import Clock
+from dbos_events.clock import Clock, DatabaseClock
 from dbos_events.errors import BadWrite, StorageError, StorageUnavailable
 from dbos_events.storage.statements import Dialect, Statement, load
 from dbos_events.telemetry.log import redact
@@ -73,6 +73,10 @@ class Tx:
     @property
     def connection(self) -> sa.Connection:
         return self._connection
+
+    def token(self, executor: int) -> int:
+        """As `Database.token`."""
+        return self._database.token(executor)
 
     def run(self, name: str, /, **parameters: Any) -> Sequence[Row]:
         """Execute a named statement; gives its rows, none when it returns nothing."""
@@ -184,11 +188,22 @@ class Database:
         self.clock = clock
         self.arrays = driver.arrays
         self._driver = driver
+        self.identities: dict[int, int] = {}
+        """By number: what tells the executors of this process from others of their numbers."""
         self._errors: tuple[type[Exception], ...] = (exc.SQLAlchemyError, *driver.errors, *_UNSENDABLE)
         self.statements: Mapping[str, Statement] = load(dialect, quoted_schema, manual_clock=clock.manual)
         self._texts = {name: sa.text(statement.sql) for name, statement in self.statements.items()}
         # SQLite lets one connection write; queueing here is fairer than its busy handler.
         self._writer = threading.Lock() if not dialect.is_postgres else None
+
+    def token(self, executor: int) -> int:
+        """What the fence is asked with: the executor's number and, where this process has registered it, its identity."""
+        return self.identities.get(executor, 0) << 32 | executor
+
+    def told_time(self, database_ms: int, asked_ns: int) -> None:
+        """Note what the database has just said of its clock; `asked_ns` is when the question went out."""
+        if isinstance(self.clock, DatabaseClock):
+            self.clock.learn(database_ms, asked_ns)
 
     def text(self, statement: Statement) -> sa.TextClause:
         return self._texts[statement.name]

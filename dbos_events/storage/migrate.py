@@ -19,7 +19,7 @@ from sqlalchemy import exc
 from dbos_events.errors import ConfigurationError, MigrationRequired, StorageUnavailable
 from dbos_events.storage.sqldatabase import SqlStorage
 
-REVISION = "0007"
+REVISION = "0008"
 """The newest revision that this code knows."""
 
 LOCK_WAIT_SECONDS = 120

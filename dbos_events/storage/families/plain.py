@@ -59,11 +59,11 @@ def write_plain(database: Database, executor: int, writes: Sequence[Write]) -> N
         NotAsExpected: Nothing was kept.
     """
     if database.calls:
-        database.call(*_call(executor, writes))
+        database.call(*_call(database.token(executor), writes))
         return
     checkpoints, outcomes, results = _rows(writes)
     steps = [
-        Step("fence", None, {"executor": executor}, 1),
+        Step("fence", None, {"executor": database.token(executor)}, 1),
         Step("insert_checkpoints", checkpoints, {"executor": executor}, len(checkpoints)),
         Step("update_outcomes", outcomes, {"executor": executor}, len(outcomes)),
         Step("insert_results", results, {}, len(results)),
@@ -73,7 +73,7 @@ def write_plain(database: Database, executor: int, writes: Sequence[Write]) -> N
 
 def begin_plain(database: Database, line: Line, executor: int, writes: Sequence[Write]) -> None:
     """As `write_plain`, over `line` and without waiting: its answer says whether the batch was written."""
-    database.begin_call(line, *_call(executor, writes))
+    database.begin_call(line, *_call(database.token(executor), writes))
 
 
 def _rows(writes: Sequence[Write]) -> tuple[Rows, Rows, Rows]:

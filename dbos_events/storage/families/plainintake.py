@@ -46,8 +46,8 @@ def take_in(database: Database, batch: IntakeBatch) -> IntakeResult:
     behind = database.call(
         TAKE_IN,
         (
-            batch.executor, batch.consumer, batch.incarnation, batch.application, batch.name, batch.version,
-            batch.queue,
+            database.token(batch.executor), batch.consumer, batch.incarnation, batch.application, batch.name,
+            batch.version, batch.queue,
         ),
         columns_of(moves, 5),
         [sorted(batch.unknown)],

@@ -40,6 +40,6 @@ def write_starts(database: Database, executor: int, starts: Sequence[NewWorkflow
             again, statement by statement: that costs a second transaction, and only where ids are used twice.
     """
     rows = [(*start_row(start), start.codec, start.input) for start in starts]
-    inserted = database.call(WRITE_STARTS, (executor,), columns_of(rows, len(_START)))
+    inserted = database.call(WRITE_STARTS, (database.token(executor),), columns_of(rows, len(_START)))
     if inserted is None or int(inserted) < len(starts):
         raise NotAsExpected
