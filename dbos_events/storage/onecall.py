@@ -18,6 +18,7 @@ from psycopg.pq import ConnStatus, ExecStatus, Format
 
 from dbos_events.storage.arrays import ENCODERS
 from dbos_events.storage.database import LOST_PLAN, NotAsExpected
+from dbos_events.storage.forks import keep_for_ever
 from dbos_events.storage.line import Line
 from dbos_events.telemetry.log import logger
 
@@ -156,6 +157,11 @@ class OneCall:
             connection.close()
         else:
             self._idle.append(connection)
+
+    def forget(self) -> None:
+        """Use none of the connections that are open: they are those of the process that this one was forked from."""
+        keep_for_ever(self._idle)
+        self._idle = deque()
 
     def close(self) -> None:
         """Close what is idle; who is in a call closes its own connection after it."""

@@ -17,8 +17,10 @@ from dbos_events.clock import Clock
 from dbos_events.errors import ConfigurationError
 from dbos_events.storage import arrays
 from dbos_events.storage.database import Database, Driver
+from dbos_events.storage.forks import keep_for_ever
 from dbos_events.storage.onecall import OneCall
 from dbos_events.storage.psycopg_tx import PsycopgTx
+from dbos_events.storage.sockets import Sockets
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.statements import POSTGRES
 from dbos_events.telemetry.log import Recurring, logger
@@ -51,13 +53,23 @@ class PostgresStorage(SqlStorage):
         )
         quoted = engine.dialect.identifier_preparer.quote_identifier(schema)
         event.listen(engine, "connect", self._prepare_connection)
-        driver = Driver(
-            arrays.BY_KIND, PsycopgTx, (psycopg.Error,), self._prepare_no_more, OneCall(engine, quoted)
-        )
+        self._calls = OneCall(engine, quoted)
+        driver = Driver(arrays.BY_KIND, PsycopgTx, (psycopg.Error,), self._prepare_no_more, self._calls)
         super().__init__(Database(engine, POSTGRES, schema, quoted, clock, driver))
         self._prepare_after: int | None = PREPARE_AFTER
         self._channel = f"dbos_events:{schema}"
         self._sender = secrets.token_hex(4)
+        self._sockets = Sockets(engine, self._forked)
+
+    def cut(self) -> None:
+        """End every call that is under way, and begin no more: whoever waits for an answer gets an error at once."""
+        self._sockets.cut()
+
+    def _forked(self) -> None:
+        """This process was forked: it opens connections of its own, and those of the parent are forgotten."""
+        self._calls.forget()
+        keep_for_ever(self.database.engine.pool)
+        self.database.engine.dispose(close=False)
 
     def _prepare_connection(self, connection: Any, _record: object) -> None:
         arrays.register(connection)
@@ -85,7 +97,7 @@ class PostgresStorage(SqlStorage):
             if sender != self._sender:  # this process knows what it has said itself
                 on_signal(channel)
 
-        return _Listener(self.database.engine, self._channel, hear).stop
+        return _Listener(self.database.engine, self._channel, hear, self._sockets).stop
 
     def notify(self, channels: Sequence[str]) -> None:
         statement = sa.text(
@@ -101,8 +113,11 @@ class PostgresStorage(SqlStorage):
 class _Listener:
     """A thread that waits for notifications."""
 
-    def __init__(self, engine: sa.Engine, channel: str, on_signal: Callable[[str], object]) -> None:
+    def __init__(
+        self, engine: sa.Engine, channel: str, on_signal: Callable[[str], object], sockets: Sockets
+    ) -> None:
         self._engine = engine
+        self._sockets = sockets
         self._channel = channel
         self._on_signal = on_signal
         self._stopped = threading.Event()
@@ -125,6 +140,7 @@ class _Listener:
     def _listen(self) -> None:
         url = self._engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
         with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
+            self._sockets.add(connection)
             connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
             self._outage.over("Listening for wake-ups again.")
             while not self._stopped.is_set():
