@@ -210,12 +210,15 @@ class ConsumerService:
 
     def _destroy(self, app: App, seconds: float) -> None:
         """Stop the App on another thread: whatever holds that up, the process ends in time."""
-        over = threading.Thread(
-            target=app.destroy,
-            kwargs={"workflow_completion_timeout_sec": seconds},
-            name="dbos-destroy",
-            daemon=True,
-        )
+        errors: list[BaseException] = []
+
+        def destroy() -> None:
+            try:
+                app.destroy(workflow_completion_timeout_sec=seconds)
+            except BaseException as error:  # noqa: BLE001 - raised again by the main thread
+                errors.append(error)
+
+        over = threading.Thread(target=destroy, name="dbos-destroy", daemon=True)
         over.start()
         end = time.monotonic() + seconds + OVERTIME_SECONDS
         while over.is_alive() and time.monotonic() < end:
@@ -226,6 +229,8 @@ class ConsumerService:
             )
             logging.shutdown()
             os._exit(0)
+        if errors:
+            raise errors[0]
 
 
 def _announce(app: App) -> None:
