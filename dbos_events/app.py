@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -15,6 +17,8 @@ from dbos_events.api.queues import Queue
 from dbos_events.api.verbs import Verbs
 from dbos_events.clock import Clock, SystemClock
 from dbos_events.config import DBOSConfig
+from dbos_events.engine.context import CURRENT
+from dbos_events.engine.forked import refuse_after_fork
 from dbos_events.engine.registry import Registry
 from dbos_events.errors import ConfigurationError, DBOSException, DBOSInitializationError, RegistrationError
 from dbos_events.model.event import Breaker, OnFailure, OnRegression, Ordering, PayloadCodec, Retry
@@ -47,6 +51,7 @@ class App(Verbs, QuarantineVerbs):
         self._clock = clock or SystemClock()
         self._launched: Launched | None = None
         self._lock = threading.RLock()
+        self._forked_from: int | None = None
 
     # -- decorators ---------------------------------------------------------------------------
 
@@ -223,6 +228,8 @@ class App(Verbs, QuarantineVerbs):
             DBOSException: The App is not launched.
         """
         if self._launched is None:
+            if self._forked_from is not None:
+                refuse_after_fork(self._forked_from)
             raise DBOSException("DBOS is not launched. Call DBOS.launch() (or app.launch()) first.")
         return self._launched
 
@@ -246,6 +253,9 @@ class App(Verbs, QuarantineVerbs):
         with self._lock:
             if self._launched is not None:
                 return
+            if self._forked_from is not None:
+                self._forked_from = None
+                CURRENT.set(None)  # forked out of a workflow; what follows belongs to no run of this process
             settings = read_settings(self.config)
             self.attach(Launched(self.registry, self.consumers, settings, self._clock, _running_loop()))
         logger.debug("Launched %s.", settings.name)
@@ -260,12 +270,21 @@ class App(Verbs, QuarantineVerbs):
             if self._launched is not None:
                 raise DBOSInitializationError("The App is launched already. Call destroy() first.")
             self._launched = launched
+            _launched.add(self)
             try:
                 launched.start()
             except BaseException:
                 launched.stop(0.0)
                 self._launched = None
                 raise
+
+    def _leave_to_parent(self) -> None:
+        """In a forked process: what was launched is the parent's, and nothing here touches it."""
+        self._lock = threading.RLock()  # another thread of the parent may have held it
+        launched, self._launched = self._launched, None
+        if launched is not None:
+            self._forked_from = os.getppid()
+            launched.leave_to_parent()
 
     def detach(self) -> None:
         """Forget the running parts without stopping them."""
@@ -315,6 +334,19 @@ class App(Verbs, QuarantineVerbs):
         """For ASGI frameworks: `FastAPI(lifespan=app.lifespan)`."""
         async with self:
             yield
+
+
+# The Apps that have been launched in this process. A forked one has none of their threads, but their connections.
+_launched: weakref.WeakSet[App] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for app in tuple(_launched):
+        app._leave_to_parent()  # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

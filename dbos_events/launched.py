@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 import time
@@ -10,9 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dbos_events.api.consumers import ConsumerDeclaration
-from dbos_events.clock import Clock
+from dbos_events.clock import Clock, DatabaseClock, elapsed
 from dbos_events.connect import Source, find_connector
 from dbos_events.engine.core import Core
+from dbos_events.engine.forked import leave_core
 from dbos_events.engine.registry import Registry
 from dbos_events.model.event import HeldQuotas
 from dbos_events.model.queue import QueueLimits
@@ -28,15 +30,20 @@ from dbos_events.runtime.notifier import NotifierService
 from dbos_events.runtime.queues import QueueService
 from dbos_events.runtime.recovery import RecoveryService
 from dbos_events.runtime.service import Service
+from dbos_events.runtime.stopping import Bound, stop_together
 from dbos_events.runtime.sweeper import SweeperService
 from dbos_events.runtime.taken import Taken
 from dbos_events.runtime.timers import TimerService
 from dbos_events.serialization import Codecs
 from dbos_events.settings import Settings
+from dbos_events.storage.forks import keep_for_ever
 from dbos_events.storage.migrate import migrate, verify
 from dbos_events.storage.opening import open_storage
 from dbos_events.storage.rows import NewExecutor
 from dbos_events.telemetry.log import logger, redact
+
+LOOKS_AT_THE_CLOCK = 3
+"""How often the database is asked for its time at launch; the quickest answer counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,8 @@ class Launched:
         self._own_loop: BackgroundLoop | None = None
         self._registering = threading.Lock()
         self._draining = False
+        self._bound: Bound | None = None
+        clock = clock if clock.manual else DatabaseClock(clock)
         self.storage = open_storage(
             settings.database_url,
             schema=settings.dbos_system_schema,
@@ -127,6 +136,8 @@ class Launched:
             migrate(self.storage)
         else:
             verify(self.storage)
+        for _ in range(LOOKS_AT_THE_CLOCK):
+            self.storage.now_ms()
         self._register()
         self.storage.save_queues(self.settings.name, self._registry.queues)
         self.apply_failure_policies(self._declarations)
@@ -179,6 +190,7 @@ class Launched:
 
     def _register(self) -> None:
         process = this_process()
+        began = elapsed()
         self.core.executor = self.storage.register_executor(
             NewExecutor(
                 application=self.settings.name,
@@ -193,6 +205,8 @@ class Launched:
                 functions=tuple(self._registry.names()),
             )
         )
+        if not self.core.clock.manual:
+            self.core.lease_end = began + self.settings.lease_seconds
 
     def _fenced(self) -> None:
         """This executor was declared dead: drop what runs, and go on under a new identity."""
@@ -213,33 +227,37 @@ class Launched:
 
     def drain(self) -> None:
         """Take nothing more up; what runs goes on."""
+        bound = self._bound or Bound(self.settings.shutdown_timeout_seconds)
         self._draining = True
         for source in self.sources:
             source.pause()
-        for service in (self.queues, self.timers, self.recovery, self.sweeper):
-            service.stop(2.0)
+        stop_together((self.queues, self.timers, self.recovery, self.sweeper), bound.at_most(2.0))
 
     def stop(self, wait_for_workflows: float) -> None:
-        """End gracefully within the shutdown timeout; what has not finished goes on elsewhere."""
+        """End gracefully within the shutdown timeout; what has not finished goes on elsewhere.
+
+        The bound holds whatever the database does: what waits for it then is cut off, and not waited for.
+        """
+        self._bound = bound = Bound(self.settings.shutdown_timeout_seconds)
+        cutting = bound.call_at_end(self.storage.cut)
         self.drain()
-        deadline = time.monotonic() + self.settings.shutdown_timeout_seconds
-        self._await_runs(min(deadline, time.monotonic() + wait_for_workflows))
+        self._await_runs(time.monotonic() + min(bound.left, wait_for_workflows))
         for source in self.sources:
-            source.stop(max(0.5, deadline - time.monotonic()))
-        for service in self.services:
-            if service is not self.lease:
-                service.stop(2.0)
+            source.stop(bound.at_most(bound.left))
+        stop_together([service for service in self.services if service is not self.lease], bound.at_most(2.0))
         self.core.stopped.set()
         self.core.runner.stop_all()
         self.core.hub.signal_all()
-        flushed = self.core.committer.stop(max(0.5, deadline - time.monotonic()))
-        self.lease.stop(2.0)
-        self._release(flushed=flushed)
+        flushed = self.core.committer.stop(bound.at_most(bound.left))
+        self.lease.stop(bound.at_most(2.0))
+        if self.core.executor and flushed:
+            bound.do(self._release, name="dbos-release")
         self.core.pool.stop()
         self.core.readers.shutdown(wait=False, cancel_futures=True)
         if self._own_loop is not None:
-            self._own_loop.stop()
-        self.storage.close()
+            self._own_loop.stop(bound.at_most(5.0))
+        cutting.cancel()
+        bound.do(self.storage.close, name="dbos-close")
 
     def abandon(self, *, wait: bool) -> None:
         """Let go of everything without another write, as a crash would; `wait` for its threads."""
@@ -256,6 +274,11 @@ class Launched:
             self._own_loop.stop()
         self.storage.close()
 
+    def leave_to_parent(self) -> None:
+        """In a process that was forked from this one: have whatever still refers to this fail, and never free it."""
+        keep_for_ever(self)
+        leave_core(self.core, os.getppid())
+
     def _await_runs(self, deadline: float) -> None:
         """Wait until nothing runs here, or the time is over."""
         self.core.committer.before_blocking()
@@ -264,9 +287,7 @@ class Launched:
             if run.when_ended(event) and not event.wait(deadline - time.monotonic()):
                 return
 
-    def _release(self, *, flushed: bool) -> None:
-        if not self.core.executor or not flushed:
-            return
+    def _release(self) -> None:
         try:
             self.storage.release_executor(self.core.executor)
         except Exception as error:  # noqa: BLE001 - the process ends anyway

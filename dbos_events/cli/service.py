@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -9,13 +10,13 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from queue import SimpleQueue
-from types import FrameType
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.cli.logs import set_level
 from dbos_events.cli.output import one_line
 from dbos_events.cli.probes import Answer, HealthServer
+from dbos_events.cli.signals import StopRequested, StopSignals
 from dbos_events.cli.target import load_app
 from dbos_events.errors import DBOSInitializationError, StorageUnavailable
 from dbos_events.settings import read_settings
@@ -27,14 +28,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dbos_events.cli")
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 5.0
 LAUNCH_STOP_SECONDS = 5.0
 """How long a launch that is under way may take to notice that it is not wanted any more."""
-EXIT_SECONDS = 5.0
-REPEAT_SECONDS = 0.5
-"""Within that time a signal is the first one again: `timeout` and some shells send each of them twice."""
+EXIT_SECONDS = 2.0
+COME_BACK_SECONDS = 1.0
+"""So often the main thread comes back to the interpreter, which runs handlers of signals there."""
+OVERTIME_SECONDS = 4.0
+"""How much longer than its bound a stop may take before the process ends without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +51,18 @@ class ServiceOptions:
     fail_fast: bool = False
 
 
-class _StopRequested(BaseException):
-    """A signal came while nothing was launched yet."""
-
-
 class ConsumerService:
     """One run of the service, on the main thread; signals and the end of the launch come as happenings."""
 
     def __init__(self, options: ServiceOptions) -> None:
         self._options = options
         self._app: App | None = None
-        self._importing = True
         self._launched = False
         self._draining = False
         self._problem = "importing the program"
-        # A SimpleQueue may be written to from a signal handler, unlike an Event.
         self._happenings: SimpleQueue[signal.Signals | BaseException | None] = SimpleQueue()
         self._unwanted = threading.Event()
-        self._signalled_at: float | None = None
+        self._signals = StopSignals(self._happenings.put)
 
     def run(self) -> None:
         """Run until a signal comes, then stop gracefully; a second signal ends the process at once.
@@ -74,17 +70,15 @@ class ConsumerService:
         Raises:
             DBOSException: The service cannot start; the message is for the user.
         """
-        before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
-        probes = self._open_probes()
-        try:
-            self._run()
-        except _StopRequested:
-            log.info("Stopped before anything was launched.")
-        finally:
-            if probes is not None:
-                probes.stop()
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        with self._signals:
+            probes = self._open_probes()
+            try:
+                self._run()
+            except StopRequested:
+                log.info("Stopped before anything was launched.")
+            finally:
+                if probes is not None:
+                    probes.stop()
 
     def _run(self) -> None:
         app = self._load()
@@ -96,23 +90,12 @@ class ConsumerService:
 
     # -- signals ------------------------------------------------------------------------------
 
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if self._signalled_at is not None:
-            if now - self._signalled_at < REPEAT_SECONDS:
-                return
-            os.write(2, b"dbos-events: stopped at once by a second signal\n")
-            os._exit(128 + number)
-        self._signalled_at = now
-        if self._importing:
-            raise _StopRequested
-        self._happenings.put(signal.Signals(number))
-
     def _next_signal(self) -> signal.Signals:
         while True:
-            happening = self._happenings.get()
-            if isinstance(happening, signal.Signals):
-                return happening
+            with contextlib.suppress(Empty):
+                happening = self._happenings.get(timeout=COME_BACK_SECONDS)
+                if isinstance(happening, signal.Signals):
+                    return happening
 
     # -- starting -----------------------------------------------------------------------------
 
@@ -128,8 +111,11 @@ class ConsumerService:
         return server
 
     def _load(self) -> App:
-        app = load_app(self._options.target)
-        self._importing = False
+        self._signals.interrupts = True
+        try:
+            app = load_app(self._options.target)
+        finally:
+            self._signals.interrupts = False
         if not app.is_launched:
             app.configure({**app.config, **self._options.settings})
         elif self._options.settings:
@@ -211,7 +197,7 @@ class ConsumerService:
             len(running),
             extra={"signal": requested.name, "running": len(running)},
         )
-        app.destroy(workflow_completion_timeout_sec=seconds)
+        self._destroy(app, seconds)
         left = sum(map(_goes_on_elsewhere, running))
         log.info(
             "Drained and stopped%s.",
@@ -221,6 +207,30 @@ class ConsumerService:
             extra={"unfinished": left},
         )
         _exit_in_time()
+
+    def _destroy(self, app: App, seconds: float) -> None:
+        """Stop the App on another thread: whatever holds that up, the process ends in time."""
+        errors: list[BaseException] = []
+
+        def destroy() -> None:
+            try:
+                app.destroy(workflow_completion_timeout_sec=seconds)
+            except BaseException as error:  # noqa: BLE001 - raised again by the main thread
+                errors.append(error)
+
+        over = threading.Thread(target=destroy, name="dbos-destroy", daemon=True)
+        over.start()
+        end = time.monotonic() + seconds + OVERTIME_SECONDS
+        while over.is_alive() and time.monotonic() < end:
+            over.join(COME_BACK_SECONDS)
+        if over.is_alive():
+            log.error(
+                "The process did not stop within its time, and ends. Other processes find it by its lease."
+            )
+            logging.shutdown()
+            os._exit(0)
+        if errors:
+            raise errors[0]
 
 
 def _announce(app: App) -> None:

@@ -183,7 +183,7 @@ class Committer:
         if not self._thread.is_alive():
             return True
         self._interrupt.set()
-        self._thread.join(MAX_PAUSE)
+        self._thread.join(0.5)  # it may be in a call of the database that does not end
         return False
 
     def abandon(self) -> None:

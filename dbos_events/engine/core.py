@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import secrets
 import threading
-import time
 import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dbos_events.clock import Clock
+from dbos_events.clock import Clock, elapsed
 from dbos_events.engine.committer import Committer
 from dbos_events.engine.loopcommitter import LoopCommitter
 from dbos_events.engine.pool import Pool
+from dbos_events.engine.readers import Readers
 from dbos_events.engine.registry import Registered, Registry
 from dbos_events.engine.run import Ending, Run
 from dbos_events.engine.runner import Runner
@@ -79,19 +79,20 @@ class Core:
         self.park_after = park_after
         self.hub = Hub()
         self.pool = Pool(threads, self.hub)
-        self.readers = ThreadPoolExecutor(4, thread_name_prefix="dbos-reader")
+        self.readers = Readers(4)
         self.runner = Runner(self)
         self.outages = Outages()
         self.committer = Committer(self._write_batch, on_fenced, self.runner.start_following, self.outages)
         self.stopped = threading.Event()
         self._write_ids = itertools.count(1)
+        self._start_ids = itertools.count(secrets.randbits(62))
         self._inboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopInbox] = (
             weakref.WeakKeyDictionary()
         )
         self._outage = Recurring()
         self.loop_inbox: LoopInbox
         self.lease_end: float | None = None
-        """Until when, on the monotonic clock, nobody can have declared this process dead; None: no end."""
+        """Until when, by `elapsed`, nobody can have declared this process dead; None: no end."""
         self.retries: dict[int, Retry | None] = {}
         """By the consumer's number: how often its handler is run again."""
         self.chance: Callable[[], float] = random.random
@@ -130,15 +131,18 @@ class Core:
     @property
     def holds_lease(self) -> bool:
         """Whether this process may start work: it renewed its lease in time."""
-        return self.lease_end is None or time.monotonic() < self.lease_end
+        return self.lease_end is None or elapsed() < self.lease_end
 
     def next_write_id(self) -> int:
         """A number that this executor never uses twice."""
         return next(self._write_ids)
 
     def next_start_id(self) -> int:
-        """A number that no start of any process has; those of one process grow."""
-        return (self.executor << 40) | self.next_write_id()
+        """A number that no start of any process has; those of one process grow.
+
+        They begin anywhere among 4.6e18, and are not made of the executor's number, which is as long as the column.
+        """
+        return next(self._start_ids)
 
     def new_run(
         self,

@@ -117,6 +117,8 @@ class Pause(_Rest):
 
     def __init__(self, core: Core, run: Run, seconds: float) -> None:
         super().__init__(core, run)
+        # Nobody else knows of this time, so a clock that is set does not move it; a test's clock needs a date.
+        self._end = core.clock.monotonic() + seconds
         self._until = core.clock.now_ms() + round(seconds * 1000)
 
     def block(self) -> None:
@@ -137,7 +139,9 @@ class Pause(_Rest):
         assert self.run is not None  # noqa: S101
         self.run.enter()
         self.core.refuse_when_stopped()
-        return (self._until - self.core.clock.now_ms()) / 1000
+        if self.core.clock.manual:
+            return (self._until - self.core.clock.now_ms()) / 1000
+        return self._end - self.core.clock.monotonic()
 
 
 class Wait(_Rest):

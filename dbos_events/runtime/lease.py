@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
+from dbos_events.clock import elapsed
 from dbos_events.engine.core import Core
 from dbos_events.engine.waits import LEASE
 from dbos_events.errors import DBOSWorkflowConflictIDError
@@ -30,15 +30,15 @@ class LeaseService(Service):
         self._core = core
         self._lease_seconds = lease_seconds
         self._on_fenced = on_fenced
-        self.renewed_at = time.monotonic()
+        self.renewed_at = elapsed()
 
     @property
     def is_fresh(self) -> bool:
-        return time.monotonic() - self.renewed_at < self._lease_seconds
+        return elapsed() - self.renewed_at < self._lease_seconds
 
     def tick(self) -> float | None:
         executor = self._core.executor
-        began = time.monotonic()
+        began = elapsed()  # the database counts from a later moment
         if not self._core.storage.renew_lease(executor, round(self._lease_seconds * 1000)):
             self._on_fenced()
             return None

@@ -17,12 +17,12 @@ class BackgroundLoop:
         self._thread.start()
         return self._loop
 
-    def stop(self) -> None:
-        """Cancel what runs on the loop and end it."""
+    def stop(self, seconds: float = 5.0) -> None:
+        """Cancel what runs on the loop and end it; waits for that at most so long."""
         if self._loop.is_closed():
             return
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5.0)
+        self._thread.join(seconds)
 
     def _work(self) -> None:
         asyncio.set_event_loop(self._loop)

@@ -47,9 +47,13 @@ class Service:
         """Tick soon; may be called from any thread."""
         self._wake.set()
 
-    def stop(self, seconds: float = 5.0) -> None:
+    def let_go(self) -> None:
+        """Begin no further tick; does not wait for the one under way."""
         self._stopped = True
         self._wake.set()
+
+    def stop(self, seconds: float = 5.0) -> None:
+        self.let_go()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(seconds)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 
-from dbos_events.clock import Clock
+from dbos_events.clock import Clock, DatabaseClock
 from dbos_events.errors import BadWrite, DBOSException, StorageError
 from dbos_events.storage import answers
 from dbos_events.storage.shapes import Shape, tuples, turned
@@ -78,6 +78,10 @@ class Tx:
     @property
     def connection(self) -> sa.Connection:
         return self._connection
+
+    def identified(self, executor: int) -> dict[str, int]:
+        """What the fence is asked with: number and identity of an executor."""
+        return self._database.identified(executor)
 
     def run(self, name: str, /, **parameters: Any) -> Sequence[Row]:
         """Execute a named statement; gives its rows, none when it returns nothing."""
@@ -194,6 +198,8 @@ class Database:
         self.clock = clock
         self.arrays = driver.arrays
         self._driver = driver
+        self.identities: dict[int, int] = {}
+        """By number: what tells the executors of this process from others of their numbers."""
         self._age = 0
         event.listen(engine, "connect", self._begun)
         event.listen(engine, "checkout", self._refuse_old)
@@ -214,6 +220,15 @@ class Database:
         if shape is None:
             shape = self._shapes[key] = Shape(self.statements[name].names, *map(type, records[0]))
         return [shape.row(*parts) for parts in records]
+
+    def identified(self, executor: int) -> dict[str, int]:
+        """What the fence is asked with: the executor's number, and its identity where this process has registered it."""
+        return {"executor": executor, "identity": self.identities.get(executor, 0)}
+
+    def told_time(self, database_ms: int, asked_ns: int) -> None:
+        """Note what the database has just said of its clock; `asked_ns` is when the question went out."""
+        if isinstance(self.clock, DatabaseClock):
+            self.clock.learn(database_ms, asked_ns)
 
     def text(self, statement: Statement) -> sa.TextClause:
         return self._texts[statement.name]

@@ -2,25 +2,25 @@
 -- frozen in the middle of one. They consist of the statements of `sql/`; dbos_events/storage/functions.py says how.
 -- Each statement has a snapshot of its own, as in a transaction of several exchanges, so the fence holds.
 
--- function: write_step(executor bigint) returns void
+-- function: write_step(executor bigint, identity bigint) returns void
 -- One checkpoint alone, as steps make it one after the other: the arrays of a batch take as long as all else.
 {found: fence, the executor is dead}
 {one: insert_checkpoints, the checkpoint was not written};
 
--- function: write_ends(executor bigint) returns void
+-- function: write_ends(executor bigint, identity bigint) returns void
 -- Outcomes with the checkpoints that go into the row of their workflow: most events end so.
 {found: fence, the executor is dead}
 {all: update_outcomes, an outcome was not written}
 {all: insert_results, a result was not written};
 
--- function: write_batch(executor bigint) returns void
+-- function: write_batch(executor bigint, identity bigint) returns void
 -- As write_ends, with checkpoints of runs that go on.
 {found: fence, the executor is dead}
 {all: insert_checkpoints, a checkpoint was not written}
 {all: update_outcomes, an outcome was not written}
 {all: insert_results, a result was not written};
 
--- function: write_starts(executor bigint) returns bigint
+-- function: write_starts(executor bigint, identity bigint) returns bigint
 -- Starts from outside of workflows. An id that exists already is usual here: people start a workflow twice to be sure. So
 -- nothing is raised, which the server would log. The caller compares the count that it gets back.
 -- table: starts(id text, application text, name text, status text, start_id bigint, version text,
@@ -30,7 +30,7 @@
 {do: insert_start_payloads from starts}
 RETURN hit;
 
--- function: take_in(executor bigint, consumer bigint, incarnation bigint, application text, name text, version text, queue text) returns text
+-- function: take_in(executor bigint, identity bigint, consumer bigint, incarnation bigint, application text, name text, version text, queue text) returns text
 -- New events, and watermarks that stand where they stood. Gives the lanes in which an earlier event stands, as JSON.
 -- table: moves(partition int, epoch bigint, expected bigint, next_offset bigint, leader_epoch int)
 -- table: lanes(lane text)

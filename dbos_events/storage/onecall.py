@@ -21,6 +21,7 @@ from psycopg.pq import ConnStatus, ExecStatus, Format
 from dbos_events.storage.answers import LOST_PLAN, spoils_session
 from dbos_events.storage.arrays import ENCODERS
 from dbos_events.storage.database import NotAsExpected
+from dbos_events.storage.forks import keep_for_ever
 from dbos_events.storage.line import Line
 from dbos_events.storage.sessions import CALL_CONDITION, CALL_CONDITION_POOLED, is_direct
 from dbos_events.telemetry.log import Recurring
@@ -193,6 +194,11 @@ class OneCall:
         with suppress(IndexError):
             while True:
                 self._idle.pop().close()
+
+    def forget(self) -> None:
+        """Use none of the connections that are open: they are those of the process that this one was forked from."""
+        keep_for_ever(self._idle)
+        self._idle = deque()
 
     def close(self) -> None:
         """Close what is idle; who is in a call closes its own connection after it."""

@@ -19,10 +19,12 @@ from dbos_events.clock import Clock
 from dbos_events.errors import ConfigurationError
 from dbos_events.storage import answers, arrays
 from dbos_events.storage.database import Database, Driver
+from dbos_events.storage.forks import keep_for_ever
 from dbos_events.storage.names import check_schema_name
 from dbos_events.storage.onecall import OneCall
 from dbos_events.storage.psycopg_tx import PsycopgTx
 from dbos_events.storage.sessions import begin_pooled, is_direct, set_up, told
+from dbos_events.storage.sockets import Sockets
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.statements import POSTGRES
 from dbos_events.telemetry.log import Recurring, logger
@@ -77,13 +79,23 @@ class PostgresStorage(SqlStorage):
         event.listen(engine, "checkout", _refuse_changed)
         event.listen(engine, "begin", _begin)
         self._arguments = {**engine.dialect.create_connect_args(engine.url)[1], **arguments}
-        driver = Driver(
-            arrays.BY_KIND, PsycopgTx, (psycopg.Error,), self._prepare_no_more, OneCall(engine, quoted)
-        )
+        self._calls = OneCall(engine, quoted)
+        driver = Driver(arrays.BY_KIND, PsycopgTx, (psycopg.Error,), self._prepare_no_more, self._calls)
         super().__init__(Database(engine, POSTGRES, schema, quoted, clock, driver))
         self._prepare_after: int | None = PREPARE_AFTER
         self._channel = _channel(schema)
         self._sender = secrets.token_hex(4)
+        self._sockets = Sockets(engine, self._forked)
+
+    def cut(self) -> None:
+        """End every call that is under way, and begin no more: whoever waits for an answer gets an error at once."""
+        self._sockets.cut()
+
+    def _forked(self) -> None:
+        """This process was forked: it opens connections of its own, and those of the parent are forgotten."""
+        self._calls.forget()
+        keep_for_ever(self.database.engine.pool)
+        self.database.engine.dispose(close=False)
 
     def _prepare_connection(self, connection: Any, record: Any) -> None:
         arrays.register(connection)
@@ -113,7 +125,7 @@ class PostgresStorage(SqlStorage):
             if sender != self._sender:  # this process knows what it has said itself
                 on_signal(channel)
 
-        return _Listener(self._arguments, self._channel, hear).stop
+        return _Listener(self._arguments, self._channel, hear, self._sockets).stop
 
     def notify(self, channels: Sequence[str]) -> None:
         """Tell the other processes; what is too long for a notification, polls find."""
@@ -165,9 +177,14 @@ class _Listener:
     """A thread that waits for notifications."""
 
     def __init__(
-        self, arguments: Mapping[str, Any], channel: str, on_signal: Callable[[str], object]
+        self,
+        arguments: Mapping[str, Any],
+        channel: str,
+        on_signal: Callable[[str], object],
+        sockets: Sockets,
     ) -> None:
         self._arguments = arguments
+        self._sockets = sockets
         self._channel = channel
         self._on_signal = on_signal
         self._stopped = threading.Event()
@@ -189,6 +206,7 @@ class _Listener:
 
     def _listen(self) -> None:
         with psycopg.connect(**{**self._arguments, "autocommit": True}) as connection:
+            self._sockets.add(connection)
             if not is_direct(connection.pgconn):
                 logger.info(
                     "A pooler stands between this process and PostgreSQL, so wake-ups of other processes are found by "

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
+import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -14,6 +17,7 @@ from sqlalchemy import event
 from dbos_events.clock import Clock
 from dbos_events.errors import ConfigurationError
 from dbos_events.storage.database import Database
+from dbos_events.storage.forks import InParent, keep_for_ever
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.statements import SQLITE
 
@@ -32,6 +36,14 @@ class SqliteStorage(SqlStorage):
         event.listen(engine, "connect", _prepare)
         event.listen(engine, "begin", _begin)
         super().__init__(Database(engine, SQLITE, "", "main", clock))
+        _open.add(self)
+
+    def close(self) -> None:
+        _open.discard(self)
+        super().close()
+
+    def cut(self) -> None:
+        """A file always answers, if only that it is locked."""
 
     def listen(self, on_signal: Callable[[str], object]) -> None:
         """SQLite cannot notify; polls are enough."""
@@ -68,6 +80,36 @@ def _begin(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
 
 
+# https://www.sqlite.org/howtocorrupt.html, 2.6: nothing of a connection may be used in a forked process. What SQLite keeps
+# of a file in memory, such as which of its locks this process holds, is shared by all connections to it, new ones too.
+_open: weakref.WeakSet[SqliteStorage] = weakref.WeakSet()
+_of_parent: set[str] = set()
+
+
+def _after_fork() -> None:
+    for storage in tuple(_open):
+        database = storage.database
+        keep_for_ever(database.engine)
+        _of_parent.add(_file(database.engine.url))
+        database.engine = cast("sa.Engine", InParent(partial(_refuse, database.engine.url)))
+    _open.clear()
+
+
+def _refuse(url: sa.URL) -> NoReturn:
+    raise ConfigurationError(
+        f"The SQLite file {url.database} was open when this process was forked from process {os.getppid()}, and SQLite "
+        "does not allow a forked process to use it. Fork before the launch, or start processes by 'spawn'."
+    )
+
+
+def _file(url: sa.URL) -> str:
+    return os.path.realpath(Path(url.database or "").expanduser())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def open_sqlite(url: sa.URL, clock: Clock) -> SqliteStorage:
     """A storage in a SQLite file; the file is made when it is missing.
 
@@ -82,4 +124,6 @@ def open_sqlite(url: sa.URL, clock: Clock) -> SqliteStorage:
     folder = Path(url.database or "").expanduser().absolute().parent
     if not folder.is_dir():
         raise ConfigurationError(f"The folder of the SQLite file does not exist: {folder}. Create it first.")
+    if _file(url) in _of_parent:
+        _refuse(url)
     return SqliteStorage(url, clock)

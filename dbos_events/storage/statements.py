@@ -132,7 +132,7 @@ def _fit(name: str, body: str, dialect: Dialect, pieces: Mapping[str, str], now:
     for placeholder, text in pieces.items():
         raw = raw.replace("{" + placeholder + "}", text)
     lists = tuple(
-        (match["name"], "text" if match["kind"] == "list" else "int") for match in _LIST.finditer(raw)
+        (match["name"], "text" if match["kind"] == "list" else "bigint") for match in _LIST.finditer(raw)
     )
     sql = raw.replace(rows[0], _rows(columns, dialect, row_by_row=row_by_row)) if rows else raw
     sql = _LIST.sub(lambda match: _list(match["kind"], match["name"], dialect), sql).replace("{now}", now)
@@ -167,5 +167,5 @@ def _rows(columns: list[tuple[str, str]], dialect: Dialect, *, row_by_row: bool)
 
 def _list(kind: str, name: str, dialect: Dialect) -> str:
     if dialect.is_postgres:
-        return f"SELECT unnest(CAST(:{name} AS {'text' if kind == 'list' else 'int'}[]))"
+        return f"SELECT unnest(CAST(:{name} AS {'text' if kind == 'list' else 'bigint'}[]))"
     return f"SELECT value FROM json_each(:{name})"

@@ -85,6 +85,8 @@ def create_executors(schema) -> None:
         column("ended_at", BIG, null=True),
         column("end_reason", TEXT, null=True),
         column("functions", TEXT, null=True),
+        # random: a number may be issued again where a fail-over lost commits
+        column("identity", BIG, default="0"),
         schema=schema,
     )
 

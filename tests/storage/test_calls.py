@@ -136,7 +136,7 @@ def test_a_batch_waits_for_who_declares_its_executor_dead_and_writes_nothing(
         tx.run("lock_executor", executor=executor)
         with meanwhile(lambda: storage.write_batch(executor, [step("w"), end("w")])) as batch:
             await_waiting(watcher, batch)
-            tx.run("end_executor", executor=executor, reason="test")
+            tx.run("end_executor", executor=executor, identity=0, reason="test")
             tx.connection.commit()
             with pytest.raises(ExecutorFenced):
                 batch.result(PATIENCE)

@@ -113,7 +113,7 @@ def test_rule_2_a_batch_waits_for_the_declaration_of_death_and_is_fenced(
     begin(storage, old, "w")
     with open_transaction(storage) as tx:
         tx.run("lock_executor", executor=old)
-        tx.run("end_executor", executor=old, reason="silent")
+        tx.run("end_executor", executor=old, identity=0, reason="silent")
         with meanwhile(lambda: write(storage, old, step("w"))) as late:
             await_waiting(storage, late)
     with pytest.raises(ExecutorFenced):
@@ -187,7 +187,7 @@ def test_rule_2_a_resume_locks_an_owner_who_claimed_meanwhile_before_it_takes_th
     kill(storage, old)
     with open_transaction(storage) as tx:
         # The claim of another process is under way, so `resume` finds the old owner and waits for the row.
-        tx.run("fence", executor=new)
+        tx.run("fence", executor=new, identity=0)
         names = {"application": APP, "version": "v1", "names": ["work"], "count": 9, "waits": False}
         assert len(tx.run("adopt_from_dead", executor=new, **names)) == 1
         with meanwhile(lambda: storage.resume(["w"])) as resumed:

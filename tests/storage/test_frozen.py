@@ -29,11 +29,11 @@ def test_a_process_that_is_frozen_within_a_transaction_can_be_declared_dead(
         if transaction == "fenced":
             fence(tx, executor)
         else:
-            tx.run("renew_lease", executor=executor, lease_ms=LEASE_MS)
+            tx.run("renew_lease", executor=executor, identity=0, lease_ms=LEASE_MS)
         with meanwhile(lambda: kill(watcher, executor)) as burial:
             burial.result(10.0)
 
     with pytest.raises(StorageUnavailable):
         frozen.database.transact(stands_still)
     with open_transaction(watcher) as tx:
-        assert not tx.run("fence", executor=executor)
+        assert not tx.run("fence", executor=executor, identity=0)

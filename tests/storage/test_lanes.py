@@ -106,7 +106,7 @@ def test_rule_2_what_the_holder_took_meanwhile_is_not_freed(postgres_storage: Sq
     lane.intake(dead, {0: (lane.epoch(dead), 0, 1)})
     kill(storage, dead)
     with open_transaction(storage) as tx:
-        tx.run("fence", executor=holder)
+        tx.run("fence", executor=holder, identity=0)
         tx.run("free_lanes_of_dead", application=APP)
         assert len(tx.run("take_lane_entries", executor=holder, ids=["e-0-0"])) == 1
         with meanwhile(lambda: storage.free_lanes_of_dead(APP)) as late:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import secrets
 
+from dbos_events.clock import elapsed_ns
 from dbos_events.errors import ExecutorFenced
 from dbos_events.storage.database import Database, Tx
 from dbos_events.storage.rows import ExecutorRow, NewExecutor
 
+IDENTITIES = 2**62
+"""Identities count from 1; 0 stands for any."""
+
 
 def fence(tx: Tx, executor: int) -> None:
     """Hold this executor's row until the transaction ends, or raise `ExecutorFenced`."""
-    if not tx.run("fence", executor=executor):
+    if not tx.run("fence", **tx.identified(executor)):
         raise ExecutorFenced(executor)
 
 
@@ -22,6 +27,8 @@ class ExecutorTable:
         self._database = database
 
     def register_executor(self, new: NewExecutor) -> int:
+        identity = 1 + secrets.randbelow(IDENTITIES)
+
         def work(tx: Tx) -> int:
             row = tx.one(
                 "insert_executor",
@@ -33,17 +40,25 @@ class ExecutorTable:
                 pid_namespace=new.pid_namespace,
                 pid=new.pid,
                 process_started=new.process_started,
+                identity=identity,
                 lease_ms=new.lease_ms,
                 functions=None if new.functions is None else json.dumps(sorted(new.functions)),
             )
             return int(row.id) if row is not None else 0
 
-        return self._database.transact(work)
+        number = self._database.transact(work)
+        self._database.identities[number] = identity
+        return number
 
     def renew_lease(self, executor: int, lease_ms: int) -> bool:
-        return bool(
-            self._database.transact(lambda tx: tx.run("renew_lease", executor=executor, lease_ms=lease_ms))
-        )
+        def work(tx: Tx) -> bool:
+            asked = elapsed_ns()
+            row = tx.one("renew_lease", **tx.identified(executor), lease_ms=lease_ms)
+            if row is not None:
+                self._database.told_time(row.now, asked)
+            return row is not None
+
+        return self._database.transact(work)
 
     def list_executors(self, application: str) -> list[ExecutorRow]:
         rows = self._database.transact(lambda tx: tx.run("list_executors", application=application))
@@ -72,7 +87,7 @@ class ExecutorTable:
                 return True
             if row.heartbeat != heartbeat:
                 return False
-            tx.run("end_executor", executor=executor, reason=reason)
+            tx.run("end_executor", executor=executor, identity=0, reason=reason)
             return True
 
         return self._database.transact(work)
@@ -80,6 +95,6 @@ class ExecutorTable:
     def release_executor(self, executor: int) -> None:
         def work(tx: Tx) -> None:
             tx.one("lock_executor", executor=executor)
-            tx.run("end_executor", executor=executor, reason="stopped")
+            tx.run("end_executor", **tx.identified(executor), reason="stopped")
 
         self._database.transact(work)

@@ -29,7 +29,7 @@ def write_plain(database: Database, executor: int, writes: Sequence[Write]) -> N
         database.call(*_call(database, executor, writes))
         return
     parameters = {"executor": executor}
-    steps = [Step("fence", None, parameters, 1)]
+    steps = [Step("fence", None, database.identified(executor), 1)]
     for name, records in plain_records(writes).items():
         rows = database.rows(name, records)
         steps.append(Step(name, rows, parameters, len(rows)))
@@ -44,7 +44,8 @@ def begin_plain(database: Database, line: Line, executor: int, writes: Sequence[
 def _call(database: Database, executor: int, writes: Sequence[Write]) -> tuple[Any, ...]:
     """The function that takes no more than what there is, and its arguments."""
     tables = {name: database.rows(name, records) for name, records in plain_records(writes).items()}
+    identified = database.identified(executor)
     checkpoints, outcomes = tables["insert_checkpoints"], tables["update_outcomes"]
     if len(checkpoints) == 1 and not outcomes:
-        return "write_step", {"executor": executor}, {}, checkpoints[0]
-    return "write_batch" if checkpoints else "write_ends", {"executor": executor}, tables
+        return "write_step", identified, {}, checkpoints[0]
+    return "write_batch" if checkpoints else "write_ends", identified, tables

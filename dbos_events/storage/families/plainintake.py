@@ -35,7 +35,7 @@ def take_in(database: Database, batch: IntakeBatch) -> IntakeResult:
     behind = database.call(
         "take_in",
         {
-            "executor": batch.executor,
+            **database.identified(batch.executor),
             "consumer": batch.consumer,
             "incarnation": batch.incarnation,
             "application": batch.application,

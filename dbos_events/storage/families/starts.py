@@ -23,6 +23,6 @@ def write_starts(database: Database, executor: int, starts: Sequence[Any]) -> No
     shape = Shape(names, type(starts[0]))
     rows = [shape.row(start) for start in starts]
     columns = dict(zip(names, turned(rows, len(names)), strict=True))
-    inserted = database.call("write_starts", {"executor": executor}, {"starts": columns})
+    inserted = database.call("write_starts", database.identified(executor), {"starts": columns})
     if inserted is None or int(inserted) < len(starts):
         raise NotAsExpected

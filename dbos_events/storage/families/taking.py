@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from dbos_events.clock import elapsed_ns
 from dbos_events.model.queue import QueueLimits
 from dbos_events.storage.database import Database, RollBack, Row, Tx
 from dbos_events.storage.families.executors import fence
@@ -74,8 +75,13 @@ class TakingTable:
         return self._database.transact(work)
 
     def next_wake(self, application: str) -> int | None:
-        row = self._database.transact(lambda tx: tx.one("next_wake", application=application))
-        return None if row is None or row.milliseconds is None else int(row.milliseconds)
+        def work(tx: Tx) -> int | None:
+            asked = elapsed_ns()
+            row = tx.run("next_wake", application=application)[0]
+            self._database.told_time(row.now, asked)  # before what is due is taken and looks at the time
+            return None if row.milliseconds is None else int(row.milliseconds)
+
+        return self._database.transact(work)
 
     def claim(
         self,

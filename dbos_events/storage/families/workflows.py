@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dbos_events.clock import elapsed_ns
 from dbos_events.model.queue import QueueLimits
 from dbos_events.model.workflow import ERROR, SUCCESS, WorkflowFilter
 from dbos_events.storage.database import Database, Tx
@@ -21,7 +22,13 @@ class WorkflowTable:
         self._database = database
 
     def now_ms(self) -> int:
-        return int(self._database.transact(lambda tx: tx.run("now"))[0].now)
+        def work(tx: Tx) -> int:
+            asked = elapsed_ns()
+            now = int(tx.run("now")[0].now)
+            self._database.told_time(now, asked)
+            return now
+
+        return self._database.transact(work)
 
     def read_checkpoints(self, workflow_ids: Sequence[str]) -> dict[str, list[Checkpoint]]:
         found: dict[str, list[Checkpoint]] = {workflow_id: [] for workflow_id in workflow_ids}

@@ -1,24 +1,28 @@
 -- name: insert_executor
--- One process start; its lease runs from now.
+-- One process start; its lease runs from now. Where the database has lost starts in a fail-over a number may come again,
+-- so a random identity stands beside it.
 INSERT INTO {schema}.executors
     (application, label, explicit, version, boot_id, pid_namespace, pid, process_started, alive,
-     heartbeat, lease_until, started_at, functions)
+     heartbeat, lease_until, started_at, functions, identity)
 VALUES
     (:application, :label, :explicit, :version, :boot_id, :pid_namespace, :pid, :process_started, true,
-     0, {now} + :lease_ms, {now}, :functions)
+     0, {now} + :lease_ms, {now}, :functions, :identity)
 RETURNING id;
 
 -- name: renew_lease
--- No row: this executor is dead, and that is final.
+-- No row: this executor is dead, and that is final. As `fence`, it compares the identity beside the number.
 UPDATE {schema}.executors
 SET heartbeat = heartbeat + 1, lease_until = {now} + :lease_ms
-WHERE id = :executor AND alive
-RETURNING id, {idle_bound};
+WHERE id = :executor AND alive AND CAST(:identity AS bigint) IN (0, identity)
+RETURNING id, {now} AS now, {idle_bound};
 
 -- name: fence
 -- First statement of every batch, intake and claim. A key share does not block the heartbeat, but
 -- whoever takes this executor's work locks the row for update, and so waits for the batch to end.
-SELECT id, {idle_bound} FROM {schema}.executors WHERE id = :executor AND alive {for_key_share};
+-- An identity of 0 stands for any.
+SELECT id, {idle_bound} FROM {schema}.executors
+WHERE id = :executor AND alive AND CAST(:identity AS bigint) IN (0, identity)
+{for_key_share};
 
 -- name: list_executors
 -- The living, and the dead who still own running workflows.
@@ -38,4 +42,4 @@ SELECT alive, heartbeat, {idle_bound} FROM {schema}.executors WHERE id = :execut
 -- Final.
 UPDATE {schema}.executors
 SET alive = false, ended_at = {now}, end_reason = :reason
-WHERE id = :executor AND alive;
+WHERE id = :executor AND alive AND CAST(:identity AS bigint) IN (0, identity);

@@ -87,7 +87,7 @@ RETURNING consumer;
 
 -- name: next_wake
 -- So that a process need not look before something is due.
-SELECT min(w.wake_at) - {now} AS milliseconds
+SELECT min(w.wake_at) - {now} AS milliseconds, {now} AS now
 FROM {schema}.workflows AS w
 WHERE w.wake_at IS NOT NULL AND w.application = :application;
 

@@ -1,0 +1,91 @@
+"""Threads that ask the database something for an event loop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+R = TypeVar("R")
+_Work = tuple[Future[Any], Callable[[], Any]]
+
+
+class Readers(Executor):
+    """At most `size` threads, none of which the interpreter waits for when it exits.
+
+    Those of `ThreadPoolExecutor` are joined at exit, so one that waits for a database that says nothing would
+    hold the process.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._lock = threading.Lock()
+        self._idle = threading.Semaphore(0)
+        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self._started = 0
+        self._closed = False
+
+    def submit(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
+        """As `Executor.submit`.
+
+        Raises:
+            RuntimeError: After `shutdown`, or where the system has not one thread to give.
+        """
+        future: Future[R] = Future()
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("The readers have been stopped.")
+            if not self._idle.acquire(blocking=False) and self._started < self._size:
+                self._start()
+            self._queue.put((future, partial(fn, *args, **kwargs)))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take nothing more; threads end after what they do now. There is no waiting for them."""
+        with self._lock:
+            self._closed = True
+        while cancel_futures and (work := self._next(wait=False)) is not None:
+            work[0].cancel()
+        self._queue.put(None)
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"dbos-reader-{self._started + 1}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            if not self._started:
+                raise
+        else:
+            self._started += 1
+
+    def _work(self) -> None:
+        while (work := self._next(wait=False) or self._rest()) is not None:
+            _do(*work)
+            del work  # what it refers to may be let go
+
+    def _rest(self) -> _Work | None:
+        self._idle.release()
+        work = self._next(wait=True)
+        if work is None:
+            self._queue.put(None)  # for the next thread
+        return work
+
+    def _next(self, *, wait: bool) -> _Work | None:
+        try:
+            return self._queue.get(block=wait)
+        except Empty:
+            return None
+
+
+def _do(future: Future[Any], work: Callable[[], Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = work()
+    except BaseException as error:  # noqa: BLE001 - whoever waits for it learns of it
+        future.set_exception(error)
+    else:
+        future.set_result(result)
