@@ -31,6 +31,7 @@ from dbos_events.runtime.service import Service
 from dbos_events.runtime.sweeper import SweeperService
 from dbos_events.runtime.taken import Taken
 from dbos_events.runtime.timers import TimerService
+from dbos_events.runtime.watch import WatchService
 from dbos_events.serialization import Codecs
 from dbos_events.settings import Settings
 from dbos_events.storage.migrate import migrate, verify
@@ -115,9 +116,11 @@ class Launched:
         )
         self.notifier = NotifierService(self.core, enabled=self.settings.use_listen_notify)
         self.consumers = ConsumerService(self.core)
-        return (
+        watched = (
             self.lease, self.recovery, self.timers, self.queues, self.lanes, self.consumers, self.sweeper, self.notifier,
         )  # fmt: skip
+        self.watch = WatchService(self.core, watched, lambda: self.lanes.waiting)
+        return (*watched, self.watch)
 
     # -- starting -----------------------------------------------------------------------------
 
@@ -277,7 +280,9 @@ class Launched:
     def health(self) -> Health:
         """What the probes answer."""
         stuck = [f"the {service.name} service has ended" for service in self.services if not service.running]
-        waiting = []
+        if not self.core.committer.running:
+            stuck.append("the committer's thread has ended")
+        waiting = self.watch.loop.problems
         for source in self.sources:
             health = source.health()
             if not health.live:
@@ -291,7 +296,7 @@ class Launched:
             waiting.append("the lease is not renewed: the database does not answer")
         if self._draining:
             waiting.append("draining")
-        problems = stuck + waiting + self.recovery.unhandled.problems
+        problems = stuck + waiting + self.recovery.unhandled.problems + self.queues.problems
         return Health(not stuck, not stuck and not waiting, tuple(problems), notes)
 
 

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 from dbos_events.engine.waking import ThreadWaker
 from dbos_events.errors import BadWrite, ExecutorFenced, StorageError, StorageUnavailable
+from dbos_events.serialization.raised import as_exception
 from dbos_events.storage.writes import Fenced, Refused, Result, Write
 from dbos_events.telemetry.log import logger
+from dbos_events.telemetry.threads import start_thread
 
 if TYPE_CHECKING:
     from dbos_events.engine.loopcommitter import LoopCommitter
@@ -89,8 +91,7 @@ class Committer:
         """Writes small batches of the loop's runs on the loop itself."""
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._work, name="dbos-committer", daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._work, "dbos-committer", unless=lambda: self._stopped)
 
     def submit(
         self, write: Write, run: Run | None = None, waker: Waker | None = None, *, final: bool = False
@@ -157,6 +158,11 @@ class Committer:
         """Whether the caller is being told the answers of a commit."""
         return threading.current_thread() is self._thread or (self.near is not None and self.near.is_telling)
 
+    @property
+    def running(self) -> bool:
+        """Whether its thread lives, or need not."""
+        return self._ended or self._stopped or self._thread is None or self._thread.is_alive()
+
     def stop(self, seconds: float) -> bool:
         """Write what is queued and end; False when the time ran out, with the rest left to recovery."""
         if self.near is not None:
@@ -199,10 +205,16 @@ class Committer:
         try:
             while tickets := self._next_batch():
                 self._commit(tickets)
-                self._after_batch()
+                self._start_what_follows()
         finally:
             self._end()
             self._awake = False
+
+    def _start_what_follows(self) -> None:
+        try:
+            self._after_batch()
+        except BaseException:  # noqa: BLE001 - the thread has answers for others
+            logger.exception("The committer met an unexpected error after a batch, and goes on.")
 
     def _next_batch(self) -> list[Ticket]:
         """What waits, at most a full batch; waits for something. Nothing when it is to end."""
@@ -234,7 +246,7 @@ class Committer:
             elif (doom := ticket.doom()) is None:
                 others.append(ticket)
             else:
-                ticket.settle(doom)
+                _tell(ticket, doom)
         for group in (starts, others):
             if group:
                 self._commit_sound(group)
@@ -250,19 +262,19 @@ class Committer:
         except ExecutorFenced:
             self._on_fenced()
             results = [Fenced(None)] * len(tickets)
-        except Exception as error:  # noqa: BLE001 - a defect must not leave its workflows waiting for ever
+        except BaseException as error:  # noqa: BLE001 - a defect must not leave its workflows waiting for ever
             logger.exception("The committer met an unexpected error; the workflows of this batch fail.")
-            results = [Refused(error)] * len(tickets)
+            results = [Refused(as_exception(error, "The committer"))] * len(tickets)
         self._batches += 1
         for ticket, result in zip(tickets, results, strict=True):
-            ticket.settle(result)
+            _tell(ticket, result)
 
     def _isolate(self, tickets: list[Ticket], error: BadWrite) -> None:
         """Find what the database refused by halving, so that it fails alone."""
         groups = _by_workflow(tickets)
         if len(groups) == 1:
             for ticket in tickets:
-                ticket.settle(Refused(error))
+                _tell(ticket, Refused(error))
             return
         middle = len(groups) // 2
         for half in (groups[:middle], groups[middle:]):
@@ -280,6 +292,14 @@ class Committer:
             if self._interrupt.wait(pause):
                 raise _Interrupted
             pause = min(pause * 2, MAX_PAUSE)
+
+
+def _tell(ticket: Ticket, result: Result) -> None:
+    """Tell one answer; a defect in who hears it must not keep the others from theirs."""
+    try:
+        ticket.settle(result)
+    except BaseException:  # noqa: BLE001 - the thread has answers for others
+        logger.exception("A run met an unexpected error when it was told of its write.")
 
 
 class _Interrupted(StorageError):

@@ -19,6 +19,7 @@ from dbos_events.engine.pool import Pool
 from dbos_events.engine.registry import Registered, Registry
 from dbos_events.engine.run import Ending, Run
 from dbos_events.engine.runner import Runner
+from dbos_events.engine.takings import Takings
 from dbos_events.engine.tasks import install_task_factory
 from dbos_events.engine.waking import Hub, LoopInbox
 from dbos_events.errors import (
@@ -76,6 +77,7 @@ class Core:
         self.hub = Hub()
         self.pool = Pool(threads, self.hub)
         self.readers = ThreadPoolExecutor(4, thread_name_prefix="dbos-reader")
+        self.takings = Takings()
         self.runner = Runner(self)
         self.committer = Committer(self._write_batch, on_fenced, self.runner.start_following)
         self.stopped = threading.Event()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from dbos_events.engine.waking import Hub
 from dbos_events.telemetry.log import logger
+from dbos_events.telemetry.threads import threads_are_short
 
 STARVED = "pool:starved"
 """Hub channel: work waits and no thread is free; a resident wait should park now."""
@@ -46,6 +47,16 @@ class Pool:
             self._queue.extend(works)
         self._see_to_the_queue()
 
+    def look(self) -> None:
+        """See to what is queued once more; called from time to time, since a thread may have been refused, or have died."""
+        with self._lock:
+            dead = [one for one in self._threads if one.ident is not None and not one.is_alive()]
+            if dead and not self._stopped:
+                self._threads = [one for one in self._threads if one not in dead]
+                self._waking = False
+                logger.error("%d workflow threads have ended; others take their place.", len(dead))
+        self._see_to_the_queue()
+
     def stop(self) -> None:
         """Start nothing more; threads end after what they run now."""
         with self._lock:
@@ -74,6 +85,7 @@ class Pool:
                 work()
             except BaseException:  # noqa: BLE001 - the thread has other work to do
                 logger.exception("A workflow thread met an unexpected error.")
+            del work  # it would keep its run and its context until there is other work
 
     def _next(self) -> Callable[[], object] | None:
         """What is to be done next; waits for it. None when nothing will come."""
@@ -121,13 +133,11 @@ class Pool:
             self._start(started)
 
     def _start(self, thread: threading.Thread) -> None:
-        """Start the thread; where the system has none to give, those that are here do the work."""
+        """Start the thread; where the system has none to give, those that are here do the work, or `look` tries again."""
         try:
             thread.start()
-        except RuntimeError as error:
-            logger.error(
-                "No further thread for workflows can be started (%d run): %s", len(self._threads), error
-            )
+        except (RuntimeError, MemoryError) as error:
+            threads_are_short(error)
             with self._lock:
                 self._threads.remove(thread)
                 self._waking = False

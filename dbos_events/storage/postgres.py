@@ -22,6 +22,7 @@ from dbos_events.storage.psycopg_tx import PsycopgTx
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.statements import POSTGRES
 from dbos_events.telemetry.log import Recurring, logger
+from dbos_events.telemetry.threads import start_thread
 
 # A server or a network that falls silent is noticed in half a minute, not in two hours.
 _CONNECT = {
@@ -107,8 +108,7 @@ class _Listener:
         self._on_signal = on_signal
         self._stopped = threading.Event()
         self._outage = Recurring()
-        self._thread = threading.Thread(target=self._work, name="dbos-listener", daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._work, "dbos-listener")
 
     def stop(self) -> None:
         self._stopped.set()
@@ -118,7 +118,7 @@ class _Listener:
         while not self._stopped.is_set():
             try:
                 self._listen()
-            except Exception as error:  # noqa: BLE001 - polls find what is missed
+            except BaseException as error:  # noqa: BLE001 - polls find what is missed
                 self._outage.say("Listening for wake-ups failed; polling goes on: %s", error)
             self._stopped.wait(1.0)
 

@@ -251,14 +251,15 @@ class ConsumerIntake(Positioning):
         formed = self._judged(incarnation, form(common, self._assignments, records))
         if not formed.moves:
             return TakenIn({}, halted=contradicted or None)
-        plan = LanePlan(self._groups(incarnation, formed), formed.records, shared=common.shared)
-        try:
-            batch = batch_of(common, formed, plan.kept, plan.unknown)
-            result = self._ask(lambda: self._core.storage.intake(batch))
-        except BaseException:
-            plan.give_up()
-            raise
-        taken_in = self._taken_in(incarnation, formed, plan, result)
+        with self._core.takings.under_way():
+            plan = LanePlan(self._groups(incarnation, formed), formed.records, shared=common.shared)
+            try:
+                batch = batch_of(common, formed, plan.kept, plan.unknown)
+                result = self._ask(lambda: self._core.storage.intake(batch))
+            except BaseException:
+                plan.give_up()
+                raise
+            taken_in = self._taken_in(incarnation, formed, plan, result)
         return replace(taken_in, halted={**(taken_in.halted or {}), **contradicted} or None)
 
     def _judged(self, incarnation: int, formed: Formed) -> Formed:
