@@ -296,7 +296,8 @@ class Launched:
             waiting.append("the lease is not renewed: the database does not answer")
         if self._draining:
             waiting.append("draining")
-        problems = stuck + waiting + self.recovery.unhandled.problems + self.queues.problems
+        problems = stuck + waiting + self.core.pool.shortage.problems + self.queues.problems
+        problems += self.recovery.unhandled.problems
         return Health(not stuck, not stuck and not waiting, tuple(problems), notes)
 
 

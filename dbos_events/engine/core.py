@@ -31,6 +31,7 @@ from dbos_events.errors import (
 )
 from dbos_events.model.event import HeldQuotas
 from dbos_events.model.workflow import CANCELLED, FINISHED, MAX_RECOVERY_ATTEMPTS_EXCEEDED
+from dbos_events.serialization.raised import is_interrupt, text_of
 from dbos_events.telemetry.log import Recurring
 
 if TYPE_CHECKING:
@@ -185,9 +186,11 @@ class Core:
             if stored.error is not None:
                 return Ending("ended", error=codec.decode_error(stored.error))
             return Ending("ended", value=None if stored.output is None else codec.decode(stored.output))
-        except Exception as why:
+        except BaseException as why:
+            if is_interrupt(why):
+                raise
             raise SerializationError(
-                f"The stored result of workflow {workflow_id} cannot be read: {why}"
+                f"The stored result of workflow {workflow_id} cannot be read: {text_of(why)}"
             ) from why
 
     def _write_batch(self, writes: Sequence[Write]) -> Sequence[Result]:

@@ -19,7 +19,6 @@ from dbos_events.engine.run import Unwind
 from dbos_events.engine.waking import LoopWaker, ThreadWaker
 from dbos_events.errors import DBOSBaseException, DBOSStepTimeoutError
 from dbos_events.serialization.raised import as_exception, is_interrupt
-from dbos_events.telemetry.threads import threads_are_short
 
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
@@ -221,7 +220,7 @@ class Query:
                 self.core.refuse_when_stopped()
                 if "thread" not in str(error):
                     raise
-                threads_are_short(error)
+                self.core.pool.shortage.noted(error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 1.0)
             else:

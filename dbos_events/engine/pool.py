@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from dbos_events.engine.waking import Hub
 from dbos_events.telemetry.log import logger
-from dbos_events.telemetry.threads import threads_are_short
+from dbos_events.telemetry.threads import Shortage
 
 STARVED = "pool:starved"
 """Hub channel: work waits and no thread is free; a resident wait should park now."""
@@ -32,6 +32,7 @@ class Pool:
         self._waking = False
         self._threads: list[threading.Thread] = []
         self._stopped = False
+        self.shortage = Shortage()
 
     @property
     def starved(self) -> bool:
@@ -55,6 +56,8 @@ class Pool:
                 self._threads = [one for one in self._threads if one not in dead]
                 self._waking = False
                 logger.error("%d workflow threads have ended; others take their place.", len(dead))
+        if not self._queue:
+            self.shortage.over()
         self._see_to_the_queue()
 
     def stop(self) -> None:
@@ -137,7 +140,9 @@ class Pool:
         try:
             thread.start()
         except (RuntimeError, MemoryError) as error:
-            threads_are_short(error)
+            self.shortage.noted(error)
             with self._lock:
                 self._threads.remove(thread)
                 self._waking = False
+        else:
+            self.shortage.over()

@@ -83,8 +83,8 @@ class Run:
     """
 
     __slots__ = (
-        "__weakref__", "_durable", "_handed", "_lock", "_number", "_wakers", "args", "attempt", "context", "core", "crashes", "ending",
-        "function", "generation", "history", "host", "id", "kwargs", "listeners", "open_calls",
+        "__weakref__", "_durable", "_handed", "_lock", "_number", "_wakers", "args", "attempt", "context", "core", "crashes",
+        "ending", "function", "generation", "history", "host", "id", "kwargs", "listeners", "open_calls",
         "order", "origin", "parent_id", "park", "proposed", "queue", "resting", "root_id", "take", "tasks",
         "thread", "unsuccessful", "unwinding", "verdict",
     )  # fmt: skip

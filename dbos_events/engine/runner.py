@@ -25,7 +25,8 @@ from dbos_events.errors import (
     DBOSWorkflowConflictIDError,
 )
 from dbos_events.model.workflow import ERROR, SUCCESS
-from dbos_events.serialization.raised import as_exception, is_interrupt
+from dbos_events.serialization import encoded
+from dbos_events.serialization.raised import as_exception, is_interrupt, text_of
 from dbos_events.storage.writes import Fenced, Outcome, Park, QuarantineNote, Refused, Result, Write
 from dbos_events.telemetry.log import logger
 
@@ -167,7 +168,7 @@ class Runner:
             self.leave(run, Ending("lost", error=error))
             return
         run.proposed = Ending("ended", error=error)
-        self._core.committer.submit(failure(run, DBOSException(str(error))), run, final=True)
+        self._core.committer.submit(failure(run, DBOSException(text_of(error))), run, final=True)
 
     # -- stopping -----------------------------------------------------------------------------
 
@@ -253,11 +254,9 @@ def _returned_or_raised(run: Run, args: tuple[Any, ...]) -> Flow[tuple[object, E
 def _success(run: Run, output: object) -> Write:
     codec = run.core.codecs.default
     try:
-        text = None if output is None else codec.encode(output)
-    except BaseException as error:
-        if is_interrupt(error):
-            raise
-        return failure(run, as_exception(error, f"The codec {codec.name!r}"))
+        text = encoded(codec, output)
+    except Exception as error:  # noqa: BLE001 - whatever a user's codec raises
+        return failure(run, error)
     run.proposed = Ending("ended", value=output)
     outcome = Outcome(SUCCESS, None if text is None else codec.name, text, parent_id=run.parent_id)
     return Write(run.id, run.take, run.generation, outcome=outcome)

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+from dbos_events.errors import DBOSException, ExecutorFenced
 from dbos_events.serialization.raised import text_of
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 15.0
+
+
+@contextmanager
+def noted(errors: list[DBOSException]) -> Iterator[None]:
+    """Go on after what the block raises, and keep it; that this process was declared dead goes through."""
+    try:
+        yield
+    except ExecutorFenced:
+        raise
+    except DBOSException as error:
+        errors.append(error)
 
 
 class Failing:

@@ -43,7 +43,9 @@ class LoopLook:
             return []
         loop, asked = self._core.loop_inbox.loop, self._asked
         if loop.is_closed():
-            return ["the event loop of async workflows is closed: none of them runs here. Launch on a loop that stays"]
+            return [
+                "the event loop of async workflows is closed: none of them runs here. Launch on a loop that stays"
+            ]
         if asked is None or (still := time.monotonic() - asked) < STILL_SECONDS:
             return []
         told = f"the event loop of async workflows has stood still for {still:.0f} s"

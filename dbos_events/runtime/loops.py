@@ -35,10 +35,14 @@ class BackgroundLoop:
         try:
             self._loop.run_forever()
         except BaseException:  # noqa: BLE001 - asyncio lets these two out of the loop
-            logger.exception("A task on the event loop of this process raised what ends loops; the loop goes on.")
+            logger.exception(
+                "A task on the event loop of this process raised what ends loops; the loop goes on."
+            )
         else:
             if not self._stopping:
-                logger.error("Something has stopped the event loop of this process (loop.stop()); it goes on.")
+                logger.error(
+                    "Something has stopped the event loop of this process (loop.stop()); it goes on."
+                )
 
     def _work(self) -> None:
         asyncio.set_event_loop(self._loop)

@@ -39,7 +39,6 @@ class QueueService(Service):
         self._trouble = Recurring()
 
     def tick(self) -> float | None:
-        core = self._core
         self._lacks_room = False
         for run in self._taken.start_lost(self):
             self._count(run.queue or "", 1)
@@ -84,7 +83,9 @@ class QueueService(Service):
                 raise
             except Exception as error:  # noqa: BLE001 - the other queues are to be served
                 self._failing.failed(name, error)
-                self._trouble.say("%s: nothing can be claimed; the others go on: %s", _shown(name), text_of(error))
+                self._trouble.say(
+                    "%s: nothing can be claimed; the others go on: %s", _shown(name), text_of(error)
+                )
                 errors.append(error)
             else:
                 self._failing.worked(name)

@@ -98,7 +98,7 @@ class Taken:
         """Try it at once; what fails here, the watch over what this process owns does later."""
         shown = text_of(why) if isinstance(why, BaseException) else why
         self._trouble.say(
-            "%d workflows had been taken and could not be started; they are given back: %s", len(rows), shown
+            "%s workflows had been taken and could not be started; they are given back: %s", len(rows), shown
         )
         try:
             self._core.storage.give_back(executor, [(row.id, row.take) for row in rows])

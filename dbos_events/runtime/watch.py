@@ -13,6 +13,9 @@ from dbos_events.telemetry.log import Recurring, logger
 LOOK_SECONDS = 10.0
 """Between two looks at what this process owns, as long as nothing strange is found."""
 
+SOON_SECONDS = 1.0
+"""Between two looks when something may have been taken that nobody starts."""
+
 
 class WatchService(Service):
     """Compares what the database says that this process owns with what runs here, slowly and always.
@@ -37,7 +40,6 @@ class WatchService(Service):
         self._waiting = waiting
         self._session = 0
         self._strange: dict[tuple[str, int], frozenset[object]] = {}
-        self._doubts = False
         self._look_at = time.monotonic() + LOOK_SECONDS
         self._said = Recurring()
         self.loop = LoopLook(core)
@@ -45,7 +47,7 @@ class WatchService(Service):
 
     def doubt(self) -> None:
         """Something may have been taken that nobody starts: look soon; may be called from any thread."""
-        self._doubts = True
+        self._look_at = min(self._look_at, time.monotonic() + SOON_SECONDS)
 
     def tick(self) -> float | None:
         self._core.pool.look()
@@ -53,10 +55,11 @@ class WatchService(Service):
         for service in self._services:
             if service.revive():
                 logger.error("The thread of the %s service had ended; it is started anew.", service.name)
-        now = time.monotonic()
-        if now >= self._look_at or self._doubts or self._strange:
-            self._look_at, self._doubts = now + LOOK_SECONDS, False
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + LOOK_SECONDS
             self.look()
+            if self._strange:
+                self.doubt()
         return None
 
     def look(self) -> None:
@@ -82,7 +85,7 @@ class WatchService(Service):
         if not given:
             return
         self._said.say(
-            "%d workflows had been taken by this process and did not run here, %s among them; they were given back and "
+            "%s workflows had been taken by this process and did not run here, %s among them; they were given back and "
             "are taken up again.",
             len(given),
             given[0],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from asyncio import CancelledError
 
 from dbos_events.errors import DBOSException
 
@@ -20,7 +19,7 @@ def text_of(error: BaseException) -> str:
     """Return `str(error)`, or a remark where its class cannot make one."""
     try:
         return str(error)
-    except BaseException as why:  # noqa: BLE001 - it runs code of the user's class
+    except BaseException as why:
         if is_interrupt(why):
             raise
         return f"<{type(error).__name__}.__str__ failed>"
@@ -36,7 +35,7 @@ def as_exception(error: BaseException, source: str) -> Exception:
     kind = type(error).__qualname__
     if isinstance(error, SystemExit):
         message = f"{source} called sys.exit({_shown(error.code)})."
-    elif isinstance(error, CancelledError):
+    elif kind == "CancelledError":  # named, since asyncio takes long to import
         message = f"{source} ended with CancelledError: it awaited a task that was cancelled."
     else:
         message = f"{source} raised {kind}, which is not an Exception: {text_of(error)}"

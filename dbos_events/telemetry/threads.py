@@ -10,16 +10,29 @@ from dbos_events.telemetry.log import Recurring
 
 LONGEST_PAUSE = 2.0
 
-_shortage = Recurring()
 
+class Shortage:
+    """Says that the system refuses threads, and that it gives them again."""
 
-def threads_are_short(error: BaseException) -> None:
-    """Say that the system refused a thread; the caller tries again."""
-    _shortage.say(
-        "The system starts no further thread for this process, so work waits for one: %s. Raise its limits "
-        "(ulimit -u, the container's pids limit, memory), or lower max_executor_threads.",
-        error,
-    )
+    def __init__(self) -> None:
+        self._said = Recurring()
+
+    @property
+    def problems(self) -> list[str]:
+        return ["no further thread can be started: work waits for one"] if self._said.active else []
+
+    def noted(self, error: BaseException) -> None:
+        """The system has refused a thread; the caller tries again."""
+        self._said.say(
+            "No further thread can be started, so work waits for one: %s. Raise the limits of this process (ulimit -u, "
+            "the container's limit of pids, memory), or lower max_executor_threads.",
+            error,
+        )
+
+    def over(self) -> None:
+        """It has given one."""
+        if self._said.active:
+            self._said.over("Threads can be started again.")
 
 
 def start_thread(
@@ -30,13 +43,15 @@ def start_thread(
     Gives the thread; it was not started when `unless` said no.
     """
     pause = 0.05
+    shortage = Shortage()
     while True:
         thread = threading.Thread(target=work, name=name, daemon=True)
         try:
             thread.start()
         except (RuntimeError, MemoryError) as error:
-            threads_are_short(error)
+            shortage.noted(error)
         else:
+            shortage.over()
             return thread
         if unless():
             return thread
