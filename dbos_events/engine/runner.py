@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from dbos_events.engine.context import CURRENT, Scope
+from dbos_events.engine.context import CURRENT, Scope, forget_caller
 from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.effects import TASK_CANCELLED, Call, Flow, Reap
 from dbos_events.engine.failures import failure_of, next_attempt, reason_of
@@ -40,9 +40,9 @@ class Runner:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._context = contextvars.copy_context()
-        self._context.run(CURRENT.set, None)
+        self._context.run(forget_caller)
         self.active: dict[str, Run] = {}
-        self._unstarted: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
+        self._unstarted: dict[str, weakref.ref[Run]] = {}
         self._following: deque[Run] = deque()
 
     # -- starting -----------------------------------------------------------------------------
@@ -51,6 +51,8 @@ class Runner:
         """Start `runs` in the background: sync ones on the pool, async ones on the loop."""
         for run in runs:
             self.active[run.id] = run
+            if self._unstarted:
+                self._unstarted.pop(run.id, None)
         blocking = [run for run in runs if not run.function.is_async]
         if blocking:
             self._core.pool.submit(
@@ -79,12 +81,19 @@ class Runner:
     def expect(self, run: Run) -> None:
         """A caller is about to start the run, in the context that it has now."""
         run.context = contextvars.copy_context()
-        self._unstarted[run.id] = run
+        run.context.run(forget_caller)
+        self._unstarted[run.id] = weakref.ref(run)
 
     @property
     def here(self) -> dict[str, int]:
-        """The takes of all workflows that run in this process, or are about to."""
-        unstarted = (reference() for reference in self._unstarted.valuerefs())
+        """The takes of all workflows that run in this process, or are about to.
+
+        A run that nobody holds any more will not be started: its caller was interrupted.
+        """
+        for id_, reference in tuple(self._unstarted.items()):
+            if reference() is None:
+                self._unstarted.pop(id_, None)
+        unstarted = [reference() for reference in tuple(self._unstarted.values())]
         waiting = [run for run in (*unstarted, *tuple(self._following)) if run is not None]
         return {run.id: run.take for run in (*waiting, *tuple(self.active.values()))}
 
@@ -103,6 +112,7 @@ class Runner:
         To be called within the context of the run.
         """
         self.active[run.id] = run
+        self._unstarted.pop(run.id, None)
         run.thread = threading.get_ident()
         token = CURRENT.set(None)
         try:

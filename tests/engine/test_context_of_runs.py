@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dbos_events import App, KafkaMessage
+from dbos_events import App, KafkaMessage, SetWorkflowID
 from dbos_events.testing.plugin import MakeTestApp
 
 tenant: contextvars.ContextVar[str | None] = contextvars.ContextVar("tenant", default=None)
@@ -104,13 +104,14 @@ def test_a_workflow_begins_with_what_its_caller_has_set_and_leaves_its_caller_al
         found.append(tenant.get())
         tenant.set("of the workflow")
         child()
-        app.start_workflow(child).get_result()
+        app.start_workflow(child)
         found.append(tenant.get())
 
-    dbos_test_app(app)
+    dbos = dbos_test_app(app, park_after_seconds=60.0)
     token = tenant.set("of the caller")
     try:
         app.start_workflow(called).get_result()
+        dbos.run_until_idle()
         assert found == ["of the caller", "of the workflow", "of the workflow", "of the workflow"]
         found.clear()
         called()
@@ -161,3 +162,25 @@ def test_the_result_of_a_workflow_is_read_in_a_context_of_its_own(dbos_test_app:
 
     asyncio.run(reads())
     assert set(noting.found["deserialize"]) == {None}
+
+
+@pytest.mark.parametrize("called", [False, True], ids=["started", "called"])
+def test_a_run_inherits_no_workflow_id_from_the_block_of_its_caller(
+    dbos_test_app: MakeTestApp, caplog: pytest.LogCaptureFixture, called: bool
+) -> None:
+    app = App()
+
+    @app.workflow()
+    def child() -> str:
+        return "done"
+
+    @app.workflow()
+    def parent() -> str:
+        return child()
+
+    dbos_test_app(app)
+    with SetWorkflowID("of the parent"):
+        result = parent() if called else app.start_workflow(parent).get_result()
+    assert result == "done"
+    assert {one.workflow_id for one in app.list_workflows()} == {"of the parent", "of the parent-1"}
+    assert "generated id" not in caplog.text
