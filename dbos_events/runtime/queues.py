@@ -126,11 +126,16 @@ class QueueService(Service):
         return len(rows) == room
 
     def _start(self, name: str, rows: Sequence[TakenWorkflow], room: int) -> None:
-        runs = self._taken.runs(rows, host=self)
         with self._lock:
-            self._running[name] = self._running.get(name, 0) + len(runs)
+            self._running[name] = self._running.get(name, 0) + len(rows)
             self._lacks_room |= len(rows) == room
-        self._core.runner.submit(runs)
+        try:
+            unstarted = self._taken.start(rows, host=self)
+        except BaseException:
+            self._count(name, -len(rows))
+            raise
+        if unstarted:
+            self._count(name, -unstarted)
 
 
 def _shown(name: str) -> str:

@@ -139,8 +139,11 @@ class Taken:
                     raise
             pause = min(pause * 2, 1.0)
 
-    def start(self, rows: Sequence[TakenWorkflow], host: Host | None = None) -> None:
-        self._core.runner.submit(self.runs(rows, host))
+    def start(self, rows: Sequence[TakenWorkflow], host: Host | None = None) -> int:
+        """Start what was taken; gives how many could not be, and were given back."""
+        runs = self.runs(rows, host)
+        self._core.runner.submit(runs)
+        return len(rows) - len(runs)
 
     def _run(self, row: TakenWorkflow, history: History, event: StoredEvent | None) -> Run:
         function = self._core.registry.workflows[row.name]
