@@ -91,7 +91,7 @@ class Committer:
         """Writes small batches of the loop's runs on the loop itself."""
 
     def start(self) -> None:
-        self._thread = start_thread(self._work, "dbos-committer", unless=lambda: self._stopped)
+        self._thread = start_thread(self._work, name="dbos-committer", unless=lambda: self._stopped)
 
     def submit(
         self, write: Write, run: Run | None = None, waker: Waker | None = None, *, final: bool = False

@@ -136,8 +136,7 @@ class Run:
         self.listeners: list[Waker] = []
         self.resting: ThreadWaker | None = None
         self._number = 0
-        self._handed = 0
-        self._durable = 0
+        self._handed = self._durable = 0
         self._wakers: list[Waker] = []
         self._lock = threading.Lock()
 

@@ -18,7 +18,7 @@ class BackgroundLoop:
         self._stopping = False
 
     def start(self) -> asyncio.AbstractEventLoop:
-        self._thread = start_thread(self._work, "dbos-loop")
+        self._thread = start_thread(self._work, name="dbos-loop")
         return self._loop
 
     def stop(self) -> None:

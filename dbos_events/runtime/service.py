@@ -32,7 +32,7 @@ class Service:
         raise NotImplementedError
 
     def start(self) -> None:
-        self._thread = start_thread(self._work, f"dbos-{self.name}", unless=lambda: self._stopped)
+        self._thread = start_thread(self._work, name=f"dbos-{self.name}", unless=lambda: self._stopped)
 
     def wake(self) -> None:
         """Tick soon; may be called from any thread."""

@@ -108,7 +108,7 @@ class _Listener:
         self._on_signal = on_signal
         self._stopped = threading.Event()
         self._outage = Recurring()
-        self._thread = start_thread(self._work, "dbos-listener")
+        self._thread = start_thread(self._work, name="dbos-listener")
 
     def stop(self) -> None:
         self._stopped.set()
