@@ -119,7 +119,7 @@ class Launched:
         watched = (
             self.lease, self.recovery, self.timers, self.queues, self.lanes, self.consumers, self.sweeper, self.notifier,
         )  # fmt: skip
-        self.watch = WatchService(self.core, watched, lambda: self.lanes.waiting)
+        self.watch = WatchService(self.core, self.taken.takings, watched, lambda: self.lanes.waiting)
         return (*watched, self.watch)
 
     # -- starting -----------------------------------------------------------------------------

@@ -97,10 +97,6 @@ class Runner:
         waiting = [run for run in (*unstarted, *tuple(self._following)) if run is not None]
         return {run.id: run.take for run in (*waiting, *tuple(self.active.values()))}
 
-    def new_context(self) -> contextvars.Context:
-        """Context variables as they were at the launch, for code of a user that nobody has called."""
-        return self._context.copy()
-
     def context_of(self, run: Run) -> contextvars.Context:
         """A context of the run's own: a copy of its caller's, or of that of the launch."""
         context, run.context = run.context, None

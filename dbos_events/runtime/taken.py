@@ -6,11 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
+from dbos_events.engine.context import forget_caller
 from dbos_events.engine.core import Core
 from dbos_events.engine.replay import History
 from dbos_events.engine.run import EventOrigin, Host, Run
+from dbos_events.engine.takings import Takings
 from dbos_events.errors import (
     DBOSException,
     ExecutorFenced,
@@ -44,6 +47,14 @@ class Taken:
         self._under_way = 0
         self._doubtful_until: float | None = None
         self._trouble = Recurring()
+        self._context = copy_context()
+        self._context.run(forget_caller)
+        self.takings = Takings()
+        """Those of the services and intakes under way; the starts of callers are in the core's."""
+
+    def new_context(self) -> Context:
+        """Context variables as they were at the launch, for code of a user that is called before a run is there."""
+        return self._context.copy()
 
     @contextmanager
     def taking(self) -> Iterator[None]:
@@ -51,7 +62,7 @@ class Taken:
         with self._lock:
             self._under_way += 1
         try:
-            with self._core.takings.under_way():
+            with self.takings.under_way():
                 yield
         except ExecutorFenced:
             raise  # nothing was taken
@@ -104,7 +115,7 @@ class Taken:
             self._core.storage.give_back(executor, [(row.id, row.take) for row in rows])
         except StorageError as error:
             logger.debug("They could not be given back yet: %s", error)
-            self._core.takings.on_doubt()
+            self.takings.on_doubt()
 
     def _made(
         self, rows: Sequence[TakenWorkflow], host: Host | None
@@ -135,8 +146,10 @@ class Taken:
             try:
                 return work()
             except StorageUnavailable:
-                if time.monotonic() > end or self._core.stopped.wait(pause):
+                if time.monotonic() > end:
                     raise
+            self._core.refuse_when_stopped()
+            time.sleep(pause)
             pause = min(pause * 2, 1.0)
 
     def start(self, rows: Sequence[TakenWorkflow], host: Host | None = None) -> int:
@@ -147,7 +160,7 @@ class Taken:
 
     def _run(self, row: TakenWorkflow, history: History, event: StoredEvent | None) -> Run:
         function = self._core.registry.workflows[row.name]
-        args, kwargs, verdict = self._core.runner.new_context().run(self._input, row, event)
+        args, kwargs, verdict = self.new_context().run(self._input, row, event)
         origin = None
         if row.consumer is not None:
             quarantines = self.quarantines.get(row.consumer, True)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from dbos_events.engine.core import Core
+from dbos_events.engine.takings import Takings
 from dbos_events.runtime.looplook import LoopLook
 from dbos_events.runtime.service import Service
 from dbos_events.telemetry.log import Recurring, logger
@@ -25,6 +26,7 @@ class WatchService(Service):
     first of them still is. Threads that have ended are started anew.
 
     Args:
+        takings: Those of services and intakes under way.
         services: Whose threads it looks after.
         waiting: The takes of what waits here in memory for its turn, by id.
     """
@@ -32,10 +34,15 @@ class WatchService(Service):
     name = "watch"
 
     def __init__(
-        self, core: Core, services: Sequence[Service], waiting: Callable[[], Mapping[str, int]]
+        self,
+        core: Core,
+        takings: Takings,
+        services: Sequence[Service],
+        waiting: Callable[[], Mapping[str, int]],
     ) -> None:
         super().__init__(interval=1.0)
         self._core = core
+        self._takings = takings
         self._services = services
         self._waiting = waiting
         self._session = 0
@@ -43,7 +50,7 @@ class WatchService(Service):
         self._look_at = time.monotonic() + LOOK_SECONDS
         self._said = Recurring()
         self.loop = LoopLook(core)
-        core.takings.on_doubt = self.doubt
+        takings.on_doubt = self.doubt
 
     def doubt(self) -> None:
         """Something may have been taken that nobody starts: look soon; may be called from any thread."""
@@ -68,7 +75,7 @@ class WatchService(Service):
         executor = core.executor
         owned = core.storage.owned_work(executor)
         # After the question: a taking whose rows it saw has started them, or is still under way, or has failed.
-        under_way = core.takings.open
+        under_way = self._takings.open | core.starts.open
         here = {**self._waiting(), **core.runner.here}
         before = self._strange if self._session == executor else {}
         self._session = executor

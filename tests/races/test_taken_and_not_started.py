@@ -336,7 +336,7 @@ def test_rule_2_what_was_taken_while_a_taking_was_under_way_is_left_to_it(scene:
     """However long it takes from its commit to its start: another start would be the second one."""
     workflow_id = scene.prepare("claim", "first")
     watch, core = scene.app.launched.watch, scene.core
-    with core.takings.under_way():
+    with scene.app.launched.taken.takings.under_way():
         core.storage.claim(
             core.executor, "shop", core.version, "q", core.registry.queues["q"], ["work"], 1, False
         )

@@ -74,7 +74,7 @@ class ConsumerIntake(Positioning):
         self._number = 0
         self._assignments: dict[tuple[int, int], Assignment] = {}
         self._shared: dict[int, SharedLane] = {}
-        self._lane_of = lane_naming(options, _message, core.runner.new_context)
+        self._lane_of = lane_naming(options, _message, taken.new_context)
         self.places = Places(options.max_in_flight, lanes.freed)
         self.holdups = HoldUps(core, options.name, core.quotas)
         self._consumers = consumers
@@ -251,7 +251,7 @@ class ConsumerIntake(Positioning):
         formed = self._judged(incarnation, form(common, self._assignments, records))
         if not formed.moves:
             return TakenIn({}, halted=contradicted or None)
-        with self._core.takings.under_way():
+        with self._taken.takings.under_way():
             plan = LanePlan(self._groups(incarnation, formed), formed.records, shared=common.shared)
             try:
                 batch = batch_of(common, formed, plan.kept, plan.unknown)
@@ -269,7 +269,7 @@ class ConsumerIntake(Positioning):
             return formed
         topic = self._assignments[incarnation, formed.records[0].record.partition].topic
         codec = self._core.codecs.default
-        new_context = self._core.runner.new_context
+        new_context = self._taken.new_context
         return judged(formed, binding.when, lambda record: _message(topic, record), codec, new_context)
 
     def _groups(self, incarnation: int, formed: Formed) -> dict[int, LaneGroup]:

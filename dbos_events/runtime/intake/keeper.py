@@ -222,7 +222,7 @@ class LaneService(Service):
             return False
         executor = self._core.executor
         try:
-            with self._core.takings.under_way():
+            with self._taken.takings.under_way():
                 self._settle(group, names)
         except BaseException:
             self._doubts.append((executor, group, names))
