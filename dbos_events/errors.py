@@ -236,11 +236,19 @@ class DBOSMaxStepRetriesExceeded(DBOSException):
         self.step_name = step_name
         self.max_retries = max_retries
         self.errors = list(errors)
-        last = f" Last error: {type(self.errors[-1]).__name__}: {self.errors[-1]}" if self.errors else ""
+        last = f" Last error: {_shown(self.errors[-1])}" if self.errors else ""
         super().__init__(f"Step {step_name} failed in all of its {max_retries} attempts.{last}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.step_name, self.max_retries, self.errors)
+
+
+def _shown(error: BaseException) -> str:
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}"
+    except BaseException:  # noqa: BLE001 - it runs code of the user's class
+        return name
 
 
 class DBOSStepTimeoutError(DBOSException):

@@ -34,6 +34,7 @@ from dbos_events.runtime.stopping import Bound, stop_together
 from dbos_events.runtime.sweeper import SweeperService
 from dbos_events.runtime.taken import Taken
 from dbos_events.runtime.timers import TimerService
+from dbos_events.runtime.watch import WatchService
 from dbos_events.serialization import Codecs
 from dbos_events.settings import Settings
 from dbos_events.storage.forks import keep_for_ever
@@ -124,9 +125,11 @@ class Launched:
         )
         self.notifier = NotifierService(self.core, enabled=self.settings.use_listen_notify)
         self.consumers = ConsumerService(self.core)
-        return (
+        watched = (
             self.lease, self.recovery, self.timers, self.queues, self.lanes, self.consumers, self.sweeper, self.notifier,
         )  # fmt: skip
+        self.watch = WatchService(self.core, self.taken.takings, watched, lambda: self.lanes.waiting)
+        return (*watched, self.watch)
 
     # -- starting -----------------------------------------------------------------------------
 
@@ -298,7 +301,9 @@ class Launched:
     def health(self) -> Health:
         """What the probes answer."""
         stuck = [f"the {service.name} service has ended" for service in self.services if not service.running]
-        waiting = []
+        if not self.core.committer.running:
+            stuck.append("the committer's thread has ended")
+        waiting = self.watch.loop.problems
         for source in self.sources:
             health = source.health()
             if not health.live:
@@ -314,7 +319,8 @@ class Launched:
         waiting += [redact(service.problem) for service in self.services if service.problem is not None]
         if self._draining:
             waiting.append("draining")
-        problems = stuck + waiting + self.recovery.unhandled.problems
+        problems = stuck + waiting + self.core.pool.shortage.problems + self.queues.problems
+        problems += self.recovery.unhandled.problems
         return Health(not stuck, not stuck and not waiting, tuple(problems), notes)
 
 

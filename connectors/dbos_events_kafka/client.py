@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +37,7 @@ def guarded(name: str, callback: Callable[..., Any]) -> Callable[..., None]:
 
     def call(*arguments: object) -> None:
         try:
-            callback(*arguments)
+            contextvars.copy_context().run(callback, *arguments)  # what it sets is not there for the next one
         except Exception as error:  # noqa: BLE001
             trouble.say(
                 "The callback %s of the Kafka client raised %s: %s", name, type(error).__name__, error

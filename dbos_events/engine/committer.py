@@ -18,6 +18,7 @@ from dbos_events.errors import BadWrite, ExecutorFenced, StorageError
 from dbos_events.storage.writes import Fenced, Refused, Result, Write
 from dbos_events.telemetry.log import Recurring, logger
 from dbos_events.telemetry.outages import Outages
+from dbos_events.telemetry.threads import start_thread
 
 if TYPE_CHECKING:
     from dbos_events.engine.loopcommitter import LoopCommitter
@@ -102,8 +103,7 @@ class Committer:
         """Writes small batches of the loop's runs on the loop itself."""
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._work, name="dbos-committer", daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._work, name="dbos-committer", unless=lambda: self._stopped)
 
     def submit(
         self, write: Write, run: Run | None = None, waker: Waker | None = None, *, final: bool = False
@@ -170,6 +170,11 @@ class Committer:
         """Whether the caller is being told the answers of a commit."""
         return threading.current_thread() is self._thread or (self.near is not None and self.near.is_telling)
 
+    @property
+    def running(self) -> bool:
+        """Whether its thread lives, or need not."""
+        return self._ended or self._stopped or self._thread is None or self._thread.is_alive()
+
     def stop(self, seconds: float) -> bool:
         """Write what is queued and end; False when the time ran out, with the rest left to recovery."""
         if self.near is not None:
@@ -213,10 +218,16 @@ class Committer:
         try:
             while tickets := self._next_batch():
                 self._commit(tickets)
-                self._after_batch()
+                self._start_what_follows()
         finally:
             self._end()
             self._awake = False
+
+    def _start_what_follows(self) -> None:
+        try:
+            self._after_batch()
+        except BaseException:  # noqa: BLE001 - the thread has answers for others
+            logger.exception("The committer met an unexpected error after a batch, and goes on.")
 
     def _next_batch(self) -> list[Ticket]:
         """What waits, at most a full batch; waits for something. Nothing when it is to end."""
@@ -250,7 +261,7 @@ class Committer:
             elif (doom := ticket.doom()) is None:
                 others.append(ticket)
             else:
-                ticket.settle(doom)
+                _tell(ticket, doom)
         for group in (starts, others):
             if group:
                 self._commit_sound(group)
@@ -268,7 +279,7 @@ class Committer:
             results = [Fenced(None)] * len(tickets)
         self._batches += 1
         for ticket, result in zip(tickets, results, strict=True):
-            ticket.settle(result)
+            _tell(ticket, result)
 
     def _isolate(self, tickets: list[Ticket], error: BadWrite) -> None:
         """Find what the database refused by halving, so that it fails alone."""
@@ -279,7 +290,7 @@ class Committer:
                 return
             refusal = BadWrite(error.message)  # stored with the workflow: without the frames of this one
             for ticket in tickets:
-                ticket.settle(Refused(refusal))
+                _tell(ticket, Refused(refusal))
             return
         middle = len(groups) // 2
         for half in (groups[:middle], groups[middle:]):
@@ -305,7 +316,7 @@ class Committer:
                 except (BadWrite, ExecutorFenced):
                     self._went_well()
                     raise
-                except Exception as error:  # noqa: BLE001 - an outage, an operator's matter, or a defect of ours
+                except BaseException as error:  # noqa: BLE001 - an outage, an operator's matter, or a defect of ours
                     self._waits(error, pause)
                 else:
                     self._went_well()
@@ -316,7 +327,7 @@ class Committer:
         finally:
             self._asked_at = None
 
-    def _waits(self, error: Exception, pause: float) -> None:
+    def _waits(self, error: BaseException, pause: float) -> None:
         why = error if isinstance(error, StorageError) else f"{type(error).__name__}: {error}"
         self._outages.waits(self, "checkpoints and outcomes wait for the database", why)
         if not isinstance(error, StorageError) and not self._outage.active:
@@ -337,6 +348,14 @@ class Committer:
         if asked_at is None or (silent := time.monotonic() - asked_at) < SLOW:
             return []
         return [f"checkpoints and outcomes have waited for the database for {silent:.0f} s"]
+
+
+def _tell(ticket: Ticket, result: Result) -> None:
+    """Tell one answer; a defect in who hears it must not keep the others from theirs."""
+    try:
+        ticket.settle(result)
+    except BaseException:  # noqa: BLE001 - the thread has answers for others
+        logger.exception("A run met an unexpected error when it was told of its write.")
 
 
 class _Interrupted(StorageError):

@@ -41,6 +41,15 @@ class Scope:
 
 CURRENT: ContextVar[Scope | None] = ContextVar("dbos_events_scope", default=None)
 
+NEXT_WORKFLOW_ID: ContextVar[list[str] | None] = ContextVar("dbos_events_next_workflow_id", default=None)
+"""What the block around a start says of the next one; no run inherits it."""
+
+
+def forget_caller() -> None:
+    """Nothing runs here yet: for the context of a new run, which is a copy of its caller's."""
+    CURRENT.set(None)
+    NEXT_WORKFLOW_ID.set(None)
+
 
 def workflow_scope() -> Scope | None:
     """The scope when called from workflow code; None inside a step and outside of workflows."""

@@ -19,6 +19,7 @@ from dbos_events.engine.readers import Readers
 from dbos_events.engine.registry import Registered, Registry
 from dbos_events.engine.run import Ending, Run
 from dbos_events.engine.runner import Runner
+from dbos_events.engine.takings import Takings
 from dbos_events.engine.tasks import install_task_factory
 from dbos_events.engine.waking import Hub, LoopInbox
 from dbos_events.errors import (
@@ -30,6 +31,7 @@ from dbos_events.errors import (
 )
 from dbos_events.model.event import HeldQuotas
 from dbos_events.model.workflow import CANCELLED, FINISHED, MAX_RECOVERY_ATTEMPTS_EXCEEDED
+from dbos_events.serialization.raised import is_interrupt, text_of
 from dbos_events.telemetry.log import Recurring
 from dbos_events.telemetry.outages import Outages
 
@@ -80,6 +82,8 @@ class Core:
         self.hub = Hub()
         self.pool = Pool(threads, self.hub)
         self.readers = Readers(4)
+        self.starts = Takings()
+        """The starts of callers that are under way."""
         self.runner = Runner(self)
         self.outages = Outages()
         self.committer = Committer(self._write_batch, on_fenced, self.runner.start_following, self.outages)
@@ -204,9 +208,11 @@ class Core:
             if stored.error is not None:
                 return Ending("ended", error=codec.decode_error(stored.error))
             return Ending("ended", value=None if stored.output is None else codec.decode(stored.output))
-        except Exception as why:
+        except BaseException as why:
+            if is_interrupt(why):
+                raise
             raise SerializationError(
-                f"The stored result of workflow {workflow_id} cannot be read: {why}"
+                f"The stored result of workflow {workflow_id} cannot be read: {text_of(why)}"
             ) from why
 
     def _write_batch(self, writes: Sequence[Write]) -> Sequence[Result]:

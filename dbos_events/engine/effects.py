@@ -7,14 +7,18 @@ This is the only place, beside the drivers, where the two colours differ.
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
 import inspect
 from collections.abc import Callable, Generator, Mapping, Sequence
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from dbos_events.engine.context import CURRENT, Scope
+from dbos_events.engine.run import Unwind
 from dbos_events.engine.waking import LoopWaker, ThreadWaker
-from dbos_events.errors import DBOSException, DBOSStepTimeoutError
+from dbos_events.errors import DBOSBaseException, DBOSStepTimeoutError
+from dbos_events.serialization.raised import as_exception, is_interrupt
 
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
@@ -22,6 +26,15 @@ if TYPE_CHECKING:
     from dbos_events.storage.writes import Result, Write
 
 R = TypeVar("R")
+
+
+def running_task() -> asyncio.Task[Any] | None:
+    """The task that runs on this thread; None where none does, also where no loop runs."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
 
 TASK_CANCELLED = asyncio.CancelledError
 """What a task sees that is cancelled; operations name it without importing asyncio."""
@@ -43,7 +56,11 @@ Flow = Generator[Effect, Any, R]
 
 
 class Call:
-    """Run user code within `scope`."""
+    """Run user code within `scope`.
+
+    What it raises and is not an `Exception` comes out as one, so that it ends neither a thread nor the loop. Three
+    kinds pass: what the engine itself unwinds a run with, a task's cancellation, and what is meant for the process.
+    """
 
     __slots__ = ("args", "function", "kwargs", "name", "scope", "timeout")
 
@@ -67,8 +84,10 @@ class Call:
         token = CURRENT.set(self.scope)
         try:
             return self.function(*self.args, **self.kwargs)
-        except SystemExit as error:
-            raise self._exits(error) from error
+        except BaseException as error:
+            if isinstance(error, Exception) or is_interrupt(error) or self._passes(error):
+                raise
+            raise as_exception(error, self.name or "The workflow") from error
         finally:
             CURRENT.reset(token)
 
@@ -81,14 +100,32 @@ class Call:
             if self.timeout is None:
                 return await value
             return await self._bounded(value, self.timeout)
-        except SystemExit as error:
-            raise self._exits(error) from error
+        except BaseException as error:
+            if isinstance(error, Exception) or self._leaves_task(error):
+                raise
+            raise as_exception(error, self.name or "The workflow") from error
         finally:
             CURRENT.reset(token)
 
-    def _exits(self, error: SystemExit) -> DBOSException:
-        """In a thread it would end nothing, in a task the event loop: so it is an error like others."""
-        return DBOSException(f"{self.name or 'The workflow'} called sys.exit({error.code!r}).")
+    def _passes(self, error: BaseException) -> bool:
+        """Whether the engine unwinds the run with it, or a task is cancelled; a user may raise the same by hand."""
+        if isinstance(error, TASK_CANCELLED):
+            return True
+        run = self.scope.run
+        unwinds = isinstance(error, (Unwind, DBOSBaseException, BaseExceptionGroup))
+        return unwinds and (run.unwinding or run.verdict is not None)
+
+    def _leaves_task(self, error: BaseException) -> bool:
+        """As `_passes`, in a task: Ctrl-C passes on the main thread, an exit never, for it would end the loop of others.
+
+        Python closes a task that is left behind by a GeneratorExit; then no task is running here.
+        """
+        if isinstance(error, KeyboardInterrupt):
+            return is_interrupt(error)
+        if isinstance(error, GeneratorExit):
+            tree, task = self.scope.run.tasks, running_task()
+            return tree is None or task is None or (task is not tree.main and task not in tree.others)
+        return self._passes(error)
 
     async def _bounded(self, awaitable: Any, seconds: float) -> Any:
         bound = asyncio.timeout(seconds)
@@ -173,7 +210,21 @@ class Query:
 
     async def suspend(self) -> Any:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.core.readers, self.core.ask, self.work)
+        # What the work decodes may set context variables: they end with it.
+        ask = functools.partial(contextvars.copy_context().run, self.core.ask, self.work)
+        pause = 0.05
+        while True:
+            try:
+                answer = loop.run_in_executor(self.core.readers, ask)
+            except RuntimeError as error:
+                self.core.refuse_when_stopped()
+                if "thread" not in str(error):
+                    raise
+                self.core.pool.shortage.noted(error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 1.0)
+            else:
+                return await answer
 
 
 class Reap:

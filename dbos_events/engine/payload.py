@@ -15,6 +15,7 @@ from dbos_events.engine.annotations import BARE, Wanted, wanted
 from dbos_events.engine.problems import place_of, problem_with, problem_with_json
 from dbos_events.errors import FilterFailed, RegistrationError, TryAgain, UndecodablePayload
 from dbos_events.model.event import KafkaMessage, PayloadCodec
+from dbos_events.serialization.raised import is_interrupt
 
 if TYPE_CHECKING:
     from dbos_events.engine.run import Run
@@ -139,7 +140,9 @@ def _judge(
             return _answer(when(argument))
         except TryAgain:
             raise
-        except Exception as error:  # noqa: BLE001 - a user's function; the event is put aside with the reason
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             problem = problem_with(error)
         raise FilterFailed(
             f"`when` of the consumer {consumer} could not judge {place_of(message)}: {problem}. The event was taken "
@@ -230,7 +233,9 @@ def _of_json(adapter: Any, name: str) -> Decode:
             return _of_tombstone(message, adapter, name)
         try:
             return validate(message.value)
-        except Exception as error:  # noqa: BLE001 - also what validators of a user's model raise
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             problem = problem_with_json(message.value) or problem_with(error)
         raise _no(message, name, problem)
 
@@ -251,7 +256,9 @@ def _of_raw(form: Wanted, adapter: Any) -> Decode:
         try:
             text = value.decode() if as_text else value
             return text if adapter is None else adapter.validate_python(text)
-        except Exception as error:  # noqa: BLE001 - also what validators in the annotation raise
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             problem = problem_with(error)
         raise _no(message, form.name, problem)
 
@@ -270,7 +277,9 @@ def _of_codec(codec: PayloadCodec, adapter: Any, name: str) -> Decode:
             raise TryAgain(
                 f"The codec {called} cannot decode the value of {place_of(message)} now: {again.message}"
             ) from again
-        except Exception as error:  # noqa: BLE001 - a user's codec
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             problem = problem_with(error)
         else:
             return value if adapter is None else checked(message, value)
@@ -282,7 +291,9 @@ def _of_codec(codec: PayloadCodec, adapter: Any, name: str) -> Decode:
     def checked(message: Message, value: object) -> Any:
         try:
             return adapter.validate_python(value)
-        except Exception as error:  # noqa: BLE001 - also what validators of a user's model raise
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             problem = problem_with(error)
         raise _no(message, name, f"{problem} (the codec {called} gave a {type(value).__qualname__})")
 
@@ -292,7 +303,9 @@ def _of_codec(codec: PayloadCodec, adapter: Any, name: str) -> Decode:
 def _of_tombstone(message: Message, adapter: Any, name: str) -> Any:
     try:
         return adapter.validate_python(None)
-    except Exception:  # noqa: BLE001 - whatever a user's model says, it takes no None
+    except BaseException as raised:
+        if is_interrupt(raised):
+            raise
         raise _tombstone(message, name) from None
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from dbos_events.engine.waking import Hub
 from dbos_events.telemetry.log import logger
+from dbos_events.telemetry.threads import Shortage
 
 STARVED = "pool:starved"
 """Hub channel: work waits and no thread is free; a resident wait should park now."""
@@ -31,6 +32,7 @@ class Pool:
         self._waking = False
         self._threads: list[threading.Thread] = []
         self._stopped = False
+        self.shortage = Shortage()
 
     @property
     def starved(self) -> bool:
@@ -44,6 +46,18 @@ class Pool:
             if self._stopped:
                 return
             self._queue.extend(works)
+        self._see_to_the_queue()
+
+    def look(self) -> None:
+        """See to what is queued once more; called from time to time, since a thread may have been refused, or have died."""
+        with self._lock:
+            dead = [one for one in self._threads if one.ident is not None and not one.is_alive()]
+            if dead and not self._stopped:
+                self._threads = [one for one in self._threads if one not in dead]
+                self._waking = False
+                logger.error("%d workflow threads have ended; others take their place.", len(dead))
+        if not self._queue:
+            self.shortage.over()
         self._see_to_the_queue()
 
     def stop(self) -> None:
@@ -74,6 +88,7 @@ class Pool:
                 work()
             except BaseException:  # noqa: BLE001 - the thread has other work to do
                 logger.exception("A workflow thread met an unexpected error.")
+            del work  # it would keep its run and its context until there is other work
 
     def _next(self) -> Callable[[], object] | None:
         """What is to be done next; waits for it. None when nothing will come."""
@@ -121,13 +136,13 @@ class Pool:
             self._start(started)
 
     def _start(self, thread: threading.Thread) -> None:
-        """Start the thread; where the system has none to give, those that are here do the work."""
+        """Start the thread; where the system has none to give, those that are here do the work, or `look` tries again."""
         try:
             thread.start()
-        except RuntimeError as error:
-            logger.error(
-                "No further thread for workflows can be started (%d run): %s", len(self._threads), error
-            )
+        except (RuntimeError, MemoryError) as error:
+            self.shortage.noted(error)
             with self._lock:
                 self._threads.remove(thread)
                 self._waking = False
+        else:
+            self.shortage.over()

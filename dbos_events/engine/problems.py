@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from dbos_events.model.event import KafkaMessage
+from dbos_events.serialization.raised import text_of
 
 MOST_FIELDS = 10
 FIELD_LENGTH = 100
@@ -19,7 +20,7 @@ def place_of(message: KafkaMessage[Any]) -> str:
     return f"{message.topic}/{message.partition}/{message.offset}"
 
 
-def problem_with(error: Exception) -> str:
+def problem_with(error: BaseException) -> str:
     """Which fields are wrong and why, by pydantic; else what was raised, and where. Always short."""
     from pydantic import ValidationError
 
@@ -27,7 +28,7 @@ def problem_with(error: Exception) -> str:
         return _fields(error)
     if isinstance(error, UnicodeDecodeError):
         return f"it is no {error.encoding.upper()} ({error.reason} at byte {error.start})"
-    return f"{type(error).__qualname__}: {_short(_text(error), TEXT_LENGTH)}{_raised_at(error)}"
+    return f"{type(error).__qualname__}: {_short(text_of(error), TEXT_LENGTH)}{_raised_at(error)}"
 
 
 def problem_with_json(value: bytes) -> str | None:
@@ -61,7 +62,7 @@ def _field(location: tuple[int | str, ...], message: str) -> str:
     return f"{_short(where, FIELD_LENGTH)}: {text}" if where else text
 
 
-def _raised_at(error: Exception) -> str:
+def _raised_at(error: BaseException) -> str:
     """The innermost line of the user's own code, if there is any."""
     found = ""
     traceback = error.__traceback__
@@ -72,13 +73,6 @@ def _raised_at(error: Exception) -> str:
             found = f" ({PurePath(file).name}:{traceback.tb_lineno} in {code.co_name})"
         traceback = traceback.tb_next
     return found
-
-
-def _text(error: Exception) -> str:
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - it runs code of the user's class
-        return "<no text>"
 
 
 def _short(text: str, most: int) -> str:

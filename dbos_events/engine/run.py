@@ -16,6 +16,8 @@ from dbos_events.model.workflow import CANCELLED
 from dbos_events.storage.writes import WRITTEN, Checkpoint, Fenced, Park, Refused, Result, Write
 
 if TYPE_CHECKING:
+    from contextvars import Context
+
     from dbos_events.engine.context import Scope
     from dbos_events.engine.core import Core
     from dbos_events.engine.registry import Registered
@@ -81,8 +83,8 @@ class Run:
     """
 
     __slots__ = (
-        "_durable", "_handed", "_lock", "_number", "_wakers", "args", "attempt", "core", "crashes", "ending",
-        "function", "generation", "history", "host", "id", "kwargs", "listeners", "open_calls",
+        "__weakref__", "_durable", "_handed", "_lock", "_number", "_wakers", "args", "attempt", "context", "core", "crashes",
+        "ending", "function", "generation", "history", "host", "id", "kwargs", "listeners", "open_calls",
         "order", "origin", "parent_id", "park", "proposed", "queue", "resting", "root_id", "take", "tasks",
         "thread", "unsuccessful", "unwinding", "verdict",
     )  # fmt: skip
@@ -130,11 +132,11 @@ class Run:
         self.proposed: Ending | None = None
         self.ending: Ending | None = None
         self.host: Host | None = None
+        self.context: Context | None = None
         self.listeners: list[Waker] = []
         self.resting: ThreadWaker | None = None
         self._number = 0
-        self._handed = 0
-        self._durable = 0
+        self._handed = self._durable = 0
         self._wakers: list[Waker] = []
         self._lock = threading.Lock()
 
@@ -290,15 +292,18 @@ class Run:
             self.listeners.append(waker)
             return True
 
-    def end(self, ending: Ending) -> None:
-        """Tell all who wait for this run how it left the process.
+    def end(self, ending: Ending) -> bool:
+        """Tell all who wait for this run how it left the process; False when it has left already.
 
         A run that is left refers to nothing that refers to it, so it is freed at once.
         """
-        self.tasks = None
-        self.unsuccessful.clear()
         with self._lock:
+            if self.ending is not None:
+                return False
             self.ending = ending
             listeners, self.listeners = self.listeners, []
+        self.tasks = None
+        self.unsuccessful.clear()
         for waker in listeners:
             waker.wake()
+        return True

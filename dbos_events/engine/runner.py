@@ -6,23 +6,27 @@ import asyncio
 import contextvars
 import functools
 import threading
+import weakref
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from dbos_events.engine.context import CURRENT, Scope
+from dbos_events.engine.context import CURRENT, Scope, forget_caller
 from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.effects import TASK_CANCELLED, Call, Flow, Reap
 from dbos_events.engine.failures import failure_of, next_attempt, reason_of
 from dbos_events.engine.run import LOST, PARKED, Ending, Run, Unwind
 from dbos_events.engine.tasks import TaskTree
 from dbos_events.errors import (
+    DBOSBaseException,
     DBOSException,
     DBOSWorkflowCancelledError,
     DBOSWorkflowConflictIDError,
 )
 from dbos_events.model.workflow import ERROR, SUCCESS
+from dbos_events.serialization import encoded
+from dbos_events.serialization.raised import as_exception, is_interrupt, text_of
 from dbos_events.storage.writes import (
     Fenced,
     NextAttempt,
@@ -44,8 +48,10 @@ class Runner:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._context = contextvars.Context()
+        self._context = contextvars.copy_context()
+        self._context.run(forget_caller)
         self.active: dict[str, Run] = {}
+        self._unstarted: dict[str, weakref.ref[Run]] = {}
         self._following: deque[Run] = deque()
 
     # -- starting -----------------------------------------------------------------------------
@@ -54,9 +60,13 @@ class Runner:
         """Start `runs` in the background: sync ones on the pool, async ones on the loop."""
         for run in runs:
             self.active[run.id] = run
+            if self._unstarted:
+                self._unstarted.pop(run.id, None)
         blocking = [run for run in runs if not run.function.is_async]
         if blocking:
-            self._core.pool.submit([functools.partial(self.run_here, run) for run in blocking])
+            self._core.pool.submit(
+                [functools.partial(self.context_of(run).run, self.run_here, run) for run in blocking]
+            )
         if len(blocking) < len(runs):
             suspending = [run for run in runs if run.function.is_async]
             self._core.loop_inbox.post(functools.partial(self._start_tasks, suspending))
@@ -77,9 +87,37 @@ class Runner:
         if runs:
             self.submit(runs)
 
+    def expect(self, run: Run) -> None:
+        """A caller is about to start the run, in the context that it has now."""
+        run.context = contextvars.copy_context()
+        run.context.run(forget_caller)
+        self._unstarted[run.id] = weakref.ref(run)
+
+    @property
+    def here(self) -> dict[str, int]:
+        """The takes of all workflows that run in this process, or are about to.
+
+        A run that nobody holds any more will not be started: its caller was interrupted.
+        """
+        for id_, reference in tuple(self._unstarted.items()):
+            if reference() is None:
+                self._unstarted.pop(id_, None)
+        unstarted = [reference() for reference in tuple(self._unstarted.values())]
+        waiting = [run for run in (*unstarted, *tuple(self._following)) if run is not None]
+        return {run.id: run.take for run in (*waiting, *tuple(self.active.values()))}
+
+    def context_of(self, run: Run) -> contextvars.Context:
+        """A context of the run's own: a copy of its caller's, or of that of the launch."""
+        context, run.context = run.context, None
+        return self._context.copy() if context is None else context
+
     def run_here(self, run: Run) -> None:
-        """Run a sync workflow on the calling thread; returns when its outcome is handed over."""
+        """Run a sync workflow on the calling thread; returns when its outcome is handed over.
+
+        To be called within the context of the run.
+        """
         self.active[run.id] = run
+        self._unstarted.pop(run.id, None)
         run.thread = threading.get_ident()
         token = CURRENT.set(None)
         try:
@@ -95,16 +133,22 @@ class Runner:
         if self._core.stepper is not None and run.parent_id is None:
             self.submit([run])
         else:
-            self.run_here(run)
+            self.context_of(run).run(self.run_here, run)
 
     def _start_tasks(self, runs: Sequence[Run]) -> None:
         loop = self._core.loop_inbox.loop
         thread = threading.get_ident()
         for run in runs:
             run.thread = thread
-            context = self._context.copy()
-            task = asyncio.Task(drive_async(execute(run)), loop=loop, context=context)
-            run.tasks = TaskTree(run, task)
+            work = drive_async(execute(run))
+            try:
+                task = asyncio.Task(work, loop=loop, context=self.context_of(run))
+            except Exception:  # noqa: BLE001 - the loop is closed
+                work.close()
+                logger.exception("Workflow %s cannot be started on its event loop; it is given back.", run.id)
+                self.leave(run, LOST)
+            else:
+                run.tasks = TaskTree(run, task)
 
     # -- ending -------------------------------------------------------------------------------
 
@@ -121,10 +165,11 @@ class Runner:
             self._core.hub.signal("timers")
 
     def leave(self, run: Run, ending: Ending) -> None:
-        """Forget `run` and tell all who wait for it."""
+        """Forget `run` and tell all who wait for it; once, whoever says it first."""
         if self.active.get(run.id) is run:
             del self.active[run.id]
-        run.end(ending)
+        if not run.end(ending):
+            return
         if run.origin is not None:
             self._core.event_ended(run)
         if run.host is not None:
@@ -138,7 +183,7 @@ class Runner:
             self.leave(run, Ending("lost", error=error))
             return
         run.proposed = Ending("ended", error=error)
-        self._core.committer.submit(failure(run, DBOSException(str(error))), run, final=True)
+        self._core.committer.submit(failure(run, DBOSException(text_of(error))), run, final=True)
 
     # -- stopping -----------------------------------------------------------------------------
 
@@ -150,26 +195,43 @@ class Runner:
 
 _LOOP_CLOSED = DBOSException("The event loop was closed.")
 
-
-def _awaited_cancelled() -> DBOSException:
-    return DBOSException("The workflow ended with CancelledError: it awaited a task that was cancelled.")
+SOURCE = "The workflow"
+"""What an error that is not an `Exception` came from, as its stand-in says it."""
 
 
 def execute(run: Run) -> Flow[None]:
-    """Run the workflow function and hand over how it ended."""
-    write = yield from _closing_write(run)
+    """Run the workflow function and hand over how it ended; whatever is raised, the run leaves this process."""
+    try:
+        write = yield from _closing_write(run)
+    except BaseException as error:
+        if isinstance(error, (GeneratorExit, TASK_CANCELLED)) or is_interrupt(error):
+            run.core.runner.leave(run, LOST)
+            raise
+        write = _unforeseen(run, error)
     if write is None:
         run.core.runner.leave(run, LOST if run.verdict is None else Ending("lost", error=run.verdict))
     else:
         run.core.committer.submit(write, run, final=run.verdict is not None)
 
 
+def _unforeseen(run: Run, error: BaseException) -> Write | None:
+    """The write for what came from beside the workflow function, as a codec's; None when not even that can be made."""
+    try:
+        return failure(run, as_exception(error, SOURCE))
+    except BaseException:  # noqa: BLE001 - code of a user once more
+        logger.exception("Workflow %s: its failure cannot be recorded; it is given back.", run.id)
+        return None
+
+
 def _closing_write(run: Run) -> Flow[Write | None]:
     """The write that ends this run, or None when it may not write any more."""
     try:
         args = run.args if run.function.binding is None else run.function.binding.arguments(run)
-    except Exception as refusal:  # noqa: BLE001 - the event's value, or what tells whether it is to run
-        return failure(run, refusal)
+    except BaseException as refusal:
+        if is_interrupt(refusal):
+            raise
+        # The event's value, or what tells whether it is to run.
+        return failure(run, as_exception(refusal, "The decoding of the event's value"))
     if args is None:
         return _success(run, None)
     output, error = yield from _returned_or_raised(run, args)
@@ -194,22 +256,20 @@ def _returned_or_raised(run: Run, args: tuple[Any, ...]) -> Flow[tuple[object, E
         return None, None
     try:
         return (yield Call(scope, run.function.function, args, run.kwargs)), None
-    except (Unwind, DBOSWorkflowConflictIDError):
-        return None, None  # the run itself knows why
-    except DBOSWorkflowCancelledError as unwound:
-        return None, DBOSException(str(unwound))
-    except TASK_CANCELLED:
+    except TASK_CANCELLED as cancelled:
         # Asked only here: a TaskGroup whose task failed leaves the mark of a cancellation behind, too.
         closed = run.tasks is not None and run.tasks.is_cancelled
-        return None, _LOOP_CLOSED if closed else _awaited_cancelled()
+        return None, _LOOP_CLOSED if closed else as_exception(cancelled, SOURCE)
     except Exception as error:  # noqa: BLE001 - the workflow's own error
         return None, error
+    except (Unwind, DBOSBaseException, BaseExceptionGroup):
+        return None, None  # the run itself knows why: what a user raised by hand is an Exception by now
 
 
 def _success(run: Run, output: object) -> Write:
     codec = run.core.codecs.default
     try:
-        text = None if output is None else codec.encode(output)
+        text = encoded(codec, output)
     except Exception as error:  # noqa: BLE001 - whatever a user's codec raises
         return failure(run, error)
     run.proposed = Ending("ended", value=output)

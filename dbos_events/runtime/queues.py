@@ -7,12 +7,19 @@ from collections.abc import Sequence
 
 from dbos_events.engine.core import Core
 from dbos_events.engine.run import Run
+from dbos_events.errors import ExecutorFenced
 from dbos_events.model.queue import QueueLimits
+from dbos_events.runtime.failing import Failing
 from dbos_events.runtime.service import Service
 from dbos_events.runtime.taken import Taken
+from dbos_events.serialization.raised import text_of
 from dbos_events.storage.rows import TakenWorkflow
+from dbos_events.telemetry.log import Recurring
 
 MAX_CLAIM = 200
+
+RESUMED = "\0resumed"
+"""Stands among the names of queues for what waits without one."""
 
 
 class QueueService(Service):
@@ -28,16 +35,14 @@ class QueueService(Service):
         self._lock = threading.Lock()
         self._running: dict[str, int] = {}
         self._lacks_room = False
+        self._failing = Failing()
+        self._trouble = Recurring()
 
     def tick(self) -> float | None:
-        core = self._core
         self._lacks_room = False
-        for row in self._taken.start_lost(self):
-            self._count(row.queue or "", 1)
-        more = False
-        for name, limits in tuple(core.registry.queues.items()):
-            more |= self._claim(name, limits)
-        more |= self._claim_resumed()
+        for run in self._taken.start_lost(self):
+            self._count(run.queue or "", 1)
+        more = self._claim_all()
         return 0.0 if more else None
 
     def left(self, run: Run) -> None:
@@ -59,6 +64,34 @@ class QueueService(Service):
             # Within shared limits it is the database that may have no room.
             self._lacks_room |= room <= 0 or (limits is not None and limits.shared)
         return room
+
+    @property
+    def problems(self) -> list[str]:
+        """One line for each queue of which nothing can be claimed now."""
+        return [f"{_shown(name)}: nothing can be claimed: {why}" for name, why in self._failing.problems]
+
+    def _claim_all(self) -> bool:
+        """Claim of each queue, and what waits without one. One that fails keeps nobody else waiting: it comes last."""
+        more = False
+        errors: list[Exception] = []
+        queues = dict(self._core.registry.queues)
+        due = self._failing.in_order([*queues, RESUMED])
+        for name in due:
+            try:
+                more |= self._claim_resumed() if name == RESUMED else self._claim(name, queues[name])
+            except ExecutorFenced:
+                raise
+            except Exception as error:  # noqa: BLE001 - the other queues are to be served
+                self._failing.failed(name, error)
+                self._trouble.say(
+                    "%s: nothing can be claimed; the others go on: %s", _shown(name), text_of(error)
+                )
+                errors.append(error)
+            else:
+                self._failing.worked(name)
+        if len(errors) == len(due):
+            raise errors[0]  # it is not the queue
+        return more
 
     def _claim(self, name: str, limits: QueueLimits) -> bool:
         room = self._room(name, limits)
@@ -96,4 +129,14 @@ class QueueService(Service):
         with self._lock:
             self._running[name] = self._running.get(name, 0) + len(rows)
             self._lacks_room |= len(rows) == room
-        self._taken.start(rows, host=self)
+        try:
+            unstarted = self._taken.start(rows, host=self)
+        except BaseException:
+            self._count(name, -len(rows))
+            raise
+        if unstarted:
+            self._count(name, -unstarted)
+
+
+def _shown(name: str) -> str:
+    return "what waits without a queue" if name == RESUMED else f"queue {name}"

@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass
 
 from dbos_events.engine.core import Core
+from dbos_events.errors import DBOSException
+from dbos_events.runtime.failing import noted
 from dbos_events.runtime.identity import ProcessIdentity, still_exists, this_process
 from dbos_events.runtime.lease import HEARTBEATS
 from dbos_events.runtime.service import Service
@@ -53,14 +55,20 @@ class RecoveryService(Service):
     def tick(self) -> float | None:
         rows = self._core.storage.list_executors(self._core.application)
         self._forget_what_was_not_watched()
+        errors: list[DBOSException] = []
         for row in rows:
             if row.alive and row.id != self._core.executor:
-                self._judge(row)
+                with noted(errors):  # one that cannot be judged now keeps none of the others
+                    self._judge(row)
         others = {row.id for row in rows}
         self._watched = {id_: watched for id_, watched in self._watched.items() if id_ in others}
+        with noted(errors):
+            self._free_lanes()
         if self._adopt():
             return 0.05
         self.unhandled.look()
+        if errors:
+            raise errors[0]
         return None
 
     def _forget_what_was_not_watched(self) -> None:
@@ -98,11 +106,14 @@ class RecoveryService(Service):
             return f"no heartbeat for {now - watched.since:.0f} s"
         return None
 
+    def _free_lanes(self) -> None:
+        """Let the holders of lanes run what dead executors own in them."""
+        if self._core.storage.free_lanes_of_dead(self._core.application):
+            self._core.hub.signal("lanes")
+
     def _adopt(self) -> bool:
         """Take up to one batch of dead executors' work; True when there may be more."""
         core = self._core
-        if core.storage.free_lanes_of_dead(core.application):
-            core.hub.signal("lanes")
         limits = {entry.name: entry.max_recovery_attempts for entry in core.registry.workflows.values()}
         with self._taken.taking():
             rows = core.storage.adopt_from_dead(

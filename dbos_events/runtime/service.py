@@ -7,6 +7,7 @@ import time
 
 from dbos_events.errors import DBOSException, ExecutorFenced, StorageUnavailable
 from dbos_events.telemetry.log import Recurring, logger
+from dbos_events.telemetry.threads import start_thread
 
 LONGEST_PAUSE = 5.0
 
@@ -40,8 +41,7 @@ class Service:
         raise NotImplementedError
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._work, name=f"dbos-{self.name}", daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._work, name=f"dbos-{self.name}", unless=lambda: self._stopped)
 
     def wake(self) -> None:
         """Tick soon; may be called from any thread."""
@@ -60,6 +60,13 @@ class Service:
     @property
     def running(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
+
+    def revive(self) -> bool:
+        """Start the thread anew if it has ended without having been stopped; gives whether it had."""
+        if self._stopped or self._thread is None or self.running:
+            return False
+        self.start()
+        return True
 
     def _work(self) -> None:
         while not self._stopped:
@@ -82,7 +89,7 @@ class Service:
                 self.problem = f"the {self.name} service fails and tries again: {error}"
                 self._outage.say("The %s service failed and tries again: %s", self.name, error)
             return self.pause
-        except Exception as error:  # noqa: BLE001 - a defect must not end the duty
+        except BaseException as error:  # noqa: BLE001 - neither a defect nor what code of a user raises ends the duty
             if self.problem is None:
                 logger.exception("The %s service met an unexpected error and tries again.", self.name)
             self.problem = f"the {self.name} service fails and tries again: {type(error).__name__}: {error}"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dbos_events.engine.core import Core
+from dbos_events.errors import DBOSException
+from dbos_events.runtime.failing import noted
 from dbos_events.runtime.service import Service
 from dbos_events.storage.rows import Position
 from dbos_events.storage.standing import Orphan
@@ -110,12 +112,19 @@ class SweeperService(Service):
             )
             if not self._holds((orphan.consumer, orphan.incarnation, orphan.partition))
         ]
+        errors: list[DBOSException] = []
         for orphan in found[: AT_ONCE - len(self._swept)]:
-            position = core.storage.take_orphan(self._session, orphan)
-            if position is not None:
-                logger.warning("%s has no holder any more; what is left in it is run here.", _name(orphan))
-                key = (orphan.consumer, orphan.incarnation, orphan.partition)
-                self._swept[key] = _Swept(orphan, position.epoch, self._open_lanes(orphan, position))
+            with noted(errors):  # one that cannot be taken now keeps none of the others
+                self._sweep(orphan)
+        if errors:
+            raise errors[0]
+
+    def _sweep(self, orphan: Orphan) -> None:
+        position = self._core.storage.take_orphan(self._session, orphan)
+        if position is not None:
+            logger.warning("%s has no holder any more; what is left in it is run here.", _name(orphan))
+            key = (orphan.consumer, orphan.incarnation, orphan.partition)
+            self._swept[key] = _Swept(orphan, position.epoch, self._open_lanes(orphan, position))
 
 
 def _name(orphan: Orphan) -> str:

@@ -4,20 +4,37 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from contextvars import Context, copy_context
+from typing import Any, TypeVar
 
+from dbos_events.engine.context import forget_caller
 from dbos_events.engine.core import Core
 from dbos_events.engine.replay import History
 from dbos_events.engine.run import EventOrigin, Host, Run
-from dbos_events.errors import DBOSException, SerializationError, StorageUnavailable, UndecodablePayload
+from dbos_events.engine.takings import Takings
+from dbos_events.errors import (
+    DBOSException,
+    ExecutorFenced,
+    SerializationError,
+    StorageError,
+    StorageUnavailable,
+    UndecodablePayload,
+)
 from dbos_events.model.event import KafkaMessage
 from dbos_events.serialization.headers import decode_headers
+from dbos_events.serialization.raised import text_of
 from dbos_events.storage.rows import StoredEvent, TakenWorkflow
+from dbos_events.telemetry.log import Recurring, logger
 
 DOUBT_SECONDS = 10.0
 """How long a commit whose answer was lost may still be under way."""
+
+PATIENCE = 5.0
+"""Seconds that a taking waits for what it needs to read; then it gives back what it took."""
+
+R = TypeVar("R")
 
 
 class Taken:
@@ -29,6 +46,15 @@ class Taken:
         self._lock = threading.Lock()
         self._under_way = 0
         self._doubtful_until: float | None = None
+        self._trouble = Recurring()
+        self._context = copy_context()
+        self._context.run(forget_caller)
+        self.takings = Takings()
+        """Those of the services and intakes under way; the starts of callers are in the core's."""
+
+    def new_context(self) -> Context:
+        """Context variables as they were at the launch, for code of a user that is called before a run is there."""
+        return self._context.copy()
 
     @contextmanager
     def taking(self) -> Iterator[None]:
@@ -36,15 +62,18 @@ class Taken:
         with self._lock:
             self._under_way += 1
         try:
-            yield
-        except StorageUnavailable:
+            with self.takings.under_way():
+                yield
+        except ExecutorFenced:
+            raise  # nothing was taken
+        except BaseException:
             self._doubtful_until = time.monotonic() + DOUBT_SECONDS
             raise
         finally:
             with self._lock:
                 self._under_way -= 1
 
-    def start_lost(self, host: Host) -> list[TakenWorkflow]:
+    def start_lost(self, host: Host) -> list[Run]:
         """Start what a taking without an answer has made ours, once no other taking is under way; gives it."""
         with self._lock:
             until = self._doubtful_until
@@ -53,35 +82,85 @@ class Taken:
             core = self._core
             over = time.monotonic() >= until
             rows = core.storage.lost_takings(core.executor, frozenset(tuple(core.runner.active)))
-            self.start(rows, host)
+            runs = self.runs(rows, host)
+            core.runner.submit(runs)
             if over:
                 self._doubtful_until = None
-            return rows
+            return runs
 
     def runs(self, rows: Sequence[TakenWorkflow], host: Host | None = None) -> list[Run]:
-        """One run per workflow, with its history; checkpoints are read once, here."""
+        """One run per workflow, with its history; checkpoints are read once, here.
+
+        What no run can be made of is given back: nothing is owned that does not run.
+        """
         if not rows:
             return []
+        executor = self._core.executor
+        try:
+            runs, strange = self._made(rows, host)
+        except BaseException as error:
+            self._give_back(executor, rows, error)
+            raise
+        if strange:
+            self._give_back(executor, strange, "their functions are not registered any more")
+        return runs
+
+    def _give_back(self, executor: int, rows: Sequence[TakenWorkflow], why: object) -> None:
+        """Try it at once; what fails here, the watch over what this process owns does later."""
+        shown = text_of(why) if isinstance(why, BaseException) else why
+        self._trouble.say(
+            "%s workflows had been taken and could not be started; they are given back: %s", len(rows), shown
+        )
+        try:
+            self._core.storage.give_back(executor, [(row.id, row.take) for row in rows])
+        except StorageError as error:
+            logger.debug("They could not be given back yet: %s", error)
+            self.takings.on_doubt()
+
+    def _made(
+        self, rows: Sequence[TakenWorkflow], host: Host | None
+    ) -> tuple[list[Run], list[TakenWorkflow]]:
+        """The runs, and the rows of functions that are not here."""
         core = self._core
         begun = [row.id for row in rows if row.take > 1]
-        histories = core.ask(lambda: core.storage.read_checkpoints(begun)) if begun else {}
+        histories = self._ask(lambda: core.storage.read_checkpoints(begun)) if begun else {}
         retried = [row.id for row in rows if row.generation > 0]
-        diverged = core.ask(lambda: core.storage.read_divergences(retried)) if retried else {}
+        diverged = self._ask(lambda: core.storage.read_divergences(retried)) if retried else {}
         event_ids = [row.id for row in rows if row.consumer is not None]
-        events = core.ask(lambda: core.storage.read_events(event_ids)) if event_ids else {}
-        runs = []
+        events = self._ask(lambda: core.storage.read_events(event_ids)) if event_ids else {}
+        runs, strange = [], []
         for row in rows:
+            if row.name not in core.registry.workflows:
+                strange.append(row)
+                continue
             run = self._run(row, History(histories.get(row.id, ()), diverged.get(row.id)), events.get(row.id))
             run.host = host
             runs.append(run)
-        return runs
+        return runs, strange
 
-    def start(self, rows: Sequence[TakenWorkflow], host: Host | None = None) -> None:
-        self._core.runner.submit(self.runs(rows, host))
+    def _ask(self, work: Callable[[], R]) -> R:
+        """As `Core.ask`, but not for ever: whoever takes for many must not wait for one table."""
+        end = time.monotonic() + PATIENCE
+        pause = 0.02
+        while True:
+            try:
+                return work()
+            except StorageUnavailable:
+                if time.monotonic() > end:
+                    raise
+            self._core.refuse_when_stopped()
+            time.sleep(pause)
+            pause = min(pause * 2, 1.0)
+
+    def start(self, rows: Sequence[TakenWorkflow], host: Host | None = None) -> int:
+        """Start what was taken; gives how many could not be, and were given back."""
+        runs = self.runs(rows, host)
+        self._core.runner.submit(runs)
+        return len(rows) - len(runs)
 
     def _run(self, row: TakenWorkflow, history: History, event: StoredEvent | None) -> Run:
         function = self._core.registry.workflows[row.name]
-        args, kwargs, verdict = self._input(row, event)
+        args, kwargs, verdict = self.new_context().run(self._input, row, event)
         origin = None
         if row.consumer is not None:
             quarantines = self.quarantines.get(row.consumer, True)
@@ -118,7 +197,7 @@ class Taken:
             if row.consumer is None:
                 return *self._arguments(row), None
             return (_received(event),), {}, self._refusal(row)
-        except Exception as error:  # noqa: BLE001 - whatever the reading of a damaged row raises
+        except BaseException as error:  # noqa: BLE001 - whatever the reading of a damaged row raises
             return (), {}, _unreadable(row, error)
 
     def _arguments(self, row: TakenWorkflow) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -138,8 +217,8 @@ class Taken:
         return self._core.codecs.get(row.codec or "json").decode_error(row.input)
 
 
-def _unreadable(row: TakenWorkflow, why: Exception) -> DBOSException:
-    shown = str(why) if isinstance(why, DBOSException) else f"{type(why).__name__}: {why}"
+def _unreadable(row: TakenWorkflow, why: BaseException) -> DBOSException:
+    shown = text_of(why) if isinstance(why, DBOSException) else f"{type(why).__name__}: {text_of(why)}"
     if row.consumer is None:
         return SerializationError(f"The stored input of workflow {row.id} cannot be read: {shown}")
     return UndecodablePayload(f"What is stored of the event {row.id} cannot be read: {shown}")

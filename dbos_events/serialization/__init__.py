@@ -5,6 +5,7 @@ from dbos_events.serialization.codecs import Codec as Codec
 from dbos_events.serialization.codecs import Codecs as Codecs
 from dbos_events.serialization.codecs import Serializer as Serializer
 from dbos_events.serialization.codecs import codec_for as codec_for
+from dbos_events.serialization.codecs import encoded as encoded
 from dbos_events.serialization.codecs import stored_error as stored_error
 from dbos_events.serialization.errors_codec import decode_error as decode_error
 from dbos_events.serialization.errors_codec import encode_error as encode_error

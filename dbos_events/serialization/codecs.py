@@ -15,6 +15,7 @@ from dbos_events.serialization.pickle_codec import (
     encode_pickle_error,
 )
 from dbos_events.serialization.plain import is_plain_text
+from dbos_events.serialization.raised import as_exception, is_interrupt, text_of
 from dbos_events.serialization.refused import type_name
 
 
@@ -115,7 +116,9 @@ class SerializerCodec:
         """Return what the serializer makes of the value; it must be text."""
         try:
             text = self._serializer.serialize(value)
-        except Exception as error:
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             raise self._failed("write", error) from error
         if not isinstance(text, str):
             raise SerializationError(
@@ -132,7 +135,9 @@ class SerializerCodec:
         """Return what the serializer reads from the text."""
         try:
             return self._serializer.deserialize(text)
-        except Exception as error:
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             raise self._failed("read", error) from error
 
     def encode_error(self, error: BaseException) -> str:
@@ -143,15 +148,25 @@ class SerializerCodec:
         """Return the error."""
         return decode_error(str(self.decode(text)))
 
-    def _failed(self, verb: str, error: Exception) -> SerializationError:
+    def _failed(self, verb: str, error: BaseException) -> SerializationError:
         return SerializationError(
-            f"The serializer {self.name!r} could not {verb} a value: {type(error).__name__}: {error}"
+            f"The serializer {self.name!r} could not {verb} a value: {type(error).__name__}: {text_of(error)}"
         )
 
 
 JSON = JsonCodec()
 PICKLE = PickleCodec()
 _BUILT_IN: dict[str, Codec] = {JSON.name: JSON, PICKLE.name: PICKLE}
+
+
+def encoded(codec: Codec, value: object) -> str | None:
+    """Return the stored form of a value, None of None; whatever the codec raises comes out as an `Exception`."""
+    try:
+        return None if value is None else codec.encode(value)
+    except BaseException as error:
+        if isinstance(error, Exception) or is_interrupt(error):
+            raise
+        raise SerializationError(str(as_exception(error, f"The codec {codec.name!r}"))) from error
 
 
 def stored_error(codec: Codec, error: BaseException) -> tuple[str, str]:
@@ -162,8 +177,10 @@ def stored_error(codec: Codec, error: BaseException) -> tuple[str, str]:
     """
     try:
         return codec.name, codec.encode_error(error)
-    except Exception as why:  # noqa: BLE001 - a user's codec
-        told = f"An error of type {type_name(type(error))} could not be stored by the codec {codec.name!r}: {why}"
+    except BaseException as why:
+        if is_interrupt(why):
+            raise
+        told = f"An error of type {type_name(type(error))} could not be stored by the codec {codec.name!r}: {text_of(why)}"
         return JSON.name, JSON.encode_error(SerializationError(told))
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dbos_events.errors import RecordedError, SerializationError
-from dbos_events.serialization.exceptions import error_tree, message_of
+from dbos_events.serialization.exceptions import error_tree
 from dbos_events.serialization.json_codec import decode, read_raw
 from dbos_events.serialization.nodes import TAG, Tree
 from dbos_events.serialization.plain import write_json
+from dbos_events.serialization.raised import is_interrupt, text_of
 from dbos_events.serialization.refused import type_name
 from dbos_events.serialization.trees import to_tree
 
@@ -27,8 +28,10 @@ def error_node(error: BaseException) -> dict[str, Tree]:
     try:
         node = error_tree(error, to_tree)
         write_json(node)
-    except Exception:  # noqa: BLE001  # whatever a class does in there, its error must be recorded
-        node = {TAG: "error", "n": ascii(type_name(type(error)))[1:-1], "m": ascii(message_of(error))[1:-1]}
+    except BaseException as raised:
+        if is_interrupt(raised):
+            raise
+        node = {TAG: "error", "n": ascii(type_name(type(error)))[1:-1], "m": ascii(text_of(error))[1:-1]}
     node["tb"] = _traceback_text(error)
     return node
 
@@ -78,7 +81,9 @@ def _traceback_text(error: BaseException) -> str:
 
     try:
         text = "".join(traceback.format_exception(error))
-    except Exception:  # noqa: BLE001  # it runs code of the user's class
+    except BaseException as raised:
+        if is_interrupt(raised):
+            raise
         return ""
     text = text.encode("utf-8", "backslashreplace").decode()
     if len(text) <= TRACEBACK_LIMIT:

@@ -9,6 +9,7 @@ from dbos_events.errors import RecordedError, SerializationError
 from dbos_events.serialization.class_names import compiled_base, find_class, name_of
 from dbos_events.serialization.nodes import MAX_DEPTH, TAG, Child, Node, Tree, dict_in, list_in, text_in
 from dbos_events.serialization.plain import is_plain_text
+from dbos_events.serialization.raised import is_interrupt, text_of
 from dbos_events.serialization.records import instance_state, set_attribute
 from dbos_events.serialization.refused import Refused, type_name
 
@@ -25,7 +26,7 @@ def error_tree(error: BaseException, child: Child, depth: int = 0) -> dict[str, 
     An error must always be recordable: an argument that cannot be stored becomes its text, an
     attribute that cannot be stored is left out.
     """
-    node: dict[str, Tree] = {TAG: "error", "n": _safe(type_name(type(error))), "m": _safe(message_of(error))}
+    node: dict[str, Tree] = {TAG: "error", "n": _safe(type_name(type(error))), "m": _safe(text_of(error))}
     depth += _LEVEL
     if error.__cause__ is not None and depth <= MAX_DEPTH:
         node["cause"] = error_tree(error.__cause__, child, depth)
@@ -46,20 +47,14 @@ def error_from(node: Node) -> BaseException:
     try:
         error = _rebuilt(node)
         str(error)
-    except Exception:  # noqa: BLE001  # whatever a class does in there, the answer is the stand-in
+    except BaseException as raised:
+        if is_interrupt(raised):
+            raise
         error = RecordedError(text_in(node, "n"), text_in(node, "m"))
     cause = node.get("cause")
     if isinstance(cause, BaseException):
         error.__cause__ = cause
     return error
-
-
-def message_of(error: BaseException) -> str:
-    """Return `str(error)`, or a remark where its class cannot make one."""
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001  # it runs code of the user's class
-        return f"<{type(error).__name__}.__str__ failed>"
 
 
 def _pieces(error: BaseException) -> tuple[tuple[object, ...], dict[str, object]]:
@@ -86,7 +81,9 @@ def _add_call(node: dict[str, Tree], error: BaseException, child: Child, depth: 
                 "args": [child(argument, depth) for argument in args],
                 "state": {str(name): child(item, depth) for name, item in (state or {}).items()},
             }
-    except Exception:  # noqa: BLE001  # it runs code of the user's class; the arguments must do then
+    except BaseException as raised:
+        if is_interrupt(raised):
+            raise
         return
 
 
@@ -133,7 +130,9 @@ def _called(cls: type[BaseException], call: Node) -> BaseException | None:
         error: BaseException = factory(*list_in(call, "args"))
         for name, value in dict_in(call, "state").items():
             set_attribute(error, name, value)
-    except Exception:  # noqa: BLE001  # it runs code of the user's class
+    except BaseException as raised:
+        if is_interrupt(raised):
+            raise
         return None
     return error
 
@@ -159,7 +158,9 @@ def _lenient_state(state: dict[str, object], child: Child, depth: int) -> Tree:
 def _text_of(value: object) -> str:
     try:
         return str(value)[:_TEXT_LIMIT]
-    except Exception:  # noqa: BLE001  # it runs code of the user's class
+    except BaseException as raised:
+        if is_interrupt(raised):
+            raise
         return f"<{type(value).__name__}>"
 
 

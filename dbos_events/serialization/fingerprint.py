@@ -11,6 +11,7 @@ from dbos_events.serialization import models, records
 from dbos_events.serialization.class_names import per_class
 from dbos_events.serialization.nodes import MAX_DEPTH
 from dbos_events.serialization.plain import is_plain, write_sorted_json
+from dbos_events.serialization.raised import is_interrupt
 from dbos_events.serialization.trees import to_tree
 
 try:
@@ -40,7 +41,9 @@ def fingerprint(args: Sequence[object], kwargs: Mapping[str, object], *, bound: 
         if bound and args:
             args = (type(args[0]).__qualname__, *args[1:])
         content = _call_content(args, kwargs)
-    except Exception:  # noqa: BLE001  # a call must not fail for the sake of a check
+    except BaseException as raised:
+        if is_interrupt(raised):
+            raise
         content = _joined("call", [type(item).__qualname__.encode() for item in (*args, *kwargs.values())])
     return blake2b(content, digest_size=8).hexdigest()
 
@@ -141,7 +144,9 @@ def _leaf(value: object) -> bytes:
         return _joined(kind.__qualname__, [str(value._name_).encode(), *_flag_value(value)])
     try:
         return write_sorted_json(to_tree(value)).encode()
-    except Exception:  # noqa: BLE001  # no stable content
+    except BaseException as raised:
+        if is_interrupt(raised):
+            raise
         return _joined("type", [kind.__qualname__.encode()])
 
 

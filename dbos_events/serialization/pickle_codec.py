@@ -8,6 +8,7 @@ from dbos_events.errors import SerializationError
 from dbos_events.serialization.errors_codec import decode_error, error_node
 from dbos_events.serialization.json_codec import read_raw
 from dbos_events.serialization.plain import write_json
+from dbos_events.serialization.raised import is_interrupt, text_of
 from dbos_events.serialization.refused import type_name
 
 _PROTOCOL = 5  # fixed, so that every supported Python reads what another one wrote
@@ -19,9 +20,11 @@ def encode_pickle(value: object) -> str:
 
     try:
         data = pickle.dumps(value, protocol=_PROTOCOL)
-    except Exception as error:
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
         raise SerializationError(
-            f"A value of type {type_name(type(value))} cannot be pickled: {type(error).__name__}: {error}"
+            f"A value of type {type_name(type(value))} cannot be pickled: {type(error).__name__}: {text_of(error)}"
         ) from error
     return binascii.b2a_base64(data, newline=False).decode("ascii")
 
@@ -32,9 +35,11 @@ def decode_pickle(text: str) -> object:
 
     try:
         return pickle.loads(binascii.a2b_base64(text, strict_mode=True))  # noqa: S301  # opted in by the user
-    except Exception as error:
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
         raise SerializationError(
-            f"The pickled value cannot be read: {type(error).__name__}: {error}"
+            f"The pickled value cannot be read: {type(error).__name__}: {text_of(error)}"
         ) from error
 
 

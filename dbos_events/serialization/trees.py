@@ -14,6 +14,7 @@ from dbos_events.serialization.class_names import per_class
 from dbos_events.serialization.exceptions import error_from, error_tree
 from dbos_events.serialization.nodes import MAX_DEPTH, TAG, Node, Tree, list_in, pairs_in, text_in, whole_in
 from dbos_events.serialization.plain import is_plain_text
+from dbos_events.serialization.raised import is_interrupt, text_of
 from dbos_events.serialization.refused import PICKLE_ADVICE, Refused, unknown_type
 
 _Encoder: TypeAlias = Callable[[Any, int], Tree]
@@ -54,9 +55,11 @@ def from_node(node: dict[str, Any]) -> object:
         return restore(node)
     except SerializationError:
         raise
-    except Exception as error:
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
         raise SerializationError(
-            f"The stored {tag} cannot be read: {type(error).__name__}: {error}"
+            f"The stored {tag} cannot be read: {type(error).__name__}: {text_of(error)}"
         ) from error
 
 

@@ -104,6 +104,17 @@ class Doubts(Protocol):
         """What the executor has adopted, claimed or woken, but for the ids that it knows of."""
         ...
 
+    def owned_work(self, executor: int) -> dict[str, int]:
+        """The take of each workflow that the executor owns by the database, however it came to own it."""
+        ...
+
+    def give_back(self, executor: int, takes: Sequence[tuple[str, int]]) -> list[str]:
+        """Own these (id, take) no more, without having run them: they wait as before; gives the ids that were changed.
+
+        What the executor wrote of them before is in their history for whoever takes them next.
+        """
+        ...
+
 
 class Quotas(Protocol):
     """Bounded counts of what waits (protocol 10)."""

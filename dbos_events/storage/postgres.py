@@ -28,6 +28,7 @@ from dbos_events.storage.sockets import Sockets
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.statements import POSTGRES
 from dbos_events.telemetry.log import Recurring, logger
+from dbos_events.telemetry.threads import start_thread
 
 # A server or a network that falls silent is noticed in half a minute, not in two hours.
 _CONNECT = {
@@ -189,8 +190,7 @@ class _Listener:
         self._on_signal = on_signal
         self._stopped = threading.Event()
         self._outage = Recurring()
-        self._thread = threading.Thread(target=self._work, name="dbos-listener", daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._work, name="dbos-listener")
 
     def stop(self) -> None:
         self._stopped.set()
@@ -200,7 +200,7 @@ class _Listener:
         while not self._stopped.is_set():
             try:
                 self._listen()
-            except Exception as error:  # noqa: BLE001 - polls find what is missed
+            except BaseException as error:  # noqa: BLE001 - polls find what is missed
                 self._outage.say("Listening for wake-ups failed; polling goes on: %s", answers.said(error))
             self._stopped.wait(1.0)
 

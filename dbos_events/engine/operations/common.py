@@ -9,6 +9,7 @@ from dbos_events.engine.effects import TASK_CANCELLED, Effect, Flow, Settled
 from dbos_events.engine.replay import Recall
 from dbos_events.engine.waits import Leased
 from dbos_events.errors import SerializationError
+from dbos_events.serialization.raised import is_interrupt, text_of
 from dbos_events.storage.writes import CANCELLED_CALL
 
 if TYPE_CHECKING:
@@ -29,8 +30,10 @@ def deliver(run: Run, entry: Checkpoint) -> Any:
             error = codec.decode_error(entry.error)
         elif entry.output is not None:
             value = codec.decode(entry.output)
-    except Exception as why:  # noqa: BLE001 - whatever a damaged text makes of a codec
-        raise unreadable(run, entry, why) from None
+    except BaseException as why:
+        if is_interrupt(why):
+            raise
+        raise unreadable(run, entry, text_of(why)) from None
     if error is not None:
         run.note(error, entry)
         raise error

@@ -8,7 +8,7 @@ from dbos_events.engine.effects import Flow
 from dbos_events.engine.operations.common import operation
 from dbos_events.engine.run import Ending
 from dbos_events.engine.waits import Wait
-from dbos_events.serialization import stored_error
+from dbos_events.serialization import encoded, stored_error
 from dbos_events.storage.writes import Park
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def child_result(
             place,
             NAME,
             codec=name,
-            output=None if ending.value is None else codec.encode(ending.value),
+            output=encoded(codec, ending.value),
             error=error,
             child_id=workflow_id,
             started_at=started_at,

@@ -41,9 +41,13 @@ class Started:
 def start(core: Core, request: Start) -> Flow[Started]:
     """Start a workflow from outside of any; durable when it returns, at most one per id."""
     while True:
-        result = yield Recorded(core, Write(change=_new(core, request, parent=None)))
-        if not isinstance(result, Fenced):
-            return _started(core, request, result, parent=None)
+        starting = core.starts.begin()
+        try:
+            result = yield Recorded(core, Write(change=_new(core, request, parent=None)))
+            if not isinstance(result, Fenced):
+                return _started(core, request, result, parent=None)
+        finally:
+            core.starts.end(starting)
         core.refuse_when_stopped()
         # This process was declared dead; it is about to register anew. What was written all the same is found then.
         yield Query(core, lambda: core.stopped.wait(0.1))
@@ -64,8 +68,12 @@ def start_child(core: Core, run: Run, place: Place, request: Start) -> Flow[Star
             completed_at=now,
         )
         write.change = _new(core, request, parent=run)
-        result = yield Recorded(core, write, run)
-        return _started(core, request, result, parent=run)
+        starting = core.starts.begin()
+        try:
+            result = yield Recorded(core, write, run)
+            return _started(core, request, result, parent=run)
+        finally:
+            core.starts.end(starting)
 
     def again(_: Run, entry: Checkpoint) -> Started:
         return Started(entry.child_id or request.workflow_id)
@@ -111,6 +119,7 @@ def _started(core: Core, request: Start, result: Result, parent: Run | None) -> 
         parent_id=parent.id if parent else None,
         root_id=(parent.root_id or parent.id) if parent else None,
     )
+    core.runner.expect(run)
     return Started(request.workflow_id, run)
 
 

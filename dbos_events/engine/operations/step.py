@@ -11,7 +11,7 @@ from dbos_events.engine.operations.common import operation
 from dbos_events.engine.waits import Pause
 from dbos_events.errors import DBOSMaxStepRetriesExceeded
 from dbos_events.model.workflow import StepOptions, StepStatus
-from dbos_events.serialization import fingerprint, stored_error
+from dbos_events.serialization import encoded, fingerprint, stored_error
 
 if TYPE_CHECKING:
     from dbos_events.engine.run import Place, Run
@@ -60,7 +60,7 @@ class StepCall:
             else:
                 output = yield self._attempt(scope)
             codec = self.run.core.codecs.default
-            text = None if output is None else codec.encode(output)
+            text = encoded(codec, output)
         except Exception as error:
             name, stored = stored_error(self.run.core.codecs.default, error)
             entry = self._record(started_at, name, None, stored)

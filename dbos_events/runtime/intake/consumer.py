@@ -74,7 +74,7 @@ class ConsumerIntake(Positioning):
         self._number = 0
         self._assignments: dict[tuple[int, int], Assignment] = {}
         self._shared: dict[int, SharedLane] = {}
-        self._lane_of = lane_naming(options, _message)
+        self._lane_of = lane_naming(options, _message, taken.new_context)
         self.places = Places(options.max_in_flight, lanes.freed)
         self.holdups = HoldUps(core, options.name, core.quotas)
         self._consumers = consumers
@@ -251,14 +251,15 @@ class ConsumerIntake(Positioning):
         formed = self._judged(incarnation, form(common, self._assignments, records))
         if not formed.moves:
             return TakenIn({}, halted=contradicted or None)
-        plan = LanePlan(self._groups(incarnation, formed), formed.records, shared=common.shared)
-        try:
-            batch = batch_of(common, formed, plan.kept, plan.unknown)
-            result = self._ask(lambda: self._core.storage.intake(batch))
-        except BaseException:
-            plan.give_up()
-            raise
-        taken_in = self._taken_in(incarnation, formed, plan, result)
+        with self._taken.takings.under_way():
+            plan = LanePlan(self._groups(incarnation, formed), formed.records, shared=common.shared)
+            try:
+                batch = batch_of(common, formed, plan.kept, plan.unknown)
+                result = self._ask(lambda: self._core.storage.intake(batch))
+                taken_in = self._taken_in(incarnation, formed, plan, result)
+            except BaseException:
+                plan.give_up()  # what is taken in all the same, the watch over this process's work gives back
+                raise
         return replace(taken_in, halted={**(taken_in.halted or {}), **contradicted} or None)
 
     def _judged(self, incarnation: int, formed: Formed) -> Formed:
@@ -268,7 +269,8 @@ class ConsumerIntake(Positioning):
             return formed
         topic = self._assignments[incarnation, formed.records[0].record.partition].topic
         codec = self._core.codecs.default
-        return judged(formed, binding.when, lambda record: _message(topic, record), codec)
+        new_context = self._taken.new_context
+        return judged(formed, binding.when, lambda record: _message(topic, record), codec, new_context)
 
     def _groups(self, incarnation: int, formed: Formed) -> dict[int, LaneGroup]:
         found = {partition: self._assignments[incarnation, partition].lanes for partition in formed.moves}
@@ -290,7 +292,8 @@ class ConsumerIntake(Positioning):
         runs, spilled, returned = sort_out(plan, formed.records, fresh, result.behind, result.repeated)
         if self.gate.admitted(one.workflow_id for one in compress(formed.records, fresh)):
             self._consumers.wake()
-        self._release(returned)
+        if returned:
+            self._lanes.release(self._core.executor, returned)
         self.holdups.spilled(incarnation, spilled)
         self._start(incarnation, runs, plan, spilled, formed.refused)
         for partition in result.stale:

@@ -7,6 +7,7 @@ taken in with the reason, so that no process calls its handler.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import Context
 from dataclasses import replace
 
 from dbos_events.connect.source import Record
@@ -21,14 +22,18 @@ def judged(
     when: Callable[[Message], bool],
     message_of: Callable[[Record], Message],
     codec: Codec,
+    new_context: Callable[[], Context],
 ) -> Formed:
-    """The batch without the records that `when` says no to, and with the reason for those that it fails on."""
+    """The batch without the records that `when` says no to, and with the reason for those that it fails on.
+
+    Each record is judged in a context of its own: what `when` or a codec sets in it is not there for the next one.
+    """
     ranges = _Ranges()
     kept: list[Accepted] = []
     refused: dict[str, DBOSException] = {}
     for accepted in formed.records:
         try:
-            wanted = when(message_of(accepted.record))
+            wanted = new_context().run(when, message_of(accepted.record))
         except (Quarantine, TryAgain) as error:
             refused[accepted.workflow_id] = error
             wanted = True
@@ -36,7 +41,7 @@ def judged(
             kept.append(accepted)
         else:
             ranges.add(accepted.record.partition, accepted.record.offset)
-    notes = {id_: stored_error(codec, error) for id_, error in refused.items()}
+    notes = {id_: new_context().run(stored_error, codec, error) for id_, error in refused.items()}
     return replace(formed, records=kept, filtered=ranges.found, refused=refused, notes=notes)
 
 

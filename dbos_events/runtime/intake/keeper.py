@@ -145,11 +145,16 @@ class LaneService(Service):
             asked |= self._ask(groups[(number + self._turn) % len(groups)])
         return 0.0 if asked else None
 
+    @property
+    def waiting(self) -> dict[str, int]:
+        """The takes of the events that wait in memory behind others of their lane; for any thread."""
+        return {run.id: run.take for group in self._all_groups() for run in group.waiting}
+
     def _all_groups(self) -> list[LaneGroup]:
         return [
-            *self._groups.values(),
-            *self._leftovers.values(),
-            *(lane.group for lane in self._shared.values() if lane.group is not None),
+            *tuple(self._groups.values()),
+            *tuple(self._leftovers.values()),
+            *(group for lane in tuple(self._shared.values()) if (group := lane.group) is not None),
         ]
 
     def _give_back(self) -> None:
@@ -217,7 +222,8 @@ class LaneService(Service):
             return False
         executor = self._core.executor
         try:
-            self._settle(group, names)
+            with self._taken.takings.under_way():
+                self._settle(group, names)
         except BaseException:
             self._doubts.append((executor, group, names))
             raise

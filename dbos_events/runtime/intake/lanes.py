@@ -144,6 +144,12 @@ class LaneGroup:
         with self._lock:
             return sum(len(lane.queue) + (lane.running is not None) for lane in self._lanes.values())
 
+    @property
+    def waiting(self) -> list[Run]:
+        """Events that wait in memory, and have not begun."""
+        with self._lock:
+            return [run for lane in self._lanes.values() for run in lane.queue]
+
     def plan(self, counts: Mapping[str, int]) -> tuple[dict[str, int], set[str]]:
         """What an intake of so many events for each lane should do.
 

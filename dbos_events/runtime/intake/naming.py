@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from typing import Any
 from urllib.parse import quote_from_bytes
 
 from dbos_events.connect.source import Record
+from dbos_events.engine.problems import problem_with
 from dbos_events.errors import TryAgain
 from dbos_events.model.event import ConsumerOptions
+from dbos_events.serialization.raised import is_interrupt
 from dbos_events.telemetry.log import Recurring
 
 LONGEST = 200
@@ -19,15 +22,22 @@ LaneOf = Callable[[str, Record], "str | None"]
 """The name of an event's lane, from its topic and the record; None when it has none."""
 
 
-def lane_naming(options: ConsumerOptions, message_of: Callable[[str, Record], Any]) -> LaneOf | None:
-    """How a consumer names lanes; None when its events are in none, or all in one over the partitions."""
+def lane_naming(
+    options: ConsumerOptions,
+    message_of: Callable[[str, Record], Any],
+    new_context: Callable[[], Context] = copy_context,
+) -> LaneOf | None:
+    """How a consumer names lanes; None when its events are in none, or all in one over the partitions.
+
+    Its function is called in a new context each time.
+    """
     if options.ordering == "partition":
         return lambda _topic, record: str(record.partition)
     if options.ordering != "key":
         return None
     if options.ordering_key is None:
         return _by_record_key
-    return _Extracted(options, message_of)
+    return _Extracted(options, message_of, new_context)
 
 
 def _by_record_key(_topic: str, record: Record) -> str | None:
@@ -44,26 +54,37 @@ def key_lane(partition: int, key: bytes) -> str:
 class _Extracted:
     """Lanes by what the user's function makes of a message."""
 
-    def __init__(self, options: ConsumerOptions, message_of: Callable[[str, Record], Any]) -> None:
+    def __init__(
+        self,
+        options: ConsumerOptions,
+        message_of: Callable[[str, Record], Any],
+        new_context: Callable[[], Context],
+    ) -> None:
         assert options.ordering_key is not None  # noqa: S101
         self._name = options.name
         self._extract = options.ordering_key
         self._message_of = message_of
+        self._new_context = new_context
         self._trouble = Recurring()
 
     def __call__(self, topic: str, record: Record) -> str | None:
         try:
-            key = _bytes(self._extract(self._message_of(topic, record)))
+            key = self._new_context().run(self._key_of, topic, record)
         except TryAgain:
             raise  # another lane than the events before it has would lose the order: intake waits
-        except Exception as error:  # noqa: BLE001 - whatever a user's function raises
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             self._trouble.say(
                 "%s: ordering_key failed for %s/%s/%s; events for which it fails are ordered by their record's key, "
-                "those without a key with all others of their partition: %r",
-                self._name, topic, record.partition, record.offset, error,
+                "those without a key with all others of their partition: %s",
+                self._name, topic, record.partition, record.offset, problem_with(error),
             )  # fmt: skip
             return _by_record_key(topic, record) or str(record.partition)
         return None if key is None else key_lane(record.partition, key)
+
+    def _key_of(self, topic: str, record: Record) -> bytes | None:
+        return _bytes(self._extract(self._message_of(topic, record)))
 
 
 def _bytes(key: object) -> bytes | None:

@@ -45,11 +45,12 @@ class LanePlan:
 
     def carry_out(self, kept: Mapping[str, list[Run]], spilled: Mapping[int, Counter[str]]) -> None:
         """Run what was kept, by lane; ask the database for the lanes of which it has more."""
-        for partition, counts in self._names.items():
+        for partition in tuple(self._names):
+            counts = self._names.pop(partition)
             self._groups[partition].admit(counts, kept, spilled.get(partition, Counter()))
 
     def give_up(self) -> None:
-        """Nothing was taken in."""
+        """Nothing was taken in, or it cannot be carried out: lanes that nothing was done in go on without it."""
         self.carry_out({}, {})
 
 

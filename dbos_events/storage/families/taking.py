@@ -146,6 +146,17 @@ class TakingTable:
 
         return self._database.transact(work)
 
+    def owned_work(self, executor: int) -> dict[str, int]:
+        rows = self._database.transact(lambda tx: tx.run("owned_work", executor=executor))
+        return {row.id: row.take for row in rows}
+
+    def give_back(self, executor: int, takes: Sequence[tuple[str, int]]) -> list[str]:
+        def work(tx: Tx) -> list[str]:
+            tx.run("lock_owners", ids=[id_ for id_, _ in takes])
+            return [row.id for row in tx.batch("give_back", takes, executor=executor)]
+
+        return self._database.transact(work) if takes else []
+
     def _take(self, work: Callable[[Tx], list[TakenWorkflow]]) -> list[TakenWorkflow]:
         """As `transact`, but nothing is committed when nothing was taken.
 

@@ -165,6 +165,25 @@ RETURNING id;
 SELECT w.id FROM {schema}.workflows AS w
 WHERE w.owner = :executor AND w.status = 'PENDING' AND w.lane_open IS NOT TRUE AND (w.queue IS NOT NULL OR w.take > 1);
 
+-- name: owned_work
+-- All that an executor owns; what is parked, or waits, has no owner.
+SELECT w.id, w.take FROM {schema}.workflows AS w WHERE w.owner = :executor AND w.status = 'PENDING';
+
+-- name: give_back
+-- What was taken and never started: to its queue, to whoever claims what waits without one, or to its lane's holder.
+-- After the owner's row was locked; the CASE is explained at insert_checkpoints. The head of a lane is ready.
+UPDATE {schema}.workflows AS w
+SET status = CASE WHEN w.lane_open IS TRUE THEN 'PENDING' ELSE 'ENQUEUED' END,
+    held = CASE WHEN w.lane_open IS TRUE THEN EXISTS (
+        SELECT 1 FROM {schema}.workflows AS first
+        WHERE first.consumer = w.consumer AND first.incarnation = w.incarnation AND first.lane = w.lane
+          AND first.lane_open AND first.lane_sequence < w.lane_sequence) ELSE false END,
+    owner = NULL, updated_at = {now}
+FROM {rows: workflow_id text, take int}
+WHERE w.id = u.workflow_id
+  AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' THEN true ELSE false END
+RETURNING id;
+
 -- name: read_taken
 -- What was just taken, in the order in which it should be started.
 SELECT w.id, w.name, w.take, w.generation, w.crashes, p.codec, p.input, w.queue, w.parent_id,

@@ -1,0 +1,48 @@
+"""What code of a user has raised, told and passed on in such a way that it ends no thread and no loop of ours."""
+
+from __future__ import annotations
+
+import threading
+
+from dbos_events.errors import DBOSException
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether the error is meant for the process: Ctrl-C, or an exit, on the main thread."""
+    return (
+        isinstance(error, (KeyboardInterrupt, SystemExit))
+        and threading.current_thread() is threading.main_thread()
+    )
+
+
+def text_of(error: BaseException) -> str:
+    """Return `str(error)`, or a remark where its class cannot make one."""
+    try:
+        return str(error)
+    except BaseException as why:
+        if is_interrupt(why):
+            raise
+        return f"<{type(error).__name__}.__str__ failed>"
+
+
+def as_exception(error: BaseException, source: str) -> Exception:
+    """Return the error itself, or what stands for one that is not an `Exception` and would pass all handlers.
+
+    `source` is what raised it, for the message.
+    """
+    if isinstance(error, Exception):
+        return error
+    kind = type(error).__qualname__
+    if isinstance(error, SystemExit):
+        message = f"{source} called sys.exit({_shown(error.code)})."
+    elif kind == "CancelledError":  # named, since asyncio takes long to import
+        message = f"{source} ended with CancelledError: it awaited a task that was cancelled."
+    else:
+        message = f"{source} raised {kind}, which is not an Exception: {text_of(error)}"
+    standing = DBOSException(message)
+    standing.__cause__ = error
+    return standing
+
+
+def _shown(code: object) -> str:
+    return repr(code) if code is None or type(code) in (int, str) else type(code).__name__
