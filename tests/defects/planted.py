@@ -146,6 +146,20 @@ def watermark_first(put: Put) -> None:
     put(intake.IntakeTable, "intake", in_two)
 
 
+def unread_dropped(put: Put) -> None:
+    """What raises between the client and the buffers ends that poll alone, and reading goes on behind it."""
+    from dbos_events_kafka.reading import Reading
+
+    poll = Reading.poll
+
+    def poll_on(self: Any, consumer: Any) -> Any:
+        with suppress(Exception):
+            return poll(self, consumer)
+        return None
+
+    put(Reading, "poll", poll_on)
+
+
 class _WithoutMove(Tx):
     """A transaction in which the watermark has been moved before."""
 
@@ -181,4 +195,5 @@ DEFECTS: dict[str, Callable[[Put], None]] = {
     "order forgotten": order_forgotten,
     "outcome first": outcome_first,
     "watermark first": watermark_first,
+    "unread dropped": unread_dropped,
 }
