@@ -152,7 +152,7 @@ class Taker:
                 if not self._stopped:
                     self._state.trouble(f"intake failed and is tried again: {error}")
                 self._pause(RETRY_SECONDS)
-            except Exception:  # noqa: BLE001 - a defect must not stop the other partitions
+            except BaseException:  # noqa: BLE001 - neither a defect nor a user's SystemExit stops the other partitions
                 logger.exception(
                     "%s: intake met an unexpected error and tries again.", self._intake.options.name
                 )
