@@ -66,6 +66,7 @@ _ADVICE = {
 
 _HINTS = (
     ("Static consumer fenced", FENCED),
+    ("SASL OAUTHBEARER token", "there is no token to log in with; oauth_cb failed and is called again"),
     ("instance ID is still used", _NOT_RELEASED),
     (
         "increase receive.message.max.bytes",

@@ -11,7 +11,7 @@ from dbos_events.connect import Record
 
 LIMIT_BYTES = 16 << 20
 TAKE_BYTES = 4 << 20
-"""So much of keys and values, and the rest of one record, goes into a transaction, which copies it several times."""
+"""So much of keys, values and headers, and the rest of one record, goes into a transaction. It copies it several times."""
 
 
 class Place(NamedTuple):
@@ -22,21 +22,27 @@ class Place(NamedTuple):
 
 
 class Buffer:
-    """What was polled of one partition since it was positioned.
+    """What was polled of one partition since it was positioned: all of it, without an omission.
+
+    So a jump between two of its records is the log's own. Whoever has left anything out seals or drops the buffer, and
+    the partition is read again from its watermark into another one.
 
     The numbers count records: `added` all of them, `confirmed` those that are known to come from the life of
     the topic that was positioned, `taken` those that have left the buffer, `taken_in` is the last take that some were in.
     """
 
-    __slots__ = ("added", "bytes", "confirmed", "following", "reached", "records", "taken", "taken_in")
+    __slots__ = (
+        "added", "bytes", "confirmed", "following", "reached", "records", "sealed", "taken", "taken_in", "uncounted",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.records: deque[Record] = deque()
-        self.bytes = 0
+        self.bytes = self.uncounted = 0
         self.added = self.confirmed = self.taken = 0
         self.following = -1
         self.reached = -1
         self.taken_in = 0
+        self.sealed = False
 
     @property
     def ready(self) -> int:
@@ -50,6 +56,7 @@ class Buffer:
             popped.append(record := self.records.popleft())
             size = _size(record)
             self.bytes -= size
+            self.uncounted -= size - len(record.value or b"")
             most_bytes -= size
             if most_bytes <= 0:
                 break
@@ -73,6 +80,7 @@ class Buffers:
         self.changed = threading.Condition()
         self._buffers: dict[Place, Buffer] = {}
         self._takes = 0
+        self._sealed = False
 
     def open(self, place: Place) -> None:
         """Accept records of a partition, which has just been positioned."""
@@ -86,16 +94,35 @@ class Buffers:
                 self._buffers.pop(place, None)
             self.changed.notify_all()
 
+    def seal(self) -> None:
+        """Add nothing more to what is open: something was left out behind it. What is buffered may be taken in."""
+        with self.changed:
+            for buffer in self._buffers.values():
+                buffer.sealed = True
+            self._sealed = True
+            self.changed.notify_all()
+
+    def drained(self) -> Collection[Place]:
+        """The sealed partitions of which all has been taken: they are to be read again from their watermarks."""
+        if not self._sealed:
+            return ()
+        with self.changed:
+            sealed = [place for place, buffer in self._buffers.items() if buffer.sealed]
+            self._sealed = bool(sealed)
+            return [place for place in sealed if not self._buffers[place].records]
+
     def add(self, records: Iterable[tuple[Place, Record]]) -> None:
-        """Append what was polled; records of partitions that are not open are discarded."""
+        """Append what was polled; records of partitions that are not open, or sealed, are discarded."""
         with self.changed:
             was_empty = not any(buffer.records for buffer in self._buffers.values())
             for place, record in records:
                 buffer = self._buffers.get(place)
-                if buffer is not None:
+                if buffer is not None and not buffer.sealed:
                     buffer.records.append(record)
                     buffer.added += 1
-                    buffer.bytes += _size(record)
+                    size = _size(record)
+                    buffer.bytes += size
+                    buffer.uncounted += size - len(record.value or b"")
                     buffer.following = record.offset + 1
             if was_empty:
                 self.changed.notify_all()
@@ -148,6 +175,16 @@ class Buffers:
         with self.changed:
             return {place: self._fullness(buffer) for place, buffer in self._buffers.items()}
 
+    def swollen(self, place: Place) -> bool:
+        """Whether a full buffer is full of keys and headers, which the client does not count: it would fetch on."""
+        buffer = self._buffers.get(place)
+        return buffer is not None and buffer.uncounted >= LIMIT_BYTES // 2
+
+    def followed(self) -> dict[Place, int]:
+        """The offset that comes next in each partition that is read, after all that was polled; -1 when nothing was."""
+        with self.changed:
+            return {place: one.following for place, one in self._buffers.items() if not one.sealed}
+
     def opened(self) -> Collection[Place]:
         return tuple(self._buffers)
 
@@ -197,6 +234,11 @@ class Buffers:
         return max(len(buffer.records) / self.limit, buffer.bytes / LIMIT_BYTES)
 
 
+def shown(places: Iterable[Place]) -> str:
+    """For people."""
+    return ", ".join(f"{place.topic}[{place.partition}]" for place in sorted(places)) or "nothing"
+
+
 def _shares(wanted: Mapping[Place, int], most: int) -> dict[Place, int]:
     """How many of each, at most `most` in all: what one does not want goes to the others; the first ones come first."""
     shares: dict[Place, int] = {}
@@ -210,4 +252,4 @@ def _shares(wanted: Mapping[Place, int], most: int) -> dict[Place, int]:
 
 
 def _size(record: Record) -> int:
-    return len(record.value or b"") + len(record.key or b"")
+    return record.size or len(record.value or b"") + len(record.key or b"")

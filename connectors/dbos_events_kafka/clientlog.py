@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from dbos_events.connect import Recurring, logger
@@ -28,7 +29,14 @@ class ClientLog:
         self._kinds: dict[str, Recurring] = {}
 
     def log(self, level: int, message: str, kind: str, *details: object) -> None:
-        """Called by the client; `kind` is a word of its own such as FAIL."""
+        """Called by the client within a poll; `kind` is a word of its own such as FAIL.
+
+        What a logger, a handler or a filter of the user raises would throw away the records that are being polled.
+        """
+        with suppress(BaseException):
+            self._log(level, message, kind, *details)
+
+    def _log(self, level: int, message: str, kind: str, *details: object) -> None:
         details = tuple(self._mask(str(detail)) for detail in details)
         if kind == "FAIL" and details:
             self._state.clue(str(details[-1]))

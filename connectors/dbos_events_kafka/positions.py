@@ -273,6 +273,12 @@ class Positions:
         self._intake.halt(self._numbers[place], place.partition, reason, divergence)
         self._stop(place, reason)
 
+    def halt_unread(self, place: Place, reason: str) -> None:
+        """Do so for a record that cannot be read, if the partition is ours still."""
+        if place in self.assigned and place in self._numbers:
+            self.halt(place, reason, None)
+            self.unpositioned.discard(place)
+
     def _stop(self, place: Place, reason: str) -> None:
         self.halted[place] = reason
         self._buffers.drop([place])

@@ -38,13 +38,13 @@ DEFAULTS: dict[str, Any] = {
     "reconnect.backoff.max.ms": 5000,
 }
 
-CALLBACKS = ("error_cb", "stats_cb", "throttle_cb", "on_commit", "logger")
+CALLBACKS = ("error_cb", "stats_cb", "throttle_cb", "on_commit", "oauth_cb", "logger")
 """Called for the user beside our own."""
 
-_SPELT_WITH_UNDERSCORES = {*CALLBACKS, "oauth_cb", "enabled_events", "log_level"}
+_SPELT_WITH_UNDERSCORES = {*CALLBACKS, "enabled_events", "log_level"}
 _OF_ALL_CLIENTS = (
     *("bootstrap.", "metadata.broker.list", "security.", "ssl.", "sasl.", "enable.ssl.", "enable.sasl."),
-    *("https.", "socket.", "client.", "broker.address", "connections.", "reconnect.", "oauth_cb"),
+    *("https.", "socket.", "client.", "broker.address", "connections.", "reconnect."),
 )
 _ENVELOPE_BYTES = 512
 """What the client wants an answer to be larger than the records in it."""
@@ -96,6 +96,14 @@ class ConsumerSettings:
         """Whether assignments come as changes instead of as a whole."""
         strategy = str(self.client.get("partition.assignment.strategy", ""))
         return _protocol(self.client) == "consumer" or "cooperative" in strategy
+
+    @property
+    def uses_tokens(self) -> bool:
+        """Whether clients log in with what `oauth_cb` gives; one that has no use for it would wait for it in vain."""
+        mechanism = self.client.get("sasl.mechanism") or self.client.get("sasl.mechanisms") or ""
+        method = str(self.client.get("sasl.oauthbearer.method", "default")).lower()
+        protocol = str(self.client.get("security.protocol", "")).lower()
+        return str(mechanism).upper() == "OAUTHBEARER" and method == "default" and protocol.startswith("sasl")
 
     @property
     def admin(self) -> dict[str, Any]:

@@ -10,19 +10,19 @@ from collections.abc import Callable
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from dbos_events.connect import Intake, SourceHealth, logger
+from dbos_events.errors import ConnectorError
 from dbos_events_kafka.advice import FENCED, GROUP, is_fenced
-from dbos_events_kafka.buffers import Buffers, Place
-from dbos_events_kafka.client import open_client
+from dbos_events_kafka.buffers import Buffers, Place, shown
+from dbos_events_kafka.client import Clients, reason_of
 from dbos_events_kafka.commands import Commands, Durable
 from dbos_events_kafka.damage import Damage
-from dbos_events_kafka.records import record_of
+from dbos_events_kafka.reading import Reading
 from dbos_events_kafka.settings import ConsumerSettings, metadata_of
-from dbos_events_kafka.state import SourceState
+from dbos_events_kafka.state import MAKING, POLLING, SourceState
 from dbos_events_kafka.taker import Taker
 
 Rebalance = Callable[[Consumer, list[TopicPartition]], None]
 
-POLL_SECONDS = 0.1
 COMMIT_SECONDS = 1.0
 BLOCKED_SECONDS = 1.0
 """A partition is paused when it has had no space for that long: pausing throws away what the
@@ -32,6 +32,7 @@ OVERRUN = 4.0
 REVOKE_SECONDS = 5.0
 RECONNECT_SECONDS = 5.0
 PROVE_SECONDS = 1.0
+AGAIN = "polling failed; what was polled is read again from the watermarks, so nothing is left out"
 
 
 class KafkaSource:
@@ -46,7 +47,9 @@ class KafkaSource:
         self._fenced = False
         self._buffers = Buffers(max(options.batch_size * 2, 100))
         self._commands = Commands()
-        self._taker = Taker(intake, settings, self._buffers, self._commands, self._state)
+        self._clients = Clients(options.name, settings, self._state)
+        self._reading = Reading(options.batch_size, self._buffers)
+        self._taker = Taker(intake, settings, self._buffers, self._commands, self._state, self._clients)
         self._stopping = threading.Event()
         self._pausing = False
         self._failed = False
@@ -63,13 +66,8 @@ class KafkaSource:
     # -- the contract -------------------------------------------------------------------------
 
     def start(self) -> None:
-        self._consumer = open_client(self.name, self._settings, self._state)
-        try:
-            self._taker.open()
-        except BaseException:
-            self._consumer.close()
-            raise
-        self._subscribe()
+        self._clients.check(self._options.topics)
+        self._taker.open()
         self._taker.start()
         self._thread.start()
 
@@ -91,13 +89,32 @@ class KafkaSource:
 
     def _work(self) -> None:
         while not self._stopping.is_set():
-            self._turn_until_done()
-            self._leave()
-            if not self._stopping.wait(RECONNECT_SECONDS if self._failed else 0.0) and self._may_join():
-                self._failed = self._outdated = self._fenced = False
-                self._consumer = open_client(self.name, self._settings, self._state)
-                self._subscribe()
+            try:
+                self._belong()
+            except BaseException as error:  # noqa: BLE001 - whatever it is, the next client may do better
+                self._failed = True
+                self._state.trouble(f"the membership ended and begins anew ({reason_of(error)})", POLLING)
+            self._stopping.wait(RECONNECT_SECONDS if self._failed else 0.0)
         self._taker.stop(REVOKE_SECONDS)
+
+    def _belong(self) -> None:
+        """Be a member of the group with one client, from its making to its end."""
+        if not self._may_join():
+            return
+        self._failed = self._outdated = self._fenced = False
+        try:
+            self._state.polled()
+            self._consumer = self._clients.member()
+        except ConnectorError as error:
+            self._failed = True
+            self._state.trouble(error.message, MAKING)
+            return
+        self._state.mended(MAKING)
+        try:
+            self._subscribe()
+            self._turn_until_done()
+        finally:
+            self._leave()
 
     def _may_join(self) -> bool:
         """Wait for our group.instance.id to be free; False when the source is stopped.
@@ -117,12 +134,19 @@ class KafkaSource:
         while not self._stopping.is_set() and not self._failed and not self._outdated:
             try:
                 self._turn()
-            except KafkaException as error:
-                self._note_error(error.args[0])
+            except BaseException as error:  # noqa: BLE001 - whatever it is must not end the membership
+                self._go_on_after(error)
                 self._stopping.wait(1.0)
-            except Exception:  # noqa: BLE001 - a defect must not end the membership
-                logger.exception("%s: polling met an unexpected error and goes on.", self.name)
-                self._stopping.wait(1.0)
+
+    def _go_on_after(self, error: BaseException) -> None:
+        """An error nobody has foreseen may have thrown records away: read all partitions from their watermarks."""
+        self._taker.reread(self._reading.interrupted(self._consumer, reason_of(error)))
+        self._paused.update(self._buffers.opened())
+        if isinstance(error, KafkaException) and isinstance(error.args[0], KafkaError):
+            self._note_error(error.args[0])
+        else:
+            self._state.trouble(f"{AGAIN} ({reason_of(error)})", POLLING)
+            logger.debug("%s: polling failed.", self.name, exc_info=error)
 
     def _note_error(self, error: KafkaError, topic: str | None = None) -> None:
         self._state.error(error, topic)
@@ -152,36 +176,21 @@ class KafkaSource:
 
     def _poll(self) -> None:
         """One blocking poll for the first record, then whatever is there already."""
-        first = self._consumer.poll(POLL_SECONDS)
-        if first is None:
+        polled = self._reading.poll(self._consumer)
+        if not self._reading.careful:
+            self._state.mended(POLLING)
+        if polled is None:
             return
-        messages = [first, *self._consume(self._options.batch_size - 1)]
-        records = [
-            (Place(message.topic() or "", message.partition() or 0), record_of(message))
-            for message in messages
-            if message.error() is None
-        ]
-        if records:
+        if polled.records:
+            self._buffers.add(polled.records)
             self._state.well()
-            self._buffers.add(records)
             if self._damage:
-                self._damage.repaired({place for place, _ in records})
-        if len(records) < len(messages):
-            self._handle_errors(messages)
+                self._damage.repaired({place for place, _ in polled.records})
+        if polled.errors:
+            self._handle_errors(polled.errors)
 
-    def _consume(self, count: int) -> list[Message]:
-        """What the client has fetched already; an error must not lose the record that was polled before."""
-        try:
-            return self._consumer.consume(count, 0) if count else []
-        except KafkaException as error:
-            self._note_error(error.args[0])
-            return []
-
-    def _handle_errors(self, messages: list[Message]) -> None:
-        for message in messages:
-            error = message.error()
-            if error is None:
-                continue
+    def _handle_errors(self, errors: list[tuple[Message, KafkaError]]) -> None:
+        for message, error in errors:
             place = Place(message.topic() or "", message.partition() or 0)
             if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
                 self._buffers.at_end(place, message.offset() or 0)
@@ -207,7 +216,7 @@ class KafkaSource:
                 self._buffers.drop([place])
                 self._go_to(place, _at(place, target.offset, target.leader_epoch))
             except KafkaException as error:  # not fetched yet: the assignment is still being served
-                logger.debug("%s: seek of %s is repeated: %s", self.name, _show([place]), error)
+                logger.debug("%s: seek of %s is repeated: %s", self.name, shown([place]), error)
                 self._commands.position({place: target})
                 continue
             self._buffers.open(place)
@@ -253,7 +262,8 @@ class KafkaSource:
                 self._full_since.pop(place, None)
             else:
                 self._full_since.setdefault(place, now)
-            overrun = fullness >= OVERRUN or now - self._full_since.get(place, now) >= BLOCKED_SECONDS
+            overrun = fullness >= OVERRUN or (fullness >= 1 and self._buffers.swollen(place))
+            overrun = overrun or now - self._full_since.get(place, now) >= BLOCKED_SECONDS
             jammed = self._pausing or overrun
             if jammed and place not in self._paused:
                 self._consumer.pause([TopicPartition(*place)])
@@ -305,7 +315,7 @@ class KafkaSource:
             try:
                 self._consumer.commit(offsets=[_committing(place, durable)], asynchronous=False)
             except KafkaException as error:  # another member's, or a rebalance is under way: that will tell
-                logger.debug("%s: %s may be another member's now: %s", self.name, _show([place]), error)
+                logger.debug("%s: %s may be another member's now: %s", self.name, shown([place]), error)
                 self._commands.prove([place])
             else:
                 self._taker.proved([place])
@@ -313,19 +323,28 @@ class KafkaSource:
     # -- rebalances (called within poll) ------------------------------------------------------
 
     def _guarded(self, callback: Rebalance) -> Rebalance:
-        """An error out of a callback would lose a record and make `close` hang for ever."""
+        """An error out of a callback would lose a record and make `close` hang for ever.
+
+        What was done of the rebalance is not known then: the partitions are given up, and a new client joins.
+        """
 
         def guarded(consumer: Consumer, partitions: list[TopicPartition]) -> None:
             try:
                 callback(consumer, partitions)
-            except Exception:  # noqa: BLE001
-                logger.exception("%s: a rebalance met an unexpected error.", self.name)
+            except BaseException as error:  # noqa: BLE001
+                places = [Place(one.topic, one.partition) for one in partitions]
+                self._buffers.drop(places)
+                self._taker.lost(places)
+                self._outdated = True
+                self._state.trouble(
+                    f"a rebalance failed; this process joins its group anew ({reason_of(error)})", POLLING
+                )
 
         return guarded
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         places = [Place(one.topic, one.partition) for one in partitions]
-        self._state.say("assigned %s", _show(places))
+        self._state.say("assigned %s", shown(places))
         # `_seek` follows. No logical offset: its late answer would move the position away again.
         targets = [TopicPartition(*place, self._commands.last_position(place)) for place in places]
         if self._settings.cooperative:
@@ -340,7 +359,7 @@ class KafkaSource:
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         places = [Place(one.topic, one.partition) for one in partitions]
-        self._state.say("revoked %s", _show(places))
+        self._state.say("revoked %s", shown(places))
         self._buffers.drop(places)
         self._taker.revoked(places, REVOKE_SECONDS)
         self._commit(final=True)
@@ -348,7 +367,7 @@ class KafkaSource:
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         places = [Place(one.topic, one.partition) for one in partitions]
-        self._state.say("lost %s", _show(places))
+        self._state.say("lost %s", shown(places))
         self._buffers.drop(places)
         self._taker.lost(places)
         self._let_go(places)
@@ -364,15 +383,10 @@ class KafkaSource:
     def _leave(self) -> None:
         try:
             self._consumer.close()  # revokes, commits and leaves the group
-        except Exception as error:  # noqa: BLE001 - the process ends anyway
-            logger.warning("%s: leaving the group failed: %s", self.name, error)
-        left = self._buffers.opened()
-        self._buffers.drop(left)
-        self._taker.lost(left)
-
-
-def _show(places: list[Place]) -> str:
-    return ", ".join(f"{place.topic}[{place.partition}]" for place in sorted(places)) or "nothing"
+        except BaseException as error:  # noqa: BLE001 - another client joins, or the process ends
+            logger.warning("%s: leaving the group failed: %s", self.name, reason_of(error))
+        self._buffers.drop(self._buffers.opened())
+        self._taker.lost_all()
 
 
 def _at(place: Place, offset: int, leader_epoch: int | None) -> TopicPartition:

@@ -30,11 +30,14 @@ EXPIRY_SECONDS = 30.0
 """What the client has not repeated for that long is over, when nothing else tells its end."""
 CONNECTING = "connecting"
 INTAKE = "intake"
+TOKENS = "tokens"
+POLLING = "polling"
+MAKING = "client is made"
 EVERY_TOPIC = ""
 _BY_ITSELF = (CLUSTER, GROUP, GROUP_RIGHT, CLIENT)
 """What is over when records or assignments arrive. A topic may be missing while another one is read."""
 
-_GENERAL = (*_BY_ITSELF, INTAKE)
+_GENERAL = (*_BY_ITSELF, INTAKE, TOKENS, POLLING, MAKING)
 OF_TOPICS = ("topic", "position of", "identity of")
 """Such causes are followed by the topic's name."""
 OF_PARTITIONS = ("partition", "damage of")
@@ -102,9 +105,9 @@ class SourceState:
             texts = [text for cause, text in self._troubles.items() if cause in own or cause in _GENERAL]
         return ("waiting", "; ".join(texts)) if texts else (self.activity, None)
 
-    def has(self, cause: str) -> bool:
-        """Whether there is a trouble of this cause."""
-        return cause in self._troubles
+    def has(self, cause: str, *, unrepeated: float = 0.0) -> bool:
+        """Whether there is a trouble of this cause, which nobody has repeated for so many seconds."""
+        return cause in self._troubles and time.monotonic() - self._repeated_at.get(cause, 0.0) >= unrepeated
 
     # -- what goes wrong ----------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from confluent_kafka import KafkaException
 from dbos_events.connect import Intake, PartitionReport, Record, TakenIn, logger
 from dbos_events.errors import DBOSException, ExecutorFenced
 from dbos_events_kafka.buffers import Buffers, Place
+from dbos_events_kafka.client import Clients
 from dbos_events_kafka.commands import Commands, Durable
 from dbos_events_kafka.confirming import Confirming
 from dbos_events_kafka.doubts import Doubts
@@ -39,6 +40,7 @@ class Taker:
         buffers: Buffers,
         commands: Commands,
         state: SourceState,
+        clients: Clients | None = None,
     ) -> None:
         self._intake = intake
         self._settings = settings
@@ -46,11 +48,12 @@ class Taker:
         self._commands = commands
         self._state = state
         self._topics = Topics(intake, settings)
+        self._topics.clients = clients
         self._positions = Positions(intake, settings, self._topics, buffers, commands, state)
         self._confirming = Confirming(self._topics, buffers, self._topic_changed, state)
         self._watch = Watch(self._topics, self._confirming, buffers, commands, self.out_of_range)
         self._jobs: deque[Callable[[], None]] = deque()
-        self._doubts = Doubts(intake, settings, self._topics.client, commands, state)
+        self._doubts = Doubts(intake, settings, self._topics, commands, state)
         self._told: tuple[int, str, str | None] | None = None
         self._session = 0
         self._pausing = False
@@ -106,6 +109,21 @@ class Taker:
         """These partitions may be another member's already."""
         self._post(lambda: self._positions.forget(places, self._intake.lose))
 
+    def lost_all(self) -> None:
+        """The same for all that there are."""
+        self._post(lambda: self._positions.forget(tuple(self._positions.assigned), self._intake.lose))
+
+    def reread(self, stopped: Mapping[Place, str]) -> None:
+        """Something may have been left out: read all partitions from their watermarks. Some stop, and why."""
+
+        def job() -> None:
+            others = self._positions.assigned - set(self._positions.halted) - set(self._buffers.opened())
+            self._positions.again(others)  # the rest follows when it is drained
+            for place, reason in stopped.items():
+                self._positions.halt_unread(place, reason)
+
+        self._post(job)
+
     def stop(self, seconds: float) -> None:
         with self._buffers.changed:
             self._stopped = True
@@ -134,7 +152,7 @@ class Taker:
                 if not self._stopped:
                     self._state.trouble(f"intake failed and is tried again: {error}")
                 self._pause(RETRY_SECONDS)
-            except BaseException:  # noqa: BLE001 - a defect must not stop the other partitions
+            except BaseException:  # noqa: BLE001 - neither a defect nor a user's SystemExit stops the other partitions
                 logger.exception(
                     "%s: intake met an unexpected error and tries again.", self._intake.options.name
                 )
@@ -143,6 +161,8 @@ class Taker:
 
     def _turn(self) -> None:
         self._run_jobs()
+        if drained := self._buffers.drained():
+            self._positions.again(drained)
         if self._session != self._intake.session:
             self._positions.again(self._positions.assigned)
             self._session = self._intake.session

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from confluent_kafka import (
     Consumer,
@@ -23,14 +23,15 @@ from confluent_kafka.admin._topic import TopicDescription
 from dbos_events.connect import Intake
 from dbos_events.errors import ConnectorError, StaleTopic
 from dbos_events.model.subscription import fits, is_pattern
+from dbos_events_kafka.client import Client, Clients
 from dbos_events_kafka.settings import ConsumerSettings
 
 TIMEOUT = 10.0
-AGREE_SECONDS = 0.2
-"""Before an id that is new is believed, it is asked for once more."""
 REFRESH_MS = 1000
 """How often the client for questions asks who its cluster's controller is, which it sends most of them to. Brokers name any
 one of them, and when that one dies nothing else makes the client ask again: it would wait for it for minutes."""
+AGREE_SECONDS = 0.2
+"""Before an id that is new is believed, it is asked for once more."""
 NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 """What a broker without ids of topics says: 16 zero bytes."""
 
@@ -66,6 +67,7 @@ class Topics:
     def __init__(self, intake: Intake, settings: ConsumerSettings) -> None:
         self._intake = intake
         self._settings = settings
+        self.clients: Clients | None = None
         self._admin: AdminClient | None = None
         self._asker: Consumer | None = None
         self._lives: dict[str, Life] = {}
@@ -157,10 +159,7 @@ class Topics:
         coordinator is not known yet.
         """
         places = [TopicPartition(topic, number) for number in partitions]
-        if self._asker is None:
-            client = {**self._settings.admin, "group.id": self._settings.group, "enable.auto.commit": False}
-            self._asker = Consumer({**client, "log_level": 0})
-        found = self._asker.committed(places, timeout=TIMEOUT)
+        found = self.asker().committed(places, timeout=TIMEOUT)
         return {
             place.partition: Committed(place.offset, place.metadata or "")
             for place in found
@@ -192,8 +191,20 @@ class Topics:
         """The one client of this consumer for questions."""
         if self._admin is None:
             refresh = {"topic.metadata.refresh.interval.ms": REFRESH_MS}
-            self._admin = AdminClient({**self._settings.admin, **refresh, "log_level": 0})
+            client = {**self._settings.admin, **refresh, "log_level": 0}
+            self._admin = self._made(lambda token: AdminClient({**client, **token}))
         return self._admin
+
+    def asker(self) -> Consumer:
+        """The client for questions about the group."""
+        if self._asker is None:
+            group = {"group.id": self._settings.group, "enable.auto.commit": False}
+            client = {**self._settings.admin, **group, "log_level": 0}
+            self._asker = self._made(lambda token: Consumer({**client, **token}))
+        return self._asker
+
+    def _made(self, make: Callable[[Mapping[str, Any]], Client]) -> Client:
+        return make({}) if self.clients is None else self.clients.make(make)
 
 
 def id_of(description: TopicDescription) -> str:

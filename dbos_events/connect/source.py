@@ -16,7 +16,12 @@ from dbos_events.model.topic import TopicHistory
 
 
 class Record(NamedTuple):
-    """One record as it was received; bytes are kept as they are."""
+    """One record as it was received; bytes are kept as they are.
+
+    `unreadable` says which fields the source could not read, and why; they are None, or 0, then. Such a record is taken
+    in, and its handler is not called. `size` is the sum of the bytes of key, value and headers, as far as the source
+    has counted them.
+    """
 
     partition: int
     offset: int
@@ -27,6 +32,8 @@ class Record(NamedTuple):
     timestamp: int
     leader_epoch: int | None
     latency: float | None
+    unreadable: str = ""
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +208,9 @@ class Intake(PositionBook, Protocol):
     def take_in(self, incarnation: int, records: Sequence[Record]) -> TakenIn:
         """Make records durable and start their workflows, exactly once each.
 
-        Records below a partition's position are ignored; a jump is noted as a gap.
+        Records below a partition's position are ignored; a jump is noted as a gap. So the source leaves nothing out:
+        what it gives of a partition is all that the outside has handed out since the position where reading began.
+        When it has dropped anything, it assigns the partition again, and reads on from there.
         """
         ...
 

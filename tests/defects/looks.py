@@ -7,8 +7,14 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
+from confluent_kafka import Message
 
+from dbos_events_kafka.testing import EmbeddedBroker
+from tests.connectors.kafka.consuming import Consumers, Counting
+from tests.connectors.kafka.odd import Between
 from tests.crashes.running import Runs, around
+from tests.faults.rows import Rows
+from tests.faults.waiting import wait_until
 from tests.models import test_intake, test_storage
 from tests.races import test_ownership, test_positions
 from tests.races.conftest import race_on
@@ -79,6 +85,33 @@ def a_dead_process_leaves_a_lane(request: pytest.FixtureRequest) -> None:
         machine.die(0)
         machine.sweep_the_dead(0)
         machine.come_to_rest()
+
+
+# ------------------------------------------------------------------ the connector
+
+
+def a_poll_meets_an_error(request: pytest.FixtureRequest) -> None:
+    """What was polled is thrown away by it, as by the client when something raises within a poll."""
+    thrown, seen = [1], Counting()
+
+    def throw_away(messages: list[Message]) -> list[Message]:
+        if thrown[0] and any(one.error() is None and (one.offset() or 0) >= FEW for one in messages):
+            thrown[0] -= 1
+            raise RuntimeError("unforeseen")
+        return messages
+
+    url = f"sqlite:///{request.getfixturevalue('tmp_path_factory').mktemp('polled') / 'events.sqlite'}"
+    with pytest.MonkeyPatch.context() as patch, EmbeddedBroker() as broker:
+        Between(patch, throw_away)
+        broker.create_topic("orders")
+        broker.produce("orders", *[b"%d" % number for number in range(2 * FEW)])
+        with Consumers(url, broker.bootstrap_servers) as consumers:
+            consumers.start("orders", seen.sync_handler, config={"group.protocol": "classic"})
+            wait_until(lambda: not thrown[0], "no poll met the error")
+            broker.produce("orders", *[b"%d" % number for number in range(2 * FEW)])
+            rows = Rows(url)
+            wait_until(lambda: rows.gaps() or len(seen.executions) == 4 * FEW, "the consumer stands still")
+            assert not rows.gaps(), f"records were left out: {rows.gaps()}"
 
 
 # ------------------------------------------------------------------ races

@@ -165,6 +165,20 @@ def fence_of_a_snapshot(put: Put) -> None:
     _call_no_functions(put)
 
 
+def unread_dropped(put: Put) -> None:
+    """What raises between the client and the buffers ends that poll alone, and reading goes on behind it."""
+    from dbos_events_kafka.reading import Reading
+
+    poll = Reading.poll
+
+    def poll_on(self: Any, consumer: Any) -> Any:
+        with suppress(Exception):
+            return poll(self, consumer)
+        return None
+
+    put(Reading, "poll", poll_on)
+
+
 class _WithoutMove(Tx):
     """A transaction in which the watermark has been moved before."""
 
@@ -201,4 +215,5 @@ DEFECTS: dict[str, Callable[[Put], None]] = {
     "outcome first": outcome_first,
     "watermark first": watermark_first,
     "fence of a snapshot": fence_of_a_snapshot,
+    "unread dropped": unread_dropped,
 }

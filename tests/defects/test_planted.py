@@ -14,6 +14,7 @@ FOUND = [
     ("offset first", looks.a_member_that_died_is_followed_by_another, "a record was there"),
     ("token unchecked", looks.a_run_writes_that_was_resumed_elsewhere, "by the model .*Fenced"),
     ("watermark unchecked", looks.a_former_holder_takes_in, "by the model .*stale=frozenset..0"),
+    ("unread dropped", looks.a_poll_meets_an_error, "records were left out"),
     ("order forgotten", looks.a_dead_process_leaves_a_lane, "begins be(side|hind)"),
 ]
 """With the words in which it is told."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from tests.conftest import unique_name
 from tests.faults.broker import Broker
 from tests.faults.effects import Effects
 from tests.faults.worker import Options
@@ -46,6 +47,9 @@ def fleet_of(postgres_url: str, kafka_bootstrap: str, tmp_path: Path) -> Iterato
                 "settings": {"lease_seconds": 1.5, "shutdown_timeout_seconds": 8.0},
                 **options,
             }
+            # Tests that run beside this one have applications of the same name. In one group with them this fleet would wait
+            # in each rebalance for members that another test has stopped.
+            chosen["kafka"] = {"group.id": unique_name("fleet"), **chosen["kafka"]}
             Effects(chosen["effects"]).create()
             return stack.enter_context(Fleet(Options(**chosen), tmp_path))
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from dbos_events.runtime.intake.places import MOST_BYTES
+from dbos_events_kafka.buffers import TAKE_BYTES
 from tests.conftest import TopicFactory
 from tests.faults.broker import Broker
 from tests.faults.conftest import FleetFactory
-from tests.faults.waiting import wait_until
+from tests.faults.waiting import stays, wait_until
 from tests.faults.workers import Worker, end_gracefully
 
 RECORDS = 300_000
@@ -106,4 +108,25 @@ def test_a_blocked_partition_holds_up_neither_the_others_nor_memory(
     assert fleet.rows.watermarks() == {0: share, 1: flowing, 2: 0, 3: 0}
     assert before.resident_mb < 250
     assert_idle(before, after)
+    end_gracefully([worker])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("ordering", ["none", "partition"])
+def test_large_headers_stay_with_the_broker_behind_blocked_handlers(
+    ordering: str, kafka_topic: TopicFactory, broker: Broker, fleet_of: FleetFactory, gate: Path
+) -> None:
+    topic = kafka_topic()
+    broker.produce_to(topic, [(0, HOLD)] * 300, headers=[("name", bytes(700_000))])
+    fleet = fleet_of(topic, ordering=ordering, handler="async", gate=str(gate), max_in_flight=1000)
+    worker = fleet.start(drain_seconds=0.0).wait_launched()
+    most = MOST_BYTES // 700_000
+    wait_until(lambda: fleet.rows.statuses().get("PENDING", 0) >= most, "the memory is not filled")
+    stays(lambda: worker.resident_mb() < 450, "it takes too much memory", seconds=5)
+    assert fleet.rows.statuses()["PENDING"] <= most + TAKE_BYTES // 700_000 + 1
+
+    gate.touch()
+    wait_until(lambda: fleet.rows.succeeded() == 300, "what stayed with the broker does not run", seconds=90)
+    assert fleet.rows.gaps() == []
     end_gracefully([worker])

@@ -22,7 +22,7 @@ from dbos_events.runtime.intake.holdups import HoldUps
 from dbos_events.runtime.intake.keeper import LaneService
 from dbos_events.runtime.intake.lanes import LaneGroup
 from dbos_events.runtime.intake.naming import lane_naming
-from dbos_events.runtime.intake.places import Places
+from dbos_events.runtime.intake.places import HEAVY_BYTES, Places
 from dbos_events.runtime.intake.planning import LanePlan, sort_out
 from dbos_events.runtime.intake.positioning import Positioning
 from dbos_events.runtime.intake.shared import SharedLane
@@ -150,6 +150,7 @@ class ConsumerIntake(Positioning):
         lanes = None
         if self._lane_of is not None:
             lanes = self._lanes.open(place, self.places, by_key=ordering == "key")
+            lanes.dropped = self.places.given_back
         if ordering == "key":
             return lanes, None
         own = None if lanes is None else lanes.pinned
@@ -203,6 +204,8 @@ class ConsumerIntake(Positioning):
     def free(self) -> int:
         if self.options.queue_name is not None:
             return self.gate.admits(self.options.batch_size)
+        if self.places.heavy and self.options.ordering != "partition":
+            return 0  # with "partition", each has its share
         return self.gate.admits(self.places.free)
 
     def room(self, incarnation: int, partition: int) -> int:
@@ -219,7 +222,8 @@ class ConsumerIntake(Positioning):
             return 0 if self.places.crowded else self.free
         share = max(1, self.places.capacity // max(1, len(self._assignments)))
         size = assignment.lanes.size
-        return share - size if size <= share // 2 else 0
+        fits = size <= share // 2 and not self.places.heavy_in(partition, len(self._assignments))
+        return share - size if fits else 0
 
     def wait_for_room(self, seconds: float) -> None:
         if self.gate.wait(seconds):
@@ -263,14 +267,16 @@ class ConsumerIntake(Positioning):
         return replace(taken_in, halted={**(taken_in.halted or {}), **contradicted} or None)
 
     def _judged(self, incarnation: int, formed: Formed) -> Formed:
-        """Without the records that the consumer's `when` says no to."""
+        """Without the records that the consumer's `when` says no to, and with the reasons why some must not run."""
         binding = self._function.binding
-        if binding is None or binding.when is None or not formed.records:
+        when = None if binding is None else binding.when
+        unasked = when is None and not any(one.record.unreadable for one in formed.records)
+        if unasked or not formed.records:
             return formed
         topic = self._assignments[incarnation, formed.records[0].record.partition].topic
         codec = self._core.codecs.default
         new_context = self._taken.new_context
-        return judged(formed, binding.when, lambda record: _message(topic, record), codec, new_context)
+        return judged(formed, when, lambda record: _message(topic, record), codec, new_context)
 
     def _groups(self, incarnation: int, formed: Formed) -> dict[int, LaneGroup]:
         found = {partition: self._assignments[incarnation, partition].lanes for partition in formed.moves}
@@ -335,6 +341,8 @@ class ConsumerIntake(Positioning):
             run = Run(self._core, workflow_id, self._function, (message,), {})
             run.origin = origins[lane is not None]
             run.verdict = refused.get(workflow_id)
+            if record.size >= HEAVY_BYTES:
+                self.places.weigh(run, record.partition, record.size)
             if lane is None:
                 run.host = self.places
                 unordered.append(run)

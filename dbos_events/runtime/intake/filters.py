@@ -12,14 +12,14 @@ from dataclasses import replace
 
 from dbos_events.connect.source import Record
 from dbos_events.engine.payload import Message
-from dbos_events.errors import DBOSException, Quarantine, TryAgain
+from dbos_events.errors import DBOSException, Quarantine, TryAgain, UndecodablePayload
 from dbos_events.runtime.intake.batch import Accepted, Formed
 from dbos_events.serialization import Codec, stored_error
 
 
 def judged(
     formed: Formed,
-    when: Callable[[Message], bool],
+    when: Callable[[Message], bool] | None,
     message_of: Callable[[Record], Message],
     codec: Codec,
     new_context: Callable[[], Context],
@@ -27,22 +27,33 @@ def judged(
     """The batch without the records that `when` says no to, and with the reason for those that it fails on.
 
     Each record is judged in a context of its own: what `when` or a codec sets in it is not there for the next one.
+    A record that the source could not read whole is refused without a question about it.
     """
     ranges = _Ranges()
     kept: list[Accepted] = []
     refused: dict[str, DBOSException] = {}
     for accepted in formed.records:
+        wanted = True
         try:
-            wanted = new_context().run(when, message_of(accepted.record))
+            if accepted.record.unreadable:
+                raise _unread(accepted.record)
+            if when is not None:
+                wanted = new_context().run(when, message_of(accepted.record))
         except (Quarantine, TryAgain) as error:
             refused[accepted.workflow_id] = error
-            wanted = True
         if wanted:
             kept.append(accepted)
         else:
             ranges.add(accepted.record.partition, accepted.record.offset)
     notes = {id_: new_context().run(stored_error, codec, error) for id_, error in refused.items()}
     return replace(formed, records=kept, filtered=ranges.found, refused=refused, notes=notes)
+
+
+def _unread(record: Record) -> UndecodablePayload:
+    return UndecodablePayload(
+        f"The record at {record.partition}/{record.offset} cannot be read from the client ({record.unreadable}). What "
+        "could be read of it is stored; the fields that could not are missing."
+    )
 
 
 class _Ranges:

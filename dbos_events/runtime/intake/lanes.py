@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from dbos_events.engine.run import Run
@@ -107,6 +107,9 @@ class LaneGroup:
         self.place = place
         self.host = host
         self.pinned = pinned
+        self.dropped: Callable[[Sequence[Run]], object] = (
+            len  # told of runs that leave the memory without a start
+        )
         self.stale = False
         self._keeper = keeper
         self._session = keeper.session
@@ -306,6 +309,7 @@ class LaneGroup:
         with self._lock:
             self._closed = True
             unstarted = [run for lane in self._lanes.values() for run in self._drop(lane)]
+            self.dropped(unstarted)
             self._asking.clear()
             self._waiting.clear()
         return unstarted
@@ -313,6 +317,7 @@ class LaneGroup:
     def _give_back(self, runs: Sequence[Run]) -> None:
         """Before anybody can ask for the lane again: what is given back must not be running anew."""
         if runs:
+            self.dropped(runs)
             self._keeper.release(self._session, [run.id for run in runs])
 
     # -- under the lock -----------------------------------------------------------------------

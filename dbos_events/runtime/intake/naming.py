@@ -68,6 +68,8 @@ class _Extracted:
         self._trouble = Recurring()
 
     def __call__(self, topic: str, record: Record) -> str | None:
+        if record.unreadable:  # what the function asks for may be missing
+            return _by_record_key(topic, record) or str(record.partition)
         try:
             key = self._new_context().run(self._key_of, topic, record)
         except TryAgain:
