@@ -78,8 +78,7 @@ class Core:
         self.hub = Hub()
         self.pool = Pool(threads, self.hub)
         self.readers = ThreadPoolExecutor(4, thread_name_prefix="dbos-reader")
-        self.starts = Takings()
-        """The starts of callers that are under way."""
+        self.starts = Takings()  # of callers, as long as they are under way
         self.runner = Runner(self)
         self.committer = Committer(self._write_batch, on_fenced, self.runner.start_following)
         self.stopped = threading.Event()
