@@ -82,8 +82,7 @@ class Core:
         self.hub = Hub()
         self.pool = Pool(threads, self.hub)
         self.readers = Readers(4)
-        self.starts = Takings()
-        """The starts of callers that are under way."""
+        self.starts = Takings()  # of callers, as long as they are under way
         self.runner = Runner(self)
         self.outages = Outages()
         self.committer = Committer(self._write_batch, on_fenced, self.runner.start_following, self.outages)
