@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbos_events.errors import RegistrationError
 from dbos_events.model.queue import QueueLimits
+from dbos_events.serialization.class_names import own_package
 
 if TYPE_CHECKING:
     from dbos_events.engine.payload import Binding
@@ -50,6 +51,7 @@ class Registry:
                 f"Two workflows are called {entry.name!r}: {_place(known.function)} and {_place(entry.function)}. "
                 "Rows find their function by this name: give one of them another with name=..."
             )
+        own_package(str(getattr(inspect.unwrap(entry.function), "__module__", "")))
         self.workflows[entry.name] = entry
         return entry
 
