@@ -75,14 +75,23 @@ class App(Verbs, QuarantineVerbs):
         backoff_rate: float = 2.0,
         should_retry: Callable[[BaseException], Any] | None = None,
         timeout_seconds: float | None = None,
+        idempotency_key: Callable[..., str] | None = None,
     ) -> Callable[[F], F]:
         """Make a function a step: within a workflow its outcome is recorded once and replayed after a crash.
 
         The function runs at least once: a crash between its effect and the record repeats it. Hand
-        `DBOS.idempotency_key` to whatever must not happen twice.
+        `DBOS.idempotency_key` to whatever must not happen twice. It follows from the workflow's id and the step's
+        name; `idempotency_key`, a function over the step's arguments, says it instead.
         """
         options = StepOptions(
-            name, retries_allowed, interval_seconds, max_attempts, backoff_rate, should_retry, timeout_seconds
+            name,
+            retries_allowed,
+            interval_seconds,
+            max_attempts,
+            backoff_rate,
+            should_retry,
+            timeout_seconds,
+            idempotency_key,
         )
 
         def decorate(function: F) -> F:

@@ -103,7 +103,7 @@ def call_step(
     if scope is None or scope.step is not None:
         return function(*args, **kwargs)
     run = scope.run
-    call = StepCall(run, run.locate(scope), name, options, function, args, kwargs)
+    call = StepCall(run, run.locate(scope), scope.step_key(name), name, options, function, args, kwargs)
     return drive_async(call.flow()) if is_async else drive(call.flow())
 
 
@@ -112,6 +112,12 @@ def check_step_options(name: str, options: StepOptions, *, is_async: bool) -> No
     if options.timeout_seconds is not None and not is_async:
         raise RegistrationError(
             f"Step {name}: timeout_seconds needs an `async def` step, a running function cannot be interrupted."
+        )
+    key = options.idempotency_key
+    if key is not None and (not callable(key) or inspect.iscoroutinefunction(key)):
+        raise RegistrationError(
+            f"Step {name}: idempotency_key={key!r} is not a plain function. Give one that takes the step's arguments and "
+            "returns the key, such as lambda order, cents: order.id."
         )
     if options.retries_allowed and options.max_attempts < 1:
         raise RegistrationError(
