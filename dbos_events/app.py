@@ -211,6 +211,7 @@ class App(Verbs, QuarantineVerbs):
             raise DBOSInitializationError(
                 f"Consumer {declaration.options.name!r} was declared after launch. Import its module before DBOS.launch()."
             )
+        self.consumers = [known for known in self.consumers if not known.function.replaced]
         if any(known.options.name == declaration.options.name for known in self.consumers):
             raise RegistrationError(
                 f"Two consumers are called {declaration.options.name!r}, and would share their positions. Give one of "
@@ -245,7 +246,7 @@ class App(Verbs, QuarantineVerbs):
         Called on a running event loop, async workflows run on that loop; else on one of our own.
 
         Raises:
-            ConfigurationError: A setting is not usable.
+            ConfigurationError: A setting is not usable, or the application has no name on a server's database.
             MigrationRequired: The schema does not fit and may not be migrated.
             StorageUnavailable: The database does not answer.
         """
@@ -256,6 +257,7 @@ class App(Verbs, QuarantineVerbs):
             if self._launched is not None:
                 return
             settings = read_settings(self.config)
+            settings.refuse_without_name()
             self.attach(Launched(self.registry, self.consumers, settings, self._clock, _running_loop()))
         logger.debug("Launched %s.", settings.name)
 

@@ -16,6 +16,7 @@ from dbos_events.engine.core import Core
 from dbos_events.engine.registry import Registry
 from dbos_events.model.event import HeldQuotas
 from dbos_events.model.queue import QueueLimits
+from dbos_events.runtime.contested import declarations
 from dbos_events.runtime.identity import this_process
 from dbos_events.runtime.intake.consumer import ConsumerIntake
 from dbos_events.runtime.intake.keeper import LaneService
@@ -128,6 +129,7 @@ class Launched:
         else:
             verify(self.storage)
         self._register()
+        self.recovery.look_at_names()
         self.storage.save_queues(self.settings.name, self._registry.queues)
         self.apply_failure_policies(self._declarations)
         if self.settings.tune_garbage_collector:
@@ -190,7 +192,7 @@ class Launched:
                 pid=process.pid,
                 process_started=process.started,
                 lease_ms=round(self.settings.lease_seconds * 1000),
-                functions=tuple(self._registry.names()),
+                functions=declarations(self._registry),
             )
         )
 
@@ -292,7 +294,9 @@ class Launched:
         if self._draining:
             waiting.append("draining")
         problems = stuck + waiting + self.recovery.unhandled.problems
-        return Health(not stuck, not stuck and not waiting, tuple(problems), notes)
+        return Health(
+            not stuck, not stuck and not waiting, (*problems, *self.recovery.contested.problems), notes
+        )
 
 
 class _Waking:

@@ -14,7 +14,7 @@ from dbos_events.engine.context import CURRENT, Scope
 from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.operations.result import child_result, result_of
 from dbos_events.engine.operations.step import StepCall
-from dbos_events.engine.registry import Registered
+from dbos_events.engine.registry import STEP_PREFIX, Registered
 from dbos_events.engine.run import Place
 from dbos_events.errors import RegistrationError
 from dbos_events.model.workflow import StepOptions
@@ -83,7 +83,9 @@ def step(session: Session, function: Callable[P, R], options: StepOptions) -> Ca
         return call_step(name, options, function, args, kwargs, is_async=is_async)
 
     call.__dbos_step__ = True  # type: ignore[attr-defined]
-    entry = session.registry.add(Registered(f"<temp>.{name}", _one_step(call, is_async=is_async), is_async))
+    entry = session.registry.add(
+        Registered(f"{STEP_PREFIX}{name}", _one_step(call, is_async=is_async), is_async)
+    )
     entry.temporary = True
     _mark(call, session, entry.name, is_async=is_async)
     return cast("Callable[P, R]", call)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
 
 from dbos_events.errors import ExecutorFenced
 from dbos_events.storage.database import Database, Tx
@@ -13,6 +14,13 @@ def fence(tx: Tx, executor: int) -> None:
     """Hold this executor's row until the transaction ends, or raise `ExecutorFenced`."""
     if not tx.run("fence", executor=executor):
         raise ExecutorFenced(executor)
+
+
+def _functions(functions: Collection[str] | None) -> str | None:
+    if functions is None:
+        return None
+    told = functions if isinstance(functions, Mapping) else sorted(functions)
+    return json.dumps(told, sort_keys=True)
 
 
 class ExecutorTable:
@@ -34,7 +42,7 @@ class ExecutorTable:
                 pid=new.pid,
                 process_started=new.process_started,
                 lease_ms=new.lease_ms,
-                functions=None if new.functions is None else json.dumps(sorted(new.functions)),
+                functions=_functions(new.functions),
             )
             return int(row.id) if row is not None else 0
 
@@ -61,6 +69,7 @@ class ExecutorTable:
                 alive=bool(row.alive),
                 heartbeat=row.heartbeat,
                 lease_over=bool(row.lease_over),
+                functions=row.functions,
             )
             for row in rows
         ]
