@@ -257,7 +257,6 @@ class App(Verbs, QuarantineVerbs):
             if self._launched is not None:
                 return
             settings = read_settings(self.config)
-            settings.refuse_without_name()
             self.attach(Launched(self.registry, self.consumers, settings, self._clock, _running_loop()))
         logger.debug("Launched %s.", settings.name)
 

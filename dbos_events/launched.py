@@ -128,6 +128,7 @@ class Launched:
             migrate(self.storage)
         else:
             verify(self.storage)
+        self.settings.refuse_without_name()  # now that the database answers: while it does not, that is what to say
         self._register()
         self.recovery.look_at_names()
         self.storage.save_queues(self.settings.name, self._registry.queues)

@@ -38,7 +38,7 @@ class Scope:
         self.step = step
         self.key = key
         self.key_path = key_path
-        self._names: dict[str, int] | None = None
+        self._names: dict[object, int] | None = None
 
     def next_call(self) -> str:
         """Name the next durable call of this branch: `3`, or `2.1` for the second task's first."""
@@ -48,25 +48,24 @@ class Scope:
     def branch(self, name: str) -> Scope:
         """The scope of one more task that this branch starts, to run the coroutine function `name`."""
         self.spawned += 1
-        return Scope(
-            self.run, f"{self.path}{self.spawned}.", key_path=f"{self.key_path}~{self._next(name, '~')}/"
-        )
+        key_path = f"{self.key_path}~{part(name, self._count(('task', name)))}/"
+        return Scope(self.run, f"{self.path}{self.spawned}.", key_path=key_path)
 
     def step_key(self, name: str) -> StepKey:
         """The idempotency key of the next call of the step `name`; taken at the call, as its place is."""
-        return StepKey(self.run.key_prefix, self.key_path + self._next(name, ""))
+        return StepKey(self.run.key_prefix, self.key_path, name, self._count(name))
 
     def child_prefix(self, name: str) -> str:
         """What the keys in the next child workflow of the function `name` begin with."""
-        return f"{self.run.key_prefix}{self.key_path}{self._next(name, '/')}/"
+        return f"{self.run.key_prefix}{self.key_path}{part(name, self._count(('child', name)))}/"
 
-    def _next(self, name: str, kind: str) -> str:
-        """Count the names of one kind in this branch, whatever stands between them."""
-        if self._names is None:
-            self._names = {}
-        counted = kind + name
-        occurrence = self._names[counted] = self._names.get(counted, 0) + 1
-        return part(name, occurrence)
+    def _count(self, what: object) -> int:
+        """Count what has one name and kind in this branch, whatever stands between."""
+        counts = self._names
+        if counts is None:
+            counts = self._names = {}
+        counts[what] = occurrence = counts.get(what, 0) + 1
+        return occurrence
 
 
 CURRENT: ContextVar[Scope | None] = ContextVar("dbos_events_scope", default=None)

@@ -34,18 +34,25 @@ def _escaped(name: str) -> str:
 class StepKey:
     """The key of one call of a step, and whether somebody has asked for it.
 
-    `prefix` is that of the run, `place` the rest of what is derived from the call; `declared` is what the step
-    says itself, `variant` tells a key that an operator has asked for from the first one.
+    It is put together when somebody asks. `prefix` is that of the run, `path` that of the branch; `declared` is
+    what the step says itself, `variant` tells a key that an operator has asked for from the first one.
     """
 
-    __slots__ = ("asked", "declared", "place", "prefix", "variant")
+    # Of the class, not set for each call: most steps never ask.
+    declared: str | None = None
+    variant = 0
+    asked = False
 
-    def __init__(self, prefix: str, place: str) -> None:
+    def __init__(self, prefix: str, path: str, name: str, occurrence: int) -> None:
         self.prefix = prefix
-        self.place = place
-        self.declared: str | None = None
-        self.variant = 0
-        self.asked = False
+        self.path = path
+        self.name = name
+        self.occurrence = occurrence
+
+    @property
+    def place(self) -> str:
+        """What is derived from the call, without the run."""
+        return self.path + part(self.name, self.occurrence)
 
     @property
     def text(self) -> str:
