@@ -80,14 +80,23 @@ class App(Verbs, QuarantineVerbs):
         backoff_rate: float = 2.0,
         should_retry: Callable[[BaseException], Any] | None = None,
         timeout_seconds: float | None = None,
+        idempotency_key: Callable[..., str] | None = None,
     ) -> Callable[[F], F]:
         """Make a function a step: within a workflow its outcome is recorded once and replayed after a crash.
 
         The function runs at least once: a crash between its effect and the record repeats it. Hand
-        `DBOS.idempotency_key` to whatever must not happen twice.
+        `DBOS.idempotency_key` to whatever must not happen twice. It follows from the workflow's id and the step's
+        name; `idempotency_key`, a function over the step's arguments, says it instead.
         """
         options = StepOptions(
-            name, retries_allowed, interval_seconds, max_attempts, backoff_rate, should_retry, timeout_seconds
+            name,
+            retries_allowed,
+            interval_seconds,
+            max_attempts,
+            backoff_rate,
+            should_retry,
+            timeout_seconds,
+            idempotency_key,
         )
 
         def decorate(function: F) -> F:
@@ -207,6 +216,7 @@ class App(Verbs, QuarantineVerbs):
             raise DBOSInitializationError(
                 f"Consumer {declaration.options.name!r} was declared after launch. Import its module before DBOS.launch()."
             )
+        self.consumers = [known for known in self.consumers if not known.function.replaced]
         if any(known.options.name == declaration.options.name for known in self.consumers):
             raise RegistrationError(
                 f"Two consumers are called {declaration.options.name!r}, and would share their positions. Give one of "
@@ -243,7 +253,7 @@ class App(Verbs, QuarantineVerbs):
         Called on a running event loop, async workflows run on that loop; else on one of our own.
 
         Raises:
-            ConfigurationError: A setting is not usable.
+            ConfigurationError: A setting is not usable, or the application has no name on a server's database.
             MigrationRequired: The schema does not fit and may not be migrated.
             StorageUnavailable: The database does not answer.
         """

@@ -227,6 +227,15 @@ class DBOSUnexpectedStepError(DBOSException):
         return type(self), (self.workflow_id, self.message), {"version_mismatch": self.version_mismatch}
 
 
+class DBOSArgumentsChangedError(DBOSException):
+    """A step would be called under the idempotency key of an earlier attempt, with other arguments.
+
+    It was not called; the message shows both. An event is redriven with the same key, or with a new one.
+    """
+
+    code = "arguments-changed"
+
+
 class DBOSMaxStepRetriesExceeded(DBOSException):
     """A step failed in every attempt; `errors` holds what each of them raised."""
 

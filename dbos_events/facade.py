@@ -40,9 +40,16 @@ class _Context(type):
 
     @property
     def idempotency_key(cls) -> str | None:
-        """`workflow:step`, the same in every attempt at this step: hand it to whoever must not do it twice."""
+        """The key of the running step: hand it to whoever must not act twice. None outside of steps.
+
+        `workflow:step`, with `#2` for the second call of that name; or what the step's `idempotency_key=` gave. It is
+        the same in every attempt, retry, recovery and redrive, whatever other calls were put in or removed.
+        """
         scope = CURRENT.get()
-        return f"{scope.run.id}:{scope.step_call}" if scope is not None and scope.step is not None else None
+        if scope is None or scope.key is None:
+            return None
+        scope.key.asked = True
+        return scope.key.text
 
     @property
     def logger(cls) -> logging.Logger:

@@ -18,6 +18,7 @@ from dbos_events.engine.forked import leave_core
 from dbos_events.engine.registry import Registry
 from dbos_events.model.event import HeldQuotas
 from dbos_events.model.queue import QueueLimits
+from dbos_events.runtime.contested import declarations
 from dbos_events.runtime.identity import this_process
 from dbos_events.runtime.intake.consumer import ConsumerIntake
 from dbos_events.runtime.intake.keeper import LaneService
@@ -139,9 +140,11 @@ class Launched:
             migrate(self.storage)
         else:
             verify(self.storage)
+        self.settings.refuse_without_name()  # now that the database answers: while it does not, that is what to say
         for _ in range(LOOKS_AT_THE_CLOCK):
             self.storage.now_ms()
         self._register()
+        self.recovery.look_at_names()
         self.storage.save_queues(self.settings.name, self._registry.queues)
         self.apply_failure_policies(self._declarations)
         if self.settings.tune_garbage_collector:
@@ -205,7 +208,7 @@ class Launched:
                 pid=process.pid,
                 process_started=process.started,
                 lease_ms=round(self.settings.lease_seconds * 1000),
-                functions=tuple(self._registry.names()),
+                functions=declarations(self._registry),
             )
         )
         if not self.core.clock.manual:
@@ -321,6 +324,7 @@ class Launched:
             waiting.append("draining")
         problems = stuck + waiting + self.core.pool.shortage.problems + self.queues.problems
         problems += self.recovery.unhandled.problems
+        problems += self.recovery.contested.problems
         return Health(not stuck, not stuck and not waiting, tuple(problems), notes)
 
 

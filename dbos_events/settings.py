@@ -58,7 +58,10 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    name: str = Field("dbos-events", description="The application: processes of one name share their work.")
+    name: str = Field(
+        "dbos-events",
+        description="The application: processes of one name share their work. Required on a server's database.",
+    )
     system_database_url: str | None = Field(
         None,
         repr=False,  # it may hold a password
@@ -112,7 +115,7 @@ class Settings(BaseSettings):
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str) -> str:
-        if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,255}", name):
+        if not is_name(name):
             raise ValueError("use letters, digits, _, . and -, beginning with a letter or digit")
         return name
 
@@ -128,6 +131,20 @@ class Settings(BaseSettings):
         """The URL to connect to; keep it out of logs."""
         return self.system_database_url or f"sqlite:///{self.name.replace('-', '_')}.sqlite"
 
+    @property
+    def lacks_name(self) -> bool:
+        """Whether services on one server would take each other's work, since none of them says what it is called."""
+        return "name" not in self.model_fields_set and not self.database_url.startswith("sqlite")
+
+    def refuse_without_name(self) -> None:
+        """Raise `ConfigurationError` where the application needs a name and has none."""
+        if self.lacks_name:
+            raise ConfigurationError(
+                f"The application has no name, and every service without one on this database server would share its "
+                f"work with it, and run it with other code. Say DBOS(config={{'name': 'orders', ...}}), or set "
+                f"DBOS_EVENTS_NAME. If it ran without a name so far, call it {self.name!r} to go on with its work."
+            )
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -139,6 +156,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         file = Path(os.environ.get(FILE_VARIABLE, DEFAULT_FILE))
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
+
+
+def is_name(name: str) -> bool:
+    """Whether an application may be called so."""
+    return re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,255}", name) is not None
 
 
 def read_settings(config: dict[str, Any]) -> Settings:

@@ -4,6 +4,7 @@ Where the broker and the database are is said by the environment:
 
     DBOS_EVENTS_KAFKA__BOOTSTRAP_SERVERS=localhost:9092
     DBOS_SYSTEM_DATABASE_URL=postgresql://user:password@localhost/orders
+    DBOS_EVENTS_NAME=orders
 """
 
 from __future__ import annotations

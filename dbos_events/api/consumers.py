@@ -113,6 +113,7 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
         _check(options)
         _attach(app, entry, binding, name)
         app.add_consumer(ConsumerDeclaration("kafka", entry, options))
+        entry.consumers[name] = topics
         return decorated
 
     return decorate
@@ -132,7 +133,7 @@ def _workflow_of(app: ConsumerHost, function: F) -> tuple[F, Registered]:
 
 def _attach(app: ConsumerHost, entry: Registered, binding: Binding | None, name: str) -> None:
     """Events of one function are bound in one way, whichever process takes them up."""
-    if any(known.function.name == entry.name for known in app.consumers):
+    if any(known.function.name == entry.name and not known.function.replaced for known in app.consumers):
         before, now = entry.binding or NO_BINDING, binding or NO_BINDING
         if before.codec != now.codec or before.rule != now.rule:
             raise RegistrationError(

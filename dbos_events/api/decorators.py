@@ -14,7 +14,7 @@ from dbos_events.engine.context import CURRENT, Scope
 from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.operations.result import child_result, result_of
 from dbos_events.engine.operations.step import StepCall
-from dbos_events.engine.registry import Registered
+from dbos_events.engine.registry import STEP_PREFIX, Registered
 from dbos_events.engine.run import Place
 from dbos_events.errors import RegistrationError
 from dbos_events.model.workflow import StepOptions
@@ -83,7 +83,9 @@ def step(session: Session, function: Callable[P, R], options: StepOptions) -> Ca
         return call_step(name, options, function, args, kwargs, is_async=is_async)
 
     call.__dbos_step__ = True  # type: ignore[attr-defined]
-    entry = session.registry.add(Registered(f"<temp>.{name}", _one_step(call, is_async=is_async), is_async))
+    entry = session.registry.add(
+        Registered(f"{STEP_PREFIX}{name}", _one_step(call, is_async=is_async), is_async)
+    )
     entry.temporary = True
     _mark(call, session, entry.name, is_async=is_async)
     return cast("Callable[P, R]", call)
@@ -103,7 +105,7 @@ def call_step(
     if scope is None or scope.step is not None:
         return function(*args, **kwargs)
     run = scope.run
-    call = StepCall(run, run.locate(scope), name, options, function, args, kwargs)
+    call = StepCall(run, run.locate(scope), scope.step_key(name), name, options, function, args, kwargs)
     return drive_async(call.flow()) if is_async else drive(call.flow())
 
 
@@ -112,6 +114,12 @@ def check_step_options(name: str, options: StepOptions, *, is_async: bool) -> No
     if options.timeout_seconds is not None and not is_async:
         raise RegistrationError(
             f"Step {name}: timeout_seconds needs an `async def` step, a running function cannot be interrupted."
+        )
+    key = options.idempotency_key
+    if key is not None and (not callable(key) or inspect.iscoroutinefunction(key)):
+        raise RegistrationError(
+            f"Step {name}: idempotency_key={key!r} is not a plain function. Give one that takes the step's arguments and "
+            "returns the key, such as lambda order, cents: order.id."
         )
     if options.retries_allowed and options.max_attempts < 1:
         raise RegistrationError(

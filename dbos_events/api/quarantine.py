@@ -84,6 +84,8 @@ class QuarantineVerbs(Session):
         from_step: int | None = None,
         fresh: bool = False,
         value: bytes | str | None = None,
+        same_key: bool = False,
+        new_key: bool = False,
         rate: float | None = None,
         dry_run: bool = False,
         everything: bool = False,
@@ -101,6 +103,9 @@ class QuarantineVerbs(Session):
             from_step: Run this step and those with a higher number again, too.
             fresh: Keep nothing of the older generations.
             value: What the handler gets as the record's value from now on; the received one is kept beside it.
+            same_key: For events that are put aside as `arguments-changed`: the step is called with its new arguments
+                under the key that went out with others.
+            new_key: The same, under a key of its own.
             rate: Events in a second, at most.
             dry_run: Change nothing and tell what would be changed.
             everything: Allows to leave out ids and filters.
@@ -117,7 +122,7 @@ class QuarantineVerbs(Session):
         """
         refuse_on_loop("redrive_events")
         order = Order(by, reason, rate, dry_run)
-        redrive = Redrive(from_step, fresh, _bytes(value))
+        redrive = Redrive(from_step, fresh, _bytes(value), same_key, new_key)
         return drive(_redrive(self, workflow_ids, filters, everything, redrive, order))
 
     async def redrive_events_async(  # noqa: PLR0913
@@ -127,6 +132,8 @@ class QuarantineVerbs(Session):
         from_step: int | None = None,
         fresh: bool = False,
         value: bytes | str | None = None,
+        same_key: bool = False,
+        new_key: bool = False,
         rate: float | None = None,
         dry_run: bool = False,
         everything: bool = False,
@@ -136,7 +143,7 @@ class QuarantineVerbs(Session):
     ) -> Decisions:
         """As `redrive_events`, without blocking the loop."""
         order = Order(by, reason, rate, dry_run)
-        redrive = Redrive(from_step, fresh, _bytes(value))
+        redrive = Redrive(from_step, fresh, _bytes(value), same_key, new_key)
         return await drive_async(_redrive(self, workflow_ids, filters, everything, redrive, order))
 
     def discard_events(

@@ -51,10 +51,13 @@ def prepare(
             "than once. Start it from the workflow."
         )
     place = scope.run.locate(scope) if scope is not None else None
-    workflow_id = take_workflow_id()
-    if workflow_id is None:
-        workflow_id = child_id(scope, place) if scope is not None and place is not None else str(uuid.uuid4())
-    return Starting(core, Start(entry, args, kwargs, workflow_id, queue), scope, place)
+    workflow_id, key_prefix = take_workflow_id(), None
+    if workflow_id is None and scope is not None and place is not None:
+        # Its id moves with the calls before it, and with the generation; the keys of its steps must not.
+        workflow_id, key_prefix = child_id(scope, place), scope.child_prefix(entry.name)
+    elif workflow_id is None:
+        workflow_id = str(uuid.uuid4())
+    return Starting(core, Start(entry, args, kwargs, workflow_id, queue, key_prefix=key_prefix), scope, place)
 
 
 def child_id(scope: Scope, place: Place) -> str:

@@ -72,6 +72,16 @@ def redrive(  # noqa: PLR0913 - one argument per option
             "What was received is kept.",
         ),
     ] = None,
+    same_key: Annotated[
+        bool,
+        typer.Option(
+            "--same-key",
+            help="Put aside as arguments-changed: call the step under the idempotency key that went out with others.",
+        ),
+    ] = False,
+    new_key: Annotated[
+        bool, typer.Option("--new-key", help="The same, under a new key: an effect of the first call stays.")
+    ] = False,
     rate: Annotated[
         str | None, typer.Option(metavar="N/s", help="At most so many events in a second.")
     ] = None,
@@ -98,7 +108,7 @@ def redrive(  # noqa: PLR0913 - one argument per option
     from dbos_events.storage.quarantined import Redrive
 
     _refuse_all(chosen, workflow_ids, everything=everything)
-    how = Redrive(from_step, fresh, _bytes(edit))
+    how = Redrive(from_step, fresh, _bytes(edit), same_key, new_key)
     order = Order(by, reason, _per_second(rate), dry_run)
     with _deciding(database, schema, chosen, workflow_ids, limit) as (control, criteria):
         done = control.redrive(criteria, how, order)

@@ -17,9 +17,9 @@ from dbos_events.cli.logs import set_level
 from dbos_events.cli.output import one_line
 from dbos_events.cli.probes import Answer, HealthServer
 from dbos_events.cli.signals import StopRequested, StopSignals
-from dbos_events.cli.target import load_app
+from dbos_events.cli.target import load_app, module_of
 from dbos_events.errors import DBOSInitializationError, StorageUnavailable
-from dbos_events.settings import read_settings
+from dbos_events.settings import is_name, read_settings
 from dbos_events.telemetry.log import Recurring, redact
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class ConsumerService:
         finally:
             self._signals.interrupts = False
         if not app.is_launched:
-            app.configure({**app.config, **self._options.settings})
+            app.configure(self._named({**app.config, **self._options.settings}))
         elif self._options.settings:
             raise DBOSInitializationError(
                 f"{self._options.target} launches DBOS itself, so options that change its settings come too "
@@ -126,6 +126,14 @@ class ConsumerService:
         level = self._options.log_level or read_settings(app.config).log_level
         set_level(level)
         return app
+
+    def _named(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The configuration; where it needs a name of the application and gives none, with that of the module."""
+        name = module_of(self._options.target)
+        if not read_settings(config).lacks_name or not is_name(name):
+            return config
+        log.info("The application has no name of its own, and is called %s after its module.", name)
+        return {**config, "name": name}
 
     def _launch(self, app: App) -> signal.Signals | None:
         """Launch, on a thread of its own so that a signal is heard meanwhile; gives the signal that came."""

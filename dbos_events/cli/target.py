@@ -32,9 +32,14 @@ def load_app(target: str) -> App:
     """
     place, _, attribute = target.partition(":")
     _put_on_path(Path.cwd())
-    name = _module_of_file(Path(place)) if place.endswith(".py") or os.sep in place else place
-    module = _import(name, place)
+    module = _import(module_of(target), place)
     return _named(module, attribute, place) if attribute else _default(module, place)
+
+
+def module_of(target: str) -> str:
+    """The name under which the module that TARGET names is imported: `orders` for `orders.py`."""
+    place = target.partition(":")[0]
+    return _module_of_file(Path(place)) if place.endswith(".py") or os.sep in place else place
 
 
 # ------------------------------------------------------------------ importing

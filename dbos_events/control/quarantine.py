@@ -179,6 +179,10 @@ def _check_redrive(criteria: QuarantineFilter, redrive: Redrive, order: Order) -
         raise DBOSException("fresh runs every step anew, so it does not go with from_step. Give one of them.")
     if redrive.from_step is not None and redrive.from_step < 1:
         raise DBOSException(f"Steps count from 1, so there is none with the number {redrive.from_step}.")
+    if redrive.same_key and redrive.new_key:
+        raise DBOSException(
+            "A redrive goes on with the same keys or with new ones. Give one of same_key, new_key."
+        )
     if redrive.value is not None and len(criteria.workflow_ids) != 1:
         raise DBOSException("An edited value belongs to one event: redrive it by its id.")
     if order.rate is not None and order.rate <= 0:
@@ -192,6 +196,7 @@ def _details(criteria: QuarantineFilter, redrive: Redrive | None = None) -> dict
         options = {
             "from_step": redrive.from_step,
             "fresh": redrive.fresh or None,
+            "keys": "same" if redrive.same_key else "new" if redrive.new_key else None,
             "edited_bytes": None if redrive.value is None else len(redrive.value),
         }
         details = {name: value for name, value in options.items() if value is not None}

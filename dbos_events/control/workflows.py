@@ -105,7 +105,7 @@ class Control:
     def _input(self, codec: str | None, text: str | None) -> Any:
         value = self._value(codec, text)
         if isinstance(value, dict) and isinstance(value.get("args"), list):
-            return {**value, "args": tuple(value["args"])}
+            return {"args": tuple(value["args"]), "kwargs": value.get("kwargs", {})}
         return value
 
     def _value(self, codec: str | None, text: str | None) -> Any:

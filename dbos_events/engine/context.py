@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from dbos_events.engine.keys import StepKey, part
+
 if TYPE_CHECKING:
     from dbos_events.engine.run import Run
     from dbos_events.model.workflow import StepStatus
@@ -18,25 +20,52 @@ class Scope:
     depend on which of two concurrent branches was faster (see docs/replay.md).
     """
 
-    __slots__ = ("calls", "path", "run", "spawned", "step", "step_call")
+    __slots__ = ("_names", "calls", "key", "key_path", "path", "run", "spawned", "step")
 
-    def __init__(self, run: Run, path: str = "", step: StepStatus | None = None, step_call: str = "") -> None:
+    def __init__(
+        self,
+        run: Run,
+        path: str = "",
+        step: StepStatus | None = None,
+        *,
+        key: StepKey | None = None,
+        key_path: str = "",
+    ) -> None:
         self.run = run
         self.path = path
         self.calls = 0
         self.spawned = 0
         self.step = step
-        self.step_call = step_call
+        self.key = key
+        self.key_path = key_path
+        self._names: dict[object, int] | None = None
 
     def next_call(self) -> str:
         """Name the next durable call of this branch: `3`, or `2.1` for the second task's first."""
         self.calls += 1
         return f"{self.path}{self.calls}"
 
-    def branch(self) -> Scope:
-        """The scope of one more task that this branch starts."""
+    def branch(self, name: str) -> Scope:
+        """The scope of one more task that this branch starts, to run the coroutine function `name`."""
         self.spawned += 1
-        return Scope(self.run, f"{self.path}{self.spawned}.")
+        key_path = f"{self.key_path}~{part(name, self._count(('task', name)))}/"
+        return Scope(self.run, f"{self.path}{self.spawned}.", key_path=key_path)
+
+    def step_key(self, name: str) -> StepKey:
+        """The idempotency key of the next call of the step `name`; taken at the call, as its place is."""
+        return StepKey(self.run.key_prefix, self.key_path, name, self._count(name))
+
+    def child_prefix(self, name: str) -> str:
+        """What the keys in the next child workflow of the function `name` begin with."""
+        return f"{self.run.key_prefix}{self.key_path}{part(name, self._count(('child', name)))}/"
+
+    def _count(self, what: object) -> int:
+        """Count what has one name and kind in this branch, whatever stands between."""
+        counts = self._names
+        if counts is None:
+            counts = self._names = {}
+        counts[what] = occurrence = counts.get(what, 0) + 1
+        return occurrence
 
 
 CURRENT: ContextVar[Scope | None] = ContextVar("dbos_events_scope", default=None)

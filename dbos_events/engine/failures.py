@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dbos_events.errors import DBOSUnexpectedStepError, Quarantine, TryAgain
+from dbos_events.errors import DBOSArgumentsChangedError, DBOSUnexpectedStepError, Quarantine, TryAgain
 from dbos_events.serialization import error_summary, stored_error
 from dbos_events.serialization.errors_codec import encode_error
 from dbos_events.storage.writes import Failure, NextAttempt
@@ -32,9 +32,9 @@ def failed_steps(run: Run, error: BaseException) -> tuple[int, ...]:
 
     Those whose error `error` is or came from, by identity; and the calls that were cancelled after them,
     since it was the failure that cancelled them. Where no checkpoint is found behind the error, all that did
-    not succeed; none when code and history disagree, which no checkpoint is to blame for.
+    not succeed; none when code and history disagree, or arguments have changed: no checkpoint is to blame for that.
     """
-    if isinstance(error, DBOSUnexpectedStepError):
+    if isinstance(error, (DBOSUnexpectedStepError, DBOSArgumentsChangedError)):
         return ()
     known = run.unsuccessful
     origins = _origins(error, {id(one.error) for one in known})
@@ -111,7 +111,7 @@ def reason_of(run: Run, error: Exception) -> str:
     asked = _quarantine_in(error)
     if asked is not None:
         return asked.reason
-    if isinstance(error, TryAgain):
+    if isinstance(error, (TryAgain, DBOSArgumentsChangedError)):
         return error.code
     if getattr(error, "version_mismatch", False):
         return "version-mismatch"

@@ -8,18 +8,37 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from dbos_events.engine.declared import (
+    ANOTHER,
+    RELOADED,
+    SAME,
+    compare,
+    loading_of,
+    module_of,
+    place_of,
+    why_not,
+)
 from dbos_events.errors import RegistrationError
 from dbos_events.model.queue import QueueLimits
+from dbos_events.serialization.class_names import own_package
+from dbos_events.telemetry.log import logger
 
 if TYPE_CHECKING:
     from dbos_events.engine.payload import Binding
 
 DEFAULT_MAX_RECOVERY_ATTEMPTS = 100
 
+STEP_PREFIX = "<temp>."
+"""Before the name of a step that is started as a workflow of one step."""
+
 
 @dataclass(slots=True)
 class Registered:
-    """A workflow function: `name` is what its rows carry, `binding` what events are made into for it."""
+    """A workflow function: `name` is what its rows carry, `binding` what events are made into for it.
+
+    `loading` stands for the execution of its module, `replaced` says that a reload has declared it anew;
+    `consumers` are the topics of those whose handler it is, by name.
+    """
 
     name: str
     function: Callable[..., Any]
@@ -29,6 +48,9 @@ class Registered:
     temporary: bool = False
     wrapper: Any = None
     binding: Binding | None = None
+    loading: object = None
+    replaced: bool = False
+    consumers: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -37,19 +59,20 @@ class Registry:
 
     workflows: dict[str, Registered] = field(default_factory=dict)
     queues: dict[str, QueueLimits] = field(default_factory=dict)
+    contested: frozenset[str] = frozenset()
+    """Names by which a live process of the application means another function."""
 
     def add(self, entry: Registered) -> Registered:
-        """Register a workflow function; the same function may come twice (a reload).
+        """Register a workflow function, or a step as one; the same function may come again, also reloaded.
 
         Raises:
-            RegistrationError: Another function has the name already.
+            RegistrationError: Another function has the name already, or may be another.
         """
         known = self.workflows.get(entry.name)
-        if known is not None and _place(known.function) != _place(entry.function):
-            raise RegistrationError(
-                f"Two workflows are called {entry.name!r}: {_place(known.function)} and {_place(entry.function)}. "
-                "Rows find their function by this name: give one of them another with name=..."
-            )
+        if known is not None:
+            _refuse_another(known, entry)
+        entry.loading = loading_of(entry.function)
+        own_package(module_of(entry.function))
         self.workflows[entry.name] = entry
         return entry
 
@@ -65,23 +88,41 @@ class Registry:
         self.queues[name] = limits
 
     def names(self) -> list[str]:
-        return sorted(self.workflows)
+        """The functions whose work may be taken up here."""
+        return sorted(self.workflows.keys() - self.contested)
+
+    def limits(self) -> dict[str, int | None]:
+        """How often work of each of them may crash."""
+        return {name: self.workflows[name].max_recovery_attempts for name in self.names()}
 
     def version(self) -> str:
         """A version that changes when the source of a registered workflow changes."""
         digest = hashlib.blake2b(digest_size=8)
-        for name in self.names():
+        for name in sorted(self.workflows):
             digest.update(name.encode())
             digest.update(_source(self.workflows[name].function).encode())
         return digest.hexdigest()
 
 
-def _place(function: Callable[..., Any]) -> str:
-    return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', repr(function))}"
+def _refuse_another(known: Registered, entry: Registered) -> None:
+    verdict = compare(known.function, known.loading, entry.function)
+    what, name = "workflow", entry.name
+    if name.startswith(STEP_PREFIX):
+        what, name = "step", name.removeprefix(STEP_PREFIX)
+    if verdict == SAME:
+        entry.consumers = known.consumers
+    if verdict == RELOADED:
+        known.replaced = True
+        logger.info("The %s %r was declared again by a reload of its module; the new one counts.", what, name)
+    if verdict == ANOTHER:
+        raise RegistrationError(
+            f"Two {what}s are called {name!r}: {why_not(known.function, entry.function)}. Rows find their function by "
+            f"this name: give each a name of its own, @DBOS.{what}(name=...) (below the decorator of a consumer)."
+        )
 
 
 def _source(function: Callable[..., Any]) -> str:
     try:
         return inspect.getsource(function)
     except (OSError, TypeError):  # typed into a shell, or not written in Python
-        return _place(function)
+        return place_of(function)

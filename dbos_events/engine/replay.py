@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from dbos_events.engine.keys import arguments_in
 from dbos_events.errors import DBOSUnexpectedStepError
 from dbos_events.storage.writes import CANCELLED_CALL, Checkpoint
 
@@ -55,7 +56,8 @@ class History:
         entry = self.by_call.get(call)
         if entry is None:
             return None
-        same_arguments = arguments is None or entry.arguments is None or entry.arguments == arguments
+        known = arguments_in(entry.arguments)
+        same_arguments = arguments is None or known is None or known == arguments
         if entry.name != name or not same_arguments:
             if self._may_differ(entry):
                 del self.by_call[call]

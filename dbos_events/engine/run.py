@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from dbos_events.engine.context import Scope
     from dbos_events.engine.core import Core
+    from dbos_events.engine.keys import UsedKeys
     from dbos_events.engine.registry import Registered
     from dbos_events.engine.replay import History
     from dbos_events.engine.tasks import TaskTree
@@ -84,9 +85,9 @@ class Run:
 
     __slots__ = (
         "__weakref__", "_durable", "_handed", "_lock", "_number", "_wakers", "args", "attempt", "context", "core", "crashes",
-        "ending", "function", "generation", "history", "host", "id", "kwargs", "listeners", "open_calls",
+        "ending", "function", "generation", "history", "host", "id", "key_prefix", "kwargs", "listeners", "open_calls",
         "order", "origin", "parent_id", "park", "proposed", "queue", "resting", "root_id", "take", "tasks",
-        "thread", "unsuccessful", "unwinding", "verdict",
+        "thread", "unsuccessful", "unwinding", "used_keys", "verdict",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what a row says of its run
@@ -106,6 +107,7 @@ class Run:
         parent_id: str | None = None,
         root_id: str | None = None,
         attempt: int = 0,
+        key_prefix: str | None = None,
     ) -> None:
         self.core = core
         self.id = workflow_id
@@ -121,11 +123,12 @@ class Run:
         self.parent_id = parent_id
         self.root_id = root_id
         self.attempt = attempt
+        self.key_prefix = f"{workflow_id}:" if key_prefix is None else key_prefix
+        self.used_keys: UsedKeys | None = None
         self.unsuccessful: list[Unsuccessful] = []
-        self.thread = 0
+        self.thread = self.open_calls = 0
         self.tasks: TaskTree | None = None
         self.order = history.last_order if history else 0
-        self.open_calls = 0
         self.unwinding = False
         self.park: Park | None = None
         self.verdict: BaseException | None = None
@@ -135,8 +138,7 @@ class Run:
         self.context: Context | None = None
         self.listeners: list[Waker] = []
         self.resting: ThreadWaker | None = None
-        self._number = 0
-        self._handed = self._durable = 0
+        self._number = self._handed = self._durable = 0
         self._wakers: list[Waker] = []
         self._lock = threading.Lock()
 

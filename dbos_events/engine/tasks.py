@@ -147,7 +147,7 @@ def install_task_factory(loop: asyncio.AbstractEventLoop) -> None:
         tree = scope.run.tasks if scope is not None and scope.step is None else None
         if scope is not None and tree is not None:
             context = (context or contextvars.copy_context()).copy()
-            context.run(CURRENT.set, scope.branch())
+            context.run(CURRENT.set, scope.branch(getattr(coro, "__qualname__", type(coro).__qualname__)))
         if previous is None:
             task: asyncio.Future[Any] = asyncio.Task(coro, loop=loop, context=context, **options)
         else:

@@ -131,6 +131,7 @@ class StepOptions:
         backoff_rate: Factor from each wait to the next; a wait is never above an hour.
         should_retry: Asked with the error; False ends the step with that error at once.
         timeout_seconds: Bound of each attempt; only for `async def` steps.
+        idempotency_key: Called with the step's arguments; gives what `DBOS.idempotency_key` is in it.
     """
 
     name: str | None = None
@@ -140,6 +141,7 @@ class StepOptions:
     backoff_rate: float = 2.0
     should_retry: Any = field(default=None, compare=False)
     timeout_seconds: float | None = None
+    idempotency_key: Any = field(default=None, compare=False)
 
     @property
     def attempts(self) -> int:

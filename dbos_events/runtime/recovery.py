@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dbos_events.engine.core import Core
 from dbos_events.errors import DBOSException
+from dbos_events.runtime.contested import ContestedNames
 from dbos_events.runtime.failing import noted
 from dbos_events.runtime.identity import ProcessIdentity, still_exists, this_process
 from dbos_events.runtime.lease import HEARTBEATS
@@ -51,9 +52,10 @@ class RecoveryService(Service):
         self._watched: dict[int, _Watched] = {}
         self._looked_at = time.monotonic()
         self.unhandled = UnhandledAlarm(core)
+        self.contested = ContestedNames(core)
 
     def tick(self) -> float | None:
-        rows = self._core.storage.list_executors(self._core.application)
+        rows = self.look_at_names()
         self._forget_what_was_not_watched()
         errors: list[DBOSException] = []
         for row in rows:
@@ -70,6 +72,12 @@ class RecoveryService(Service):
         if errors:
             raise errors[0]
         return None
+
+    def look_at_names(self) -> list[ExecutorRow]:
+        """Compare what the processes declare; before this one takes anything up. Gives them."""
+        rows = self._core.storage.list_executors(self._core.application)
+        self.contested.look(rows)
+        return rows
 
     def _forget_what_was_not_watched(self) -> None:
         """While this process could not look, the others could not beat, or it would have missed them: they begin anew."""
@@ -114,7 +122,7 @@ class RecoveryService(Service):
     def _adopt(self) -> bool:
         """Take up to one batch of dead executors' work; True when there may be more."""
         core = self._core
-        limits = {entry.name: entry.max_recovery_attempts for entry in core.registry.workflows.values()}
+        limits = self.contested.adoptable()
         with self._taken.taking():
             rows = core.storage.adopt_from_dead(
                 core.executor, core.application, core.version, limits, BATCH, core.waits_for_version

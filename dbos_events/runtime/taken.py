@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from dbos_events.engine.context import forget_caller
 from dbos_events.engine.core import Core
+from dbos_events.engine.keys import UsedKeys
 from dbos_events.engine.replay import History
 from dbos_events.engine.run import EventOrigin, Host, Run
 from dbos_events.engine.takings import Takings
@@ -126,6 +127,7 @@ class Taken:
         histories = self._ask(lambda: core.storage.read_checkpoints(begun)) if begun else {}
         retried = [row.id for row in rows if row.generation > 0]
         diverged = self._ask(lambda: core.storage.read_divergences(retried)) if retried else {}
+        used_keys = self._ask(lambda: core.storage.read_used_keys(retried)) if retried else {}
         event_ids = [row.id for row in rows if row.consumer is not None]
         events = self._ask(lambda: core.storage.read_events(event_ids)) if event_ids else {}
         runs, strange = [], []
@@ -135,6 +137,8 @@ class Taken:
                 continue
             run = self._run(row, History(histories.get(row.id, ()), diverged.get(row.id)), events.get(row.id))
             run.host = host
+            if row.id in used_keys:
+                run.used_keys = UsedKeys(*used_keys[row.id])
             runs.append(run)
         return runs, strange
 
@@ -160,7 +164,7 @@ class Taken:
 
     def _run(self, row: TakenWorkflow, history: History, event: StoredEvent | None) -> Run:
         function = self._core.registry.workflows[row.name]
-        args, kwargs, verdict = self.new_context().run(self._input, row, event)
+        args, kwargs, key_prefix, verdict = self.new_context().run(self._input, row, event)
         origin = None
         if row.consumer is not None:
             quarantines = self.quarantines.get(row.consumer, True)
@@ -182,25 +186,26 @@ class Taken:
             parent_id=row.parent_id,
             root_id=row.root_id,
             attempt=row.attempt,
+            key_prefix=key_prefix,
         )
         run.verdict = verdict
         return run
 
     def _input(
         self, row: TakenWorkflow, event: StoredEvent | None
-    ) -> tuple[tuple[Any, ...], dict[str, Any], BaseException | None]:
-        """What the function is called with, or why it must not be.
+    ) -> tuple[tuple[Any, ...], dict[str, Any], str | None, BaseException | None]:
+        """What the function is called with, what its idempotency keys begin with, or why it must not be called.
 
         Whatever a damaged row holds is its own workflow's end: the others of the batch are taken already.
         """
         try:
             if row.consumer is None:
                 return *self._arguments(row), None
-            return (_received(event),), {}, self._refusal(row)
+            return (_received(event),), {}, None, self._refusal(row)
         except BaseException as error:  # noqa: BLE001 - whatever the reading of a damaged row raises
-            return (), {}, _unreadable(row, error)
+            return (), {}, None, _unreadable(row, error)
 
-    def _arguments(self, row: TakenWorkflow) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _arguments(self, row: TakenWorkflow) -> tuple[tuple[Any, ...], dict[str, Any], str | None]:
         if row.input is None:
             raise SerializationError("The row with it is missing.")
         stored = self._core.codecs.get(row.codec or "json").decode(row.input)
@@ -208,7 +213,8 @@ class Taken:
         kwargs = stored.get("kwargs") if isinstance(stored, dict) else None
         if not isinstance(args, (list, tuple)) or not isinstance(kwargs, dict):
             raise SerializationError("It does not hold arguments (args, a list, and kwargs, an object).")
-        return tuple(args), kwargs
+        keys = stored.get("keys") if isinstance(stored, dict) else None
+        return tuple(args), kwargs, keys if isinstance(keys, str) else None
 
     def _refusal(self, row: TakenWorkflow) -> BaseException | None:
         """Why an event's handler must not be called: its consumer's filter could not judge it."""

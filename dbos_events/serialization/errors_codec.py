@@ -39,7 +39,7 @@ def error_node(error: BaseException) -> dict[str, Tree]:
 def decode_error(text: str) -> BaseException:
     """Return the error that `encode_error` was given: its own class, arguments, attributes, notes and cause.
 
-    Where its class cannot be imported or rebuilt here, the answer is a RecordedError with its name
+    Where its class is not loaded, or cannot be rebuilt here, the answer is a RecordedError with its name
     and message. Raises SerializationError for a text that is no stored error.
     """
     try:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, cast
 
 from dbos_events.errors import RecordedError, SerializationError
-from dbos_events.serialization.class_names import compiled_base, find_class, name_of
+from dbos_events.serialization.class_names import bases_of, class_dict, compiled_base, find_class, name_of
 from dbos_events.serialization.nodes import MAX_DEPTH, TAG, Child, Node, Tree, dict_in, list_in, text_in
 from dbos_events.serialization.plain import is_plain_text
 from dbos_events.serialization.raised import is_interrupt, text_of
-from dbos_events.serialization.records import instance_state, set_attribute
+from dbos_events.serialization.records import class_attribute, instance_state, set_attribute
 from dbos_events.serialization.refused import Refused, type_name
 
 _TEXT_LIMIT = 1_000
+
+_CAUSE: Any = vars(BaseException)["__cause__"]
+"""Set by this and not by assignment, which would run a `__setattr__` of the class."""
 
 # An error is often an argument, an attribute and the cause of the next one at once, or part of a
 # circle: each level multiplies the work, so that only a few are followed.
@@ -53,7 +56,7 @@ def error_from(node: Node) -> BaseException:
         error = RecordedError(text_in(node, "n"), text_in(node, "m"))
     cause = node.get("cause")
     if isinstance(cause, BaseException):
-        error.__cause__ = cause
+        _CAUSE.__set__(error, cause)
     return error
 
 
@@ -88,10 +91,10 @@ def _add_call(node: dict[str, Tree], error: BaseException, child: Child, depth: 
 
 
 def _reduce_is_custom(cls: type[BaseException]) -> bool:
-    for base in cls.__mro__:
+    for base in bases_of(cls):
         if base is object:
             return False
-        if "__reduce__" in vars(base) or "__reduce_ex__" in vars(base):
+        if "__reduce__" in class_dict(base) or "__reduce_ex__" in class_dict(base):
             return base.__module__ != "builtins"
     return False
 
@@ -105,14 +108,16 @@ def _factory(cls: type) -> object:
 
 def _rebuilt(node: Node) -> BaseException:
     cls = find_class(text_in(node, "t"))
-    if not issubclass(cls, BaseException):
+    if BaseException not in bases_of(cls):
         raise SerializationError(f"The stored class {type_name(cls)} is not an exception.")
     state = dict_in(node, "state")
-    error = _called(cls, dict_in(node, "call")) if "call" in node else None
+    error: Any = _called(cls, dict_in(node, "call")) if "call" in node and _reduce_is_custom(cls) else None
     if error is None:
         # Neither `__new__` nor `__init__` of the user's class runs: they may want other arguments
         # than those that ended in `args`, and would set anew what `state` holds.
         base: Any = compiled_base(cls)
+        if base.__module__ != "builtins":  # nobody knows what its constructor does with any arguments
+            raise SerializationError(f"The stored {type_name(cls)} could not be rebuilt.")
         args = list_in(node, "args")
         error = base.__new__(cls, *args)
         base.__init__(error, *args)
@@ -121,13 +126,16 @@ def _rebuilt(node: Node) -> BaseException:
     for name, value in state.items():
         if name not in instance_state(error):
             set_attribute(error, name, value)
-    return error
+    return cast("BaseException", error)
 
 
 def _called(cls: type[BaseException], call: Node) -> BaseException | None:
     factory: Any = _factory(cls)
     try:
-        error: BaseException = factory(*list_in(call, "args"))
+        args = list_in(call, "args")
+        if factory is cls and not _takes(cls, args):
+            return None
+        error: BaseException = factory(*args) if factory is not cls else type.__call__(cls, *args)
         for name, value in dict_in(call, "state").items():
             set_attribute(error, name, value)
     except BaseException as raised:
@@ -135,6 +143,20 @@ def _called(cls: type[BaseException], call: Node) -> BaseException | None:
             raise
         return None
     return error
+
+
+def _takes(cls: type[BaseException], args: list[Any]) -> bool:
+    """Whether the class's constructor takes so many arguments; otherwise nothing of it shall run."""
+    import inspect  # costs 3 ms, and few classes say how to rebuild them
+
+    made = class_attribute(cls, "__init__")
+    if not inspect.isfunction(made):
+        return True  # compiled in
+    try:
+        inspect.signature(made).bind(None, *args)
+    except TypeError:
+        return False
+    return True
 
 
 def _lenient(value: object, child: Child, depth: int) -> Tree:

@@ -45,8 +45,8 @@ def decode(text: str) -> object:
     """Return the value that `encode` was given.
 
     Raises SerializationError for a text that is damaged, names a class that cannot be found, or names
-    one that is not of the kind that its tag says. Only types that `encode` supports are constructed,
-    but the module of a named class is imported.
+    one that is not of the kind that its tag says. Only types that `encode` supports are constructed, of classes that
+    are loaded or belong to a package of the application (docs/payloads.md).
     """
     return _read(text, _tagged)
 

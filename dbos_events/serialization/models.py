@@ -11,7 +11,7 @@ from types import MemberDescriptorType
 from typing import Any
 
 from dbos_events.errors import SerializationError
-from dbos_events.serialization.class_names import find_class, name_of
+from dbos_events.serialization.class_names import bases_of, find_class, name_of
 from dbos_events.serialization.nodes import TAG, Child, Node, Tree, dict_in, list_in, text_in, whole_in
 from dbos_events.serialization.records import (
     class_attribute,
@@ -100,7 +100,7 @@ def url_from(node: Node) -> object:
     cls: Any = find_class(text_in(node, "t"))
     if not is_url(cls):
         raise wrong_kind(cls, "a URL type of pydantic")
-    return cls(text_in(node))
+    return type.__call__(cls, text_in(node))
 
 
 def offset_tree(value: Any) -> Tree:
@@ -115,7 +115,7 @@ def offset_from(node: Node) -> object:
 
 def _is_subclass(cls: type, module_name: str, attribute: str) -> bool:
     base = getattr(sys.modules.get(module_name), attribute, None)
-    return isinstance(base, type) and issubclass(cls, base)
+    return isinstance(base, type) and base in bases_of(cls)
 
 
 def _model_name(cls: Any) -> dict[str, Tree]:

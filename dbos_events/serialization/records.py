@@ -9,19 +9,19 @@ from types import MemberDescriptorType
 from typing import Any
 
 from dbos_events.errors import SerializationError
-from dbos_events.serialization.class_names import compiled_base, find_class, name_of
+from dbos_events.serialization.class_names import bases_of, class_dict, compiled_base, find_class, name_of
 from dbos_events.serialization.nodes import TAG, Child, Node, Tree, dict_in, list_in, text_in
 from dbos_events.serialization.refused import Refused, type_name
 
 
 def is_named_tuple(cls: type) -> bool:
     """Tell whether `cls` is a named tuple."""
-    return issubclass(cls, tuple) and isinstance(getattr(cls, "_fields", None), tuple)
+    return tuple in bases_of(cls) and isinstance(class_attribute(cls, "_fields"), tuple)
 
 
 def is_dataclass(cls: type) -> bool:
     """Tell whether `cls` is a dataclass."""
-    return isinstance(getattr(cls, "__dataclass_fields__", None), dict)
+    return isinstance(class_attribute(cls, "__dataclass_fields__"), dict)
 
 
 def enum_tree(value: Enum) -> Tree:
@@ -38,16 +38,28 @@ def enum_tree(value: Enum) -> Tree:
 def enum_from(node: Node) -> object:
     """Return the member that an `enum` or `flag` node names."""
     cls = find_class(text_in(node, "t"))
-    if not issubclass(cls, Enum):
+    members = class_attribute(cls, "_member_map_")
+    if Enum not in bases_of(cls) or not isinstance(members, dict):
         raise wrong_kind(cls, "an enum")
     if node[TAG] == "flag":
-        return cls(node["v"])
+        return _flag_from(cls, node["v"])
     name = text_in(node)
-    if name not in cls.__members__:
+    if name not in members:
         raise SerializationError(
             f"The enum {type_name(cls)} has no member {name!r}, but a stored value names it. Bring it back."
         )
-    return cls.__members__[name]
+    return members[name]
+
+
+def _flag_from(cls: type, value: object) -> object:
+    """The flag with a value, which may combine members; neither the class's `__call__` nor its `_missing_` runs."""
+    if Flag not in bases_of(cls) or type(value) is not int:
+        raise wrong_kind(cls, "a flag with a whole number")
+    known = class_attribute(cls, "_value2member_map_")
+    if isinstance(known, dict) and value in known:
+        return known[value]
+    combine: Any = class_dict(Flag)["_missing_"]
+    return combine.__func__(cls, value)
 
 
 def named_tuple_tree(value: Any, child: Child, depth: int) -> Tree:
@@ -133,12 +145,12 @@ def set_attribute(instance: object, name: str, value: object) -> None:
     if isinstance(slot, MemberDescriptorType):
         slot.__set__(instance, value)
     else:
-        vars(instance)[name] = value
+        object.__getattribute__(instance, "__dict__")[name] = value
 
 
 def class_attribute(cls: type, name: str) -> object:
     """Return what the class or a base defines under `name`, without running descriptors."""
-    return next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
+    return next((class_dict(base)[name] for base in bases_of(cls) if name in class_dict(base)), None)
 
 
 def is_recomputed(cls: type, name: str) -> bool:

@@ -20,6 +20,7 @@ from dbos_events.storage.rows import (
     ExecutorRow,
     IntakeBatch,
     IntakeResult,
+    KeyDecision,
     LanePlace,
     LaneTaken,
     NewExecutor,
@@ -29,6 +30,7 @@ from dbos_events.storage.rows import (
     StoredEnding,
     StoredEvent,
     TakenWorkflow,
+    UsedKey,
 )
 from dbos_events.storage.writes import Checkpoint
 from dbos_events.storage.writes.contract import Batches
@@ -137,6 +139,12 @@ class Workflows(Protocol):
 
     def read_divergences(self, workflow_ids: Sequence[str]) -> dict[str, dict[int, int]]:
         """Of each workflow, by generation: from which completion on the next generation may differ."""
+        ...
+
+    def read_used_keys(
+        self, workflow_ids: Sequence[str]
+    ) -> dict[str, tuple[list[UsedKey], list[KeyDecision]]]:
+        """Of each workflow whose earlier generations asked for idempotency keys: the calls, and what was decided."""
         ...
 
     def read_ending(self, workflow_id: str) -> StoredEnding | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
@@ -11,7 +12,8 @@ class NewExecutor:
     """A process that wants to run workflows.
 
     `explicit` says that the user chose the label, so that a successor with the same label may
-    declare this executor dead after two silent heartbeats. `functions` are those that it can run.
+    declare this executor dead after two silent heartbeats. `functions` are those that it can run, by name with what is
+    told of them where that is a mapping.
     """
 
     application: str
@@ -23,7 +25,7 @@ class NewExecutor:
     pid: int
     process_started: str
     lease_ms: int
-    functions: tuple[str, ...] | None = None
+    functions: Collection[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,26 @@ class ExecutorRow:
     alive: bool
     heartbeat: int
     lease_over: bool
+    functions: str | None = field(default=None, compare=False)
+    """What it says of the functions that it can run, as it was registered."""
+
+
+class UsedKey(NamedTuple):
+    """A call of a step under an idempotency key that it asked for, in an earlier generation.
+
+    `noted` is what its checkpoint says of arguments and key.
+    """
+
+    generation: int
+    name: str
+    noted: str
+
+
+class KeyDecision(NamedTuple):
+    """What an operator said about `generation`: the next one uses the "same" keys, or "new" ones."""
+
+    generation: int
+    keys: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,10 +44,12 @@ class Program:
 
     def leave_unfinished(self, database_url: str) -> str:
         """Have a process crash right after it started a workflow; gives the workflow's id."""
+        name = "dbos-events" if database_url.startswith("sqlite") else "program"
         done = subprocess.run(
             [sys.executable, "-c", CRASH],
             cwd=self.folder,
-            env=clean_environment(DBOS_SYSTEM_DATABASE_URL=database_url),
+            # The name that `dbos-events run` gives it.
+            env=clean_environment(DBOS_SYSTEM_DATABASE_URL=database_url, DBOS_EVENTS_NAME=name),
             capture_output=True,
             text=True,
             timeout=60,

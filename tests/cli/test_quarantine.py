@@ -238,6 +238,14 @@ def test_redrive_reads_an_edited_value_from_standard_input(shop: Shop, run: Run)
     assert shop.seen == [b"from a pipe"]
 
 
+@pytest.mark.parametrize(("option", "keys"), [("--same-key", "same"), ("--new-key", "new")])
+def test_redrive_says_under_which_key_a_step_with_other_arguments_goes_out(
+    shop: Shop, run: Run, option: str, keys: str
+) -> None:
+    run("redrive", event(1), option)
+    assert answer(run("show", event(1), "--json"))["decisions"][0]["details"] == {"keys": keys}
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
@@ -245,6 +253,7 @@ def test_redrive_reads_an_edited_value_from_standard_input(shop: Shop, run: Run)
         (("--rate", "0/s", "--all"), 2, "no rate"),
         (("--from-step", "0", "--all"), 2, "greater than or equal to 1"),
         (("--from-step", "2", "--fresh", "--all"), 1, "fresh"),
+        (("--same-key", "--new-key", "--all"), 1, "same_key, new_key"),
         (("--edit", "missing", event(0)), 2, "cannot be read"),
         (("--edit", "-", "--all"), 1, "one event"),
         ((event(0), "nobody"), 1, "'nobody'"),

@@ -108,6 +108,15 @@ def test_options_win_over_the_program_and_this_over_the_environment(
     assert not (program.folder / "written.sqlite").exists()
 
 
+def test_on_a_server_an_application_without_a_name_is_called_after_its_module(
+    program: Program, postgres_url: str
+) -> None:
+    with Service(program.folder, "program.py", "--database", postgres_url) as service:
+        assert service.wait_for("Launched program,")["extra"]["application"] == "program"
+        service.process.terminate()
+        assert service.ended() == 0
+
+
 # ------------------------------------------------------------------ the database is down
 
 

@@ -162,7 +162,7 @@ def test_a_step_is_tried_again_with_growing_pauses(app: App, dbos_test_app: Make
     assert len(times) == 1
     assert handle.get_result() == "ok"
     assert [round(after - before) for before, after in itertools.pairwise(times)] == [10, 30, 90]
-    assert keys == {f"{handle.workflow_id}:1"}
+    assert keys == {f"{handle.workflow_id}:{flaky.__qualname__}"}
     assert attempts == [0, 1, 2, 3]
 
 

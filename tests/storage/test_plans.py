@@ -129,6 +129,7 @@ BY_ID = {
     "lock_decided": "workflows",
     "read_waiting": "workflows",
     "read_history": "checkpoints",
+    "read_used_keys": "checkpoints",
 }
 BY_ONE_ID = {"list_steps": "checkpoints"}
 OF_AN_EXECUTOR = {"take_lane_entries", "release_unstarted"}

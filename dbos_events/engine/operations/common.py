@@ -56,11 +56,12 @@ def operation(
     arguments: str | None,
     fresh: Callable[[], Flow[Any]],
     recorded: Callable[[Run, Checkpoint], Any] = deliver,
+    noted: Callable[[], str | None] | None = None,
 ) -> Flow[Any]:
     """One durable call: what was `recorded` for it, in its turn, or what `fresh` does and records now.
 
     A call that is cancelled before it has recorded anything is recorded as cancelled: what is
-    recorded is what the user's code saw.
+    recorded is what the user's code saw. `noted` gives what is stored of its arguments then.
     """
     run.open_calls += 1
     try:
@@ -68,7 +69,7 @@ def operation(
         if entry is None:
             return (yield from fresh())
     except TASK_CANCELLED as cancelled:
-        record_cancelled(run, place, name, arguments, cancelled)
+        record_cancelled(run, place, name, arguments if noted is None else noted(), cancelled)
         raise
     finally:
         run.open_calls -= 1

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Start:
-    """A workflow to start: on a queue, or here when `queue` is None."""
+    """A workflow to start: on a queue, or here when `queue` is None.
+
+    `key_prefix` begins the idempotency keys of its steps, where that is not its id.
+    """
 
     function: Registered
     args: tuple[Any, ...]
@@ -28,6 +31,7 @@ class Start:
     workflow_id: str
     queue: str | None = None
     priority: int = 0
+    key_prefix: str | None = None
 
 
 @dataclass(slots=True)
@@ -83,6 +87,9 @@ def start_child(core: Core, run: Run, place: Place, request: Start) -> Flow[Star
 
 def _new(core: Core, request: Start, parent: Run | None) -> NewWorkflow:
     codec = core.codecs.default
+    stored: dict[str, Any] = {"args": list(request.args), "kwargs": request.kwargs}
+    if request.key_prefix is not None:
+        stored["keys"] = request.key_prefix
     return NewWorkflow(
         id=request.workflow_id,
         name=request.function.name,
@@ -91,7 +98,7 @@ def _new(core: Core, request: Start, parent: Run | None) -> NewWorkflow:
         status=PENDING if request.queue is None else "ENQUEUED",
         version=core.version,
         codec=codec.name,
-        input=codec.encode({"args": list(request.args), "kwargs": request.kwargs}),
+        input=codec.encode(stored),
         class_name=request.function.class_name,
         queue=request.queue,
         priority=request.priority,
@@ -118,6 +125,7 @@ def _started(core: Core, request: Start, result: Result, parent: Run | None) -> 
         request.kwargs,
         parent_id=parent.id if parent else None,
         root_id=(parent.root_id or parent.id) if parent else None,
+        key_prefix=request.key_prefix,
     )
     core.runner.expect(run)
     return Started(request.workflow_id, run)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.context import Scope
 from dbos_events.engine.effects import Call, Flow
+from dbos_events.engine.keys import arguments_changed, noted, shown_arguments
 from dbos_events.engine.operations.common import operation
 from dbos_events.engine.waits import Pause
 from dbos_events.errors import DBOSMaxStepRetriesExceeded
@@ -14,6 +15,7 @@ from dbos_events.model.workflow import StepOptions, StepStatus
 from dbos_events.serialization import encoded, fingerprint, stored_error
 
 if TYPE_CHECKING:
+    from dbos_events.engine.keys import StepKey
     from dbos_events.engine.run import Place, Run
     from dbos_events.storage.writes import Checkpoint, Write
 
@@ -21,12 +23,13 @@ if TYPE_CHECKING:
 class StepCall:
     """One call of a step at its place in the run."""
 
-    __slots__ = ("args", "arguments", "function", "kwargs", "name", "options", "place", "run")
+    __slots__ = ("args", "arguments", "function", "key", "kwargs", "name", "options", "place", "run")
 
     def __init__(
         self,
         run: Run,
         place: Place,
+        key: StepKey,
         name: str,
         options: StepOptions,
         function: Callable[..., Any],
@@ -35,6 +38,7 @@ class StepCall:
     ) -> None:
         self.run = run
         self.place = place
+        self.key = key
         self.name = name
         self.options = options
         self.function = function
@@ -48,13 +52,20 @@ class StepCall:
         The checkpoint is handed over, not waited for: the run's next operation waits. The
         function is called at least once; its recorded outcome is one.
         """
-        return operation(self.run, self.place, self.name, self.arguments, self._fresh)
+        return operation(
+            self.run, self.place, self.name, self.arguments, self._fresh, noted=self._noted_with_arguments
+        )
 
     def _fresh(self) -> Flow[Any]:
         started_at = self.run.core.clock.now_ms()
         status = StepStatus(self.place.number, 0, self.options.attempts)
-        scope = Scope(self.run, "", status, self.place.call)
+        scope = Scope(self.run, "", status, key=self.key)
         try:
+            if self.options.idempotency_key is not None:
+                declared = yield Call(scope, self.options.idempotency_key, self.args, self.kwargs)
+                self.key.declare(declared, self.name)
+            if self.run.used_keys is not None:
+                self._refuse_other_arguments()
             if self.options.retries_allowed:
                 output = yield from self._attempts(scope, status)
             else:
@@ -68,6 +79,24 @@ class StepCall:
             raise
         self._record(started_at, codec.name, text, None)
         return output
+
+    def _refuse_other_arguments(self) -> None:
+        """Stop the run where the key of this call went out with other arguments in an earlier generation."""
+        run = self.run
+        if run.used_keys is None:
+            return
+        problem = run.used_keys.settle(self.key, self.name, self.arguments, self._shown)
+        if problem is not None:
+            error = arguments_changed(run.id, problem, of_an_event=run.origin is not None)
+            run.stop(error)
+            raise error
+
+    def _noted_with_arguments(self) -> str:
+        """For a call that may be made again, with arguments that people have to compare."""
+        return noted(self.arguments, self.key, self._shown() if self.key.asked else None)
+
+    def _shown(self) -> str:
+        return shown_arguments(self.args, self.kwargs)
 
     def _attempt(self, scope: Scope) -> Call:
         return Call(scope, self.function, self.args, self.kwargs, self.options.timeout_seconds, self.name)
@@ -102,7 +131,7 @@ class StepCall:
         write: Write = run.checkpoint(
             self.place,
             self.name,
-            arguments=self.arguments,
+            arguments=noted(self.arguments, self.key) if error is None else self._noted_with_arguments(),
             codec=codec,
             output=output,
             error=error,

@@ -256,7 +256,7 @@ class LaneService(Service):
 
     def _settle(self, group: LaneGroup, names: Sequence[str]) -> None:
         core = self._core
-        limits = {entry.name: entry.max_recovery_attempts for entry in core.registry.workflows.values()}
+        limits = core.registry.limits()
         count = group.depth(len(names)) if group.pinned is None else PINNED_COUNT
         found = core.storage.take_lanes(core.executor, group.place, names, count, limits)
         if found is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Collection, Mapping
 
 from dbos_events.clock import elapsed_ns
 from dbos_events.errors import ExecutorFenced
@@ -18,6 +19,13 @@ def fence(tx: Tx, executor: int) -> None:
     """Hold this executor's row until the transaction ends, or raise `ExecutorFenced`."""
     if not tx.run("fence", **tx.identified(executor)):
         raise ExecutorFenced(executor)
+
+
+def _functions(functions: Collection[str] | None) -> str | None:
+    if functions is None:
+        return None
+    told = functions if isinstance(functions, Mapping) else sorted(functions)
+    return json.dumps(told, sort_keys=True)
 
 
 class ExecutorTable:
@@ -42,7 +50,7 @@ class ExecutorTable:
                 process_started=new.process_started,
                 identity=identity,
                 lease_ms=new.lease_ms,
-                functions=None if new.functions is None else json.dumps(sorted(new.functions)),
+                functions=_functions(new.functions),
             )
             return int(row.id) if row is not None else 0
 
@@ -76,6 +84,7 @@ class ExecutorTable:
                 alive=bool(row.alive),
                 heartbeat=row.heartbeat,
                 lease_over=bool(row.lease_over),
+                functions=row.functions,
             )
             for row in rows
         ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
-from dbos_events.storage.database import Database
+from dbos_events.storage.database import Database, Tx
+from dbos_events.storage.rows import KeyDecision, UsedKey
 
 
 class GenerationTable:
@@ -18,3 +20,19 @@ class GenerationTable:
         for row in self._database.transact(lambda tx: tx.run("read_divergences", ids=workflow_ids)):
             found.setdefault(row.workflow_id, {})[row.generation] = row.diverged_at
         return found
+
+    def read_used_keys(
+        self, workflow_ids: Sequence[str]
+    ) -> dict[str, tuple[list[UsedKey], list[KeyDecision]]]:
+        def work(tx: Tx) -> dict[str, tuple[list[UsedKey], list[KeyDecision]]]:
+            found: dict[str, tuple[list[UsedKey], list[KeyDecision]]] = {}
+            for row in tx.run("read_used_keys", ids=workflow_ids):
+                used, _ = found.setdefault(row.workflow_id, ([], []))
+                used.append(UsedKey(row.generation, row.name, row.arguments))
+            for row in tx.run("read_key_decisions", ids=sorted(found)) if found else ():
+                keys = json.loads(row.details).get("keys")
+                if keys is not None:
+                    found[row.workflow_id][1].append(KeyDecision(row.generation, keys))
+            return found
+
+        return self._database.transact(work)

@@ -27,7 +27,7 @@ WHERE id = :executor AND alive AND CAST(:identity AS bigint) IN (0, identity)
 -- name: list_executors
 -- The living, and the dead who still own running workflows.
 SELECT e.id, e.application, e.label, e.explicit, e.version, e.boot_id, e.pid_namespace, e.pid,
-       e.process_started, e.alive, e.heartbeat, e.lease_until < {now} AS lease_over
+       e.process_started, e.alive, e.heartbeat, e.lease_until < {now} AS lease_over, e.functions
 FROM {schema}.executors AS e
 WHERE e.application = :application
   AND (e.alive OR EXISTS (

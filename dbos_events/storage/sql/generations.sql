@@ -52,3 +52,20 @@ WHERE true;
 SELECT workflow_id, generation, diverged_at
 FROM {schema}.generations
 WHERE workflow_id IN ({list:ids}) AND diverged_at IS NOT NULL;
+
+-- name: read_used_keys
+-- Calls of earlier generations that had asked for their idempotency key: it stands behind the hash of their arguments,
+-- after a blank. Those that the last generation has kept may not fit any more, and be made anew.
+SELECT c.workflow_id, COALESCE(c.recorded_in, c.generation) AS generation, c.name, c.arguments
+FROM {schema}.checkpoints AS c
+JOIN {schema}.workflows AS w
+  ON w.id = c.workflow_id AND (c.generation < w.generation OR c.recorded_in IS NOT NULL)
+WHERE c.workflow_id IN ({list:ids}) AND c.arguments LIKE '% %'
+ORDER BY c.workflow_id, generation, c.completion_order;
+
+-- name: read_key_decisions
+-- What was said about the keys of the next generation.
+SELECT workflow_id, generation, details
+FROM {schema}.decisions
+WHERE workflow_id IN ({list:ids}) AND decision = 'redrive'
+ORDER BY id;

@@ -47,7 +47,7 @@ def test_a_module_that_runs_as_the_main_program_is_recorded_under_its_real_name(
     text = run(shop, "-m", "shop").stdout.strip()
     assert '"shop:Order"' in text
 
-    elsewhere = run(shop, "-c", f"import dbos_events.serialization as s; print(s.decode({text!r}))")
+    elsewhere = run(shop, "-c", f"import shop, dbos_events.serialization as s; print(s.decode({text!r}))")
     assert elsewhere.stdout == "Order(id=1)\n"
 
 
