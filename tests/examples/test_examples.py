@@ -44,7 +44,7 @@ def test_the_list_of_examples_names_each_of_them(name: str) -> None:
 
 
 def test_a_plain_handler_runs_its_steps_for_a_record() -> None:
-    reserved = "2 x lamp reserved under kafka/example.on_order/orders/1/0/0:1"
+    reserved = "2 x lamp reserved under kafka/example.on_order/orders/1/0/0:reserve"
     assert run("plain_handler").splitlines() == [
         f"to Ada: {reserved}",
         f"kafka/example.on_order/orders/1/0/0: SUCCESS, '{reserved}'",
