@@ -17,7 +17,7 @@ depends_on = None
 
 def upgrade() -> None:
     schema = context.config.attributes["schema"]
-    column = sa.Column("identity", sa.BigInteger(), nullable=False, server_default=sa.text("0"))
+    column = sa.Column("start_id", sa.BigInteger(), nullable=False, server_default=sa.text("0"))
     op.add_column("executors", column, schema=schema)
     bind = op.get_bind()
     if bind.dialect.name != "postgresql":
@@ -41,7 +41,7 @@ def with_identity(function: str) -> str:
 
 
 FENCE = """PERFORM id FROM {schema}.executors
-    WHERE id = executor_id & 4294967295 AND alive AND executor_id >> 32 IN (0, identity) FOR KEY SHARE;
+    WHERE id = executor_id & 4294967295 AND alive AND executor_id >> 32 IN (0, start_id) FOR KEY SHARE;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'DE001', MESSAGE = 'the executor is dead';
     END IF;

@@ -40,7 +40,7 @@ class ExecutorTable:
                 pid_namespace=new.pid_namespace,
                 pid=new.pid,
                 process_started=new.process_started,
-                identity=identity,
+                start_id=identity,
                 lease_ms=new.lease_ms,
                 functions=None if new.functions is None else json.dumps(sorted(new.functions)),
             )

@@ -3,17 +3,17 @@
 -- so a random identity stands beside it.
 INSERT INTO {schema}.executors
     (application, label, explicit, version, boot_id, pid_namespace, pid, process_started, alive,
-     heartbeat, lease_until, started_at, functions, identity)
+     heartbeat, lease_until, started_at, functions, start_id)
 VALUES
     (:application, :label, :explicit, :version, :boot_id, :pid_namespace, :pid, :process_started, true,
-     0, {now} + :lease_ms, {now}, :functions, :identity)
+     0, {now} + :lease_ms, {now}, :functions, :start_id)
 RETURNING id;
 
 -- name: renew_lease
 -- No row: this executor is dead, and that is final. As `fence`, it takes the identity together with the number.
 UPDATE {schema}.executors
 SET heartbeat = heartbeat + 1, lease_until = {now} + :lease_ms
-WHERE id = CAST(:executor AS bigint) & 4294967295 AND alive AND CAST(:executor AS bigint) >> 32 IN (0, identity)
+WHERE id = CAST(:executor AS bigint) & 4294967295 AND alive AND CAST(:executor AS bigint) >> 32 IN (0, start_id)
 RETURNING id, {now} AS now, {idle_bound};
 
 -- name: fence
@@ -21,7 +21,7 @@ RETURNING id, {now} AS now, {idle_bound};
 -- whoever takes this executor's work locks the row for update, and so waits for the batch to end.
 -- The parameter is the number, and in its upper half the identity; 0 there stands for any.
 SELECT id, {idle_bound} FROM {schema}.executors
-WHERE id = CAST(:executor AS bigint) & 4294967295 AND alive AND CAST(:executor AS bigint) >> 32 IN (0, identity)
+WHERE id = CAST(:executor AS bigint) & 4294967295 AND alive AND CAST(:executor AS bigint) >> 32 IN (0, start_id)
 {for_key_share};
 
 -- name: list_executors
@@ -42,4 +42,4 @@ SELECT alive, heartbeat, {idle_bound} FROM {schema}.executors WHERE id = :execut
 -- Final.
 UPDATE {schema}.executors
 SET alive = false, ended_at = {now}, end_reason = :reason
-WHERE id = CAST(:executor AS bigint) & 4294967295 AND alive AND CAST(:executor AS bigint) >> 32 IN (0, identity);
+WHERE id = CAST(:executor AS bigint) & 4294967295 AND alive AND CAST(:executor AS bigint) >> 32 IN (0, start_id);
