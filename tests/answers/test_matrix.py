@@ -226,9 +226,6 @@ SCENES = [
     a_batch, a_claim, a_claim_of_what_was_resumed, a_wake_up, an_adoption, an_intake, a_heartbeat, questions,
 ]  # fmt: skip
 
-AFTER_THE_COMMIT = ("read_checkpoints", "read_divergences", "read_events")
-"""Asked when a claim is committed: what is refused there is taken and not started, which is another rule's matter."""
-
 
 def statements_of(shop: Shop, scene: Callable[[Shop], None]) -> list[str]:
     """Those that a sound run passes."""
@@ -277,8 +274,6 @@ def test_the_same_holds_for_calls_of_functions(shop_on_postgres: Shop, scene: Ca
 def test_a_refused_value_ends_its_workflow_and_no_other(shop: Shop, scene: Callable[[Shop], None]) -> None:
     """What is refused while work is taken is tried again; what a run writes ends it, with words that hold no statement."""
     for name in statements_of(shop, scene):
-        if name in AFTER_THE_COMMIT:
-            continue
         for error in (*map(of_postgres, DATA_STATES[::3]), *map(of_sqlite, DATA_CODES[::2])):
             before = {one.workflow_id for one in shop.app.list_workflows()}
             with at_each_statement(Fault(name, [error] * 2)), suppress(DBOSException, AssertionError):
