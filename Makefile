@@ -23,6 +23,7 @@ PARTITIONS ?= 8
 KEYS ?= 500
 SECONDS ?=
 SEED ?=
+RATE ?= 1000
 ORDERING ?= none
 HANDLER ?= async
 
@@ -68,6 +69,11 @@ chaos: servers ## Prove under faults: EVENTS= PROCESSES= PARTITIONS= KEYS= SECON
 	$(PY) -m tests.chaos --events $(EVENTS) --processes $(PROCESSES) --partitions $(PARTITIONS) --keys $(KEYS) \
 	    --ordering $(ORDERING) --handler $(HANDLER) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
 	    $(ARGS)
+
+.PHONY: soak
+soak: servers ## Hold a steady rate for long and fail when anything grows: SECONDS= RATE= SEED= ORDERING= HANDLER=
+	$(PY) -m tests.chaos.soak --rate $(RATE) --partitions $(PARTITIONS) --keys $(KEYS) --ordering $(ORDERING) \
+	    --handler $(HANDLER) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 .PHONY: clean
 clean: ## Remove what the other targets made here

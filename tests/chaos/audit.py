@@ -2,7 +2,8 @@
 
 They see every committed change, of whoever made it, and miss none between two looks. The same schema makes the disk full:
 a trigger for each statement fails, as PostgreSQL does when it cannot write, for as long as a row says so. A trigger that
-is always there, and a row, need no lock on the table, which a frozen process may hold.
+is always there, and a row, need no lock on the table, which a frozen process may hold. The triggers act with the rights
+of the harness: the role of the workers has none in its schema.
 """
 
 import psycopg
@@ -20,13 +21,13 @@ CREATE TABLE chaos.endings (
 CREATE TABLE chaos.wrongs (kind text, what text, before text, after text, at timestamptz DEFAULT clock_timestamp());
 CREATE TABLE chaos.full_disk (name text);
 
-CREATE FUNCTION chaos.note_ending() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION chaos.note_ending() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     INSERT INTO chaos.endings VALUES (NEW.id, NEW.generation, OLD.status, NEW.status, OLD.generation);
     RETURN NULL;
 END $$;
 
-CREATE FUNCTION chaos.note_wrong() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION chaos.note_wrong() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     IF TG_OP = 'DELETE' THEN
         INSERT INTO chaos.wrongs VALUES (TG_ARGV[0], TG_TABLE_NAME || ' deleted', to_jsonb(OLD)::text, NULL);
@@ -36,7 +37,7 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE FUNCTION chaos.fail_when_full() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION chaos.fail_when_full() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     IF EXISTS (SELECT FROM chaos.full_disk WHERE name = TG_TABLE_NAME) THEN
         RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full';

@@ -10,11 +10,30 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tests.chaos.events import FLAKY, POISON, RETRY, STEPS, Events, failures_of
-from tests.chaos.findings import AFTER_DEATH, DISORDER, LOST, STRANGE, TWICE, Findings
+from tests.chaos.events import (
+    FLAKY,
+    ONE,
+    POISON,
+    RAISE,
+    RAISED,
+    RETRY,
+    SLEEP,
+    SLEEP_SECONDS,
+    STEPS,
+    TWO,
+    Events,
+    failures_of,
+)
+from tests.chaos.findings import AFTER_DEATH, ASLEEP, DISORDER, LOST, STRANGE, TWICE, UNHEARD, Findings
 from tests.chaos.marks import Mark
 
 NEVER = 1 << 62
+
+EARLY_NS = 50_000_000
+"""How much too early a sleep may seem to end: the database's clock may be corrected while it goes on."""
+
+LATE_SECONDS = 90.0
+"""How late a sleep may end: servers are down for seconds, and whoever is to wake it may have to be started first."""
 
 
 class EventRow(NamedTuple):
@@ -110,8 +129,12 @@ class Checker:
         kind, key = events.kinds[row.offset], events.keys[row.offset]
         if row.status != "SUCCESS":
             self.findings.add(LOST, f"{where} has not succeeded: {row.status}")
-        if row.generation and kind not in (RETRY, POISON):
+        if row.generation and kind not in (RETRY, POISON, RAISE):
             self.findings.add(STRANGE, f"{where} was tried again, and nobody asked for it: {row}")
+        if kind == RAISE:
+            marks = self._without_raised(where, row, marks)
+        if kind == SLEEP:
+            self._look_at_sleep(where, marks)
         by_step: dict[int, list[Mark]] = {step: [] for step in STEPS[kind]}
         for mark in marks:
             if mark.step not in by_step or mark.key != key:
@@ -135,6 +158,24 @@ class Checker:
             max(mark.done for mark in counted + standing),
             row.offset,
         )
+
+    def _without_raised(self, where: str, row: EventRow, marks: list[Mark]) -> list[Mark]:
+        """What its handler raised has ended a try, unless the try was an executor's to which something was done."""
+        raised = [mark for mark in marks if mark.step == RAISED]
+        if not row.generation and any(mark.executor not in self._executors.harmed for mark in raised):
+            self.findings.add(UNHEARD, f"{where} raised, and that ended no try of it: {row}, {raised}")
+        return [mark for mark in marks if mark.step != RAISED]
+
+    def _look_at_sleep(self, where: str, marks: list[Mark]) -> None:
+        """Between its two steps it slept as long as it asked for, by whosever clock."""
+        before = [mark.done for mark in marks if mark.step == ONE]
+        after = [mark.begun for mark in marks if mark.step == TWO]
+        if not before or not after:
+            return
+        slept = min(after) - min(before)
+        wanted = int(SLEEP_SECONDS * 1e9)
+        if slept < wanted - EARLY_NS or slept > wanted + LATE_SECONDS * 1e9:
+            self.findings.add(ASLEEP, f"{where} asked for {SLEEP_SECONDS:g} s and slept {slept / 1e9:.3f} s")
 
     def _limit(self, row: EventRow, step: int) -> int:
         """How often a step may run where nothing is done to its executor."""

@@ -8,11 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 from tests.chaos.check import Executors
 from tests.chaos.findings import PROCESS, Findings
-from tests.chaos.proxy import Proxy
 from tests.chaos.worker import WorkerOptions
 from tests.faults.rows import Rows
 from tests.faults.workers import Worker
@@ -23,7 +22,14 @@ DEATH_SLACK_NS = 1_500_000_000
 """How long after its death was recorded an executor may still begin a step that it had decided upon before, on a busy
 machine."""
 
-Doors = tuple[Proxy, Proxy]
+
+class Door(Protocol):
+    """What a worker connects to: a proxy, or a server itself."""
+
+    port: int
+
+
+Doors = tuple[Door, Door]
 """A worker's ways to the database and to the broker."""
 
 
@@ -53,8 +59,8 @@ class Crew:
 
     # -- what is done to one ------------------------------------------------------------------
 
-    def start(self, doors: Doors, label: str = "") -> Worker:
-        """Start a worker, without waiting for it."""
+    def start(self, doors: Doors, label: str = "", clock_seconds: float = 0.0) -> Worker:
+        """Start a worker, without waiting for it, on a host whose clock is that much ahead."""
         database, broker = doors
         number = next(self._numbers)
         name = label or f"w{number}"
@@ -63,16 +69,17 @@ class Crew:
             label=name,
             database=self._options.database.format(port=database.port),
             kafka={**self._options.kafka, "bootstrap.servers": f"127.0.0.1:{broker.port}"},
+            clock_seconds=clock_seconds,
         )
         worker = Worker(options, self._folder / "logs" / f"{number}-{name}.log", "tests.chaos.worker")
         with self._lock:
             self.workers.append(worker)
         return worker
 
-    def launch(self, doors: Doors, label: str = "") -> Worker:
+    def launch(self, doors: Doors, label: str = "", clock_seconds: float = 0.0) -> Worker:
         """Start a worker and wait until it has launched; again, when a server was down just then."""
         while True:
-            worker = self.start(doors, label)
+            worker = self.start(doors, label, clock_seconds)
             try:
                 return worker.wait_launched(LAUNCH_SECONDS)
             except AssertionError:
@@ -127,10 +134,12 @@ class Crew:
             if status:
                 self.findings.add(PROCESS, f"{worker.label} stopped with {status}: {tail(worker)}")
 
-    def freeze(self, worker: Worker, rest: Callable[[float], None], seconds: float, *, harms: bool) -> None:
+    def freeze(
+        self, worker: Worker, rest: Callable[[float], None], seconds: float, then: Callable[[], object]
+    ) -> None:
+        """Stop it for a time; `then` is done when it has stopped."""
         worker.freeze()
-        if harms:
-            self.harm(worker)
+        then()
         rest(seconds)
         self.thaws.append((worker.label, time.monotonic_ns()))
         worker.thaw()

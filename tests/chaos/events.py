@@ -10,10 +10,12 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from tests.chaos.plan import Plan
 
-PLAIN, PAIR, RETRY, SLEEP, CHILD, POISON = range(6)
-"""One step; two; one that fails at first; two with a durable sleep in between; a child; one that is put aside."""
+PLAIN, PAIR, RETRY, SLEEP, CHILD, POISON, RAISE = range(7)
+"""One step; two; one that fails at first; two with a durable sleep in between; a child; one that is put aside; one that
+raises what its place says (`raising.py`)."""
 
-ONE, TWO, FLAKY, IN_CHILD = range(1, 5)
+ONE, TWO, FLAKY, IN_CHILD, RAISED = range(1, 6)
+"""The last one says that the handler of an event has raised."""
 STEPS: dict[int, tuple[int, ...]] = {
     PLAIN: (ONE,),
     PAIR: (ONE, TWO),
@@ -21,6 +23,7 @@ STEPS: dict[int, tuple[int, ...]] = {
     SLEEP: (ONE, TWO),
     CHILD: (ONE, IN_CHILD),
     POISON: (ONE, TWO),
+    RAISE: (ONE, TWO),
 }
 STEP_NAMES = {"one": ONE, "two": TWO, "flaky": FLAKY, "in_child": IN_CHILD}
 
@@ -34,6 +37,8 @@ SHARES = {
 
 POISONED_PARTITIONS = 3
 """Whatever the shares, the last event of each of these is poison: it holds nothing but its lane's end."""
+
+SLEEP_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +64,36 @@ def make_events(plan: Plan, partition: int) -> Events:
     shares = SHARES[plan.ordering]
     weights = [1.0 - sum(shares.values()), *(shares[kind] for kind in range(PAIR, POISON + 1))]
     kinds = bytearray(chance.choices(range(POISON + 1), weights, k=count))
-    if kinds and partition < POISONED_PARTITIONS:
-        kinds[-1] = POISON
+    if kinds:
+        if plan.ordering in ("none", "key"):
+            for _ in range(-(-plan.raising // plan.partitions)):
+                kinds[chance.randrange(count)] = RAISE
+        if partition < POISONED_PARTITIONS:
+            kinds[-1] = POISON
+        elif plan.raising:
+            kinds[-1] = RAISE
     within = max(1, plan.keys // plan.partitions)
     keys = array("I", (partition + plan.partitions * chance.randrange(within) for _ in range(count)))
     return Events(bytes(kinds), keys)
 
 
 class Producing:
-    """Writes all events from a thread of its own: half at once, the rest spread over the time of the faults."""
+    """Writes all events from a thread of its own: some at once, the rest spread over a share of the run's time."""
 
-    def __init__(self, plan: Plan, bootstrap: str, topic: str, events: list[Events]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        bootstrap: str,
+        topic: str,
+        events: list[Events],
+        *,
+        at_once: float = 0.5,
+        within: float = 0.8,
+    ) -> None:
         self.failures: list[str] = []
-        self._plan = plan
+        self.written = 0
+        self._at_once = int(plan.events * at_once)
+        self._pace = (plan.events - self._at_once) / (within * plan.seconds)
         self._topic = topic
         self._events = events
         self._stop = threading.Event()
@@ -107,15 +129,12 @@ class Producing:
 
     def _produce_all(self) -> None:
         began = time.monotonic()
-        at_once = self._plan.events // 2
-        pace = (self._plan.events - at_once) / (0.8 * self._plan.seconds)
-        written = 0
         for offset in range(max(map(len, self._events))):
             for partition, events in enumerate(self._events):
                 if offset < len(events):
                     self._write(partition, offset, events)
-                    written += 1
-            ahead = began + (written - at_once) / pace - time.monotonic()
+                    self.written += 1
+            ahead = began + (self.written - self._at_once) / self._pace - time.monotonic()
             if ahead > 0.05 and self._stop.wait(ahead):
                 return
         while self._producer.flush(1) and not self._stop.is_set():

@@ -7,39 +7,18 @@ meanwhile. What it does to a worker it does under that worker's slot's lock, wha
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tests.chaos import database_faults  # noqa: F401 - registers them
 from tests.chaos.proxy import is_database_commit, is_offset_commit
+from tests.chaos.strikes import FAULTS, Strike, fault, pick
 
 if TYPE_CHECKING:
     from tests.chaos.field import Field
     from tests.chaos.plan import Plan
 
-
-@dataclass(frozen=True, slots=True)
-class Strike:
-    """One fault of the schedule: when it begins, on which slot, how long it lasts; `coin` chooses between variants."""
-
-    at: float
-    fault: str
-    slot: int
-    seconds: float
-    coin: float
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A kind of fault, and how long one of it lasts: at least and at most."""
-
-    name: str
-    strike: Callable[[Field, Strike], None]
-    shortest: float
-    longest: float
-
-
-FAULTS: dict[str, Fault] = {}
+__all__ = ("FAULTS", "names", "schedule")
 
 LONG = 4.0, 6.5
 """Longer than a lease, and than the session of a member of the group."""
@@ -47,16 +26,8 @@ LONG = 4.0, 6.5
 BETWEEN = 1.9, 2.2
 """Longer than a session, and over before a lease is: the last heartbeat may have been a quarter of it before."""
 
-
-def fault(shortest: float = 0.0, longest: float = 0.0) -> Callable[[Callable[[Field, Strike], None]], Fault]:
-    """Register the function as a fault under its name."""
-
-    def register(function: Callable[[Field, Strike], None]) -> Fault:
-        made = Fault(function.__name__, function, shortest, longest)
-        FAULTS[made.name] = made
-        return made
-
-    return register
+CLOCKS_OFF = -60.0, 60.0, -600.0, 600.0
+"""Seconds by which a host's clock may be off."""
 
 
 def schedule(plan: Plan) -> list[Strike]:
@@ -129,6 +100,23 @@ def deploy(field: Field, strike: Strike) -> None:
         leaving = slot.let_go()
         slot.start()
         field.crew.wait_stopped(leaving)
+
+
+@fault(0.1, 2.5)
+def stop_asleep(field: Field, strike: Strike) -> None:
+    """SIGSTOP, SIGTERM while it is stopped, SIGCONT: it must hear what it was told, and end in time."""
+    with field.slot(strike.slot) as slot:
+        leaving = slot.let_go(asleep=strike.seconds)
+        slot.start()
+        field.crew.wait_stopped(leaving)
+
+
+@fault()
+def clock_off(field: Field, strike: Strike) -> None:
+    """kill -9; another one comes from a host whose clock is a minute or ten off, behind or ahead."""
+    with field.slot(strike.slot) as slot:
+        slot.kill()
+        slot.start(clock_seconds=pick(CLOCKS_OFF, strike.coin))
 
 
 @fault(1.0, 3.0)

@@ -1,19 +1,19 @@
 """Where a run takes place: both servers, the proxies before them, and the slots that workers are in."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
 
 import psycopg
 
 from tests.chaos.audit import FILLABLE, Audit
 from tests.chaos.crew import Crew
-from tests.chaos.faults import Strike
+from tests.chaos.operators import ROLE, Operators
 from tests.chaos.plan import SESSION_SECONDS
 from tests.chaos.proxy import Loop, Proxy
+from tests.chaos.strikes import Strike
 from tests.faults.workers import Worker
 from tests.servers import KafkaServer, PostgresServer
 from tests.servers.process import free_port
@@ -59,8 +59,8 @@ class Slot:
         """Whether somebody is changing its worker."""
         return self._lock.locked()
 
-    def start(self, label: str = "") -> None:
-        self.worker = self._field.crew.launch((self.database, self.broker), label)
+    def start(self, label: str = "", clock_seconds: float = 0.0) -> None:
+        self.worker = self._field.crew.launch((self.database, self.broker), label, clock_seconds)
 
     def kill(self) -> None:
         self._field.crew.kill(self.worker)
@@ -69,14 +69,21 @@ class Slot:
         """What its worker runs now may run again elsewhere."""
         self._field.crew.harm(self.worker)
 
-    def let_go(self) -> Worker:
-        """Its worker, which is asked to stop; the caller waits for it."""
-        self._field.crew.ask_to_stop(self.worker)
+    def let_go(self, *, asleep: float = 0.0) -> Worker:
+        """Its worker, which is asked to stop, while it is frozen for some seconds if so; the caller waits for it."""
+        crew = self._field.crew
+        if asleep and self.worker.running:
+            crew.freeze(self.worker, self._field.rest, asleep, then=lambda: crew.ask_to_stop(self.worker))
+        else:
+            crew.ask_to_stop(self.worker)
         return self.worker
 
     def freeze(self, seconds: float, *, harms: bool) -> None:
         if self.worker.running:
-            self._field.crew.freeze(self.worker, self._field.rest, seconds, harms=harms)
+            crew = self._field.crew
+            crew.freeze(
+                self.worker, self._field.rest, seconds, then=lambda: crew.harm(self.worker) if harms else None
+            )
 
 
 class Field:
@@ -85,6 +92,7 @@ class Field:
     def __init__(self, processes: int) -> None:
         self.crew: Crew
         self.audit: Audit
+        self.operators: Operators
         self.database_lock = threading.Lock()
         self.broker_lock = threading.Lock()
         self._stack = ExitStack()
@@ -128,9 +136,8 @@ class Field:
 
     @property
     def worker_url(self) -> str:
-        """The database's URL for workers: a template with the port of the proxy."""
-        user = urlsplit(self.database_url).username
-        return f"postgresql://{user}@127.0.0.1:{{port}}/chaos"
+        """The database's URL for workers, whose role is no superuser: a template with the port of the proxy."""
+        return f"postgresql://{ROLE}@127.0.0.1:{{port}}/chaos"
 
     # -- what faults ask for ------------------------------------------------------------------
 
@@ -167,9 +174,13 @@ class Field:
         tables: tuple[str, ...] = ()
         if coin is not None:
             tables = FILLABLE if coin < 0.4 else (FILLABLE[int(coin * 97) % len(FILLABLE)],)
+        self.insist(lambda: self.audit.fill_disk(tables))
+
+    def insist(self, work: Callable[[], object]) -> None:
+        """Have something done to the database, again until it answers, or the run is given up."""
         while True:
             with suppress(psycopg.Error):
-                self.audit.fill_disk(tables)
+                work()
                 return
             if self._given_up.wait(RETRY_SECONDS):
                 return
@@ -185,6 +196,7 @@ class Field:
         if not self.broker.running:
             self.broker.start()
         self.fill_disk(None)
+        self.insist(self.operators.heal)
 
     def answers_lost(self) -> tuple[int, int]:
         """How many answers of the database and of the broker were lost."""

@@ -7,11 +7,27 @@ TWICE = "twice"
 DISORDER = "out of order"
 AFTER_DEATH = "after death"
 STRANGE = "never asked for"
+UNHEARD = "raised and not heard"
+ASLEEP = "slept wrongly"
+CHURN = "taken again and again"
 ORPHAN = "orphans"
 WENT_BACK = "went back"
 REWRITTEN = "rewritten"
 PROCESS = "processes that failed"
-KINDS = (LOST, TWICE, DISORDER, AFTER_DEATH, STRANGE, ORPHAN, WENT_BACK, REWRITTEN, PROCESS)
+KINDS = (
+    LOST,
+    TWICE,
+    DISORDER,
+    AFTER_DEATH,
+    STRANGE,
+    UNHEARD,
+    ASLEEP,
+    CHURN,
+    ORPHAN,
+    WENT_BACK,
+    REWRITTEN,
+    PROCESS,
+)
 
 TOLD = 25
 

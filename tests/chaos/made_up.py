@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tests.chaos.check import Checker, EventRow, Executors
-from tests.chaos.events import STEPS, Events
+from tests.chaos.events import SLEEP, SLEEP_SECONDS, STEPS, TWO, Events
 from tests.chaos.findings import Findings
 from tests.chaos.marks import Mark
 
@@ -25,17 +25,20 @@ class MadeUp:
     last_begin: dict[int, int] = field(default_factory=dict)
     marks: list[Mark] = field(default_factory=list)
     rows: list[EventRow] = field(default_factory=list)
+    slept_ms: int = 0
 
     def __post_init__(self) -> None:
         for offset, kind in enumerate(self.kinds):
             for step in STEPS[kind]:
+                if (kind, step) == (SLEEP, TWO):
+                    self.slept_ms += int(SLEEP_SECONDS * 1000)
                 self.mark(offset, step)
             writers = tuple((step, 1) for step in STEPS[kind])
             self.rows.append(EventRow(offset, "SUCCESS", 0, offset, writers))
 
     def mark(self, offset: int, step: int, *, at: int | None = None, executor: int = 1) -> Mark:
         """One more execution, by default when all that are there have ended."""
-        begun = at if at is not None else STEP_MS * len(self.marks)
+        begun = at if at is not None else STEP_MS * len(self.marks) + self.slept_ms
         done = begun + STEP_MS // 2
         made = Mark(begun * MS, done * MS, offset, executor, self.keys[offset], 0, step)
         self.marks.append(made)

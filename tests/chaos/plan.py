@@ -20,6 +20,8 @@ SESSION_SECONDS = 1.5
 """Of a member in its group: half of a lease, so that a process may lose its partitions and live."""
 SLOWEST_PACE = 10.0
 QUICKEST_PACE = 1.1
+QUIET_SECONDS = 4.0
+"""At the beginning and at the end no fault begins, for so long in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Plan:
     handler: str = "async"
     protocol: str = "cooperative"
     faults: tuple[str, ...] = field(default_factory=lambda: tuple(FAULTS))
+    raising: int = 24
+    """How many events raise what no handler should; where lanes are few, the last one of each partition does instead."""
     defect: str = ""
     folder: str = ""
     keep: bool = False
@@ -45,7 +49,7 @@ class Plan:
         """Seconds from one fault to the next: each kind comes at least once, where there is time for it."""
         if not self.faults:
             return SLOWEST_PACE
-        return max(QUICKEST_PACE, min(SLOWEST_PACE, self.seconds / len(self.faults)))
+        return max(QUICKEST_PACE, min(SLOWEST_PACE, (self.seconds - QUIET_SECONDS) / len(self.faults)))
 
     def events_of(self, partition: int) -> int:
         """How many of the events lie in a partition."""
@@ -71,7 +75,7 @@ def read_plan(arguments: Sequence[str]) -> Plan:
     """The plan of a command line; a missing seed is drawn."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     defaults = Plan()
-    for name in ("events", "processes", "partitions", "keys", "seed"):
+    for name in ("events", "processes", "partitions", "keys", "raising", "seed"):
         parser.add_argument(f"--{name}", type=int, default=getattr(defaults, name))
     parser.add_argument(
         "--seconds", type=float, default=0.0, help="how long faults strike; by default by events"

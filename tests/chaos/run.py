@@ -15,16 +15,16 @@ from typing import Any
 import psycopg
 
 from tests.chaos.audit import Audit
-from tests.chaos.check import Checker, by_partition
 from tests.chaos.crew import Crew
 from tests.chaos.events import Producing, make_events
-from tests.chaos.faults import FAULTS, Strike, schedule
+from tests.chaos.faults import FAULTS, schedule
 from tests.chaos.field import Field
 from tests.chaos.findings import LOST, PROCESS, WENT_BACK, Findings
-from tests.chaos.marks import read_marks, sort_by_partition
+from tests.chaos.operators import Operators
 from tests.chaos.plan import LEASE_SECONDS, SESSION_SECONDS, Plan, folder_of
 from tests.chaos.report import Report, keep_tables
-from tests.chaos.standing import look_at_rows, read_rows
+from tests.chaos.strikes import Strike
+from tests.chaos.verdict import reach_verdict
 from tests.chaos.worker import WorkerOptions
 from tests.connectors.kafka.consuming import PROTOCOLS
 from tests.faults.broker import Broker
@@ -93,6 +93,8 @@ class Run:
         make_schema(field.database_url)
         field.audit = Audit(field.database_url)
         field.audit.install()
+        field.operators = Operators(field.database_url)
+        field.operators.make_role()
         self.rows = Rows(field.database_url)
         create_topic(field.broker.bootstrap, TOPIC, partitions=self.plan.partitions)
         field.crew = Crew(self._options(), self.folder, self.findings)
@@ -118,6 +120,7 @@ class Run:
                 "park_after_seconds": 0.5,
                 "sys_db_pool_size": 12,
                 "sweep_after_seconds": 10.0,
+                "run_migrations": False,
             },
         )
 
@@ -231,21 +234,9 @@ class Run:
         began = time.monotonic()
         field = self.field
         executors, unexplained = field.crew.executors(self.rows)
-        checker = Checker(self.plan.ordering, executors, self.findings)
-        paths = sort_by_partition(
-            sorted((self.folder / "marks").iterdir()), self.folder / "by_partition", self.plan.partitions
+        checker = reach_verdict(
+            self.plan, self.folder, field.audit, self.events, executors, ends, self.findings
         )
-        rows = by_partition(read_rows(field.database_url), self.plan.partitions)
-        for number, (path, events, those) in enumerate(zip(paths, self.events, rows, strict=True)):
-            checker.partition(number, events, read_marks(path), those)
-        checker.end()
-        look_at_rows(self.rows, ends, self.findings)
-        for number, end in ends.items():
-            if end != len(self.events[number]):
-                self.findings.add(
-                    LOST, f"the log of {number} ends at {end}, not at {len(self.events[number])}"
-                )
-        field.audit.look(self.findings)
         database, broker = field.answers_lost()
         return {
             "steps executed": checker.executions,

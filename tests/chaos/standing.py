@@ -7,8 +7,8 @@ from operator import itemgetter
 import psycopg
 
 from tests.chaos.check import EventRow
-from tests.chaos.events import STEP_NAMES
-from tests.chaos.findings import LOST, ORPHAN, STRANGE, Findings
+from tests.chaos.events import RAISE, STEP_NAMES
+from tests.chaos.findings import CHURN, LOST, ORPHAN, STRANGE, Findings
 from tests.faults.rows import Rows
 
 WITHOUT_WORKFLOW = (
@@ -44,7 +44,16 @@ NOT_ENDED = (
     "FROM {t}workflows WHERE status <> 'SUCCESS'"
 )
 NOT_RELEASED = "SELECT workflow_id FROM {t}quarantine WHERE released_at IS NULL"
-PUT_ASIDE_WRONGLY = "SELECT workflow_id || ': ' || reason FROM {t}quarantine WHERE reason <> 'poison'"
+PUT_ASIDE_WRONGLY = (
+    "SELECT q.workflow_id || ': ' || q.reason FROM {t}quarantine q WHERE q.reason <> 'poison' AND NOT EXISTS ("
+    "SELECT 1 FROM {t}events e WHERE e.workflow_id = q.workflow_id AND substr(e.value, 1, 2) = "
+    f"convert_to('{RAISE} ', 'UTF8'))"
+)
+MOST_TAKINGS = 300
+"""How often an event may be taken: by lane, after each try and each sleep, and by whoever follows one that has died."""
+TAKEN_TOO_OFTEN = (
+    f"SELECT id || ' was taken ' || take || ' times' FROM {{t}}workflows WHERE take > {MOST_TAKINGS}"
+)
 TOLD = 10
 
 ROWS = """
@@ -75,6 +84,7 @@ def look_at_rows(rows: Rows, ends: Mapping[int, int], findings: Findings) -> Non
     _add(rows, findings, LOST, "not ended", NOT_ENDED)
     _add(rows, findings, LOST, "still in quarantine", NOT_RELEASED)
     _add(rows, findings, STRANGE, "put aside, and nobody asked for it", PUT_ASIDE_WRONGLY)
+    _add(rows, findings, CHURN, "more than any fault explains", TAKEN_TOO_OFTEN)
     for gap in rows.gaps():
         findings.add(LOST, f"passed over, by (partition, first offset, next offset): {gap}")
     for hole in rows.unexplained_holes():

@@ -12,7 +12,8 @@ import pytest
 from tests.chaos.plan import Plan
 from tests.chaos.run import Run
 
-SECONDS = 18.0
+SECONDS = 36.0
+"""Time for one fault of each kind."""
 
 
 @pytest.mark.slow

@@ -2,9 +2,24 @@
 
 import pytest
 
-from tests.chaos.check import EventRow, by_partition
-from tests.chaos.events import CHILD, FLAKY, IN_CHILD, ONE, PAIR, PLAIN, POISON, RETRY, SLEEP, STEPS, TWO
-from tests.chaos.findings import AFTER_DEATH, DISORDER, LOST, STRANGE, TWICE
+from tests.chaos.check import EARLY_NS, LATE_SECONDS, EventRow, by_partition
+from tests.chaos.events import (
+    CHILD,
+    FLAKY,
+    IN_CHILD,
+    ONE,
+    PAIR,
+    PLAIN,
+    POISON,
+    RAISE,
+    RAISED,
+    RETRY,
+    SLEEP,
+    SLEEP_SECONDS,
+    STEPS,
+    TWO,
+)
+from tests.chaos.findings import AFTER_DEATH, ASLEEP, DISORDER, LOST, STRANGE, TWICE, UNHEARD
 from tests.chaos.made_up import MS, MadeUp
 
 LANES = ["key", "partition", "topic"]
@@ -30,8 +45,8 @@ def recorded_by(made: MadeUp, offset: int, executor: int) -> None:
 
 @pytest.mark.parametrize("ordering", ["none", *LANES])
 def test_a_run_in_which_all_is_well_passes(ordering: str) -> None:
-    kinds = [PLAIN, PAIR, RETRY, SLEEP, CHILD, POISON]
-    found, checker = MadeUp(kinds, [8] * 6, ordering).checked()
+    kinds = [PLAIN, PAIR, RETRY, SLEEP, CHILD, POISON, RAISE]
+    found, checker = MadeUp(kinds, [8] * len(kinds), ordering).checked()
     assert found == {}
     assert checker.executions == sum(len(STEPS[kind]) for kind in kinds)
     assert checker.repeats == 0
@@ -162,6 +177,76 @@ def test_an_event_that_was_tried_again_though_it_asked_for_no_failure_is_found()
     made = run()
     made.rows[0] = made.rows[0]._replace(generation=1)
     assert made.found() == {STRANGE: 1}
+
+
+# ------------------------------------------------------------------ what handlers raise
+
+
+def raising(generation: int, executor: int = 1) -> MadeUp:
+    """An event whose handler raised once before its second step."""
+    made = MadeUp([RAISE], [8])
+    made.marks.insert(1, made.mark(0, RAISED, at=6, executor=executor))
+    made.marks.pop()
+    made.rows[0] = made.rows[0]._replace(generation=generation)
+    return made
+
+
+def test_an_event_whose_handler_raised_and_that_was_tried_again_passes() -> None:
+    found, checker = raising(generation=1).checked()
+    assert found == {}
+    assert checker.executions == len(STEPS[RAISE])
+
+
+def test_what_a_handler_raised_and_no_try_ended_with_is_found() -> None:
+    assert raising(generation=0).found() == {UNHEARD: 1}
+
+
+def test_what_was_raised_in_an_executor_that_was_harmed_need_not_have_been_heard() -> None:
+    made = raising(generation=0, executor=2)
+    made.harmed = frozenset({2})
+    assert made.found() == {}
+
+
+def test_an_event_that_raised_and_never_went_on_is_lost() -> None:
+    made = raising(generation=0)
+    made.marks = [mark for mark in made.marks if mark.step != TWO]
+    made.rows[0] = made.rows[0]._replace(status="PENDING", writers=((ONE, 1),))
+    assert made.found() == {LOST: 3, UNHEARD: 1}
+
+
+def test_a_raise_of_an_event_that_was_not_asked_to_is_found() -> None:
+    made = run("none")
+    made.mark(0, RAISED)
+    assert made.found() == {STRANGE: 1}
+
+
+# ------------------------------------------------------------------ sleep
+
+
+@pytest.mark.parametrize(
+    ("slept_ms", "right"),
+    [
+        (SLEEP_SECONDS * 1000, True),
+        (SLEEP_SECONDS * 1000 - EARLY_NS // MS - 10, False),
+        (0, False),
+        ((SLEEP_SECONDS + LATE_SECONDS) * 1000 - 10, True),
+        ((SLEEP_SECONDS + LATE_SECONDS) * 1000 + 10, False),
+    ],
+)
+def test_a_sleep_that_is_too_short_or_much_too_long_is_found(slept_ms: float, right: bool) -> None:
+    made = MadeUp([SLEEP], [8])
+    made.marks.pop()
+    made.mark(0, TWO, at=made.end_of(0, ONE) + int(slept_ms))
+    assert made.found() == ({} if right else {ASLEEP: 1})
+
+
+def test_a_sleep_is_counted_from_the_first_execution_of_the_step_before_it() -> None:
+    made = MadeUp([SLEEP], [8], "none")
+    made.harmed = frozenset({2})
+    made.mark(0, ONE, at=500)
+    made.mark(0, ONE, at=0, executor=2)
+    made.marks = [mark for mark in made.marks if (mark.step, mark.begun, mark.executor) != (ONE, 0, 1)]
+    assert made.found() == {}
 
 
 # ------------------------------------------------------------------ order

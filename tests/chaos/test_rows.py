@@ -12,9 +12,9 @@ from psycopg import sql
 from tests.chaos.audit import FILLABLE, NEVER_DELETED, Audit
 from tests.chaos.check import EventRow
 from tests.chaos.crew import DEATH_SLACK_NS, Crew, Harm
-from tests.chaos.events import IN_CHILD, ONE
-from tests.chaos.findings import KINDS, LOST, ORPHAN, REWRITTEN, STRANGE, TWICE, WENT_BACK, Findings
-from tests.chaos.standing import LEFT_OVER, WITHOUT_WORKFLOW, look_at_rows, read_rows
+from tests.chaos.events import IN_CHILD, ONE, RAISE
+from tests.chaos.findings import CHURN, KINDS, LOST, ORPHAN, REWRITTEN, STRANGE, TWICE, WENT_BACK, Findings
+from tests.chaos.standing import LEFT_OVER, MOST_TAKINGS, WITHOUT_WORKFLOW, look_at_rows, read_rows
 from tests.chaos.worker import WorkerOptions
 from tests.conftest import fresh_database
 from tests.faults.operator import make_schema
@@ -244,6 +244,28 @@ def test_what_has_not_ended_or_was_put_aside_is_found(made: Made) -> None:
     name = made.event(status="ERROR")
     made.add("quarantine", workflow_id=name, reason="handler-failed")
     assert made.stands() == {LOST: 2, STRANGE: 1}
+
+
+@pytest.mark.parametrize(("value", "reason"), [(b"6 0", "handler-failed"), (b"1 0", "poison")])
+def test_events_that_were_to_raise_may_be_put_aside_for_any_reason_and_others_may_not(
+    made: Made, value: bytes, reason: str
+) -> None:
+    assert value != b"6 0" or RAISE == 6
+    for offset, asked in enumerate((value, b"1 1", b"66 2")):
+        name = made.event(offset)
+        made.do("UPDATE {t}events SET value = ? WHERE workflow_id = ?", asked, name)
+    made.add("quarantine", workflow_id="kafka/chaos/0", reason=reason, released_at=1)
+    assert made.stands() == {}
+    for offset in (1, 2):
+        made.add("quarantine", workflow_id=f"kafka/chaos/{offset}", reason="handler-failed", released_at=1)
+    assert made.stands() == {STRANGE: 2}
+
+
+def test_an_event_that_is_taken_again_and_again_is_found(made: Made) -> None:
+    made.event(take=MOST_TAKINGS)
+    assert made.stands() == {}
+    made.do("UPDATE {t}workflows SET take = take + 1")
+    assert made.stands() == {CHURN: 1}
 
 
 @pytest.mark.parametrize(("at", "end"), [(1, 2), (2, 1)])

@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -16,12 +15,28 @@ from typing import Any
 
 from dbos_events import KafkaMessage, Quarantine, Retry
 from dbos_events.app import App
+from dbos_events.cli.service import ConsumerService, ServiceOptions
 from dbos_events.engine.context import CURRENT
-from tests.chaos.events import CHILD, FLAKY, POISON, RETRY, SLEEP, STEP_NAMES, STEPS, TWO, failures_of
+from tests.chaos.events import (
+    CHILD,
+    FLAKY,
+    POISON,
+    RAISE,
+    RAISED,
+    RETRY,
+    SLEEP,
+    SLEEP_SECONDS,
+    STEP_NAMES,
+    STEPS,
+    TWO,
+    failures_of,
+)
+from tests.chaos.leaks import Leaks, trace_allocations
 from tests.chaos.marks import Marks
+from tests.chaos.raising import raised_by
+from tests.chaos.skewed import SkewedClock
 from tests.defects.planted import plant
 
-SLEEP_SECONDS = 1.0
 SLOW_STEP_SECONDS = 0.004
 SLOW_EACH = 10
 RETRIES = Retry(max_attempts=50, interval_seconds=0.2, backoff_rate=1.0)
@@ -46,8 +61,12 @@ class WorkerOptions:
     handler: str
     ordering: str
     settings: dict[str, Any] = field(default_factory=dict)
-    drain_seconds: float = 4.0
     defect: str = ""
+    clock_seconds: float = 0.0
+    """How far its host's clock is ahead."""
+    leaks: tuple[str, ...] = ()
+    trace_seconds: float = 0.0
+    """How often it writes down where its memory was allocated; 0: never."""
 
 
 class Handling:
@@ -58,12 +77,14 @@ class Handling:
         self._folder = Path(options.folder)
         self._marks = Marks(self._folder / "marks" / f"{options.label}-{os.getpid()}")
         self._launched = threading.Event()
+        self._leaks = Leaks(options.leaks, options.database)
 
     def launched(self) -> None:
         self._launched.set()
 
     def began(self) -> None:
         """Note who runs the event. A process that was declared dead drops its runs before it goes on as another."""
+        self._leaks.grow()
         self._launched.wait()  # an event may come before the launch has returned
         executor = self.app.core.executor
         scope = CURRENT.get()
@@ -81,6 +102,13 @@ class Handling:
         if not (self._folder / "mended").exists():
             raise Quarantine("poison")
 
+    def raise_as_asked(self, place: Place) -> None:
+        """Raise until all is mended, and leave a mark each time."""
+        partition, offset, key = place
+        if not (self._folder / "mended").exists():
+            self._marks.append(time.monotonic_ns(), offset, EXECUTOR.get(), key, partition, RAISED)
+            raise raised_by(partition, offset)
+
     def _fail_at_first(self, partition: int, offset: int) -> None:
         """Fail as a service does whose first answers are errors: it counts calls, whoever makes them."""
         for number in range(failures_of(offset)):
@@ -95,6 +123,8 @@ class Handling:
     def register_sync(self, consumer: Callable[[Any], Any]) -> None:
         one, two, flaky, in_child = (self._step(name) for name in ("one", "two", "flaky", "in_child"))
 
+        raising = self.app.step(name="raising")(self.raise_as_asked)
+
         @self.app.workflow(name="child")
         def child(place: Place) -> None:
             self.began()
@@ -105,6 +135,7 @@ class Handling:
             CHILD: lambda place: self.app.start_workflow(child, place).get_result(),
             SLEEP: lambda _place: self.app.sleep(SLEEP_SECONDS),
             POISON: self.refuse_poison,
+            RAISE: lambda place: (raising if in_step(place) else self.raise_as_asked)(place),
         }
 
         @consumer
@@ -120,6 +151,9 @@ class Handling:
     def register_async(self, consumer: Callable[[Any], Any]) -> None:
         one, two, flaky, in_child = (self._async_step(name) for name in ("one", "two", "flaky", "in_child"))
 
+        raise_here = in_coroutine(self.raise_as_asked)
+        raising = self.app.step(name="raising")(raise_here)
+
         @self.app.workflow(name="child")
         async def child(place: Place) -> None:
             self.began()
@@ -131,14 +165,12 @@ class Handling:
         async def sleep(_place: Place) -> None:
             await self.app.sleep_async(SLEEP_SECONDS)
 
-        async def refuse_poison(place: Place) -> None:
-            self.refuse_poison(place)
-
         waits: dict[int, Callable[[Place], Awaitable[None]]] = {
             RETRY: flaky,
             CHILD: start_child,
             SLEEP: sleep,
-            POISON: refuse_poison,
+            POISON: in_coroutine(self.refuse_poison),
+            RAISE: lambda place: (raising if in_step(place) else raise_here)(place),
         }
 
         @consumer
@@ -174,6 +206,20 @@ class Handling:
         return self.app.step(name=name)(work)
 
 
+def in_coroutine(work: Callable[[Place], None]) -> Callable[[Place], Awaitable[None]]:
+    """The same as a coroutine function."""
+
+    async def work_async(place: Place) -> None:
+        work(place)
+
+    return work_async
+
+
+def in_step(place: Place) -> bool:
+    """Whether an event raises in a step, or in its handler."""
+    return place[1] % 3 == 0
+
+
 def read(message: KafkaMessage) -> tuple[int, Place]:
     """What a message asks for, and its place."""
     kind, number = map(int, (message.value or b"").split())
@@ -192,7 +238,8 @@ def build(options: WorkerOptions) -> tuple[App, Handling]:
             "application_version": "1",
             "executor_id": options.label,
             **options.settings,
-        }
+        },
+        clock=SkewedClock(options.clock_seconds) if options.clock_seconds else None,
     )
     handling = Handling(options, app)
     consumer = app.kafka_consumer(
@@ -207,19 +254,24 @@ def build(options: WorkerOptions) -> tuple[App, Handling]:
 
 
 def main() -> None:
-    """Run until SIGTERM, then drain."""
+    """Run until SIGTERM, then drain: all of it as `dbos-events run` does, which finds the App in this module."""
     options = WorkerOptions(**json.loads(sys.argv[1]))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     if options.defect:
         plant(options.defect)
-    stopping = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    if options.trace_seconds:
+        trace_allocations(Path(options.folder) / "allocations.txt", options.trace_seconds)
     app, handling = build(options)
-    app.launch()
-    handling.launched()
-    print(os.getpid(), flush=True)
-    stopping.wait()
-    app.destroy(workflow_completion_timeout_sec=options.drain_seconds)
+    launch = app.launch
+
+    def launch_and_tell() -> None:
+        launch()
+        handling.launched()
+        print(os.getpid(), flush=True)
+
+    app.launch = launch_and_tell  # type: ignore[method-assign]
+    sys.modules[__name__].__dict__["app"] = app
+    ConsumerService(ServiceOptions(f"{__name__}:app")).run()
 
 
 if __name__ == "__main__":
