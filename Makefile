@@ -40,7 +40,12 @@ demo: $(RUN_STAMP) ## Run the demo; KAFKA=host:port and DATABASE=url use your ow
 
 .PHONY: test
 test: servers ## Run all tests on real servers; ARGS='-k name' chooses, WORKERS=n sets the parallelism
-	$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup --ff $(ARGS)
+
+.PHONY: quick
+quick: $(DEV_STAMP) ## Run the tests of the inner loop: no server, a minute or so
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup --ff -m 'not postgres and not kafka and not slow' \
+	    tests/unit tests/storage tests/engine $(ARGS)
 
 .PHONY: crash-points
 crash-points: servers ## End a process at every point of every scenario, on both databases; takes hours

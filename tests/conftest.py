@@ -30,6 +30,10 @@ from tests.servers.kafka_secure import SecureKafkaServer
 from tests.servers.postgres_binaries import installed
 from tests.servers.shared import KAFKA_ADDRESS
 
+TESTS = Path(__file__).parent
+FIRST = ("architecture", "unit", "storage", "engine")
+"""Folders whose tests fail most often when something is changed, and take least time to do so."""
+
 REQUIRE = "DBOS_EVENTS_REQUIRE_SERVERS"
 SERVERS = pytest.StashKey[Servers]()
 OWN_SERVERS: dict[str, Callable[[], object]] = {"postgres": PostgresServer, "kafka": KafkaServer}
@@ -75,11 +79,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         servers.close()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with the servers that its fixtures need; those marked slow come two at a time.
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Mark each test with the servers that its fixtures need; then the quick tests that find most come first.
 
-    They hold processes and servers to deadlines, which more of them at once would miss.
+    Those marked slow come two at a time: they hold processes and servers to deadlines, which more of them at once would
+    miss. Marks are put on before `-m` chooses; the order is made after `pytest-randomly` shuffled, and before `--ff` puts
+    what failed last in front.
     """
     slow = [item for item in items if item.get_closest_marker("slow") is not None]
     for number, item in enumerate(sorted(slow, key=lambda item: item.nodeid)):
@@ -89,6 +95,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             marker = MARKER_OF_FIXTURE.get(fixture)
             if marker:
                 item.add_marker(marker)
+    yield
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    folder = item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
+    return FIRST.index(folder) if folder in FIRST else len(FIRST)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar, cast
 
 from dbos_events.api.session import Session
-from dbos_events.control import Control
+from dbos_events.control import WorkflowControl
 from dbos_events.engine.context import workflow_scope
 from dbos_events.engine.core import Core
 from dbos_events.engine.effects import Flow, Query
@@ -29,9 +29,9 @@ def _query(core: Core, work: Callable[[], R]) -> Flow[R]:
     return cast("R", (yield Query(core, work)))
 
 
-def control_of(core: Core) -> Control:
+def control_of(core: Core) -> WorkflowControl:
     """Listing and changing over the engine's own storage."""
-    return Control(core.storage, core.codecs)
+    return WorkflowControl(core.storage, core.codecs)
 
 
 def find_flow(session: Session, workflow_id: str) -> Flow[WorkflowStatus | None]:

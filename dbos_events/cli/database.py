@@ -4,59 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbos_events.clock import SystemClock
-from dbos_events.errors import ConfigurationError
+from dbos_events.cli.options import settings_of
 
 if TYPE_CHECKING:
-    from dbos_events.settings import Settings
-    from dbos_events.storage.postgres import PostgresStorage
-    from dbos_events.storage.sqlite import SqliteStorage
+    from dbos_events.control import Control
+    from dbos_events.control.schema import SchemaControl
+
+ADVICE = "Name the database with --database, or by a variable that `--help` tells."
 
 
 @contextmanager
-def connected(settings: Settings, *, create: bool = False) -> Iterator[PostgresStorage | SqliteStorage]:
-    """The storage of these settings, whatever its schema; closed at the end.
+def opened(database: str | None, schema: str | None, application: str | None = None) -> Iterator[Control]:
+    """Control over the database that these options mean, with a schema that this release can work with.
 
     Raises:
-        ConfigurationError: The URL is not usable, or its SQLite file is missing and `create` is not set:
-            looking into a database must not make one.
-    """
-    from dbos_events.storage.opening import open_storage
-
-    storage = open_storage(
-        settings.database_url, schema=settings.dbos_system_schema, clock=SystemClock(), pool_size=4
-    )
-    try:
-        if not create:
-            _refuse_missing_file(storage)
-        yield storage
-    finally:
-        storage.close()
-
-
-@contextmanager
-def fitting(settings: Settings) -> Iterator[PostgresStorage | SqliteStorage]:
-    """The storage of these settings, with a schema that this release can work with.
-
-    Raises:
-        ConfigurationError: See `connected`.
+        ConfigurationError: An option or a setting is not usable, or the SQLite file is missing.
         MigrationRequired: The schema is missing, too old or too new.
         StorageUnavailable: The database does not answer.
     """
-    from dbos_events.storage.migrate import verify
+    settings = settings_of(database, schema, application)
+    from dbos_events.control.opening import opened_control  # loads SQLAlchemy, so not for `--help`
 
-    with connected(settings) as storage:
-        verify(storage)
-        yield storage
+    with opened_control(settings, advice=ADVICE) as control:
+        yield control
 
 
-def _refuse_missing_file(storage: PostgresStorage | SqliteStorage) -> None:
-    file = storage.database.engine.url.database or ""
-    if storage.name == "sqlite" and not file.startswith("file:") and not Path(file).exists():
-        raise ConfigurationError(
-            f"There is no database file {file}. Name the database with --database, or by a variable that "
-            "`--help` tells."
-        )
+@contextmanager
+def opened_schema(database: str | None, schema: str | None, *, create: bool) -> Iterator[SchemaControl]:
+    """Control over the schema of that database, whatever it is; `create` allows to make the SQLite file.
+
+    Raises:
+        ConfigurationError: See `opened`.
+    """
+    settings = settings_of(database, schema)
+    from dbos_events.control import opening
+
+    with opening.opened_schema(settings, create=create, advice=ADVICE) as control:
+        yield control

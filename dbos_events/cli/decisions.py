@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dbos_events.cli.database import opened
 from dbos_events.cli.options import AsJson, Database, Schema, examples
 from dbos_events.cli.output import say, show_json
-from dbos_events.cli.quarantine import opened
 from dbos_events.cli.quarantine_filters import Chosen, with_filters
 from dbos_events.model.quarantine import Decisions, QuarantineFilter
 
@@ -104,8 +104,7 @@ def redrive(  # noqa: PLR0913 - one argument per option
 
     Keys of --json: changed, unchanged (lists of ids; those that are not in quarantine), dry_run.
     """
-    from dbos_events.control.quarantine import Order
-    from dbos_events.storage.quarantined import Redrive
+    from dbos_events.control import Order, Redrive
 
     _refuse_all(chosen, workflow_ids, everything=everything)
     how = Redrive(from_step, fresh, _bytes(edit), same_key, new_key)
@@ -154,8 +153,11 @@ def _deciding(
     limit: int | None,
 ) -> Iterator[tuple[QuarantineControl, QuarantineFilter]]:
     """The quarantine of a database, and which of its events are meant."""
-    with opened(database, schema) as (storage, control):
-        yield control, chosen.at(storage.now_ms(), workflow_ids=tuple(workflow_ids or ()), limit=limit)
+    with opened(database, schema) as control:
+        yield (
+            control.quarantine,
+            chosen.at(control.now_ms(), workflow_ids=tuple(workflow_ids or ()), limit=limit),
+        )
 
 
 def _refuse_all(chosen: Chosen, workflow_ids: list[str] | None, *, everything: bool) -> None:

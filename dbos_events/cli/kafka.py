@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dbos_events.cli import pausing, proofs
-from dbos_events.cli.database import fitting
-from dbos_events.cli.options import Application, AsJson, Database, Schema, examples, settings_of
+from dbos_events.cli.database import opened
+from dbos_events.cli.options import Application, AsJson, Database, Schema, examples
 from dbos_events.cli.output import say, show_json, show_table
 from dbos_events.cli.sources import source_cells, source_fields
 
 if TYPE_CHECKING:
-    from dbos_events.storage.rows import PartitionState, SourceRow
-    from dbos_events.storage.standing import ConsumerState
+    from dbos_events.model.consumer import ConsumerState, PartitionState, SourceRow
 
     States = Mapping[tuple[str, str], ConsumerState]
 
@@ -68,20 +67,19 @@ def status(
     end_offset, lag, in_flight, held, quarantined, filtered, state, detail, paused (at, by, reason), breaker
     (state, since, reason, trial_at, trial). What is not known, or does not apply, is null.
     """
-    settings = settings_of(database, schema, application)
-    with fitting(settings) as storage:
-        rows = storage.list_partitions(None if all_applications else settings.name)
-        idle = storage.list_idle_sources(None if all_applications else settings.name)
-        others = [] if rows or idle else storage.list_partitions(None)
-        states = {(state.application, state.name): state for state in storage.consumer_states(None)}
-    rows.sort(key=lambda row: (row.application, row.consumer, row.topic, row.incarnation, row.partition))
+    with opened(database, schema, application) as control:
+        name = None if all_applications else control.application
+        rows = control.positions.partitions(name)
+        idle = control.consumers.idle(name)
+        others = [] if rows or idle else control.positions.partitions()
+        states = {(state.application, state.name): state for state in control.consumers.states()}
     if as_json:
         found = [fields(row, states.get((row.application, row.consumer))) for row in rows]
         show_json(found + [idle_fields(row, states.get((row.application, row.consumer))) for row in idle])
     elif rows or idle:
         _show(rows, idle, states, all_applications=all_applications)
     else:
-        say(_nothing(settings.name, sorted({row.application for row in others})))
+        say(_nothing(control.application, sorted({row.application for row in others})))
 
 
 def fields(row: PartitionState, state: ConsumerState | None) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from dbos_events.cli.database import connected
-from dbos_events.cli.options import AsJson, Database, Schema, examples, settings_of
+from dbos_events.cli.database import opened_schema
+from dbos_events.cli.options import AsJson, Database, Schema, examples
 from dbos_events.cli.output import show_json
 
 
@@ -38,19 +38,16 @@ def migrate_command(
     Keys of --json: fits, migrated, revision (of the database, null when it has none),
     needed_revision (of this release).
     """
-    settings = settings_of(database, schema)
-    from dbos_events.storage import migrate as schema_of
-
-    with connected(settings, create=not check) as storage:
-        before = schema_of.read_state(storage)
-        after = before if check else schema_of.migrate(storage)
+    with opened_schema(database, schema, create=not check) as control:
+        before = control.state()
+        after = before if check else control.migrate()
         if as_json:
             show_json(
                 {
                     "fits": after.fits,
                     "migrated": before.revision != after.revision,
                     "revision": after.revision,
-                    "needed_revision": schema_of.REVISION,
+                    "needed_revision": control.needed_revision,
                 }
             )
         elif before.revision != after.revision:
@@ -61,4 +58,4 @@ def migrate_command(
             print(f"The schema fits: revision {after.revision}.")
         if not after.fits and as_json:
             raise typer.Exit(1)
-        schema_of.verify(storage)
+        control.verify()

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-import socket
-from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dbos_events.cli.database import fitting
-from dbos_events.cli.options import Application, AsJson, Database, Schema, examples, settings_of
+from dbos_events.cli.database import opened
+from dbos_events.cli.options import Application, AsJson, Database, Schema, examples
 from dbos_events.cli.output import moment, say, show_json
-from dbos_events.errors import StorageUnavailable
 
 if TYPE_CHECKING:
-    from dbos_events.storage.protocol import Storage
-    from dbos_events.storage.standing import ConsumerState
+    from dbos_events.model.consumer import ConsumerState
 
 Consumer = Annotated[str, typer.Argument(metavar="CONSUMER", help="The consumer's name.")]
 Reason = Annotated[str | None, typer.Option(metavar="TEXT", help="Why; `kafka status` shows it.")]
@@ -47,20 +41,14 @@ def pause(
 
     Keys of --json: consumer, changed, paused (at, by, reason).
     """
-    from dbos_events.control import ConsumerControl
-
-    settings = settings_of(database, schema, application)
-    with fitting(settings) as storage:
-        control = ConsumerControl(storage, settings.name)
-        was = control.state(consumer).paused_at is not None
-        state = control.pause(consumer, by=_who(), reason=reason)
-        _tell(storage)
+    with opened(database, schema, application) as control:
+        state, changed = control.consumers.pause(consumer, reason=reason)
     if as_json:
-        show_json({"consumer": consumer, "changed": not was, "paused": paused_fields(state)})
-    elif was:
-        say(f"{consumer}: is paused already, since {moment(state.paused_at)} by {state.paused_by}.")
-    else:
+        show_json({"consumer": consumer, "changed": changed, "paused": paused_fields(state)})
+    elif changed:
         say(f"{consumer}: paused.")
+    else:
+        say(f"{consumer}: is paused already, since {moment(state.paused_at)} by {state.paused_by}.")
 
 
 def resume(
@@ -76,30 +64,12 @@ def resume(
 
     Keys of --json: consumer, changed.
     """
-    from dbos_events.control import ConsumerControl
-
-    settings = settings_of(database, schema, application)
-    with fitting(settings) as storage:
-        changed = ConsumerControl(storage, settings.name).resume(consumer)
-        _tell(storage)
+    with opened(database, schema, application) as control:
+        changed = control.consumers.resume(consumer)
     if as_json:
         show_json({"consumer": consumer, "changed": changed})
     else:
         say(f"{consumer}: {'goes on' if changed else 'is neither paused nor behind an open breaker'}.")
-
-
-def _who() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        user = f"uid {os.getuid()}"
-    return f"{user}@{socket.gethostname()}"
-
-
-def _tell(storage: Storage) -> None:
-    """Wake the processes; without it they find out by themselves, half a second later."""
-    with suppress(StorageUnavailable):
-        storage.notify(["consumers"])
 
 
 def paused_fields(state: ConsumerState | None) -> dict[str, Any] | None:

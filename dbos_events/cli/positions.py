@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from dbos_events.cli.database import fitting
-from dbos_events.cli.options import Application, Database, Schema, examples, settings_of
+from dbos_events.cli.database import opened
+from dbos_events.cli.options import Application, Database, Schema, examples
 from dbos_events.cli.output import fail, say
 
 decisions = typer.Typer(rich_markup_mode=None)
@@ -43,9 +43,8 @@ def adopt_cluster(
     """
     if go_on == restart:
         fail("give one of --continue and --restart", code=2)
-    settings = settings_of(database, schema, application)
-    with fitting(settings) as storage:
-        cluster = storage.adopt_cluster(settings.name, consumer, "continue" if go_on else "restart")
+    with opened(database, schema, application) as control:
+        cluster = control.positions.adopt_cluster(consumer, "continue" if go_on else "restart")
     say(f"{consumer} reads the cluster {cluster} from now on.")
 
 
@@ -70,9 +69,8 @@ def resolve_truncation(
     What is read from there has ids of its own. What was taken in before, from offsets that hold other
     records now, stays as it is. Without --from-offset reading begins where the log was found to differ.
     """
-    settings = settings_of(database, schema, application)
-    with fitting(settings) as storage:
-        decided = storage.resolve_truncation(settings.name, consumer, (topic, partition), from_offset)
+    with opened(database, schema, application) as control:
+        decided = control.positions.resolve_truncation(consumer, topic, partition, from_offset)
     say(f"{topic}[{partition}] is read from {decided.next_offset} as incarnation {decided.incarnation}.")
 
 
@@ -93,9 +91,8 @@ def resolve_regression(
     """Read a partition on that was halted because the database went back behind Kafka's committed offset."""
     if replay == skip:
         fail("give one of --replay and --skip", code=2)
-    settings = settings_of(database, schema, application)
-    with fitting(settings) as storage:
-        decided = storage.resolve_regression(settings.name, consumer, (topic, partition), skip=skip)
+    with opened(database, schema, application) as control:
+        decided = control.positions.resolve_regression(consumer, topic, partition, skip=skip)
     say(f"{topic}[{partition}] is read from {decided.next_offset}.")
 
 
@@ -115,9 +112,8 @@ def adopt_watermark(
 
     Its processes have to be stopped. The ids of its events go on naming the group that it began with.
     """
-    settings = settings_of(database, schema, application)
-    with fitting(settings) as storage:
-        storage.adopt_watermark(settings.name, consumer, from_group, to_group)
+    with opened(database, schema, application) as control:
+        control.positions.adopt_watermark(consumer, from_group, to_group)
     say(f"{consumer} reads with the group {to_group} from now on.")
 
 
@@ -136,9 +132,8 @@ def rename_consumer(
 
     A group that was called after the consumer is called after the new name.
     """
-    settings = settings_of(database, schema, application)
-    with fitting(settings) as storage:
-        group_id = storage.rename_consumer(settings.name, consumer, to_name)
+    with opened(database, schema, application) as control:
+        group_id = control.positions.rename_consumer(consumer, to_name)
     say(f"{consumer} is called {to_name} from now on and reads with the group {group_id}.")
 
 
@@ -150,7 +145,6 @@ def clear_alarms(
     schema: Schema = None,
 ) -> None:
     """Take what was read and understood out of `kafka status`; halted partitions stay halted."""
-    settings = settings_of(database, schema, application)
-    with fitting(settings) as storage:
-        count = storage.clear_alarms(settings.name, consumer)
+    with opened(database, schema, application) as control:
+        count = control.positions.clear_alarms(consumer)
     print(f"{count} {'alarm' if count == 1 else 'alarms'} cleared.")

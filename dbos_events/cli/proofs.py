@@ -7,17 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dbos_events.cli.database import fitting
-from dbos_events.cli.options import Application, AsJson, Database, Schema, examples, settings_of
+from dbos_events.cli.database import opened
+from dbos_events.cli.options import Application, AsJson, Database, Schema, examples
 from dbos_events.cli.output import duration, fail, moment, say, show_fields, show_json, show_table
+from dbos_events.model.proof import Gap, GapQuestion, TracedEvent
 
 if TYPE_CHECKING:
-    from dbos_events.control import Control
-    from dbos_events.control.proofs import Outcome
-    from dbos_events.model.workflow import StepInfo
-    from dbos_events.settings import Settings
-    from dbos_events.storage.protocol import Storage
-    from dbos_events.storage.standing import Gap, TracedEvent
+    from dbos_events.control.proofs import Trace
 
 AllApplications = Annotated[
     bool, typer.Option("--all-applications", help="Those of every application in the database.")
@@ -98,55 +94,32 @@ def trace(  # noqa: PLR0913 - one argument per option
     (null, or first_offset, next_offset, reason, recorded_at), steps (those of `dbos_events.StepInfo`). Times
     are milliseconds since 1970 (UTC).
     """
-    settings = settings_of(database, schema, application)
-    from dbos_events.control import Control
-    from dbos_events.control.proofs import outcome_of
-    from dbos_events.serialization import Codecs
-
-    name = None if all_applications else settings.name
-    with fitting(settings) as storage:
-        found = storage.trace_event(topic, partition, offset, name, consumer)
+    with opened(database, schema, application) as control:
+        name = None if all_applications else control.application
+        found = control.proofs.trace(topic, partition, offset, application=name, consumer=consumer)
         if not found:
-            fail(_unknown(storage, settings, name, topic, partition))
-        control = Control(storage, Codecs(default=settings.serializer))
-        told = [(event, outcome_of(event, offset), _steps(control, event)) for event in found]
+            fail(_unknown(control.proofs.known_topics(name), name, topic, partition))
     if as_json:
-        show_json([_traced(*one, topic, partition, offset, _error(control, one[0])) for one in told])
+        show_json([_traced(one, topic, partition, offset) for one in found])
     else:
-        for number, (event, outcome, steps) in enumerate(told):
+        for number, one in enumerate(found):
             if number:
                 print()
-            _show(event, outcome, steps, _error(control, event))
-    if any(outcome.word == "unexplained" for _, outcome, _ in told):
+            _show(one)
+    if any(one.outcome.word == "unexplained" for one in found):
         raise typer.Exit(1)
 
 
-def _steps(control: Control, event: TracedEvent) -> list[StepInfo]:
-    return [] if event.workflow_id is None else control.steps(event.workflow_id)
-
-
-def _error(control: Control, event: TracedEvent) -> BaseException | None:
-    return control.stored_error(event.error_codec, event.error)
-
-
-def _unknown(storage: Storage, settings: Settings, name: str | None, topic: str, partition: int) -> str:
-    known = storage.known_topics(name)
-    whose = "No application" if name is None else f"No consumer of the application {settings.name!r}"
+def _unknown(known: Mapping[str, list[int]], name: str | None, topic: str, partition: int) -> str:
+    whose = "No application" if name is None else f"No consumer of the application {name!r}"
     if topic in known:
         return f"{whose} has a watermark for partition {partition} of {topic}. It knows {known[topic]}."
     there = f"There are {', '.join(sorted(known))}." if known else "No topic was read yet."
     return f"{whose} reads the topic {topic!r}. {there}"
 
 
-def _traced(
-    event: TracedEvent,
-    outcome: Outcome,
-    steps: list[StepInfo],
-    topic: str,
-    partition: int,
-    offset: int,
-    error: BaseException | None,
-) -> dict[str, Any]:
+def _traced(found: Trace, topic: str, partition: int, offset: int) -> dict[str, Any]:
+    event, outcome, steps, error = found
     return {
         "application": event.application,
         "consumer": event.consumer,
@@ -177,8 +150,9 @@ def _workflow(event: TracedEvent, error: BaseException | None) -> dict[str, Any]
     return None if found is None else {**found, "error": error}
 
 
-def _show(event: TracedEvent, outcome: Outcome, steps: list[StepInfo], error: BaseException | None) -> None:
+def _show(found: Trace) -> None:
     """What is known for one consumer and one incarnation, without what says nothing."""
+    event, outcome, steps, error = found
     gap = None if event.gap_reason is None else f"{event.gap_first} to {(event.gap_next or 0) - 1}"
     fields: dict[str, object] = {
         "consumer": f"{event.consumer} of {event.application}, group {event.group}",
@@ -236,13 +210,9 @@ def gaps(  # noqa: PLR0913 - one argument per option
     first_offset, next_offset (the first that is not in the range), reason (null: unexplained), records (how many
     there were, where that is known), recorded_at.
     """
-    from dbos_events.storage.standing import GapQuestion
-
-    settings = settings_of(database, schema, application)
-    name = None if all_applications else settings.name
-    question = GapQuestion(name, topic, consumer, partition, stated, limit + 1)
-    with fitting(settings) as storage:
-        found = storage.find_gaps(question)
+    with opened(database, schema, application) as control:
+        name = None if all_applications else control.application
+        found = control.proofs.gaps(GapQuestion(name, topic, consumer, partition, stated, limit + 1))
     shown, unexplained = found[:limit], sum(gap.reason is None for gap in found)
     if as_json:
         show_json(shown)

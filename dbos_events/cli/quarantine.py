@@ -3,44 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from dbos_events.cli.database import fitting
+from dbos_events.cli.database import opened
 from dbos_events.cli.filters import Limit
-from dbos_events.cli.options import AsJson, Database, Schema, examples, settings_of
+from dbos_events.cli.options import AsJson, Database, Schema, examples
 from dbos_events.cli.output import cell_text, moment, show_fields, show_json, show_table
 from dbos_events.cli.quarantine_filters import Chosen, with_filters
-from dbos_events.errors import DBOSException, DBOSNonExistentWorkflowError, StorageUnavailable
+from dbos_events.errors import DBOSException
 from dbos_events.model.quarantine import QuarantinedDetail, QuarantinedEvent
-
-if TYPE_CHECKING:
-    from dbos_events.control import QuarantineControl
-    from dbos_events.storage.protocol import Storage
 
 group = typer.Typer(help="Events that were put aside.", no_args_is_help=True, rich_markup_mode=None)
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The event's workflow id.")]
-
-
-@contextmanager
-def opened(database: str | None, schema: str | None) -> Iterator[tuple[Storage, QuarantineControl]]:
-    """The storage, and what may be asked of the quarantine in it; changes wake the processes concerned."""
-    settings = settings_of(database, schema)
-    from dbos_events.control import QuarantineControl
-    from dbos_events.serialization import Codecs
-
-    with fitting(settings) as storage:
-
-        def tell(channels: Sequence[str]) -> None:
-            with suppress(StorageUnavailable):  # they find out by themselves, a little later
-                storage.notify(channels)
-
-        yield storage, QuarantineControl(storage, Codecs(default=settings.serializer), tell=tell)
 
 
 # ------------------------------------------------------------------ list
@@ -75,8 +54,8 @@ def list_quarantined(
     status, generation, attempts, reason, error_type, error_message, lane, quarantined_at, released_at,
     released_as. Times are milliseconds since 1970 (UTC).
     """
-    with opened(database, schema) as (storage, control):
-        found = control.find(chosen.at(storage.now_ms(), released=released, limit=limit + 1))
+    with opened(database, schema) as control:
+        found = control.quarantine.find(chosen.at(control.now_ms(), released=released, limit=limit + 1))
     if as_json:
         show_json(found[:limit])
     else:
@@ -147,12 +126,8 @@ def show(
     generations, decisions. `value` is what was received, whatever was edited since. Bytes that are no text
     are {"base64": ...}.
     """
-    with opened(database, schema) as (storage, control):
-        found = control.get(workflow_id)
-        if found is None:
-            if storage.read_ending(workflow_id) is None:
-                raise DBOSNonExistentWorkflowError(workflow_id)
-            raise DBOSException(f"{workflow_id} is not in quarantine, and never was.")
+    with opened(database, schema) as control:
+        found = control.quarantine.show(workflow_id)
     if raw is not None:
         _write_raw(found, raw, edited=edited)
     elif as_json:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dbos_events.cli import pausing
 
 if TYPE_CHECKING:
-    from dbos_events.storage.rows import SourceRow
-    from dbos_events.storage.standing import ConsumerState
+    from dbos_events.model.consumer import ConsumerState, SourceRow
 
 IN_TROUBLE = ("connecting", "waiting")
 """What is shown before a pause: it would stand in the way when the pause has ended, too."""

@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from dbos_events.cli import filters
-from dbos_events.cli.database import fitting
-from dbos_events.cli.options import AsJson, Database, Schema, examples, settings_of
+from dbos_events.cli.database import opened
+from dbos_events.cli.options import AsJson, Database, Schema, examples
 from dbos_events.cli.output import duration, moment, remark, say, show_fields, show_json, show_table
-from dbos_events.errors import DBOSNonExistentWorkflowError, StorageUnavailable
-from dbos_events.model.workflow import StepInfo, WorkflowFilter, WorkflowStatus
-
-if TYPE_CHECKING:
-    from dbos_events.control import Control
-    from dbos_events.storage.protocol import Storage
-    from dbos_events.storage.standing import Unhandled
+from dbos_events.errors import DBOSNonExistentWorkflowError
+from dbos_events.model.event import ReceivedEvent
+from dbos_events.model.workflow import StepInfo, Unhandled, WorkflowFilter, WorkflowStatus
 
 group = typer.Typer(help="Workflows in the database.", no_args_is_help=True, rich_markup_mode=None)
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The workflow's id.")]
 Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of workflows.")]
-
-
-@contextmanager
-def _opened(database: str | None, schema: str | None) -> Iterator[tuple[Storage, Control]]:
-    settings = settings_of(database, schema)
-    from dbos_events.control import Control
-    from dbos_events.serialization import Codecs
-
-    with fitting(settings) as storage:
-        yield storage, Control(storage, Codecs(default=settings.serializer))
 
 
 # ------------------------------------------------------------------ list
@@ -90,9 +74,9 @@ def list_workflows(  # noqa: PLR0913 - one argument per option
         with_input=False,
         with_output=False,
     )
-    with _opened(database, schema) as (storage, control):
-        found = control.find(filters.between(criteria, since, until, storage.now_ms()))
-        unhandled = [] if as_json else storage.unhandled_work(None)
+    with opened(database, schema) as control:
+        found = control.workflows.find(filters.between(criteria, since, until, control.now_ms()))
+        unhandled = [] if as_json else control.workflows.unhandled()
     if as_json:
         show_json([_without_values(one) for one in found[:limit]])
     else:
@@ -131,7 +115,7 @@ def _show_list(found: list[WorkflowStatus], *, more: bool) -> None:
         typer.echo(f"There are more than these {len(found)}: use --limit, --offset or a filter.", err=True)
 
 
-def _fields(one: WorkflowStatus) -> dict[str, Any]:
+def _fields(one: WorkflowStatus | ReceivedEvent) -> dict[str, Any]:
     return {field.name: getattr(one, field.name) for field in dataclasses.fields(one)}
 
 
@@ -152,23 +136,19 @@ def get(workflow_id: Id, database: Database = None, schema: Schema = None, as_js
     timestamp), null for a workflow that no event started. Bytes that are no text are {"base64": ...}, errors
     {"type": ..., "message": ...}.
     """
-    with _opened(database, schema) as (storage, control):
-        found = control.get(workflow_id)
+    with opened(database, schema) as control:
+        found = control.workflows.get(workflow_id)
         if found is None:
             raise DBOSNonExistentWorkflowError(workflow_id)
-        event = _event(storage, workflow_id)
+        event = _shown_event(control.workflows.event(workflow_id))
     if as_json:
         show_json({**_fields(found), "event": event})
     else:
         show_fields(_readable(found, event))
 
 
-def _event(storage: Storage, workflow_id: str) -> dict[str, Any] | None:
-    stored = storage.read_events([workflow_id]).get(workflow_id)
-    if stored is None:
-        return None
-    names = ("topic", "partition", "offset", "key", "value", "timestamp")
-    return {name: getattr(stored, name) for name in names}
+def _shown_event(event: ReceivedEvent | None) -> dict[str, Any] | None:
+    return None if event is None else _fields(event)
 
 
 def _readable(one: WorkflowStatus, event: dict[str, Any] | None) -> dict[str, object]:
@@ -212,10 +192,10 @@ def steps(workflow_id: Id, database: Database = None, schema: Schema = None, as_
 
     Keys of --json, one object for each step: those of `dbos_events.StepInfo`.
     """
-    with _opened(database, schema) as (_, control):
-        if control.get(workflow_id) is None:
+    with opened(database, schema) as control:
+        if control.workflows.get(workflow_id) is None:
             raise DBOSNonExistentWorkflowError(workflow_id)
-        found = control.steps(workflow_id)
+        found = control.workflows.steps(workflow_id)
     if as_json:
         show_json(found)
     elif found:
@@ -256,9 +236,8 @@ def cancel(
 
     Keys of --json: changed, unchanged (lists of ids).
     """
-    with _opened(database, schema) as (storage, control):
-        changed = control.cancel(workflow_ids)
-        _tell(storage, [f"workflow:{workflow_id}" for workflow_id in changed])
+    with opened(database, schema) as control:
+        changed = control.workflows.cancel(workflow_ids)
     _show_changes(workflow_ids, changed, "was cancelled", "has ended already", as_json=as_json)
 
 
@@ -273,17 +252,9 @@ def resume(
 
     Keys of --json: changed, unchanged (lists of ids).
     """
-    with _opened(database, schema) as (storage, control):
-        changed = control.resume(workflow_ids)
-        _tell(storage, ["queues"])
+    with opened(database, schema) as control:
+        changed = control.workflows.resume(workflow_ids)
     _show_changes(workflow_ids, changed, "goes on", "has finished, or goes on already", as_json=as_json)
-
-
-def _tell(storage: Storage, channels: list[str]) -> None:
-    """Wake the processes that are concerned; without it they find out by themselves, a little later."""
-    if channels:
-        with suppress(StorageUnavailable):
-            storage.notify(channels)
 
 
 def _show_changes(asked: list[str], changed: list[str], done: str, not_done: str, *, as_json: bool) -> None:

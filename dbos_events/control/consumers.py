@@ -1,14 +1,24 @@
-"""Pause and resume consumers, and ask what became of their events."""
+"""Ask how consumers stand, pause and resume them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from dbos_events.control.signals import Tell, tell_nobody, this_operator
 from dbos_events.errors import DBOSNonExistentConsumerError
 
 if TYPE_CHECKING:
+    from dbos_events.model.consumer import ConsumerState, SourceRow
     from dbos_events.storage.protocol import Storage
-    from dbos_events.storage.standing import ConsumerState
+
+CHANNELS = ("consumers",)
+
+
+class Paused(NamedTuple):
+    """How a consumer stands after a pause; `changed` is False where it was paused before."""
+
+    state: ConsumerState
+    changed: bool
 
 
 class ConsumerControl:
@@ -17,18 +27,21 @@ class ConsumerControl:
     It is on the consumer's row: every process follows within a second, and it survives restarts.
     """
 
-    def __init__(self, storage: Storage, application: str) -> None:
+    def __init__(self, storage: Storage, application: str, *, tell: Tell = tell_nobody) -> None:
         self._storage = storage
         self._application = application
+        self._tell = tell
 
-    def pause(self, name: str, *, by: str, reason: str | None = None) -> ConsumerState:
-        """Have a consumer take nothing more in; gives how it stands now. One that is paused stays as it is.
+    def pause(self, name: str, *, by: str | None = None, reason: str | None = None) -> Paused:
+        """Have a consumer take nothing more in. One that is paused stays as it is, with who paused it and why.
 
         Raises:
             DBOSNonExistentConsumerError: No consumer of that name was ever registered.
         """
-        self._storage.pause_consumer(self._application, name, by, reason)
-        return self.state(name)
+        changed = self._storage.pause_consumer(self._application, name, by or this_operator(), reason)
+        state = self.state(name)
+        self._tell(CHANNELS)
+        return Paused(state, changed)
 
     def resume(self, name: str) -> bool:
         """End a pause and close the breaker; False when there was nothing to end.
@@ -39,12 +52,25 @@ class ConsumerControl:
         changed = self._storage.resume_consumer(self._application, name)
         if not changed:
             self.state(name)
+        self._tell(CHANNELS)
         return changed
 
     def state(self, name: str) -> ConsumerState:
-        """How a consumer stands."""
-        known = self._storage.consumer_states(self._application)
+        """How a consumer stands.
+
+        Raises:
+            DBOSNonExistentConsumerError: No consumer of that name was ever registered.
+        """
+        known = self.states(self._application)
         for state in known:
             if state.name == name:
                 return state
         raise DBOSNonExistentConsumerError(name, self._application, tuple(state.name for state in known))
+
+    def states(self, application: str | None = None) -> list[ConsumerState]:
+        """How all consumers stand that were ever registered, by application and name."""
+        return self._storage.consumer_states(application)
+
+    def idle(self, application: str | None = None) -> list[SourceRow]:
+        """Processes that have no partition of a consumer, and consumers that no live process has."""
+        return self._storage.list_idle_sources(application)

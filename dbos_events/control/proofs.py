@@ -1,11 +1,15 @@
-"""Proof of delivery: what became of one offset, in a word and in a sentence."""
+"""Proof of delivery: what became of one offset, in a word and in a sentence, and what nothing explains."""
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from dbos_events.model.workflow import CANCELLED, ENQUEUED, FINISHED, SUCCESS
-from dbos_events.storage.standing import TracedEvent
+from dbos_events.model.proof import Gap, GapQuestion, TracedEvent
+from dbos_events.model.workflow import CANCELLED, ENQUEUED, FINISHED, SUCCESS, StepInfo
+
+if TYPE_CHECKING:
+    from dbos_events.control.workflows import WorkflowControl
+    from dbos_events.storage.protocol import Storage
 
 OutcomeWord = Literal[
     "succeeded", "failed", "quarantined", "discarded", "running", "waiting", "held", "filtered", "gap",
@@ -25,6 +29,51 @@ class Outcome(NamedTuple):
 
     word: OutcomeWord
     text: str
+
+
+class Trace(NamedTuple):
+    """What is known of one offset, for one consumer and one incarnation of its topic."""
+
+    event: TracedEvent
+    outcome: Outcome
+    steps: list[StepInfo]
+    error: BaseException | None
+
+
+class ProofControl:
+    """What an operator may ask about the delivery of events; it changes nothing."""
+
+    def __init__(self, storage: Storage, workflows: WorkflowControl) -> None:
+        self._storage = storage
+        self._workflows = workflows
+
+    def trace(
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        *,
+        application: str | None = None,
+        consumer: str | None = None,
+    ) -> list[Trace]:
+        """What became of an offset, for each consumer and each incarnation that knows its partition."""
+        return [
+            Trace(
+                event,
+                outcome_of(event, offset),
+                [] if event.workflow_id is None else self._workflows.steps(event.workflow_id),
+                self._workflows.stored_error(event.error_codec, event.error),
+            )
+            for event in self._storage.trace_event(topic, partition, offset, application, consumer)
+        ]
+
+    def known_topics(self, application: str | None = None) -> dict[str, list[int]]:
+        """Topics with a watermark, and which partitions have one."""
+        return self._storage.known_topics(application)
+
+    def gaps(self, question: GapQuestion) -> list[Gap]:
+        """Offsets below watermarks that started no workflow: those without a reason first."""
+        return self._storage.find_gaps(question)
 
 
 def outcome_of(event: TracedEvent, offset: int) -> Outcome:

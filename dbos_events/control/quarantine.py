@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dbos_events.control.signals import Tell, tell_nobody, this_operator
 from dbos_events.errors import DBOSException, DBOSNonExistentWorkflowError, SerializationError
 from dbos_events.model.quarantine import Decisions, QuarantinedDetail, QuarantinedEvent, QuarantineFilter
 from dbos_events.model.workflow import WorkflowFilter
@@ -38,15 +37,6 @@ class Order:
     dry_run: bool = False
 
 
-def this_operator() -> str:
-    """Who decides, where nobody says it: `user@host`."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"
-
-
 class QuarantineControl:
     """What an operator may ask about, and do to, events in quarantine; needs no registered functions.
 
@@ -61,7 +51,7 @@ class QuarantineControl:
         storage: Storage,
         codecs: Codecs,
         *,
-        tell: Callable[[Sequence[str]], object] = lambda _channels: None,
+        tell: Tell = tell_nobody,
         ask: Callable[[Callable[[], Any]], Any] = lambda work: work(),
         pause: Callable[[float], object] = time.sleep,
     ) -> None:
@@ -93,6 +83,20 @@ class QuarantineControl:
             stored.generations,
             stored.decisions,
         )
+
+    def show(self, workflow_id: str) -> QuarantinedDetail:
+        """As `get`, for somebody who asks for one event by its id.
+
+        Raises:
+            DBOSNonExistentWorkflowError: There is no workflow with that id.
+            DBOSException: It never was in quarantine.
+        """
+        found = self.get(workflow_id)
+        if found is not None:
+            return found
+        if self._ask(lambda: self._storage.read_ending(workflow_id)) is None:
+            raise DBOSNonExistentWorkflowError(workflow_id)
+        raise DBOSException(f"{workflow_id} is not in quarantine, and never was.")
 
     def redrive(self, criteria: QuarantineFilter, redrive: Redrive, order: Order) -> Decisions:
         """Begin a new generation of the events that fit, in batches; those that were put aside later stay.

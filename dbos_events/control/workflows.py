@@ -1,24 +1,27 @@
-"""List, get, cancel, resume."""
+"""List workflows, look at one, cancel, resume."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dbos_events.control.signals import Tell, tell_nobody
 from dbos_events.errors import DBOSException, DBOSNonExistentWorkflowError
-from dbos_events.model.workflow import StepInfo, WorkflowFilter, WorkflowStatus
+from dbos_events.model.event import ReceivedEvent
+from dbos_events.model.workflow import StepInfo, Unhandled, WorkflowFilter, WorkflowStatus
 from dbos_events.serialization import Codecs
 
 if TYPE_CHECKING:
     from dbos_events.storage.protocol import Storage
 
 
-class Control:
+class WorkflowControl:
     """What an operator may ask of, and do to, workflows; needs no registered functions."""
 
-    def __init__(self, storage: Storage, codecs: Codecs) -> None:
+    def __init__(self, storage: Storage, codecs: Codecs, *, tell: Tell = tell_nobody) -> None:
         self._storage = storage
         self._codecs = codecs
+        self._tell = tell
 
     def find(self, criteria: WorkflowFilter) -> list[WorkflowStatus]:
         """Workflows that fit. What cannot be decoded is shown as its stored text, never an error."""
@@ -45,6 +48,19 @@ class Control:
             if entry.step > 0
         ]
 
+    def event(self, workflow_id: str) -> ReceivedEvent | None:
+        """The event that started a workflow; None where none did."""
+        stored = self._storage.read_events([workflow_id]).get(workflow_id)
+        if stored is None:
+            return None
+        return ReceivedEvent(
+            stored.topic, stored.partition, stored.offset, stored.key, stored.value, stored.timestamp
+        )
+
+    def unhandled(self, application: str | None = None) -> list[Unhandled]:
+        """Functions of waiting workflows that no live process has, of applications of which a process lives."""
+        return self._storage.unhandled_work(application)
+
     def stored_error(self, codec: str | None, text: str | None) -> BaseException | None:
         """An error as it was stored; one that cannot be read is told as such."""
         return self._error(codec, text)
@@ -55,11 +71,15 @@ class Control:
         A running workflow learns it at its next durable operation, on another process within a
         heartbeat.
         """
-        return self._storage.cancel(self._existing(workflow_ids))
+        changed = self._storage.cancel(self._existing(workflow_ids))
+        self._tell([f"workflow:{workflow_id}" for workflow_id in changed])
+        return changed
 
     def resume(self, workflow_ids: Sequence[str]) -> list[str]:
         """Let cancelled, crashed-out or unfinished workflows go on; finished ones stay as they are."""
-        return self._storage.resume(self._existing(workflow_ids))
+        changed = self._storage.resume(self._existing(workflow_ids))
+        self._tell(["queues"])
+        return changed
 
     def _existing(self, workflow_ids: Sequence[str]) -> list[str]:
         criteria = WorkflowFilter(workflow_ids=tuple(workflow_ids), with_input=False, with_output=False)

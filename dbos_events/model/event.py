@@ -151,3 +151,15 @@ class ConsumerOptions:
     ordering_key: Callable[[Any], Any] | None = None
     strict_key_order: bool = False
     breaker: Breaker | None = Breaker()
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedEvent:
+    """The event that a workflow was started by, as it was received; `timestamp` is milliseconds since 1970."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    timestamp: int

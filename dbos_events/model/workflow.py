@@ -150,3 +150,12 @@ class StepOptions:
     def delay_after(self, attempt: int) -> float:
         """Seconds to wait after attempt number `attempt` (from 1) failed."""
         return min(self.interval_seconds * self.backoff_rate ** (attempt - 1), 3600.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Unhandled:
+    """A function that no live process of the application has, and how many workflows of it wait, at least."""
+
+    application: str
+    name: str
+    waiting: int

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
+from dbos_events.model.consumer import PartitionDecided
 from dbos_events.model.topic import TopicHistory
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """What a command has changed: the partition's incarnation and next offset from now on."""
-
-    incarnation: int
-    next_offset: int
 
 
 class Lives(Protocol):
@@ -89,13 +81,13 @@ class Lives(Protocol):
 
     def resolve_truncation(
         self, application: str, name: str, place: tuple[str, int], offset: int | None
-    ) -> Decided:
+    ) -> PartitionDecided:
         """Open a new branch of a halted (topic, partition) from `offset`, or where the log diverges."""
         ...
 
     def resolve_regression(
         self, application: str, name: str, place: tuple[str, int], *, skip: bool
-    ) -> Decided:
+    ) -> PartitionDecided:
         """Read a halted partition on from its watermark, or from Kafka's committed offset."""
         ...
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
+from dbos_events.model.consumer import ConsumerState
+from dbos_events.model.proof import Gap, GapQuestion, TracedEvent
+from dbos_events.model.workflow import Unhandled
 from dbos_events.storage.rows import Position, TakenWorkflow
-from dbos_events.storage.standing import ConsumerState, Gap, GapQuestion, Orphan, TracedEvent, Unhandled
+from dbos_events.storage.standing import Orphan
 
 
 class Standing(Protocol):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from dbos_events.model.consumer import PartitionState, SourceRow
 from dbos_events.model.quarantine import QuarantinedEvent, QuarantineFilter
 from dbos_events.model.queue import QueueLimits
 from dbos_events.model.workflow import WorkflowFilter
@@ -24,9 +25,7 @@ from dbos_events.storage.rows import (
     LanePlace,
     LaneTaken,
     NewExecutor,
-    PartitionState,
     Position,
-    SourceRow,
     StoredEnding,
     StoredEvent,
     TakenWorkflow,

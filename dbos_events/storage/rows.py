@@ -222,39 +222,3 @@ class LaneTaken:
     empty: bool = False
     owner: int | None = None
     head: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionState:
-    """One partition of one consumer for `kafka status`."""
-
-    application: str
-    consumer: str
-    group: str
-    topic: str
-    incarnation: int
-    partition: int
-    next_offset: int
-    end_offset: int | None
-    holder: str | None
-    holder_alive: bool
-    in_flight: int
-    held: int
-    quarantined: int
-    state: str | None
-    detail: str | None
-    filtered: int = 0
-    reached: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SourceRow:
-    """A process without a partition of one consumer, for `kafka status`; `process` is None when there is none."""
-
-    application: str
-    consumer: str
-    group: str
-    topics: tuple[str, ...]
-    process: str | None
-    state: str | None
-    detail: str | None

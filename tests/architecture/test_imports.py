@@ -1,7 +1,7 @@
-"""What a connector may import of the core, told by what is allowed.
+"""What import-linter (pyproject.toml), which holds the layers, cannot say.
 
-import-linter (pyproject.toml) holds the layers; it can forbid modules that it knows, but not allow three and
-forbid the rest, present and to come.
+It can forbid a connector modules that it knows, but not allow three and forbid the rest, present and to come. It does not
+see what is imported for types alone, nor a storage that comes into the command line as an attribute of something else.
 """
 
 import ast
@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-CONNECTORS = Path(__file__).parents[2] / "connectors"
+ROOT = Path(__file__).parents[2]
+CONNECTORS = ROOT / "connectors"
+COMMAND_LINE = ROOT / "dbos_events" / "cli"
 ALLOWED = ("dbos_events.connect", "dbos_events.model", "dbos_events.errors")
 
 
@@ -39,3 +41,18 @@ def test_connectors_see_only_the_connector_interface(path: Path) -> None:
         if module.split(".")[0] == "dbos_events" and not is_allowed(module)
     ]
     assert not wrong, f"a connector imports {', '.join(ALLOWED)} and nothing else of the core"
+
+
+@pytest.mark.parametrize("path", sorted(COMMAND_LINE.glob("*.py")), ids=lambda path: path.name)
+def test_the_command_line_knows_no_storage(path: Path) -> None:
+    wrong = [
+        f"{path.name}:{line} imports {module}"
+        for line, module in imported(path)
+        if f"{module}.".startswith("dbos_events.storage.")
+    ]
+    wrong += [
+        f"{path.name}:{node.lineno} uses a storage"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if "storage" in (getattr(node, "id", None), getattr(node, "attr", None), getattr(node, "arg", None))
+    ]
+    assert not wrong, "ask dbos_events.control, so that whoever comes beside the command line can ask it too"

@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 import hypothesis.strategies as st
 
 from dbos_events.model.event import Ordering
+from dbos_events.model.proof import GapQuestion
 from dbos_events.model.quarantine import QuarantineFilter
 from dbos_events.runtime.encoding import id_prefix
 from dbos_events.runtime.intake.shared import LANE
 from dbos_events.storage.quarantined import Decided, Redrive
 from dbos_events.storage.rows import IntakeBatch, IntakeResult, LanePlace, LaneTaken, NewEvent, Position
-from dbos_events.storage.standing import GapQuestion, Orphan
+from dbos_events.storage.standing import Orphan
 from tests.models.acting import act
 from tests.models.machine import CRASHES, LOSES, SOME, WHICH, WorkflowMachine
 from tests.models.processes import Assigned, Process, Run

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from dbos_events.model.proof import Gap, GapQuestion, TracedEvent
 from dbos_events.runtime.encoding import id_prefix
 from dbos_events.storage.rows import IntakeBatch, NewEvent
 from dbos_events.storage.sqldatabase import SqlStorage
-from dbos_events.storage.standing import Gap, GapQuestion, TracedEvent
 from tests.storage.building import APP, begin, change, end, quarantine, register, write
 
 GROUP = "shop/orders group"  # what has to be encoded in ids

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from dbos_events.model.consumer import ConsumerState, Trial
 from dbos_events.storage.sqldatabase import SqlStorage
-from dbos_events.storage.standing import ConsumerState, Trial
 from dbos_events.testing import ManualClock
 from tests.storage.building import APP, begin, change, end, park, register, write
 from tests.storage.racing import at_once

@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
+from dbos_events.model.consumer import Trial
 from dbos_events.model.event import Breaker
 from dbos_events.model.workflow import FINISHED, SUCCESS
-from dbos_events.storage.standing import Trial
 
 MOST_RECENT = 1000
 """So many attempts count as recent at most, whatever the window's length: memory is bounded."""

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from dbos_events.engine.core import Core
 from dbos_events.engine.run import Run
+from dbos_events.model.consumer import ConsumerState
 from dbos_events.model.event import Breaker, ConsumerOptions
 from dbos_events.runtime.intake.breaker import RecentEvents, pause_ms, verdict_on
 from dbos_events.runtime.intake.gate import Gate
 from dbos_events.runtime.service import Service
-from dbos_events.storage.standing import ConsumerState
 from dbos_events.telemetry.log import logger
 
 LOOK_SECONDS = 0.5

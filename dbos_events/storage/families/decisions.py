@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from dbos_events.errors import RegistrationError
+from dbos_events.model.consumer import PartitionDecided
 from dbos_events.storage.database import Database, Row, Tx
-from dbos_events.storage.lives import Decided
 
 
 class DecisionTable:
@@ -29,10 +29,10 @@ class DecisionTable:
 
     def resolve_truncation(
         self, application: str, name: str, place: tuple[str, int], offset: int | None
-    ) -> Decided:
+    ) -> PartitionDecided:
         topic, partition = place
 
-        def work(tx: Tx) -> Decided:
+        def work(tx: Tx) -> PartitionDecided:
             row = _consumer(tx, application, name)
             standing = _halted(tx, row, topic, partition)
             begin = standing.divergence if offset is None else offset
@@ -64,16 +64,16 @@ class DecisionTable:
                 partition=partition,
                 detail=f"incarnation {branch} goes on at {begin}",
             )
-            return Decided(branch, begin)
+            return PartitionDecided(branch, begin)
 
         return self._database.transact(work)
 
     def resolve_regression(
         self, application: str, name: str, place: tuple[str, int], *, skip: bool
-    ) -> Decided:
+    ) -> PartitionDecided:
         topic, partition = place
 
-        def work(tx: Tx) -> Decided:
+        def work(tx: Tx) -> PartitionDecided:
             row = _consumer(tx, application, name)
             standing = _halted(tx, row, topic, partition)
             if standing.regression is None or standing.regression <= standing.next_offset:
@@ -93,7 +93,7 @@ class DecisionTable:
             if skip:
                 gap = {"partition": partition, "first_offset": standing.next_offset, "next_offset": following}
                 tx.run("insert_explained_gap", reason="skipped by command", **gap, **where)
-            return Decided(standing.incarnation, following)
+            return PartitionDecided(standing.incarnation, following)
 
         return self._database.transact(work)
 

@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dbos_events.model.consumer import PartitionState
 from dbos_events.storage.database import Database, Tx
 from dbos_events.storage.families.executors import fence
-from dbos_events.storage.rows import PartitionState, Position
+from dbos_events.storage.rows import Position
 from dbos_events.storage.shapes import named
 
 

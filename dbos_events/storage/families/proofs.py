@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dbos_events.model.proof import Gap, GapQuestion, TracedEvent
 from dbos_events.storage.database import Database, Row
 from dbos_events.storage.shapes import records
-from dbos_events.storage.standing import Gap, GapQuestion, TracedEvent
 
 
 class ProofTable:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
+from dbos_events.model.consumer import SourceRow
 from dbos_events.storage.database import Database, Tx
-from dbos_events.storage.rows import SourceRow
 
 
 class SourceTable:

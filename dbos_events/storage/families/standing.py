@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dbos_events.model.consumer import ConsumerState, Trial
 from dbos_events.storage.database import Database, Row
-from dbos_events.storage.standing import ConsumerState, Trial
 
 
 class StandingTable:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
+from dbos_events.model.workflow import Unhandled
 from dbos_events.storage.database import Database, Tx
-from dbos_events.storage.standing import Unhandled
 
 LOOKED_AT = 10_000
 GRACE_MS = 10_000

@@ -6,7 +6,7 @@ import pytest
 
 from dbos_events import Breaker, KafkaMessage
 from dbos_events.app import App
-from dbos_events.storage.standing import GapQuestion
+from dbos_events.model.proof import GapQuestion
 from dbos_events_kafka.testing import EmbeddedBroker
 from tests.connectors.kafka.consuming import Consumers, Counting
 from tests.faults.rows import Rows

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError
 
 from dbos_events import KafkaMessage
 from dbos_events.app import App
-from dbos_events.storage.rows import PartitionState
+from dbos_events.model.consumer import PartitionState
 from dbos_events_kafka.testing import ApiKey, EmbeddedBroker
 from tests.conftest import unique_name
 from tests.connectors.kafka.consuming import Consumers, Counting

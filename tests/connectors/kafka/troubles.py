@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from dbos_events.app import App
-from dbos_events.storage.rows import SourceRow
+from dbos_events.model.consumer import SourceRow
 from tests.faults.waiting import wait_until
 
 CALM_SECONDS = 2.5

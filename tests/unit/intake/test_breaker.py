@@ -4,10 +4,10 @@ import threading
 
 import pytest
 
+from dbos_events.model.consumer import Trial
 from dbos_events.model.event import Breaker
 from dbos_events.runtime.intake.breaker import MOST_RECENT, RecentEvents, pause_ms, verdict_on
 from dbos_events.runtime.intake.gate import Gate
-from dbos_events.storage.standing import Trial
 
 
 class Time:
