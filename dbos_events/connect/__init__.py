@@ -1,5 +1,7 @@
 """What the author of a connector reads and implements."""
 
+from dbos_events.clock import Clock as Clock
+from dbos_events.clock import SystemClock as SystemClock
 from dbos_events.connect.connector import Connector as Connector
 from dbos_events.connect.plugins import find_connector as find_connector
 from dbos_events.connect.source import Intake as Intake

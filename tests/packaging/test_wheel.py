@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = {
     "dbos_events/": "dbos_events/",
     "connectors/dbos_events_kafka/": "dbos_events_kafka/",
+    "connectors/dbos_events_webhooks/": "dbos_events_webhooks/",
     "migrations/": "dbos_events/_migrations/",
 }
 IMPORT_SECONDS = 0.2
