@@ -7,6 +7,7 @@ import itertools
 import random
 import secrets
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -158,14 +159,18 @@ class Core:
         """The first run of a workflow that this process has just inserted."""
         return Run(self, workflow_id, function, args, kwargs, **more)
 
-    def ask(self, work: Callable[[], R]) -> R:
-        """Give what `work` gives; again with back-off while the database gives no answer that is about it."""
+    def ask(self, work: Callable[[], R], patience: float | None = None) -> R:
+        """Give what `work` gives; again with back-off while the database gives no answer that is about it.
+
+        Raises:
+            StorageUnavailable: It has given none for `patience` seconds.
+        """
         try:
             return work()
         except StorageUnavailable as error:
-            return self._ask_again(work, error)
+            return self._ask_again(work, error, None if patience is None else time.monotonic() + patience)
 
-    def _ask_again(self, work: Callable[[], R], error: StorageUnavailable) -> R:
+    def _ask_again(self, work: Callable[[], R], error: StorageUnavailable, until: float | None) -> R:
         pause = FIRST_PAUSE
         asked = object()
         try:
@@ -178,6 +183,8 @@ class Core:
                 try:
                     return work()
                 except StorageUnavailable as again:
+                    if until is not None and time.monotonic() > until:
+                        raise
                     error = again
         finally:
             self.outages.over(asked)

@@ -49,6 +49,11 @@ class Failing:
         self._not_before[name] = time.monotonic() + pause
         self._reasons[name] = text_of(error)
 
+    def try_soon(self, names: Sequence[str]) -> None:
+        """What they fail of is not their own, so none of them waits longer once it is over."""
+        for name in names:
+            self._not_before[name] = 0.0
+
     def worked(self, name: str) -> None:
         if self._times and name in self._times:
             del self._times[name], self._not_before[name], self._reasons[name]

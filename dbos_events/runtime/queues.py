@@ -89,8 +89,11 @@ class QueueService(Service):
                 errors.append(error)
             else:
                 self._failing.worked(name)
-        if len(errors) == len(due):
-            raise errors[0]  # it is not the queue
+        if errors and len(errors) == len(
+            due
+        ):  # it is not the queue, so none of them waits longer once this is over
+            self._failing.try_soon(due)
+            raise errors[-1]
         return more
 
     def _claim(self, name: str, limits: QueueLimits) -> bool:

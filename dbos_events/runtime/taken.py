@@ -20,7 +20,6 @@ from dbos_events.errors import (
     ExecutorFenced,
     SerializationError,
     StorageError,
-    StorageUnavailable,
     UndecodablePayload,
 )
 from dbos_events.model.event import KafkaMessage
@@ -144,17 +143,7 @@ class Taken:
 
     def _ask(self, work: Callable[[], R]) -> R:
         """As `Core.ask`, but not for ever: whoever takes for many must not wait for one table."""
-        end = time.monotonic() + PATIENCE
-        pause = 0.02
-        while True:
-            try:
-                return work()
-            except StorageUnavailable:
-                if time.monotonic() > end:
-                    raise
-            self._core.refuse_when_stopped()
-            time.sleep(pause)
-            pause = min(pause * 2, 1.0)
+        return self._core.ask(work, PATIENCE)
 
     def start(self, rows: Sequence[TakenWorkflow], host: Host | None = None) -> int:
         """Start what was taken; gives how many could not be, and were given back."""
