@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote_from_bytes
 
 from dbos_events.connect.source import Record
+from dbos_events.engine.shapes import at_once
 from dbos_events.errors import TryAgain
 from dbos_events.model.event import ConsumerOptions
 from dbos_events.telemetry.log import Recurring
@@ -53,7 +54,7 @@ class _Extracted:
 
     def __call__(self, topic: str, record: Record) -> str | None:
         try:
-            key = _bytes(self._extract(self._message_of(topic, record)))
+            key = _bytes(at_once(self._extract(self._message_of(topic, record))))
         except TryAgain:
             raise  # another lane than the events before it has would lose the order: intake waits
         except Exception as error:  # noqa: BLE001 - whatever a user's function raises
