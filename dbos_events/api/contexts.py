@@ -6,7 +6,7 @@ from contextvars import Token
 from types import TracebackType
 from typing import Self
 
-from dbos_events.api.session import NEXT_WORKFLOW_ID
+from dbos_events.engine.context import NEXT_WORKFLOW_ID
 from dbos_events.errors import DBOSException
 from dbos_events.telemetry.log import logger
 

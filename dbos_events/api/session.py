@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextvars import ContextVar
 from typing import Protocol
 
 from dbos_events.engine.core import Core
@@ -23,9 +22,6 @@ class Session(Protocol):
             DBOSException: The App is not launched.
         """
         ...
-
-
-NEXT_WORKFLOW_ID: ContextVar[list[str] | None] = ContextVar("dbos_events_next_workflow_id", default=None)
 
 
 def refuse_on_loop(name: str) -> None:

@@ -7,19 +7,19 @@ import itertools
 import random
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dbos_events.clock import Clock
 from dbos_events.engine.committer import Committer
+from dbos_events.engine.homes import Homes
 from dbos_events.engine.loopcommitter import LoopCommitter
+from dbos_events.engine.loopline import OPEN_AGAIN
 from dbos_events.engine.pool import Pool
 from dbos_events.engine.registry import Registered, Registry
 from dbos_events.engine.run import Ending, Run
 from dbos_events.engine.runner import Runner
-from dbos_events.engine.tasks import install_task_factory
 from dbos_events.engine.waking import Hub, LoopInbox
 from dbos_events.errors import (
     DBOSAwaitedWorkflowCancelledError,
@@ -80,11 +80,8 @@ class Core:
         self.committer = Committer(self._write_batch, on_fenced, self.runner.start_following)
         self.stopped = threading.Event()
         self._write_ids = itertools.count(1)
-        self._inboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopInbox] = (
-            weakref.WeakKeyDictionary()
-        )
+        self.homes = Homes(self, self._new_loop_committer)
         self._outage = Recurring()
-        self.loop_inbox: LoopInbox
         self.lease_end: float | None = None
         """Until when, on the monotonic clock, nobody can have declared this process dead; None: no end."""
         self.retries: dict[int, Retry | None] = {}
@@ -102,25 +99,28 @@ class Core:
         """Set by the testing kit: does what is due next, for a caller who waits on these channels."""
 
     def use_loop(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Run async workflows on `loop`."""
-        install_task_factory(loop)
-        self.loop_inbox = self._inboxes.setdefault(loop, LoopInbox(loop))
-        self.committer.near = LoopCommitter(
+        """Run async workflows on `loop`, unless another running loop starts them."""
+        self.homes.use(loop)
+
+    def _new_loop_committer(self, loop: asyncio.AbstractEventLoop, is_launch: bool) -> LoopCommitter:
+        return LoopCommitter(
             loop,
             self.committer,
             self.readers,
             open_line=self.storage.open_line,
             send=lambda line, writes: self.storage.send_batch(line, self.executor, writes),
             after_batch=self.runner.start_following,
+            open_after=0.0 if is_launch else OPEN_AGAIN,
         )
+
+    @property
+    def loop_inbox(self) -> LoopInbox:
+        """The inbox of the loop that runs what no other loop has started."""
+        return self.homes.default.inbox
 
     def inbox(self) -> LoopInbox:
         """The inbox of the running loop."""
-        loop = asyncio.get_running_loop()
-        inbox = self._inboxes.get(loop)
-        if inbox is None:
-            inbox = self._inboxes.setdefault(loop, LoopInbox(loop))
-        return inbox
+        return self.homes.of(asyncio.get_running_loop()).inbox
 
     @property
     def holds_lease(self) -> bool:

@@ -7,13 +7,14 @@ This is the only place, beside the drivers, where the two colours differ.
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from contextvars import Token
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from dbos_events.engine.context import CURRENT, Scope
-from dbos_events.engine.waking import LoopWaker, ThreadWaker
+from dbos_events.engine.shapes import PLAIN, close, is_awaitable, is_unread
+from dbos_events.engine.waking import LoopWaker, ThreadWaker, running_loop
 from dbos_events.errors import DBOSException, DBOSStepTimeoutError
 
 if TYPE_CHECKING:
@@ -42,10 +43,21 @@ class Effect(Protocol):
 Flow = Generator[Effect, Any, R]
 
 
-class Call:
-    """Run user code within `scope`."""
+class Awaits(BaseException):
+    """A function that was called on a thread has given something to be awaited: the rest is for a loop."""
 
-    __slots__ = ("args", "function", "kwargs", "name", "scope", "timeout")
+    def __init__(self, awaitable: Awaitable[Any]) -> None:
+        super().__init__()
+        self.awaitable = awaitable
+
+
+class Call:
+    """Run user code within `scope`.
+
+    `moves` says that what a plain function gives to be awaited may be awaited on a loop.
+    """
+
+    __slots__ = ("args", "function", "kwargs", "moves", "name", "scope", "timeout")
 
     def __init__(
         self,
@@ -55,6 +67,8 @@ class Call:
         kwargs: Mapping[str, Any],
         timeout: float | None = None,
         name: str = "",
+        *,
+        moves: bool = False,
     ) -> None:
         self.scope = scope
         self.function = function
@@ -62,29 +76,59 @@ class Call:
         self.kwargs = kwargs
         self.timeout = timeout
         self.name = name
+        self.moves = moves
 
     def block(self) -> Any:
         token = CURRENT.set(self.scope)
         try:
-            return self.function(*self.args, **self.kwargs)
+            value = self.function(*self.args, **self.kwargs)
+            if type(value) in PLAIN:
+                return value
+            if is_awaitable(value):
+                raise self._awaits(value)
+            return self._read(value)
         except SystemExit as error:
             raise self._exits(error) from error
         finally:
             CURRENT.reset(token)
 
     async def suspend(self) -> Any:
-        token = CURRENT.set(self.scope)
+        token: Token[Scope | None] | None = CURRENT.set(self.scope)
         try:
             value = self.function(*self.args, **self.kwargs)
-            if type(value) is not CoroutineType and not inspect.isawaitable(value):
-                return value
-            if self.timeout is None:
-                return await value
-            return await self._bounded(value, self.timeout)
+            if type(value) is not CoroutineType and not is_awaitable(value):
+                return self._read(value)
+            value = await (value if self.timeout is None else self._bounded(value, self.timeout))
+            return value if type(value) in PLAIN else self._read(value)
         except SystemExit as error:
             raise self._exits(error) from error
+        except GeneratorExit:  # thrown away with a loop that nobody runs any more, in whatever context
+            token = None
+            raise
         finally:
-            CURRENT.reset(token)
+            if token is not None:
+                CURRENT.reset(token)
+
+    async def finish(self, awaitable: Awaitable[Any]) -> Any:
+        """Await what `block` has found, as `suspend` would."""
+        return await Call(self.scope, lambda: awaitable, (), {}, self.timeout, self.name).suspend()
+
+    def _awaits(self, value: Any) -> BaseException:
+        if self.moves and (self.scope.step is None or running_loop() is not None):
+            return Awaits(value)
+        close(value)
+        return DBOSException(
+            f"{self.name or 'The function'} gave an awaitable where nothing can await it, so its body did not run. "
+            "Declare it, and every decorator around it, with `async def`, and call it from an async workflow."
+        )
+
+    def _read(self, value: Any) -> Any:
+        if is_unread(value):
+            close(value)
+            raise DBOSException(
+                f"{self.name or 'The workflow function'} gave a generator, so its body did not run. Return a value."
+            )
+        return value
 
     def _exits(self, error: SystemExit) -> DBOSException:
         """In a thread it would end nothing, in a task the event loop: so it is an error like others."""
