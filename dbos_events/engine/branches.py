@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from dbos_events.engine.context import CURRENT, Scope
-from dbos_events.telemetry.log import Recurring
-
-_PAST_THE_FACTORY = Recurring()
 
 
 def own_scope(scope: Scope, loop: asyncio.AbstractEventLoop) -> Scope:
@@ -24,7 +21,7 @@ def own_scope(scope: Scope, loop: asyncio.AbstractEventLoop) -> Scope:
         CURRENT.set(scope)
         if scope.run.tasks is not None:
             scope.run.tasks.add(task)
-            _PAST_THE_FACTORY.say(
+            scope.run.core.runner.past_the_factory.say(
                 "Workflow %s (%s): a task was made past the task factory of its event loop, so its place in the "
                 "history is the order of first calls. Make tasks with asyncio.create_task.",
                 scope.run.id,

@@ -45,6 +45,7 @@ class Runner:
         self._giving = threading.Lock()
         self._cancelled: dict[str, int] = {}
         self._ended_loops = Recurring()
+        self.past_the_factory = Recurring()
 
     # -- starting -----------------------------------------------------------------------------
 
