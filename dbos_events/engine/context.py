@@ -18,7 +18,7 @@ class Scope:
     depend on which of two concurrent branches was faster (see docs/replay.md).
     """
 
-    __slots__ = ("calls", "path", "run", "spawned", "step", "step_call")
+    __slots__ = ("calls", "path", "run", "spawned", "step", "step_call", "task")
 
     def __init__(self, run: Run, path: str = "", step: StepStatus | None = None, step_call: str = "") -> None:
         self.run = run
@@ -27,6 +27,7 @@ class Scope:
         self.spawned = 0
         self.step = step
         self.step_call = step_call
+        self.task = 0
 
     def next_call(self) -> str:
         """Name the next durable call of this branch: `3`, or `2.1` for the second task's first."""

@@ -19,7 +19,10 @@ DEFAULT_MAX_RECOVERY_ATTEMPTS = 100
 
 @dataclass(slots=True)
 class Registered:
-    """A workflow function: `name` is what its rows carry, `binding` what events are made into for it."""
+    """A workflow function: `name` is what its rows carry, `binding` what events are made into for it.
+
+    `may_await` says that it is a plain function around an async one: on a running loop it is called as an async one.
+    """
 
     name: str
     function: Callable[..., Any]
@@ -29,6 +32,7 @@ class Registered:
     temporary: bool = False
     wrapper: Any = None
     binding: Binding | None = None
+    may_await: bool = False
 
 
 @dataclass(slots=True)
