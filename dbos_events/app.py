@@ -250,7 +250,8 @@ class App(Verbs, QuarantineVerbs):
     def launch(self) -> None:
         """Connect, migrate or verify the schema, and start to run workflows and consumers.
 
-        Called on a running event loop, async workflows run on that loop; else on one of our own.
+        Async workflows that no running loop calls or starts run on the loop that this is called on; else, and while that
+        one does not run, on one of our own (docs/functions.md).
 
         Raises:
             ConfigurationError: A setting is not usable, or the application has no name on a server's database.

@@ -25,7 +25,7 @@ from dbos_events.runtime.intake.keeper import LaneService
 from dbos_events.runtime.intake.standing import ConsumerService
 from dbos_events.runtime.intake.sweeping import LeftLanes
 from dbos_events.runtime.lease import LeaseService
-from dbos_events.runtime.loops import BackgroundLoop
+from dbos_events.runtime.loops import BackgroundLoop, LoopService
 from dbos_events.runtime.memory import tune_collector
 from dbos_events.runtime.notifier import NotifierService
 from dbos_events.runtime.queues import QueueService
@@ -126,8 +126,10 @@ class Launched:
         )
         self.notifier = NotifierService(self.core, enabled=self.settings.use_listen_notify)
         self.consumers = ConsumerService(self.core)
+        self.loops = LoopService(self.core)
         watched = (
             self.lease, self.recovery, self.timers, self.queues, self.lanes, self.consumers, self.sweeper, self.notifier,
+            self.loops,
         )  # fmt: skip
         self.watch = WatchService(self.core, self.taken.takings, watched, lambda: self.lanes.waiting)
         return (*watched, self.watch)
@@ -165,10 +167,9 @@ class Launched:
                 self.taken.quarantines[number] = declaration.options.on_failure == "quarantine"
 
     def _start_engine(self) -> None:
-        if self._loop is None:
-            self._own_loop = BackgroundLoop()
-            self._loop = self._own_loop.start()
-        self.core.use_loop(self._loop)
+        self.core.use_loop(self._loop or self._open_loop(), ours=self._loop is None)
+        self._loop = None
+        self.core.homes.open_spare = self._open_loop
         self.core.committer.start()
         self.core.hub.subscribe("queues", _Waking(self.queues))
         self.core.hub.subscribe("lanes", _Calling(self.lanes.look))
@@ -177,6 +178,13 @@ class Launched:
         self.core.event_ended = self.consumers.ended
         for name in self._registry.queues:
             self.core.hub.subscribe(f"queue:{name}", _Waking(self.queues))
+
+    def _open_loop(self) -> asyncio.AbstractEventLoop:
+        """A loop of our own; also where the launch's does not run any more."""
+        if self._own_loop is not None:
+            self._own_loop.stop()
+        self._own_loop = BackgroundLoop()
+        return self._own_loop.start()
 
     def _start_sources(self) -> None:
         for declaration in self._declarations:

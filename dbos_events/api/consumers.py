@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from dbos_events.api.session import Session
 from dbos_events.connect import find_connector
 from dbos_events.engine.payload import NO_BINDING, Binding, bind, of_messages
 from dbos_events.engine.registry import Registered
+from dbos_events.engine.shapes import check_answers, name_of
 from dbos_events.errors import ConnectorError, RegistrationError
 from dbos_events.model.event import (
     Breaker,
@@ -88,7 +88,7 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
     topics = (request.topics,) if isinstance(request.topics, str) else tuple(request.topics)
 
     def decorate(function: F) -> F:
-        decorated, entry = _workflow_of(app, function)
+        decorated, entry = _workflow_of(app, function, request.name)
         name = request.name or entry.name
         local_names = sys._getframe(1).f_locals  # noqa: SLF001 - models are often declared beside the handler
         binding = bind(name, function, request.codec, request.when, local_names)
@@ -119,15 +119,24 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
     return decorate
 
 
-def _workflow_of(app: ConsumerHost, function: F) -> tuple[F, Registered]:
-    """The handler as a workflow: `@DBOS.workflow()` below the consumer is allowed, and implied."""
+def _workflow_of(app: ConsumerHost, function: F, name: str | None) -> tuple[F, Registered]:
+    """The handler as a workflow: `@DBOS.workflow()` below the consumer is allowed, and implied.
+
+    One without a name of its own, such as a partial, gets that of the consumer.
+    """
     if getattr(function, "__dbos_session__", None) is None:
-        decorated: F = workflow(app, function, None, 100)  # type: ignore[assignment]
+        own = None if name_of(function) is not None else name
+        decorated: F = workflow(app, function, own, 100)  # type: ignore[assignment]
     else:
         decorated = function
     if getattr(decorated, "__dbos_session__", None) is not app:
         raise RegistrationError(f"{function.__qualname__} is a workflow of another App than its consumer.")
     entry = app.registry.workflows[decorated.__dbos_name__]  # type: ignore[attr-defined]
+    if decorated is not entry.wrapper:
+        raise RegistrationError(
+            f"{entry.name}: a decorator stands between the workflow and its consumer, so it would not run for events. "
+            "Put it below @DBOS.workflow()."
+        )
     return decorated, entry
 
 
@@ -190,11 +199,8 @@ def _check_ordering(ordering: str, request: ConsumerRequest) -> None:
         raise RegistrationError(
             f"kafka_consumer: ordering_key=... says what ordering='key' orders by, and the ordering is {ordering!r}."
         )
-    if inspect.iscoroutinefunction(request.ordering_key):
-        raise RegistrationError(
-            "kafka_consumer: ordering_key=... is called where records are taken in, and must be a plain function, "
-            "not an async one."
-        )
+    if request.ordering_key is not None:
+        check_answers("kafka_consumer: its ordering_key", request.ordering_key)
     if request.strict_key_order and ordering != "key":
         raise RegistrationError(
             f"kafka_consumer: strict_key_order=True is about ordering='key', and the ordering is {ordering!r}."

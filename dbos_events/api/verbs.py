@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
@@ -19,7 +18,8 @@ from dbos_events.engine.context import CURRENT, Scope
 from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.operations.sleep import sleep as sleep_flow
 from dbos_events.engine.operations.start import Started
-from dbos_events.errors import DBOSException
+from dbos_events.engine.shapes import is_async
+from dbos_events.errors import DBOSException, RegistrationError
 from dbos_events.model.workflow import StepInfo, StepOptions, WorkflowStatus
 
 P = ParamSpec("P")
@@ -83,10 +83,14 @@ class Verbs(Changing, Pausing):
     async def start_workflow_async(
         self, func: Callable[P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs
     ) -> WorkflowHandleAsync[R]:
-        """As `start_workflow`, without blocking the loop."""
+        """As `start_workflow`, without blocking the loop.
+
+        An async workflow runs on the caller's loop, and begins with the caller's context. When the loop ends before it
+        has ended, it goes on from its history elsewhere.
+        """
         started = await drive_async(prepare(self, func, args, kwargs).flow())
         if started.run is not None:
-            self.core.runner.submit([started.run])
+            self.core.runner.start(started.run)
         return WorkflowHandleAsync(self, started.workflow_id, started.run)
 
     def _handle(self, started: Started) -> WorkflowHandle[Any]:
@@ -103,6 +107,8 @@ class Verbs(Changing, Pausing):
     ) -> R:
         """Run any function as a step of the calling workflow; a plain call outside of workflows."""
         name, checked = _step_options(options, func)
+        if is_async(func):
+            raise RegistrationError(f"Step {name} is async. Use `await DBOS.run_step_async(...)` for it.")
         return call_step(name, checked, func, args, kwargs, is_async=False)  # type: ignore[no-any-return]
 
     async def run_step_async(
@@ -217,5 +223,5 @@ def _step_options(
     if not isinstance(options, StepOptions):
         options = StepOptions(**(options or {}))
     name: str = str(options.name or getattr(function, "__qualname__", type(function).__name__))
-    check_step_options(name, options, is_async=inspect.iscoroutinefunction(function))
+    check_step_options(name, options, is_async=is_async(function))
     return name, options

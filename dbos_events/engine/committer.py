@@ -100,7 +100,10 @@ class Committer:
         self._thread: threading.Thread | None = None
         self._batches = 0
         self.near: LoopCommitter | None = None
-        """Writes small batches of the loop's runs on the loop itself."""
+        """Writes small batches of the runs on the launch's loop there."""
+        self.others: tuple[LoopCommitter, ...] = ()
+        """As `near`, for other loops that have runs; replaced as a whole."""
+        self._batches_of_ended_loops = 0
 
     def start(self) -> None:
         self._thread = start_thread(self._work, name="dbos-committer", unless=lambda: self._stopped)
@@ -118,11 +121,31 @@ class Committer:
         if self._stopped:
             ticket.settle(Fenced(None))
             return ticket
-        if run is not None and run.tasks is not None and self.near is not None and self.near.offer(ticket):
+        if run is not None and run.tasks is not None and self._offer(ticket):
             return ticket
         self._queue.append(ticket)
         self.look_up()
         return ticket
+
+    def _offer(self, ticket: Ticket) -> bool:
+        """Have the loop that the caller is on take `ticket`."""
+        if self.near is not None and self.near.offer(ticket):
+            return True
+        return bool(self.others) and any(near.offer(ticket) for near in self.others)
+
+    @property
+    def _nears(self) -> tuple[LoopCommitter, ...]:
+        return self.others if self.near is None else (self.near, *self.others)
+
+    def add_loop(self, near: LoopCommitter) -> None:
+        """Have one more loop write what is handed over there; the caller sees to it that nobody else does this now."""
+        self.others = (*self.others, near)
+
+    def drop_loop(self, near: LoopCommitter) -> None:
+        """The loop has ended: write what it has left; as `add_loop`, one at a time."""
+        self.others = tuple(other for other in self.others if other is not near)
+        self._batches_of_ended_loops += near.batches
+        near.close()
 
     def take_over(self, sent: list[Ticket], waiting: Sequence[Ticket]) -> None:
         """Queue writes that the loop has had; to be followed by `look_up`.
@@ -143,13 +166,13 @@ class Committer:
 
     def before_blocking(self) -> None:
         """The caller is going to wait for something on its own thread, which may be the loop's."""
-        if self.near is not None:
-            self.near.settle_here()
+        for near in self._nears:
+            near.settle_here()
 
     @property
     def batches(self) -> int:
         """How many were written since the start."""
-        return self._batches + (0 if self.near is None else self.near.batches)
+        return self._batches + self._batches_of_ended_loops + sum(near.batches for near in self._nears)
 
     @property
     def idle(self) -> bool:
@@ -163,12 +186,12 @@ class Committer:
     @property
     def rests(self) -> bool:
         """As `idle`, on the loop as well."""
-        return self.idle and (self.near is None or self.near.rests)
+        return self.idle and all(near.rests for near in self._nears)
 
     @property
     def is_telling(self) -> bool:
         """Whether the caller is being told the answers of a commit."""
-        return threading.current_thread() is self._thread or (self.near is not None and self.near.is_telling)
+        return threading.current_thread() is self._thread or any(near.is_telling for near in self._nears)
 
     @property
     def running(self) -> bool:
@@ -177,8 +200,8 @@ class Committer:
 
     def stop(self, seconds: float) -> bool:
         """Write what is queued and end; False when the time ran out, with the rest left to recovery."""
-        if self.near is not None:
-            self.near.close()
+        for near in self._nears:
+            near.close()
         self._stopped = True
         self._gate.wake()
         if self._thread is None:
@@ -194,8 +217,8 @@ class Committer:
     def abandon(self) -> None:
         """Write nothing more, not even what is queued."""
         self._stopped = self._ended = True
-        if self.near is not None:
-            self.near.close()
+        for near in self._nears:
+            near.close()
         self._gate.wake()
         self._interrupt.set()
         self._drop_all()
@@ -235,17 +258,20 @@ class Committer:
             # Before the look: who hands over after it opens the gate. Nobody else sets this: who is interrupted between
             # a word that the committer is awake and its waking would leave it asleep for ever.
             self._awake = False
-            patience = None if self.near is None else self.near.look()
-            due, soon = self._later.look()
-            self._queue.extend(due)
+            patience = self._look_around()
             if self._has_work or self._stopped:
                 break
-            self._gate.wait(soon if patience is None else patience if soon is None else min(patience, soon))
+            self._gate.wait(patience)
         self._awake = True
         with self._lock:
             if self._ended:
                 return []
             return self._again.popleft() if self._again else self._taken(MAX_BATCH)
+
+    def _look_around(self) -> float | None:
+        """Take what is due, and what lies on a loop for too long; gives how long to wait at most, None for no bound."""
+        waits = (*(near.look() for near in self._nears), self._later.queue_due(self._queue))
+        return min((wait for wait in waits if wait is not None), default=None)
 
     def _taken(self, most: int) -> list[Ticket]:
         """What is in the queue, at most so many; called with the lock."""

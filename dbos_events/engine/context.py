@@ -20,7 +20,7 @@ class Scope:
     depend on which of two concurrent branches was faster (see docs/replay.md).
     """
 
-    __slots__ = ("_names", "calls", "key", "key_path", "path", "run", "spawned", "step")
+    __slots__ = ("_names", "calls", "key", "key_path", "path", "run", "spawned", "step", "task")
 
     def __init__(
         self,
@@ -39,14 +39,16 @@ class Scope:
         self.key = key
         self.key_path = key_path
         self._names: dict[object, int] | None = None
+        self.task = 0
 
     def next_call(self) -> str:
         """Name the next durable call of this branch: `3`, or `2.1` for the second task's first."""
         self.calls += 1
         return f"{self.path}{self.calls}"
 
-    def branch(self, name: str) -> Scope:
-        """The scope of one more task that this branch starts, to run the coroutine function `name`."""
+    def branch(self, coro: object) -> Scope:
+        """The scope of one more task that this branch starts, to run `coro`."""
+        name: str = getattr(coro, "__qualname__", type(coro).__qualname__)
         self.spawned += 1
         key_path = f"{self.key_path}~{part(name, self._count(('task', name)))}/"
         return Scope(self.run, f"{self.path}{self.spawned}.", key_path=key_path)

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
-import secrets
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dbos_events.clock import Clock, elapsed
 from dbos_events.engine.committer import Committer
+from dbos_events.engine.homes import Homes
 from dbos_events.engine.loopcommitter import LoopCommitter
+from dbos_events.engine.loopline import OPEN_AGAIN
+from dbos_events.engine.numbers import Numbers
 from dbos_events.engine.pool import Pool
 from dbos_events.engine.readers import Readers
 from dbos_events.engine.registry import Registered, Registry
 from dbos_events.engine.run import Ending, Run
 from dbos_events.engine.runner import Runner
 from dbos_events.engine.takings import Takings
-from dbos_events.engine.tasks import install_task_factory
 from dbos_events.engine.waking import Hub, LoopInbox
 from dbos_events.errors import (
     DBOSAwaitedWorkflowCancelledError,
@@ -88,13 +87,9 @@ class Core:
         self.outages = Outages()
         self.committer = Committer(self._write_batch, on_fenced, self.runner.start_following, self.outages)
         self.stopped = threading.Event()
-        self._write_ids = itertools.count(1)
-        self._start_ids = itertools.count(secrets.randbits(62))
-        self._inboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopInbox] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._numbers = Numbers()
+        self.homes = Homes(self, self._new_loop_committer)
         self._outage = Recurring()
-        self.loop_inbox: LoopInbox
         self.lease_end: float | None = None
         """Until when, by `elapsed`, nobody can have declared this process dead; None: no end."""
         self.retries: dict[int, Retry | None] = {}
@@ -111,26 +106,29 @@ class Core:
         self.stepper: Callable[[Sequence[str]], object] | None = None
         """Set by the testing kit: does what is due next, for a caller who waits on these channels."""
 
-    def use_loop(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Run async workflows on `loop`."""
-        install_task_factory(loop)
-        self.loop_inbox = self._inboxes.setdefault(loop, LoopInbox(loop))
-        self.committer.near = LoopCommitter(
+    def use_loop(self, loop: asyncio.AbstractEventLoop, *, ours: bool) -> None:
+        """Run async workflows on `loop`, unless another running loop starts them; `ours` where our thread runs it."""
+        self.homes.use(loop, ours=ours)
+
+    def _new_loop_committer(self, loop: asyncio.AbstractEventLoop, is_launch: bool) -> LoopCommitter:
+        return LoopCommitter(
             loop,
             self.committer,
             self.readers,
             open_line=self.storage.open_line,
             send=lambda line, writes: self.storage.send_batch(line, self.executor, writes),
             after_batch=self.runner.start_following,
+            open_after=0.0 if is_launch else OPEN_AGAIN,
         )
+
+    @property
+    def loop_inbox(self) -> LoopInbox:
+        """The inbox of the loop that runs what no other loop has started."""
+        return self.homes.default.inbox
 
     def inbox(self) -> LoopInbox:
         """The inbox of the running loop."""
-        loop = asyncio.get_running_loop()
-        inbox = self._inboxes.get(loop)
-        if inbox is None:
-            inbox = self._inboxes.setdefault(loop, LoopInbox(loop))
-        return inbox
+        return self.homes.of(asyncio.get_running_loop()).inbox
 
     @property
     def holds_lease(self) -> bool:
@@ -139,14 +137,11 @@ class Core:
 
     def next_write_id(self) -> int:
         """A number that this executor never uses twice."""
-        return next(self._write_ids)
+        return next(self._numbers.of_writes)
 
     def next_start_id(self) -> int:
-        """A number that no start of any process has; those of one process grow.
-
-        They begin anywhere among 4.6e18, and are not made of the executor's number, which is as long as the column.
-        """
-        return next(self._start_ids)
+        """A number that no start of any process has; those of one process grow."""
+        return next(self._numbers.of_starts)
 
     def new_run(
         self,

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TypeVar, cast
+from collections.abc import Awaitable
+from typing import Any, TypeVar, cast
 
-from dbos_events.engine.effects import Flow
+from dbos_events.engine.effects import Awaits, Call, Effect, Flow
 
 R = TypeVar("R")
 
 
 def drive(flow: Flow[R]) -> R:
-    """Run `flow` on the calling thread."""
+    """Run `flow` on the calling thread.
+
+    Where a function of the user turns out to give an awaitable, the rest of the flow is returned, as a coroutine.
+    """
     try:
         effect = next(flow)
         while True:
             try:
                 value = effect.block()
+            except Awaits as found:
+                return cast("R", _go_on(flow, cast("Call", effect), found.awaitable))
             except BaseException as raised:  # noqa: BLE001 - the operation decides what an error means
                 effect = flow.throw(raised)
             else:
@@ -24,10 +30,11 @@ def drive(flow: Flow[R]) -> R:
         return cast("R", stop.value)
 
 
-async def drive_async(flow: Flow[R]) -> R:
-    """Run `flow` on the running event loop."""
+async def drive_async(flow: Flow[R], effect: Effect | None = None) -> R:
+    """Run `flow` on the running event loop; from `effect` on, where it has begun and waits for that."""
     try:
-        effect = next(flow)
+        if effect is None:
+            effect = next(flow)
         while True:
             try:
                 value = await effect.suspend()
@@ -37,3 +44,24 @@ async def drive_async(flow: Flow[R]) -> R:
                 effect = flow.send(value)
     except StopIteration as stop:
         return cast("R", stop.value)
+
+
+async def _go_on(flow: Flow[R], call: Call, awaitable: Awaitable[Any]) -> R:
+    """Run the rest of `flow` on a loop, from the call on that gave `awaitable`."""
+    return await drive_async(flow, _Awaited(call, awaitable))
+
+
+class _Awaited:
+    """Effect: await what a call has given already."""
+
+    __slots__ = ("awaitable", "call")
+
+    def __init__(self, call: Call, awaitable: Awaitable[Any]) -> None:
+        self.call = call
+        self.awaitable = awaitable
+
+    def block(self) -> Any:
+        raise NotImplementedError
+
+    async def suspend(self) -> Any:
+        return await self.call.finish(self.awaitable)

@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-import inspect
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from dbos_events.engine.context import CURRENT, Scope
 from dbos_events.engine.run import Unwind
-from dbos_events.engine.waking import LoopWaker, ThreadWaker
-from dbos_events.errors import DBOSBaseException, DBOSStepTimeoutError
+from dbos_events.engine.shapes import PLAIN, close, is_awaitable, is_unread
+from dbos_events.engine.waking import LoopWaker, ThreadWaker, running_loop
+from dbos_events.errors import DBOSBaseException, DBOSException, DBOSStepTimeoutError
 from dbos_events.serialization.raised import as_exception, is_interrupt
 
 if TYPE_CHECKING:
@@ -55,14 +55,24 @@ class Effect(Protocol):
 Flow = Generator[Effect, Any, R]
 
 
+class Awaits(BaseException):
+    """A function that was called on a thread has given something to be awaited: the rest is for a loop."""
+
+    def __init__(self, awaitable: Awaitable[Any]) -> None:
+        super().__init__()
+        self.awaitable = awaitable
+
+
 class Call:
     """Run user code within `scope`.
 
     What it raises and is not an `Exception` comes out as one, so that it ends neither a thread nor the loop. Three
     kinds pass: what the engine itself unwinds a run with, a task's cancellation, and what is meant for the process.
+
+    `moves` says that what a plain function gives to be awaited may be awaited on a loop.
     """
 
-    __slots__ = ("args", "function", "kwargs", "name", "scope", "timeout")
+    __slots__ = ("args", "function", "kwargs", "moves", "name", "scope", "timeout")
 
     def __init__(
         self,
@@ -72,6 +82,8 @@ class Call:
         kwargs: Mapping[str, Any],
         timeout: float | None = None,
         name: str = "",
+        *,
+        moves: bool = False,
     ) -> None:
         self.scope = scope
         self.function = function
@@ -79,13 +91,19 @@ class Call:
         self.kwargs = kwargs
         self.timeout = timeout
         self.name = name
+        self.moves = moves
 
     def block(self) -> Any:
         token = CURRENT.set(self.scope)
         try:
-            return self.function(*self.args, **self.kwargs)
+            value = self.function(*self.args, **self.kwargs)
+            if type(value) in PLAIN:
+                return value
+            if is_awaitable(value):
+                raise self._awaits(value)  # noqa: TRY301 - it comes out as an error of the function does
+            return self._read(value)
         except BaseException as error:
-            if isinstance(error, Exception) or is_interrupt(error) or self._passes(error):
+            if isinstance(error, (Exception, Awaits)) or is_interrupt(error) or self._passes(error):
                 raise
             raise as_exception(error, self.name or "The workflow") from error
         finally:
@@ -95,17 +113,40 @@ class Call:
         token = CURRENT.set(self.scope)
         try:
             value = self.function(*self.args, **self.kwargs)
-            if type(value) is not CoroutineType and not inspect.isawaitable(value):
-                return value
-            if self.timeout is None:
-                return await value
-            return await self._bounded(value, self.timeout)
+            if type(value) is not CoroutineType and not is_awaitable(value):
+                return self._read(value)
+            value = await (value if self.timeout is None else self._bounded(value, self.timeout))
+            return value if type(value) in PLAIN else self._read(value)
         except BaseException as error:
             if isinstance(error, Exception) or self._leaves_task(error):
                 raise
             raise as_exception(error, self.name or "The workflow") from error
         finally:
-            CURRENT.reset(token)
+            try:  # noqa: SIM105 - at each call, and a context manager costs more
+                CURRENT.reset(token)
+            except ValueError:  # thrown away with a loop that nobody runs any more, in whatever context
+                pass
+
+    async def finish(self, awaitable: Awaitable[Any]) -> Any:
+        """Await what `block` has found, as `suspend` would."""
+        return await Call(self.scope, lambda: awaitable, (), {}, self.timeout, self.name).suspend()
+
+    def _awaits(self, value: Any) -> BaseException:
+        if self.moves and (self.scope.step is None or running_loop() is not None):
+            return Awaits(value)
+        close(value)
+        return DBOSException(
+            f"{self.name or 'The function'} gave an awaitable where nothing can await it, so its body did not run. "
+            "Declare it, and every decorator around it, with `async def`, and call it from an async workflow."
+        )
+
+    def _read(self, value: Any) -> Any:
+        if is_unread(value):
+            close(value)
+            raise DBOSException(
+                f"{self.name or 'The workflow function'} gave a generator, so its body did not run. Return a value."
+            )
+        return value
 
     def _passes(self, error: BaseException) -> bool:
         """Whether the engine unwinds the run with it, or a task is cancelled; a user may raise the same by hand."""

@@ -23,7 +23,7 @@ def refuse_after_fork(parent: int) -> NoReturn:
 
 def leave_core(core: Core, parent: int) -> None:
     """Have each use of `core` fail: by a handle, or by code that was forked out of a workflow or a step."""
-    for name in ("storage", "committer", "runner", "hub", "pool", "readers", "stopped", "loop_inbox"):
+    for name in ("storage", "committer", "runner", "hub", "pool", "readers", "stopped", "homes"):
         keep_for_ever(getattr(core, name, None))
         stand_in: Any = InParent(partial(refuse_after_fork, parent))
         setattr(core, name, stand_in)

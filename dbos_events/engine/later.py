@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,12 +26,15 @@ class Later:
         self._tickets.append(ticket)
         self._due = time.monotonic() + PAUSE
 
-    def look(self) -> tuple[list[Ticket], float | None]:
-        """What is due, or the seconds until something is; None where nothing waits."""
+    def queue_due(self, queue: deque[Ticket]) -> float | None:
+        """Put what is due into `queue`; gives the seconds until something is, None where nothing waits any more."""
         if not self._tickets:
-            return [], None
+            return None
         left = self._due - time.monotonic()
-        return ([], left) if left > 0 else (self.drop(), None)
+        if left > 0:
+            return left
+        queue.extend(self.drop())
+        return None
 
     def drop(self) -> list[Ticket]:
         """Give all that waits, and forget it."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -46,6 +47,7 @@ class LoopCommitter:
         open_line: Opens a line to the database; None where there is none. Blocks, so it is called on `threads`.
         send: Begins a batch on the line; False where it takes more than one call.
         after_batch: Called when all answers of a batch have been told; quick, and never fails.
+        open_after: Seconds before a line is opened; a loop that lives for one event needs none.
     """
 
     def __init__(
@@ -57,10 +59,11 @@ class LoopCommitter:
         open_line: Callable[[], Line | None],
         send: Callable[[Line, Sequence[Write]], bool],
         after_batch: Callable[[], object],
+        open_after: float = 0.0,
     ) -> None:
-        self._loop = loop
+        self._of = weakref.ref(loop)
         self._behind = behind
-        self._line = LoopLine(loop, threads, open_line, self._answered)
+        self._line = LoopLine(loop, threads, open_line, self._answered, open_after)
         self._begin = send
         self._after_batch = after_batch
         self._lock = threading.Lock()
@@ -86,14 +89,21 @@ class LoopCommitter:
         return self._telling and self._is_here
 
     @property
+    def is_over(self) -> bool:
+        """Whether the loop has ended."""
+        loop = self._of()
+        return loop is None or loop.is_closed()
+
+    @property
     def _is_here(self) -> bool:
-        return running_loop() is self._loop
+        loop = running_loop()
+        return loop is not None and loop is self._of()
 
     # -- on the loop --------------------------------------------------------------------------
 
     def offer(self, ticket: Ticket) -> bool:
         """Take `ticket`, of a task of this loop; False where the committer's thread is to have it."""
-        if running_loop() is not self._loop:
+        if not self._is_here:
             return False
         with self._lock:
             if not self._takes():
@@ -119,7 +129,7 @@ class LoopCommitter:
         """Send soon, what the loop's ready tasks will have handed over."""
         if not self._called and self._sent is None:
             self._called = True
-            self._loop.call_soon(self._flush)
+            asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
         """Send what has gathered."""
@@ -164,11 +174,12 @@ class LoopCommitter:
         """The loop's thread is about to wait for something that may need an answer: have all of them first."""
         if not self._is_here:
             return
-        end = self._loop.time() + PATIENCE
+        loop = asyncio.get_running_loop()
+        end = loop.time() + PATIENCE
         while self._queue or self._sent is not None:
             if self._sent is None:
                 self._flush()
-            elif not self._line.wait(end - self._loop.time()):
+            elif not self._line.wait(end - loop.time()):
                 self.hand_over()
 
     # -- on any thread ------------------------------------------------------------------------
@@ -204,6 +215,8 @@ class LoopCommitter:
             lain = now - self._since
             if lain < PATIENCE or oldest is None:
                 self._watched = self._watched and lain < PATIENCE
+                if oldest is None:
+                    self._asked = self._heard = None
                 return PATIENCE - lain if self._watched else None
         if lain >= SLOW or not self._lives(oldest):
             self.hand_over()
@@ -214,8 +227,11 @@ class LoopCommitter:
         if self._asked is oldest:
             return self._heard is oldest
         self._asked = oldest
+        loop = self._of()
         try:
-            self._loop.call_soon_threadsafe(self._hear, oldest)
+            if loop is None:
+                return False
+            loop.call_soon_threadsafe(self._hear, oldest)
         except RuntimeError:  # it is closed
             return False
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -23,6 +24,7 @@ class LoopLine:
         threads: Where it is opened, since that blocks.
         open_line: Opens it; None where the database has none.
         on_answer: Told whether what was sent is written; False when it may be, or may not be.
+        open_after: Seconds before it is opened for the first time.
     """
 
     def __init__(
@@ -31,16 +33,29 @@ class LoopLine:
         threads: Executor,
         open_line: Callable[[], Line | None],
         on_answer: Callable[[bool], object],
+        open_after: float = 0.0,
     ) -> None:
-        self._loop = loop
+        self._of = weakref.ref(loop)
         self._threads = threads
         self._open_line = open_line
         self._on_answer = on_answer
         self._line: Line | None = None
         self._opening = False
-        self._not_before = 0.0
+        self._not_before = loop.time() + open_after if open_after else 0.0
         self.usable = True
         """Whether there is, or may yet be, a line."""
+
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        """The loop, which is there for whoever is on it.
+
+        Raises:
+            RuntimeError: Nobody has it any more; the same as a closed one says.
+        """
+        loop = self._of()
+        if loop is None:
+            raise RuntimeError("Event loop is gone")
+        return loop
 
     @property
     def free(self) -> bool:
@@ -85,11 +100,12 @@ class LoopLine:
     def close(self) -> None:
         """Open it no more; called on any thread."""
         self.usable = False
-        if not self._loop.is_running():
+        loop = self._of()
+        if loop is None or not loop.is_running():
             self._drop()
             return
         try:
-            self._loop.call_soon_threadsafe(self._drop)
+            loop.call_soon_threadsafe(self._drop)
         except RuntimeError:  # it was closed meanwhile
             self._drop()
 
@@ -164,12 +180,13 @@ class LoopLine:
     def _drop(self) -> None:
         line, self._line = self._line, None
         if line is not None:
-            self._not_before = self._loop.time() + OPEN_AGAIN
             self._close(line)
 
     def _close(self, line: Line) -> None:
-        if not self._loop.is_closed():
+        loop = self._of()
+        if loop is not None and not loop.is_closed():
+            self._not_before = loop.time() + OPEN_AGAIN
             with suppress(NotImplementedError):
-                self._loop.remove_reader(line.fileno())
-                self._loop.remove_writer(line.fileno())
+                loop.remove_reader(line.fileno())
+                loop.remove_writer(line.fileno())
         line.close()

@@ -6,13 +6,13 @@ starts, and anew in each run of it.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dbos_events.engine.annotations import BARE, Wanted, wanted
 from dbos_events.engine.problems import place_of, problem_with, problem_with_json
+from dbos_events.engine.shapes import at_once, check_answers, is_async, may_await
 from dbos_events.errors import FilterFailed, RegistrationError, TryAgain, UndecodablePayload
 from dbos_events.model.event import KafkaMessage, PayloadCodec
 from dbos_events.serialization.raised import is_interrupt
@@ -104,7 +104,7 @@ def _check_codec(consumer: str, codec: PayloadCodec | None) -> None:
             f"Consumer {consumer!r}: codec={codec!r} is no codec. It is an object with a method decode(message) that "
             "gives the value."
         )
-    if inspect.iscoroutinefunction(decode):
+    if is_async(decode) or may_await(decode):
         raise RegistrationError(
             f"Consumer {consumer!r}: the decode method of its codec is async. It is called as a plain function; fetch "
             "what it needs beforehand, or block."
@@ -121,13 +121,7 @@ def _judge(
     namespace: Mapping[str, Any],
 ) -> Callable[[Message], bool]:
     described = f"Consumer {consumer!r}: its `when`"
-    if not callable(when):
-        raise RegistrationError(f"{described} is no function: {when!r}.")
-    if inspect.iscoroutinefunction(when) or inspect.iscoroutinefunction(getattr(when, "__call__", None)):  # noqa: B004
-        raise RegistrationError(
-            f"{described} is async. It is asked while records are taken in, so it has to answer at once: make it a "
-            "plain function, and do what waits in the handler."
-        )
+    check_answers(described, when)
     decode = _decoder(described, when, codec, namespace, bare_is_raw=True)
 
     def judge(message: Message) -> bool:
@@ -153,10 +147,7 @@ def _judge(
 
 
 def _answer(answer: object) -> bool:
-    if inspect.isawaitable(answer):
-        if inspect.iscoroutine(answer):
-            answer.close()
-        raise TypeError("it gave an awaitable; it has to answer at once")
+    at_once(answer)
     return bool(answer)
 
 
@@ -272,7 +263,7 @@ def _of_codec(codec: PayloadCodec, adapter: Any, name: str) -> Decode:
         if message.value is None:
             return None if adapter is None else _of_tombstone(message, adapter, name)
         try:
-            value = codec.decode(message)  # type: ignore[arg-type] # the value is there
+            value = at_once(codec.decode(message))  # type: ignore[arg-type] # the value is there
         except TryAgain as again:
             raise TryAgain(
                 f"The codec {called} cannot decode the value of {place_of(message)} now: {again.message}"

@@ -37,7 +37,8 @@ class Registered:
     """A workflow function: `name` is what its rows carry, `binding` what events are made into for it.
 
     `loading` stands for the execution of its module, `replaced` says that a reload has declared it anew;
-    `consumers` are the topics of those whose handler it is, by name.
+    `consumers` are the topics of those whose handler it is, by name. `may_await` says that it is a plain function around
+    an async one: on a running loop it is called as an async one.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Registered:
     loading: object = None
     replaced: bool = False
     consumers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    may_await: bool = False
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.keys import arguments_in
+from dbos_events.engine.waking import ENGINE
 from dbos_events.errors import DBOSUnexpectedStepError
 from dbos_events.storage.writes import CANCELLED_CALL, Checkpoint
 
@@ -157,7 +158,7 @@ class Turns:
             return
         self._ticking = False
         if self._waiting and self._stall is None:
-            self._stall = loop.call_later(STALL_SECONDS, self._release_stalled)
+            self._stall = loop.call_later(STALL_SECONDS, self._release_stalled, context=ENGINE)
 
     def _release_next(self) -> bool:
         following = min(self._remaining, default=None)

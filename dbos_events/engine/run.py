@@ -6,7 +6,9 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dbos_events.engine.branches import own_scope
 from dbos_events.engine.failures import Unsuccessful
+from dbos_events.engine.waking import running_loop
 from dbos_events.errors import (
     DBOSException,
     DBOSWorkflowCancelledError,
@@ -84,8 +86,9 @@ class Run:
     """
 
     __slots__ = (
-        "__weakref__", "_durable", "_handed", "_lock", "_number", "_wakers", "args", "attempt", "context", "core", "crashes",
-        "ending", "function", "generation", "history", "host", "id", "key_prefix", "kwargs", "listeners", "open_calls",
+        "__weakref__", "_deferred", "_durable", "_handed", "_lock", "_number", "_wakers", "args", "attempt", "context",
+        "core", "crashes", "ending", "function", "generation", "history", "host", "id", "key_prefix", "kwargs", "listeners",
+        "open_calls",
         "order", "origin", "parent_id", "park", "proposed", "queue", "resting", "root_id", "take", "tasks",
         "thread", "unsuccessful", "unwinding", "used_keys", "verdict",
     )  # fmt: skip
@@ -139,6 +142,7 @@ class Run:
         self.listeners: list[Waker] = []
         self.resting: ThreadWaker | None = None
         self._number = self._handed = self._durable = 0
+        self._deferred: list[Write] = []
         self._wakers: list[Waker] = []
         self._lock = threading.Lock()
 
@@ -176,6 +180,8 @@ class Run:
         Raises what stopped the run, if something did.
         """
         self.enter()
+        if (loop := running_loop()) is not None:
+            scope = own_scope(scope, loop)
         call = scope.next_call()
         entry = self.history.by_call.get(call) if self.history is not None else None
         return Place(call, entry.step if entry is not None else self.take_number())
@@ -229,10 +235,25 @@ class Run:
         """Give `write` to the committer and go on; the run's next operation waits for it."""
         self.core.committer.submit(write, self)
 
+    def defer(self, write: Write) -> None:
+        """Hand `write` over with the next one: what was cancelled is known then not to be so because the loop ends."""
+        self._deferred.append(write)
+
+    def drop_deferred(self) -> None:
+        """The run ends here as if its last cancelled calls had never begun."""
+        self._deferred.clear()
+
+    def _hand_over_deferred(self) -> None:
+        deferred, self._deferred = self._deferred, []
+        for write in deferred:
+            self.core.committer.submit(write, self)
+
     # -- what was handed over, and what became of it ------------------------------------------
 
     def handing(self) -> None:
         """Count one more write on its way; called by `submit`, on the one thread that drives the run or ends it."""
+        if self._deferred:
+            self._hand_over_deferred()
         self._handed += 1
 
     def settled(self, write: Write, result: Result) -> None:

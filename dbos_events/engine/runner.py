@@ -8,16 +8,17 @@ import functools
 import threading
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from dbos_events.engine.cancelled import Cancelled
 from dbos_events.engine.context import CURRENT, Scope, forget_caller
 from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.effects import TASK_CANCELLED, Call, Flow, Reap
 from dbos_events.engine.failures import failure_of, next_attempt, reason_of
 from dbos_events.engine.run import LOST, PARKED, Ending, Run, Unwind
-from dbos_events.engine.tasks import TaskTree
+from dbos_events.engine.tasks import TaskTree, know_runs
 from dbos_events.errors import (
     DBOSBaseException,
     DBOSException,
@@ -37,10 +38,11 @@ from dbos_events.storage.writes import (
     Result,
     Write,
 )
-from dbos_events.telemetry.log import logger
+from dbos_events.telemetry.log import Recurring, logger
 
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
+    from dbos_events.engine.homes import Begin, Home
 
 
 class Runner:
@@ -53,6 +55,9 @@ class Runner:
         self.active: dict[str, Run] = {}
         self._unstarted: dict[str, weakref.ref[Run]] = {}
         self._following: deque[Run] = deque()
+        self._giving = threading.Lock()
+        self._cancelled = Cancelled()
+        self.past_the_factory = Recurring()
 
     # -- starting -----------------------------------------------------------------------------
 
@@ -68,8 +73,34 @@ class Runner:
                 [functools.partial(self.context_of(run).run, self.run_here, run) for run in blocking]
             )
         if len(blocking) < len(runs):
-            suspending = [run for run in runs if run.function.is_async]
-            self._core.loop_inbox.post(functools.partial(self._start_tasks, suspending))
+            self.begin(self._core.homes.default, [(run, None, None) for run in runs if run.function.is_async])
+
+    def start(self, run: Run, *, awaited: bool = False) -> None:
+        """Start what the caller has just begun: an async workflow on the caller's loop, with its context.
+
+        In a test that moves the clock itself this holds for `awaited` calls only: else the caller may do so, and
+        block its loop.
+        """
+        function = run.function
+        home = self._core.homes.here() if function.is_async or function.may_await else None
+        loop = None if home is None else home.loop
+        if home is None or loop is None or (self._core.stepper is not None and not awaited):
+            self.submit([run])
+            return
+        self.active[run.id] = run
+        self._unstarted.pop(run.id, None)
+        context = self.context_of(run)
+        if not function.is_async:  # it may run its async part by itself, which cannot be done on a loop
+            self._core.pool.submit([functools.partial(context.run, self.run_here, run, home)])
+            return
+        self._start_task(run, loop, context, drive_async(execute(run)))
+        if run.tasks is not None:
+            run.tasks.main.add_done_callback(functools.partial(self._left_by_task, run))
+
+    def begin(self, home: Home, begins: Sequence[Begin]) -> None:
+        """Start runs on a loop; should it end before, they are started elsewhere."""
+        home.starting.extend(begins)
+        home.inbox.post(functools.partial(self._start_tasks, home))
 
     def submit_following(self, runs: Sequence[Run]) -> None:
         """Start runs that others have made way for: all that one commit has freed at once, after it."""
@@ -111,17 +142,22 @@ class Runner:
         context, run.context = run.context, None
         return self._context.copy() if context is None else context
 
-    def run_here(self, run: Run) -> None:
+    def run_here(self, run: Run, home: Home | None = None) -> None:
         """Run a sync workflow on the calling thread; returns when its outcome is handed over.
 
-        To be called within the context of the run.
+        To be called within the context of the run. Should it give something to be awaited, that is done on `home`, else
+        on the caller's loop or the launch's.
         """
         self.active[run.id] = run
         self._unstarted.pop(run.id, None)
         run.thread = threading.get_ident()
         token = CURRENT.set(None)
         try:
-            drive(execute(run))
+            rest: Coroutine[Any, Any, object] | None = drive(execute(run))
+            if rest is not None:
+                homes = self._core.homes
+                there = home or homes.here() or homes.default
+                self.begin(there, [(run, rest, contextvars.copy_context())])
         finally:
             CURRENT.reset(token)
 
@@ -135,20 +171,33 @@ class Runner:
         else:
             self.context_of(run).run(self.run_here, run)
 
-    def _start_tasks(self, runs: Sequence[Run]) -> None:
-        loop = self._core.loop_inbox.loop
-        thread = threading.get_ident()
-        for run in runs:
-            run.thread = thread
-            work = drive_async(execute(run))
+    def _start_tasks(self, home: Home) -> None:
+        loop = asyncio.get_running_loop()
+        know_runs(loop)
+        starting = home.starting
+        while starting:
             try:
-                task = asyncio.Task(work, loop=loop, context=self.context_of(run))
-            except Exception:  # noqa: BLE001 - the loop is closed
-                work.close()
-                logger.exception("Workflow %s cannot be started on its event loop; it is given back.", run.id)
-                self.leave(run, LOST)
-            else:
-                run.tasks = TaskTree(run, task)
+                run, rest, context = starting.popleft()
+            except IndexError:  # taken by whoever saw the loop stand still
+                return
+            self._start_task(run, loop, context or self.context_of(run), rest or drive_async(execute(run)))
+
+    def _start_task(
+        self,
+        run: Run,
+        loop: asyncio.AbstractEventLoop,
+        context: contextvars.Context,
+        body: Coroutine[Any, Any, object],
+    ) -> None:
+        run.thread = threading.get_ident()
+        try:
+            task = asyncio.Task(body, loop=loop, context=context)
+        except Exception:  # noqa: BLE001 - the loop is closed
+            body.close()
+            logger.exception("Workflow %s cannot be started on its event loop; it is given back.", run.id)
+            self.leave(run, LOST)
+        else:
+            run.tasks = TaskTree(run, task)
 
     # -- ending -------------------------------------------------------------------------------
 
@@ -170,11 +219,41 @@ class Runner:
             del self.active[run.id]
         if not run.end(ending):
             return
+        if ending.kind == "ended":
+            self._cancelled.forget(run)
         if run.origin is not None:
             self._core.event_ended(run)
         if run.host is not None:
             run.host.left(run)
         self._core.hub.signal(f"workflow:{run.id}")
+
+    def give_back(self, run: Run) -> None:
+        """Have a run whose loop will not go on with it taken up again, from its history; called on any thread."""
+        with self._giving:
+            if run.ending is not None or run.proposed is not None:
+                return
+            run.unwinding = True
+            write = self.closing_of_cancelled(run)
+        if write is None:
+            self.leave(run, LOST)
+        else:
+            self._core.committer.submit(write, run)
+
+    def _left_by_task(self, run: Run, task: asyncio.Task[Any]) -> None:
+        """A task on a loop of others has ended: it may have been cancelled before it began."""
+        if task.cancelled():
+            self.give_back(run)
+
+    def closing_of_cancelled(self, run: Run) -> Write | None:
+        """The write that lets a run go on elsewhere whose task was cancelled, as when its loop ends."""
+        if self._core.stopped.is_set() or run.verdict is not None:
+            return None  # recovery takes the workflow up
+        error = self._cancelled.once_more(run)
+        if error is not None:
+            return failure(run, error)
+        run.drop_deferred()
+        run.proposed = PARKED
+        return Write(run.id, run.take, run.generation, change=Park(self._core.clock.now_ms()))
 
     def _record_refusal(self, run: Run, error: Exception) -> None:
         """The database refused what the run wrote: the workflow fails with that error."""
@@ -204,7 +283,10 @@ def execute(run: Run) -> Flow[None]:
     try:
         write = yield from _closing_write(run)
     except BaseException as error:
-        if isinstance(error, (GeneratorExit, TASK_CANCELLED)) or is_interrupt(error):
+        if isinstance(error, TASK_CANCELLED):  # while it waited for what it had left running
+            run.core.runner.give_back(run)
+            raise
+        if isinstance(error, GeneratorExit) or is_interrupt(error):
             run.core.runner.leave(run, LOST)
             raise
         write = _unforeseen(run, error)
@@ -236,7 +318,7 @@ def _closing_write(run: Run) -> Flow[Write | None]:
         return _success(run, None)
     output, error = yield from _returned_or_raised(run, args)
     if error is _LOOP_CLOSED:
-        return None  # recovery takes the workflow up
+        return run.core.runner.closing_of_cancelled(run)
     if run.tasks is not None and not run.tasks.alone:
         yield Reap(run)
     if isinstance(run.verdict, (DBOSWorkflowConflictIDError, DBOSWorkflowCancelledError)):
@@ -255,7 +337,7 @@ def _returned_or_raised(run: Run, args: tuple[Any, ...]) -> Flow[tuple[object, E
     if run.verdict is not None:  # its input cannot be read
         return None, None
     try:
-        return (yield Call(scope, run.function.function, args, run.kwargs)), None
+        return (yield Call(scope, run.function.function, args, run.kwargs, moves=True)), None
     except TASK_CANCELLED as cancelled:
         # Asked only here: a TaskGroup whose task failed leaves the mark of a cancellation behind, too.
         closed = run.tasks is not None and run.tasks.is_cancelled

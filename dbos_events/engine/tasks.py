@@ -1,18 +1,22 @@
 """The asyncio tasks of a run: who belongs to it, and whether all of them wait.
 
 The task factory gives each task that workflow code starts a branch of its own, and makes the
-run know it; tasks that a step starts are the step's own business.
+run know it; tasks that a step starts are the step's own business. The timers that workflow code sets
+are known too, since one of them may be a timeout around a wait, which a row would not know.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Coroutine, Generator
+import functools
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.context import CURRENT
 from dbos_events.engine.run import Unwind
+from dbos_events.engine.waking import ENGINE
 from dbos_events.storage.writes import Park
 
 if TYPE_CHECKING:
@@ -21,6 +25,9 @@ if TYPE_CHECKING:
 
 
 CANCEL_AGAIN_SECONDS = 0.05
+
+MANY_TIMERS = 64
+"""Timers of a run after which those that were cancelled are looked for."""
 
 
 class DurableWait:
@@ -33,33 +40,79 @@ class DurableWait:
         self.park = park
 
 
+class Timers:
+    """The timers that one run's code has set, in its workflow function or a task of it, and that have not gone off."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self) -> None:
+        self._left: dict[object, asyncio.TimerHandle] = {}
+
+    def note(
+        self, call: Callable[..., asyncio.TimerHandle], callback: Callable[..., object], args: Sequence[Any]
+    ) -> asyncio.TimerHandle:
+        """Set a timer by `call`, and know it until it has gone off or was cancelled."""
+        left = self._left
+        mark = object()
+
+        def goes_off(*args: Any) -> None:
+            left.pop(mark, None)
+            callback(*args)
+
+        if len(left) > MANY_TIMERS:
+            self._drop_cancelled()
+        handle = left[mark] = call(goes_off, *args)
+        return handle
+
+    def __bool__(self) -> bool:
+        self._drop_cancelled()
+        return bool(self._left)
+
+    def _drop_cancelled(self) -> None:
+        for mark in [mark for mark, handle in self._left.items() if handle.cancelled()]:
+            del self._left[mark]
+
+
 class TaskTree:
     """The tasks of one run on its loop."""
 
-    __slots__ = ("_considering", "_run", "main", "others", "waits")
+    __slots__ = ("_considering", "_run", "_timers", "begins", "main", "others", "waits")
 
     def __init__(self, run: Run, main: asyncio.Task[Any]) -> None:
         self._run = run
         self._considering = False
+        self._timers: Timers | None = None
         self.main = main
-        self.others: set[asyncio.Task[Any]] = set()
-        self.waits: dict[asyncio.Task[Any], DurableWait] = {}
+        self.begins = 0
+        self.others: set[asyncio.Future[Any]] = set()
+        self.waits: dict[asyncio.Future[Any], DurableWait] = {}
 
     @property
     def alone(self) -> bool:
         """Whether the workflow function itself is the only task."""
-        return not self.others
+        return not self.others and not self.begins
+
+    @property
+    def timers(self) -> Timers:
+        if self._timers is None:
+            self._timers = Timers()
+        return self._timers
+
+    @property
+    def is_left(self) -> bool:
+        """Whether the workflow function's own task has ended, and may not even have begun."""
+        return self.main.done()
 
     @property
     def is_cancelled(self) -> bool:
         """Whether somebody asked the workflow function's own task to end."""
         return self.main.cancelling() > 0
 
-    def add(self, task: asyncio.Task[Any]) -> None:
+    def add(self, task: asyncio.Future[Any]) -> None:
         self.others.add(task)
         task.add_done_callback(self._forget)
 
-    def _forget(self, task: asyncio.Task[Any]) -> None:
+    def _forget(self, task: asyncio.Future[Any]) -> None:
         self.others.discard(task)
         if self.waits:
             self.consider_parking()
@@ -70,10 +123,10 @@ class TaskTree:
             self._considering = True
             self._run.core.inbox().consider_parking(self._park_if_all_wait)
 
-    def _park_if_all_wait(self, timed: frozenset[asyncio.Task[Any]]) -> None:
+    def _park_if_all_wait(self) -> None:
         """Park, unless something else may go on: also a timeout, which a row would not know."""
         self._considering = False
-        if self.main in timed or not timed.isdisjoint(self.others):
+        if self._timers or not hasattr(self.main.get_loop().call_at, "telling"):
             return
         run = self._run
         parks = [wait.park for wait in self.waits.values() if wait.park is not None]
@@ -97,7 +150,7 @@ class TaskTree:
             return False
         return all(self._waits(task) for task in (self.main, *self.others))
 
-    def _waits(self, task: asyncio.Task[Any]) -> bool:
+    def _waits(self, task: asyncio.Future[Any]) -> bool:
         """Whether `task` can only go on when a durable wait of this run ends.
 
         What a task waits for is told by `_fut_waiter`. Where that is neither a task of the run
@@ -130,31 +183,94 @@ def earliest(parks: list[Park]) -> Park:
     return Park(min(times, default=None), awaited[0] if awaited else None, polls=len(awaited) > 1)
 
 
-def install_task_factory(loop: asyncio.AbstractEventLoop) -> None:
-    """Make `loop` tell a run about the tasks that its code starts; an existing factory is kept."""
-    previous = loop.get_task_factory()
-    if getattr(previous, "knows_runs", False):
+def know_runs(loop: asyncio.AbstractEventLoop) -> None:
+    """Make `loop` tell a run about the tasks and timers that its code starts.
+
+    Its task factory is kept, and one that somebody sets later is, too: ours stands around it. Cheap where it is done.
+    """
+    factory = loop.get_task_factory()
+    if getattr(factory, "knows_runs", False):
         return
+    known: _Telling | None = getattr(loop.set_task_factory, "telling", None)
+    telling = known or _Telling(loop)
+    telling.set_task_factory(factory)
 
-    def factory(
-        loop: asyncio.AbstractEventLoop,
-        coro: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
-        *,
-        context: contextvars.Context | None = None,
-        **options: Any,
-    ) -> asyncio.Future[Any]:
-        scope = CURRENT.get() if context is None else context.get(CURRENT)
-        tree = scope.run.tasks if scope is not None and scope.step is None else None
-        if scope is not None and tree is not None:
+
+class _Telling:
+    """What one loop does for the runs on it, beside what it does anyway.
+
+    Its methods stand before the loop's own of the same names. A loop that lets nobody do that has no timers that are
+    known, so no run there is parked.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._making: contextvars.Context | None = None
+        self._set_task_factory = loop.set_task_factory  # a cycle, as a loop has others; nothing outside of it
+        names = ["call_at"] if isinstance(loop, asyncio.BaseEventLoop) else ["call_at", "call_later"]
+        with suppress(AttributeError, TypeError):
+            loop.set_task_factory = _marked(self.set_task_factory, self)  # type: ignore[method-assign]
+            for name in names:  # asyncio's own call_later calls call_at
+                setattr(loop, name, _marked(self._noting(getattr(loop, name)), self))
+
+    def set_task_factory(self, factory: Any) -> None:
+        """Set a task factory, and have runs hear of the tasks that it makes."""
+        known = getattr(factory, "knows_runs", False)
+        self._set_task_factory(factory if known else self._around(factory))
+
+    def _around(self, previous: Any) -> Callable[..., asyncio.Future[Any]]:
+        def factory(
+            loop: asyncio.AbstractEventLoop,
+            coro: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
+            *,
+            context: contextvars.Context | None = None,
+            **options: Any,
+        ) -> asyncio.Future[Any]:
+            scope = CURRENT.get() if context is None else context.get(CURRENT)
+            tree = scope.run.tasks if scope is not None and scope.step is None else None
+            if scope is None or tree is None or (context is not None and context is self._making):
+                return make(loop, coro, context=context, **options)
             context = (context or contextvars.copy_context()).copy()
-            context.run(CURRENT.set, scope.branch(getattr(coro, "__qualname__", type(coro).__qualname__)))
-        if previous is None:
-            task: asyncio.Future[Any] = asyncio.Task(coro, loop=loop, context=context, **options)
-        else:
-            task = previous(loop, coro, context=context, **options)  # type: ignore[call-arg]
-        if tree is not None and isinstance(task, asyncio.Task):
+            context.run(CURRENT.set, scope.branch(coro))
+            outer, self._making = (
+                self._making,
+                context,
+            )  # a factory around another of ours names the task once
+            tree.begins += 1  # an eager task runs before it is known
+            try:
+                task = make(loop, coro, context=context, **options)
+            finally:
+                tree.begins -= 1
+                self._making = outer
             tree.add(task)
-        return task
+            return task
 
-    factory.knows_runs = True  # type: ignore[attr-defined]
-    loop.set_task_factory(factory)
+        make = _make_task if previous is None else previous
+        factory.knows_runs = True  # type: ignore[attr-defined]
+        return factory
+
+    def _noting(self, call: Callable[..., asyncio.TimerHandle]) -> Callable[..., asyncio.TimerHandle]:
+        def timed(
+            *args: Any, context: contextvars.Context | None = None, **named: Any
+        ) -> asyncio.TimerHandle:
+            scope = None if context is ENGINE else CURRENT.get()
+            tree = scope.run.tasks if scope is not None and scope.step is None else None
+            if tree is None:
+                return call(*args, context=context, **named)
+            inner = (named[name] for name in ("when", "delay", "callback") if name in named)
+            moment, callback, *more = (*args, *inner)
+            return tree.timers.note(functools.partial(call, moment, context=context), callback, more)
+
+        return timed
+
+
+def _marked(function: Callable[..., Any], telling: _Telling) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    call.telling = telling  # type: ignore[attr-defined]
+    return call
+
+
+def _make_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Future[Any]:
+    return asyncio.Task(coro, loop=loop, **options)

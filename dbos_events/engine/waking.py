@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
+import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 running_loop = asyncio._get_running_loop  # noqa: SLF001 - the public one raises where none runs
 """The event loop that the caller is on, or None."""
+
+
+ENGINE = contextvars.Context()
+"""What the engine's own timers run in, so that they are not taken for those of the workflow that waits."""
 
 
 class Waker(Protocol):
@@ -44,19 +50,34 @@ class ThreadWaker:
 
 
 class LoopInbox:
-    """Callbacks for one event loop; however many arrive at once, the loop is woken once."""
+    """Callbacks for one event loop; however many arrive at once, the loop is woken once.
+
+    Refers to the loop weakly: who waits there keeps it, and nobody else needs it.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
+        self._loop = weakref.ref(loop)
         self._pending: deque[Callable[[], object]] = deque()
         self._lock = threading.Lock()
         self._awake = False
-        self.parking: list[Callable[[frozenset[asyncio.Task[Any]]], object]] = []
-        """Who wants to know, once the loop has run what is ready, which tasks stand under a timeout."""
+        self._parking: list[Callable[[], object]] = []
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop.
+
+        Raises:
+            RuntimeError: Nobody has it any more, as a closed one does when it is used.
+        """
+        loop = self._loop()
+        if loop is None:
+            raise RuntimeError("Nobody has the event loop any more.")
+        return loop
 
     def post(self, callback: Callable[[], object]) -> None:
         """Have `callback` run on the loop, at once where the caller is on it; dropped when the loop is closed."""
-        if running_loop() is self.loop:
+        here = running_loop()
+        if here is not None and here is self._loop():
             callback()
             return
         with self._lock:
@@ -69,17 +90,16 @@ class LoopInbox:
         except RuntimeError:  # the loop is closed: nobody is left to wake
             self._pending.clear()
 
-    def consider_parking(self, ask: Callable[[frozenset[asyncio.Task[Any]]], object]) -> None:
-        """Have `ask` called soon with the tasks that a running timeout will cancel; one look for many who ask."""
-        self.parking.append(ask)
-        if len(self.parking) == 1:
-            self.loop.call_soon(self._tell_timeouts)
+    def consider_parking(self, ask: Callable[[], object]) -> None:
+        """Have `ask` called once the loop, which the caller is on, has run what is ready; one turn for many who ask."""
+        self._parking.append(ask)
+        if len(self._parking) == 1:
+            asyncio.get_running_loop().call_soon(self._ask)
 
-    def _tell_timeouts(self) -> None:
-        asking, self.parking = self.parking, []
-        timed = frozenset(_tasks_with_timeout(self.loop))
+    def _ask(self) -> None:
+        asking, self._parking = self._parking, []
         for ask in asking:
-            ask(timed)
+            ask()
 
     def _drain(self) -> None:
         with self._lock:
@@ -89,27 +109,15 @@ class LoopInbox:
             callback()
 
 
-def _tasks_with_timeout(loop: asyncio.AbstractEventLoop) -> Iterator[asyncio.Task[Any]]:
-    """The tasks inside `asyncio.timeout`, or an anyio cancel scope with a deadline; nobody but the timers knows.
-
-    A loop that hides its timers (uvloop) tells of none.
-    """
-    for handle in getattr(loop, "_scheduled", ()):
-        owner = getattr(getattr(handle, "_callback", None), "__self__", None)
-        task = getattr(owner, "_task", None) or getattr(owner, "_host_task", None)
-        if isinstance(task, asyncio.Task) and not handle.cancelled():
-            yield task
-
-
 class LoopWaker:
-    """One wait of a task."""
+    """One wait of a task of the running loop."""
 
     __slots__ = ("_inbox", "future", "woken")
 
     def __init__(self, inbox: LoopInbox) -> None:
         self._inbox = inbox
         self.woken = False
-        self.future: asyncio.Future[bool] = inbox.loop.create_future()
+        self.future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     def wake(self) -> None:
         self.woken = True
@@ -126,7 +134,8 @@ class LoopWaker:
         """Return True when woken, False when the time ran out."""
         if seconds is None:
             return await self.future
-        timer = self._inbox.loop.call_later(max(0.0, seconds), lambda: self._settle(woken=False))
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(max(0.0, seconds), lambda: self._settle(woken=False), context=ENGINE)
         try:
             return await self.future
         finally:

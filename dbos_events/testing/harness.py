@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
 import threading
@@ -284,10 +285,22 @@ class TestApp:
         resting = {run.thread for run in blocking if run.resting is not None and not run.resting.woken}
         busy = [run for run in blocking if run.thread not in resting]
         suspending = [run for run in runs if run.tasks is not None]
-        if not suspending or busy:
-            return busy
+        by_loop: dict[asyncio.AbstractEventLoop, list[Run]] = {}
+        for run in suspending:
+            if (tasks := run.tasks) is not None:
+                by_loop.setdefault(tasks.main.get_loop(), []).append(run)
+        for loop, there in by_loop.items():
+            if (
+                not busy and loop.is_running()
+            ):  # else nothing there goes on by itself, and the next tick gives it back
+                busy = self._busy_on(loop, there)
+        return busy
+
+    def _busy_on(self, loop: asyncio.AbstractEventLoop, runs: list[Run]) -> list[Run]:
         answer: Future[list[Run]] = Future()
-        core.loop_inbox.post(lambda: answer.set_result([run for run in suspending if not _rests(run)]))
+        self.core.homes.of(loop).inbox.post(
+            lambda: answer.set_result([run for run in runs if not _rests(run)])
+        )
         return answer.result(self._patience)
 
     def _next_due(self) -> int | None:

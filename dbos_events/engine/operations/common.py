@@ -111,7 +111,7 @@ def record_cancelled(
         place, name, arguments=arguments, codec=CANCELLED_CALL, started_at=now, completed_at=now
     )
     run.note(cancelled, write.checkpoint, cancelled=True)
-    run.hand_over(write)
+    run.defer(write)
 
 
 def counted(run: Run, flow: Flow[Any]) -> Generator[Effect, Any, Any]:

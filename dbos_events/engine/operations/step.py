@@ -99,7 +99,9 @@ class StepCall:
         return shown_arguments(self.args, self.kwargs)
 
     def _attempt(self, scope: Scope) -> Call:
-        return Call(scope, self.function, self.args, self.kwargs, self.options.timeout_seconds, self.name)
+        return Call(
+            scope, self.function, self.args, self.kwargs, self.options.timeout_seconds, self.name, moves=True
+        )
 
     def _attempts(self, scope: Scope, status: StepStatus) -> Flow[Any]:
         errors: list[BaseException] = []
@@ -119,7 +121,7 @@ class StepCall:
     def _tries_again(self, scope: Scope, error: BaseException) -> Flow[bool]:
         if self.options.should_retry is None:
             return True
-        return bool((yield Call(scope, self.options.should_retry, (error,), {})))
+        return bool((yield Call(scope, self.options.should_retry, (error,), {}, name="should_retry")))
 
     def _record(
         self, started_at: int, codec: str, output: str | None, error: str | None

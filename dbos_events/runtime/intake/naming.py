@@ -10,6 +10,7 @@ from urllib.parse import quote_from_bytes
 
 from dbos_events.connect.source import Record
 from dbos_events.engine.problems import problem_with
+from dbos_events.engine.shapes import at_once
 from dbos_events.errors import TryAgain
 from dbos_events.model.event import ConsumerOptions
 from dbos_events.serialization.raised import is_interrupt
@@ -86,7 +87,7 @@ class _Extracted:
         return None if key is None else key_lane(record.partition, key)
 
     def _key_of(self, topic: str, record: Record) -> bytes | None:
-        return _bytes(self._extract(self._message_of(topic, record)))
+        return _bytes(at_once(self._extract(self._message_of(topic, record))))
 
 
 def _bytes(key: object) -> bytes | None:
