@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from dbos_events.engine.context import CURRENT, Scope
+from dbos_events.engine.context import CURRENT, Scope, name_of_task
 
 
 def own_scope(scope: Scope, loop: asyncio.AbstractEventLoop) -> Scope:
@@ -17,7 +17,7 @@ def own_scope(scope: Scope, loop: asyncio.AbstractEventLoop) -> Scope:
     if task is None or scope.task == id(task):
         return scope
     if scope.task and any(id(other) == scope.task for other in asyncio.all_tasks(loop)):
-        scope = scope.branch(task.get_coro())
+        scope = scope.branch(name_of_task(task.get_coro()))
         CURRENT.set(scope)
         if scope.run.tasks is not None:
             scope.run.tasks.add(task)

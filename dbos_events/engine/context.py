@@ -46,9 +46,8 @@ class Scope:
         self.calls += 1
         return f"{self.path}{self.calls}"
 
-    def branch(self, coro: object) -> Scope:
-        """The scope of one more task that this branch starts, to run `coro`."""
-        name: str = getattr(coro, "__qualname__", type(coro).__qualname__)
+    def branch(self, name: str) -> Scope:
+        """The scope of one more task that this branch starts, to run the coroutine function `name`."""
         self.spawned += 1
         key_path = f"{self.key_path}~{part(name, self._count(('task', name)))}/"
         return Scope(self.run, f"{self.path}{self.spawned}.", key_path=key_path)
@@ -68,6 +67,12 @@ class Scope:
             counts = self._names = {}
         counts[what] = occurrence = counts.get(what, 0) + 1
         return occurrence
+
+
+def name_of_task(coro: object) -> str:
+    """What the task that runs `coro` is called in idempotency keys."""
+    name: str = getattr(coro, "__qualname__", type(coro).__qualname__)
+    return name
 
 
 CURRENT: ContextVar[Scope | None] = ContextVar("dbos_events_scope", default=None)

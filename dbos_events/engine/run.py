@@ -123,8 +123,7 @@ class Run:
         self.history = history
         self.origin = origin
         self.queue = queue
-        self.parent_id = parent_id
-        self.root_id = root_id
+        self.parent_id, self.root_id = parent_id, root_id
         self.attempt = attempt
         self.key_prefix = f"{workflow_id}:" if key_prefix is None else key_prefix
         self.used_keys: UsedKeys | None = None

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from dbos_events.engine.context import CURRENT
+from dbos_events.engine.context import CURRENT, name_of_task
 from dbos_events.engine.run import Unwind
 from dbos_events.engine.waking import ENGINE
 from dbos_events.storage.writes import Park
@@ -230,7 +230,7 @@ class _Telling:
             if scope is None or tree is None or (context is not None and context is self._making):
                 return make(loop, coro, context=context, **options)
             context = (context or contextvars.copy_context()).copy()
-            context.run(CURRENT.set, scope.branch(coro))
+            context.run(CURRENT.set, scope.branch(name_of_task(coro)))
             outer, self._making = (
                 self._making,
                 context,
