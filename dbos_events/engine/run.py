@@ -115,8 +115,7 @@ class Run:
         self.core = core
         self.id = workflow_id
         self.function = function
-        self.args = args
-        self.kwargs = kwargs
+        self.args, self.kwargs = args, kwargs
         self.take = take
         self.generation = generation
         self.crashes = crashes
