@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dbos_events.api.consumers import ConsumerDeclaration
@@ -28,7 +28,7 @@ from dbos_events.runtime.lease import LeaseService
 from dbos_events.runtime.loops import BackgroundLoop, LoopService
 from dbos_events.runtime.memory import tune_collector
 from dbos_events.runtime.notifier import NotifierService
-from dbos_events.runtime.queues import QueueService
+from dbos_events.runtime.queues import QueueService, channel_of
 from dbos_events.runtime.recovery import RecoveryService
 from dbos_events.runtime.service import Service
 from dbos_events.runtime.stopping import Bound, stop_together
@@ -171,13 +171,10 @@ class Launched:
         self._loop = None
         self.core.homes.open_spare = self._open_loop
         self.core.committer.start()
-        self.core.hub.subscribe("queues", _Waking(self.queues))
-        self.core.hub.subscribe("lanes", _Calling(self.lanes.look))
-        self.core.hub.subscribe("timers", _Waking(self.timers))
-        self.core.hub.subscribe("consumers", _Waking(self.consumers))
+        for service in self.services:
+            for channel in service.signals:
+                self.core.hub.subscribe(channel, _Telling(service))
         self.core.event_ended = self.consumers.ended
-        for name in self._registry.queues:
-            self.core.hub.subscribe(f"queue:{name}", _Waking(self.queues))
 
     def _open_loop(self) -> asyncio.AbstractEventLoop:
         """A loop of our own; also where the launch's does not run any more."""
@@ -200,7 +197,7 @@ class Launched:
     def queue_added(self, name: str, limits: QueueLimits) -> None:
         """Serve a queue that was declared after launch."""
         self.storage.save_queues(self.settings.name, {name: limits})
-        self.core.hub.subscribe(f"queue:{name}", _Waking(self.queues))
+        self.core.hub.subscribe(channel_of(name), _Telling(self.queues))
 
     def _register(self) -> None:
         process = this_process()
@@ -245,7 +242,7 @@ class Launched:
         self._draining = True
         for source in self.sources:
             source.pause()
-        stop_together((self.queues, self.timers, self.recovery, self.sweeper), bound.at_most(2.0))
+        stop_together([service for service in self.services if service.takes_work], bound.at_most(2.0))
 
     def stop(self, wait_for_workflows: float) -> None:
         """End gracefully within the shutdown timeout; what has not finished goes on elsewhere.
@@ -330,30 +327,19 @@ class Launched:
         waiting += [redact(service.problem) for service in self.services if service.problem is not None]
         if self._draining:
             waiting.append("draining")
-        problems = stuck + waiting + self.core.pool.shortage.problems + self.queues.problems
-        problems += self.recovery.unhandled.problems
-        problems += self.recovery.contested.problems
+        problems = stuck + waiting + self.core.pool.shortage.problems
+        problems += [warning for service in self.services for warning in service.warnings]
         return Health(not stuck, not stuck and not waiting, tuple(problems), notes)
 
 
-class _Waking:
-    """A hub subscriber that wakes a service."""
+class _Telling:
+    """A hub subscriber that tells a service of its signal."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
     def wake(self) -> None:
-        self._service.wake()
-
-
-class _Calling:
-    """A hub subscriber that calls a function, which must be quick."""
-
-    def __init__(self, function: Callable[[], object]) -> None:
-        self._function = function
-
-    def wake(self) -> None:
-        self._function()
+        self._service.heard()
 
 
 class _Event(threading.Event):

@@ -20,6 +20,7 @@ class NotifierService(Service):
     """Sends what `announce` collected, and hands what others sent to the hub."""
 
     name = "notifier"
+    in_tests = False  # there is no other process
 
     def __init__(self, core: Core, *, enabled: bool) -> None:
         super().__init__(interval=60.0)

@@ -9,6 +9,7 @@ from dbos_events.engine.core import Core
 from dbos_events.engine.run import Run
 from dbos_events.errors import ExecutorFenced
 from dbos_events.model.queue import QueueLimits
+from dbos_events.model.workflow import ENQUEUED, WorkflowFilter
 from dbos_events.runtime.failing import Failing
 from dbos_events.runtime.service import Service
 from dbos_events.runtime.taken import Taken
@@ -22,10 +23,16 @@ RESUMED = "\0resumed"
 """Stands among the names of queues for what waits without one."""
 
 
+def channel_of(queue: str) -> str:
+    """The signal that something was put on a queue."""
+    return f"queue:{queue}"
+
+
 class QueueService(Service):
     """Starts what waits, within each queue's limits; counts what runs here."""
 
     name = "queue"
+    takes_work = True
 
     def __init__(self, core: Core, taken: Taken, max_in_flight: int) -> None:
         super().__init__(interval=0.5)
@@ -37,6 +44,26 @@ class QueueService(Service):
         self._lacks_room = False
         self._failing = Failing()
         self._trouble = Recurring()
+
+    @property
+    def signals(self) -> list[str]:
+        return ["queues", *(channel_of(name) for name in self._core.registry.queues)]
+
+    def next_due(self) -> int | None:
+        """When a place under a rate limit falls free for something that waits."""
+        limited = {
+            name: limits.limiter["period"]
+            for name, limits in self._core.registry.queues.items()
+            if limits.limiter is not None
+        }
+        if not limited:
+            return None
+        waiting = WorkflowFilter(
+            statuses=(ENQUEUED,), queues=tuple(limited), with_input=False, with_output=False
+        )
+        queues = {row["queue"] for row in self._core.storage.list_workflows(waiting)}
+        now = self._core.clock.now_ms()
+        return min((now + max(1, round(limited[name] * 1000)) for name in queues), default=None)
 
     def tick(self) -> float | None:
         self._lacks_room = False
@@ -66,7 +93,7 @@ class QueueService(Service):
         return room
 
     @property
-    def problems(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """One line for each queue of which nothing can be claimed now."""
         return [f"{_shown(name)}: nothing can be claimed: {why}" for name, why in self._failing.problems]
 

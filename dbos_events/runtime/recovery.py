@@ -40,6 +40,7 @@ class RecoveryService(Service):
     """
 
     name = "recovery"
+    takes_work = True
 
     def __init__(self, core: Core, taken: Taken, lease_seconds: float, explicit_label: str | None) -> None:
         super().__init__(interval=min(1.0, lease_seconds / 4))
@@ -53,6 +54,10 @@ class RecoveryService(Service):
         self._looked_at = time.monotonic()
         self.unhandled = UnhandledAlarm(core)
         self.contested = ContestedNames(core)
+
+    @property
+    def warnings(self) -> list[str]:
+        return [*self.unhandled.problems, *self.contested.problems]
 
     def tick(self) -> float | None:
         rows = self.look_at_names()

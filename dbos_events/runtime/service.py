@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 
 from dbos_events.errors import DBOSException, ExecutorFenced, StorageUnavailable
 from dbos_events.telemetry.log import Recurring, logger
@@ -17,9 +18,18 @@ class Service:
 
     A tick that fails does not end the service: an unreachable database is said once and waited
     for, a defect is logged, and the next tick tries again.
+
+    A service declares what it is called, which signals wake it, whether it takes work, and when it is next due. What
+    launches services, stops them and moves them in tests goes by that, and knows none of them by name.
     """
 
     name = "service"
+
+    takes_work = False
+    """Whether it makes this process the owner of work; such services stop first."""
+
+    in_tests = True
+    """Whether the testing kit ticks it."""
 
     def __init__(self, interval: float) -> None:
         self.interval = interval
@@ -42,6 +52,24 @@ class Service:
 
     def start(self) -> None:
         self._thread = start_thread(self._work, name=f"dbos-{self.name}", unless=lambda: self._stopped)
+
+    @property
+    def signals(self) -> Sequence[str]:
+        """The channels of the hub that concern it."""
+        return ()
+
+    def heard(self) -> None:
+        """One of its signals came; called from any thread, so it must be quick."""
+        self.wake()
+
+    def next_due(self) -> int | None:
+        """When, by the clock, time alone gives it something to do; None when nothing waits for a time."""
+        return None
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What health says beside `problem`; none of it makes the process unready."""
+        return ()
 
     def wake(self) -> None:
         """Tick soon; may be called from any thread."""

@@ -55,6 +55,7 @@ class SweeperService(Service):
     """
 
     name = "sweeper"
+    takes_work = True
 
     def __init__(
         self,

@@ -13,11 +13,17 @@ class TimerService(Service):
     """Sleeps until the next parked workflow is due, at most one second."""
 
     name = "timer"
+    takes_work = True
+    signals = ("timers",)
 
     def __init__(self, core: Core, taken: Taken) -> None:
         super().__init__(interval=1.0)
         self._core = core
         self._taken = taken
+
+    def next_due(self) -> int | None:
+        left = self._core.storage.next_wake(self._core.application)
+        return None if left is None or left <= 0 else self._core.clock.now_ms() + left
 
     def tick(self) -> float | None:
         core = self._core

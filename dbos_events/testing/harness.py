@@ -304,24 +304,8 @@ class TestApp:
         return answer.result(self._patience)
 
     def _next_due(self) -> int | None:
-        """When something falls due: a parked workflow, one that waits in memory, or a place under a rate limit."""
-        core = self.core
-        now = self.clock.now_ms()
-        times = [self.clock.next_alarm()]
-        parked = core.storage.next_wake(core.application)
-        if parked is not None and parked > 0:
-            times.append(now + parked)
-        periods = {
-            name: limits.limiter["period"]
-            for name, limits in core.registry.queues.items()
-            if limits.limiter is not None
-        }
-        if periods:
-            waiting = WorkflowFilter(
-                statuses=(ENQUEUED,), queues=tuple(periods), with_input=False, with_output=False
-            )
-            queues = {row["queue"] for row in core.storage.list_workflows(waiting)}
-            times += [now + max(1, round(periods[name] * 1000)) for name in queues]
+        """When something falls due: for a service, or for what waits in memory."""
+        times = [self.clock.next_alarm(), *(service.next_due() for service in self.app.launched.services)]
         return min((at for at in times if at is not None), default=None)
 
     def _describe_unfinished(self) -> str:
@@ -332,7 +316,7 @@ class TestApp:
 
 
 def _ticked(launched: Launched) -> list[Service]:
-    return [service for service in launched.services if service is not launched.notifier]
+    return [service for service in launched.services if service.in_tests]
 
 
 def _rests(run: Run) -> bool:

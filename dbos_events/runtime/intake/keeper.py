@@ -27,6 +27,7 @@ class LaneService(Service):
     """Finds what may run in the lanes that this process holds, by signal and by a slow poll."""
 
     name = "lane"
+    signals = ("lanes",)
 
     def __init__(self, core: Core, taken: Taken) -> None:
         super().__init__(interval=0.5)
@@ -117,6 +118,9 @@ class LaneService(Service):
         self._shared.pop((lane.consumer, lane.incarnation), None)
         self._leaving.append(lane)
         self.wake()
+
+    def heard(self) -> None:
+        self.look()
 
     def look(self) -> None:
         """Something may have become ready."""

@@ -61,6 +61,7 @@ class ConsumerService(Service):
     """
 
     name = "consumers"
+    signals = ("consumers",)
 
     def __init__(self, core: Core) -> None:
         super().__init__(interval=LOOK_SECONDS)
