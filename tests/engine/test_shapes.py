@@ -259,7 +259,10 @@ def test_what_is_awaited_without_us_is_awaited_with_us(database_url: str, shape:
 
 
 def of_another_loop(message: KafkaMessage) -> Any:
-    return asyncio.new_event_loop().create_future()
+    loop = asyncio.new_event_loop()
+    future = loop.create_future()
+    loop.close()
+    return future
 
 
 def gives_a_generator(message: KafkaMessage) -> Any:
