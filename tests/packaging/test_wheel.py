@@ -19,17 +19,15 @@ FOLDERS = {
     "connectors/dbos_events_webhooks/": "dbos_events_webhooks/",
     "migrations/": "dbos_events/_migrations/",
 }
-IMPORT_SECONDS = 0.2
 MODULES_AT_IMPORT = 230
 """195 when this was written, those of the standard library included."""
 # What `App.launch` loads, and an import must not: see "Imports" in CONTRIBUTING.md.
 LOADED_LATER = {"sqlalchemy", "alembic", "pydantic_settings", "confluent_kafka"}
-MEASURE_IMPORT = """
-import json, sys, time
+LIST_IMPORTS = """
+import json, sys
 before = set(sys.modules)
-started = time.perf_counter()
 import dbos_events
-print(json.dumps([time.perf_counter() - started, sorted(set(sys.modules) - before)]))
+print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
 pytestmark = [pytest.mark.xdist_group("wheel"), pytest.mark.slow, pytest.mark.timeout(600)]
@@ -98,12 +96,11 @@ def test_installed_connector_and_command_load(python: Path, tmp_path: Path) -> N
     assert run(python.parent / "dbos-events", "--help", cwd=tmp_path)
 
 
-def test_import_is_quick_and_loads_only_what_it_needs(python: Path, tmp_path: Path) -> None:
-    runs = [json.loads(run(python, "-c", MEASURE_IMPORT, cwd=tmp_path)) for _ in range(7)]
-    loaded = runs[0][1]
+def test_import_loads_only_what_it_needs(python: Path, tmp_path: Path) -> None:
+    """How long it takes is measured beside the peer: `python -m benchmarks --workload start`."""
+    loaded = json.loads(run(python, "-c", LIST_IMPORTS, cwd=tmp_path))
     assert not {name.partition(".")[0] for name in loaded} & LOADED_LATER
     assert len(loaded) < MODULES_AT_IMPORT, loaded
-    assert min(seconds for seconds, _ in runs) < IMPORT_SECONDS
 
 
 def test_first_program_of_the_readme_runs(python: Path, tmp_path: Path) -> None:
