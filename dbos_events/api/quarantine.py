@@ -13,8 +13,13 @@ from dbos_events.control.quarantine import Order, QuarantineControl
 from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.effects import Flow
 from dbos_events.errors import DBOSException
-from dbos_events.model.quarantine import Decisions, QuarantinedDetail, QuarantinedEvent, QuarantineFilter
-from dbos_events.storage.quarantined import Redrive
+from dbos_events.model.quarantine import (
+    Decisions,
+    QuarantinedDetail,
+    QuarantinedEvent,
+    QuarantineFilter,
+    Redrive,
+)
 
 
 def quarantine_filter(  # noqa: PLR0913 - one argument per filter

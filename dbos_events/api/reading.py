@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar, cast
 
 from dbos_events.api.session import Session
-from dbos_events.control import WorkflowControl
+from dbos_events.control.workflows import WorkflowControl
 from dbos_events.engine.context import workflow_scope
 from dbos_events.engine.core import Core
 from dbos_events.engine.effects import Flow, Query

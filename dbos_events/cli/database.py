@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dbos_events.cli.options import settings_of
 
 if TYPE_CHECKING:
-    from dbos_events.control import Control
+    from dbos_events.control.control import Control
     from dbos_events.control.schema import SchemaControl
 
 ADVICE = "Name the database with --database, or by a variable that `--help` tells."

@@ -18,7 +18,7 @@ from dbos_events.cli.quarantine_filters import Chosen, with_filters
 from dbos_events.model.quarantine import Decisions, QuarantineFilter
 
 if TYPE_CHECKING:
-    from dbos_events.control import QuarantineControl
+    from dbos_events.control.quarantine import QuarantineControl
 
 Ids = Annotated[
     list[str] | None, typer.Argument(metavar="[ID]...", help="Workflow ids of events; or give filters.")
@@ -104,7 +104,8 @@ def redrive(  # noqa: PLR0913 - one argument per option
 
     Keys of --json: changed, unchanged (lists of ids; those that are not in quarantine), dry_run.
     """
-    from dbos_events.control import Order, Redrive
+    from dbos_events.control.quarantine import Order
+    from dbos_events.model.quarantine import Redrive
 
     _refuse_all(chosen, workflow_ids, everything=everything)
     how = Redrive(from_step, fresh, _bytes(edit), same_key, new_key)

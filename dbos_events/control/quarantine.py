@@ -10,11 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dbos_events.control.signals import Tell, tell_nobody, this_operator
 from dbos_events.errors import DBOSException, DBOSNonExistentWorkflowError, SerializationError
-from dbos_events.model.quarantine import Decisions, QuarantinedDetail, QuarantinedEvent, QuarantineFilter
+from dbos_events.model.quarantine import (
+    Decisions,
+    QuarantinedDetail,
+    QuarantinedEvent,
+    QuarantineFilter,
+    Redrive,
+)
 from dbos_events.model.workflow import WorkflowFilter
 from dbos_events.serialization import Codecs, error_summary
 from dbos_events.serialization.headers import decode_headers
-from dbos_events.storage.quarantined import Decided, Redrive, StoredQuarantine
+from dbos_events.storage.quarantined import Decided, StoredQuarantine
 
 if TYPE_CHECKING:
     from dbos_events.storage.protocol import Storage

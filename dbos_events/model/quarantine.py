@@ -142,3 +142,20 @@ class Decisions:
     changed: tuple[str, ...]
     unchanged: tuple[str, ...] = ()
     dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Redrive:
+    """How a new generation begins.
+
+    By default it keeps what succeeded. `from_step` also leaves that step and those after it behind, `fresh`
+    all of them. `value` is what it gets in place of the value that was received. Where a step would be called
+    under an idempotency key that went out with other arguments, `same_key` says that it goes out again, `new_key`
+    that another one does.
+    """
+
+    from_step: int | None = None
+    fresh: bool = False
+    value: bytes | None = None
+    same_key: bool = False
+    new_key: bool = False

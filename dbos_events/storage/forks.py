@@ -6,7 +6,6 @@ forked process does not have.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -23,4 +22,6 @@ class InParent:
 
 def keep_for_ever(thing: object) -> None:
     """Have `thing` never freed, also not when the interpreter ends."""
+    import ctypes
+
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))

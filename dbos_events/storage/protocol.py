@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from dbos_events.model.consumer import PartitionState, SourceRow
-from dbos_events.model.quarantine import QuarantinedEvent, QuarantineFilter
+from dbos_events.model.quarantine import QuarantinedEvent, QuarantineFilter, Redrive
 from dbos_events.model.queue import QueueLimits
 from dbos_events.model.workflow import WorkflowFilter
 from dbos_events.storage.lives import Lives
 from dbos_events.storage.operating import Doubts, Orphans, Proofs, Quotas, Standing
-from dbos_events.storage.quarantined import Decided, Redrive, StoredQuarantine
+from dbos_events.storage.quarantined import Decided, StoredQuarantine
 from dbos_events.storage.rows import (
     ExecutorRow,
     IntakeBatch,

@@ -18,23 +18,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Redrive:
-    """How a new generation begins.
-
-    By default it keeps what succeeded. `from_step` also leaves that step and those after it behind, `fresh`
-    all of them. `value` is what it gets in place of the value that was received. Where a step would be called
-    under an idempotency key that went out with other arguments, `same_key` says that it goes out again, `new_key`
-    that another one does.
-    """
-
-    from_step: int | None = None
-    fresh: bool = False
-    value: bytes | None = None
-    same_key: bool = False
-    new_key: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Decided:
     """Who decided, why, and what else there is to note."""
 

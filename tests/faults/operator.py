@@ -3,11 +3,10 @@
 from dbos_events.clock import SystemClock
 from dbos_events.config import DEFAULT_SCHEMA
 from dbos_events.control.quarantine import Order, QuarantineControl
-from dbos_events.model.quarantine import QuarantineFilter
+from dbos_events.model.quarantine import QuarantineFilter, Redrive
 from dbos_events.serialization import Codecs
 from dbos_events.storage.migrate import migrate
 from dbos_events.storage.opening import open_storage
-from dbos_events.storage.quarantined import Redrive
 
 
 def redrive_all(url: str) -> int:

@@ -9,10 +9,10 @@ import hypothesis.strategies as st
 
 from dbos_events.model.event import Ordering
 from dbos_events.model.proof import GapQuestion
-from dbos_events.model.quarantine import QuarantineFilter
+from dbos_events.model.quarantine import QuarantineFilter, Redrive
 from dbos_events.runtime.encoding import id_prefix
 from dbos_events.runtime.intake.shared import LANE
-from dbos_events.storage.quarantined import Decided, Redrive
+from dbos_events.storage.quarantined import Decided
 from dbos_events.storage.rows import IntakeBatch, IntakeResult, LanePlace, LaneTaken, NewEvent, Position
 from dbos_events.storage.standing import Orphan
 from tests.models.acting import act

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from dbos_events.errors import BadWrite
-from dbos_events.storage.quarantined import Decided, Redrive
+from dbos_events.model.quarantine import Redrive
+from dbos_events.storage.quarantined import Decided
 from dbos_events.storage.rows import IntakeBatch, IntakeResult, LanePlace, LaneTaken, NewEvent, Position
 from dbos_events.storage.standing import Orphan
 from dbos_events.storage.writes import CANCELLED_CALL

@@ -5,8 +5,9 @@ from itertools import combinations_with_replacement
 
 import pytest
 
+from dbos_events.model.quarantine import Redrive
 from dbos_events.model.workflow import PENDING
-from dbos_events.storage.quarantined import Decided, Redrive
+from dbos_events.storage.quarantined import Decided
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.writes import Failure, NextAttempt, Write, Written
 from tests.races.interleaving import Operation, Race

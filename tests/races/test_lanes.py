@@ -7,7 +7,8 @@ from itertools import pairwise
 import pytest
 
 from dbos_events.errors import ExecutorFenced
-from dbos_events.storage.quarantined import Decided, Redrive
+from dbos_events.model.quarantine import Redrive
+from dbos_events.storage.quarantined import Decided
 from dbos_events.storage.rows import LanePlace
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.writes import Written

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import pytest
 
-from dbos_events.control import Control, Order, Redrive
+from dbos_events.control.control import Control
 from dbos_events.control.opening import opened_control, opened_schema
+from dbos_events.control.quarantine import Order
 from dbos_events.errors import (
     ConfigurationError,
     DBOSException,
@@ -18,7 +19,7 @@ from dbos_events.errors import (
     MigrationRequired,
     StorageUnavailable,
 )
-from dbos_events.model.quarantine import QuarantineFilter
+from dbos_events.model.quarantine import QuarantineFilter, Redrive
 from dbos_events.model.workflow import ENQUEUED, ERROR
 from dbos_events.serialization import Codecs
 from dbos_events.settings import read_settings

@@ -4,10 +4,10 @@ import pytest
 
 from dbos_events.control.quarantine import BATCH, Order, QuarantineControl
 from dbos_events.errors import DBOSException, StorageUnavailable
-from dbos_events.model.quarantine import QuarantineFilter
+from dbos_events.model.quarantine import QuarantineFilter, Redrive
 from dbos_events.model.workflow import CANCELLED, ENQUEUED, ERROR, PENDING
 from dbos_events.serialization import Codecs
-from dbos_events.storage.quarantined import Decided, Redrive
+from dbos_events.storage.quarantined import Decided
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.writes import Failure, Fenced, QuarantineNote, Write
 from dbos_events.testing import ManualClock

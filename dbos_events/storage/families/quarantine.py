@@ -12,9 +12,10 @@ from dbos_events.model.quarantine import (
     GenerationRecord,
     QuarantinedEvent,
     QuarantineFilter,
+    Redrive,
 )
 from dbos_events.storage.database import Database, Row, Tx
-from dbos_events.storage.quarantined import Decided, Redrive, StoredQuarantine, quarantined_query
+from dbos_events.storage.quarantined import Decided, StoredQuarantine, quarantined_query
 from dbos_events.storage.shapes import named, records
 from dbos_events.storage.writes import CANCELLED_CALL
 from dbos_events.storage.writes.retry import keep_but
