@@ -72,6 +72,7 @@ async def _call_async(starting: Starting, scope: Scope | None, place: Place | No
     started = await drive_async(starting.flow())
     if started.run is not None:
         core.runner.start(started.run, awaited=True)
+    started.pass_on_cancellation()
     return await _result(starting, scope, place, started)
 
 

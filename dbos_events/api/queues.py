@@ -76,6 +76,7 @@ class Queue:
         """As `enqueue`, without blocking the loop."""
         starting = prepare(self._app, func, args, kwargs, queue=self.name)
         started = await drive_async(starting.flow())
+        started.pass_on_cancellation()
         return WorkflowHandleAsync(self._app, started.workflow_id)
 
 

@@ -91,6 +91,7 @@ class Verbs(Changing, Pausing):
         started = await drive_async(prepare(self, func, args, kwargs).flow())
         if started.run is not None:
             self.core.runner.start(started.run)
+        started.pass_on_cancellation()
         return WorkflowHandleAsync(self, started.workflow_id, started.run)
 
     def _handle(self, started: Started) -> WorkflowHandle[Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dbos_events import App, SetWorkflowID
+from dbos_events import App, Queue, SetWorkflowID
 from dbos_events.engine import homes
 from dbos_events.engine.context import NEXT_WORKFLOW_ID
 from dbos_events.model.workflow import ERROR
@@ -639,3 +639,35 @@ def test_an_eager_task_is_not_alone_while_it_begins(app: App, new_loop: NewLoop)
     app.launch()
     assert run(new_loop, main()) is True
     assert alone == [False]
+
+
+@pytest.mark.parametrize("way", ["enqueued", "started", "called"])
+def test_a_task_outside_of_workflows_that_only_starts_workflows_can_be_cancelled(app: App, way: str) -> None:
+    queue, ids = Queue("work", app=app), list[str]()
+
+    @app.workflow()
+    async def work() -> None: ...
+
+    async def producer() -> None:
+        while True:
+            ids.append(f"{way}-{len(ids)}")
+            with SetWorkflowID(ids[-1]):
+                if way == "enqueued":
+                    await queue.enqueue_async(work)
+                elif way == "started":
+                    await app.start_workflow_async(work)
+                else:
+                    await work()
+
+    async def main() -> None:
+        task = asyncio.create_task(producer())
+        await asyncio.sleep(0.1)
+        task.cancel()
+        await asyncio.wait([task], timeout=PATIENCE)
+        assert task.cancelled()
+        for id_ in ids[-4:-1]:  # the last one may not have been written
+            handle: Any = await app.retrieve_workflow_async(id_)
+            await asyncio.wait_for(handle.get_result(), PATIENCE)
+
+    app.launch()
+    asyncio.run(main())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dbos_events.engine.effects import Flow, Query, Recorded
+from dbos_events.engine.effects import TASK_CANCELLED, Flow, Query, Recorded
 from dbos_events.engine.operations.common import operation
 from dbos_events.errors import DBOSConflictingWorkflowError
 from dbos_events.model.workflow import PENDING
@@ -36,20 +36,38 @@ class Start:
 
 @dataclass(slots=True)
 class Started:
-    """`run` is set when the new workflow runs in this process and was not there before."""
+    """`run` is set when the new workflow runs in this process and was not there before.
+
+    `cancelled` says that the caller, outside of workflows, was cancelled while the start was being written.
+    """
 
     workflow_id: str
     run: Run | None = None
+    cancelled: bool = False
+
+    def pass_on_cancellation(self) -> None:
+        """To be called once the start is seen to: whoever cancelled the caller shall not wait for ever.
+
+        Raises:
+            asyncio.CancelledError: The caller was cancelled meanwhile.
+        """
+        if self.cancelled:
+            raise TASK_CANCELLED
 
 
 def start(core: Core, request: Start) -> Flow[Started]:
     """Start a workflow from outside of any; durable when it returns, at most one per id."""
+    cancelled = False
     while True:
         starting = core.starts.begin()
+        recorded = Recorded(core, Write(change=_new(core, request, parent=None)))
         try:
-            result = yield Recorded(core, Write(change=_new(core, request, parent=None)))
+            result = yield recorded
+            cancelled = cancelled or recorded.cancelled
             if not isinstance(result, Fenced):
-                return _started(core, request, result, parent=None)
+                started = _started(core, request, result, parent=None)
+                started.cancelled = cancelled
+                return started
         finally:
             core.starts.end(starting)
         core.refuse_when_stopped()
