@@ -12,8 +12,10 @@ import contextvars
 import functools
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import suppress
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
+from dbos_events.engine.contained import Contained
 from dbos_events.engine.context import CURRENT, name_of_task
 from dbos_events.engine.run import Unwind
 from dbos_events.engine.waking import ENGINE
@@ -226,11 +228,16 @@ class _Telling:
             **options: Any,
         ) -> asyncio.Future[Any]:
             scope = CURRENT.get() if context is None else context.get(CURRENT)
-            tree = scope.run.tasks if scope is not None and scope.step is None else None
-            if scope is None or tree is None or (context is not None and context is self._making):
+            if scope is None or (context is not None and context is self._making):
+                return make(loop, coro, context=context, **options)
+            name = name_of_task(coro)
+            if isinstance(coro, CoroutineType):
+                coro = Contained(coro, name)
+            tree = scope.run.tasks if scope.step is None else None
+            if tree is None:
                 return make(loop, coro, context=context, **options)
             context = (context or contextvars.copy_context()).copy()
-            context.run(CURRENT.set, scope.branch(name_of_task(coro)))
+            context.run(CURRENT.set, scope.branch(name))
             outer, self._making = (
                 self._making,
                 context,

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from dbos_events.telemetry.log import logger
+
 running_loop = asyncio._get_running_loop  # noqa: SLF001 - the public one raises where none runs
 """The event loop that the caller is on, or None."""
 
@@ -106,7 +108,10 @@ class LoopInbox:
             callbacks, self._pending = self._pending, deque()
             self._awake = False
         for callback in callbacks:
-            callback()
+            try:
+                callback()
+            except Exception:  # noqa: BLE001 - the runs of the other wake-ups wait for theirs
+                logger.exception("A wake-up on an event loop met an unexpected error; the others go on.")
 
 
 class LoopWaker:

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 from dbos_events.errors import DBOSException
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Whether the error is meant for the process: Ctrl-C, or an exit, on the main thread."""
-    return (
-        isinstance(error, (KeyboardInterrupt, SystemExit))
-        and threading.current_thread() is threading.main_thread()
-    )
+    """Whether the error is meant for the process: Ctrl-C, or an exit, on the main thread.
+
+    An exit within an event loop is not: it would end all that runs there, for the sake of one event.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    return isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and not _in_loop())
+
+
+def _in_loop() -> bool:
+    """Whether an event loop runs on this thread; asyncio takes long to import, and without it there is none."""
+    events = sys.modules.get("asyncio.events")
+    if events is None:
+        return False
+    try:
+        events.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def text_of(error: BaseException) -> str:

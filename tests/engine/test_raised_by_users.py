@@ -3,6 +3,8 @@
 import asyncio
 import concurrent.futures
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -480,3 +482,58 @@ def test_an_error_that_stands_for_another_names_it(dbos_test_app: MakeTestApp) -
     dbos_test_app(app)
     with pytest.raises(DBOSException, match="Stop, which is not an Exception: the reason"):
         app.start_workflow(raises).get_result()
+
+
+@pytest.mark.parametrize("where", ["task of the handler", "task of a step", "text of an error"])
+def test_an_exit_of_one_workflow_on_the_loop_of_the_main_program_ends_that_workflow_alone(
+    database_url: str, where: str
+) -> None:
+    """Launched on the main thread's loop: an exit there would end the program of all other events."""
+    program = f"""
+import asyncio, sys
+from dbos_events import App
+
+app = App({{"name": "jobs", "system_database_url": {database_url!r}}})
+
+class Odd(Exception):
+    def __str__(self):
+        sys.exit(3)
+
+async def leaves():
+    await asyncio.sleep(0)
+    sys.exit(3)
+
+@app.step()
+async def step():
+    await asyncio.gather(leaves())
+
+@app.workflow()
+async def exits(where):
+    if where == "task of the handler":
+        await asyncio.gather(leaves())
+    if where == "task of a step":
+        await step()
+    raise Odd()
+
+@app.workflow()
+async def sound():
+    await asyncio.sleep(0)
+    return 7
+
+async def main():
+    async with app:
+        handle = await app.start_workflow_async(exits, {where!r})
+        try:
+            await handle.get_result()
+        except Exception as error:
+            print("ended", type(error).__name__)
+        print(await (await app.start_workflow_async(sound)).get_result())
+
+asyncio.run(main())
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("ended "), (ran.stdout, ran.stderr)
+    assert ran.stdout.endswith("\n7\n")
