@@ -78,6 +78,8 @@ class Core:
         self.application = application
         self.version = version
         self.executor = executor
+        self.registrations = 0
+        """How often this process has registered; numbers of executors come again in a database that was restored."""
         self.park_after = park_after
         self.hub = Hub()
         self.pool = Pool(threads, self.hub)
