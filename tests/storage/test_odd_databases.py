@@ -84,7 +84,7 @@ def test_a_file_that_was_deleted_or_replaced_while_it_was_open_is_not_written_to
     storage.now_ms()
     for each in tmp_path.glob("test.sqlite*"):
         each.unlink()
-    with pytest.raises(StorageError, match="was deleted or moved away|no such table"):
+    with pytest.raises(StorageError, match=r"was deleted or moved away|no such table"):
         register(storage)
     if not restored:
         return
