@@ -83,6 +83,7 @@ class Launched:
         self._own_loop: BackgroundLoop | None = None
         self._registering = threading.Lock()
         self._draining = False
+        self._said_dead = 0
         self._bound: Bound | None = None
         clock = clock if clock.manual else DatabaseClock(clock)
         self.storage = open_storage(
@@ -216,6 +217,7 @@ class Launched:
                 functions=declarations(self._registry),
             )
         )
+        self.core.registrations += 1
         if not self.core.clock.manual:
             self.core.lease_end = began + self.settings.lease_seconds
 
@@ -226,11 +228,13 @@ class Launched:
         with self._registering:
             if self.storage.renew_lease(self.core.executor, round(self.settings.lease_seconds * 1000)):
                 return  # another thread has registered anew already
-            logger.error(
-                "Executor %s was declared dead while this process was silent. Its runs are dropped here and "
-                "go on elsewhere; this process goes on as a new executor.",
-                self.core.executor,
-            )
+            if self._said_dead != self.core.registrations:  # once, however often registering anew is refused
+                self._said_dead = self.core.registrations
+                logger.error(
+                    "Executor %s was declared dead while this process was silent. Its runs are dropped here and "
+                    "go on elsewhere; this process goes on as a new executor.",
+                    self.core.executor,
+                )
             self.core.runner.stop_all()
             self._register()
 

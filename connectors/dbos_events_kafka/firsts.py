@@ -36,6 +36,10 @@ class Firsts:
         own = set(self._registered or ()) & set(self._intake.options.topics)
         return covers(own, topic)
 
+    def forget(self) -> None:
+        """Ask the database again what is registered: it may be another one."""
+        self._registered = None
+
     def register(self) -> None:
         """Write the first positions of all that exists. Raises KafkaException when that cannot be known."""
         if not self.pending:

@@ -107,6 +107,10 @@ class Positions:
 
     # -- positioning --------------------------------------------------------------------------
 
+    def look_at_firsts_again(self) -> None:
+        """The database may be another one than that which held the first positions."""
+        self._firsts.forget()
+
     def position(self) -> None:
         """Become holder of what was assigned, and tell the poll thread where to read on.
 

@@ -152,10 +152,12 @@ class Taker:
                 if not self._stopped:
                     self._state.trouble(f"intake failed and is tried again: {error}")
                 self._pause(RETRY_SECONDS)
-            except BaseException:  # noqa: BLE001 - neither a defect nor a user's SystemExit stops the other partitions
-                logger.exception(
-                    "%s: intake met an unexpected error and tries again.", self._intake.options.name
-                )
+            except BaseException as error:  # noqa: BLE001 - neither a defect nor a user's SystemExit stops the others
+                if not self._state.has(INTAKE):
+                    logger.exception(
+                        "%s: intake met an unexpected error and tries again.", self._intake.options.name
+                    )
+                self._state.trouble(f"intake met an unexpected error and tries again: {type(error).__name__}")
                 self._pause(RETRY_SECONDS)
         self._topics.close()
 
@@ -164,8 +166,7 @@ class Taker:
         if drained := self._buffers.drained():
             self._positions.again(drained)
         if self._session != self._intake.session:
-            self._positions.again(self._positions.assigned)
-            self._session = self._intake.session
+            self._begin_anew()
         self._report()  # before anything is asked of the cluster that would wait in vain
         self._positions.position()
         self._ask_again = self._confirming.ask()
@@ -173,6 +174,14 @@ class Taker:
         self._state.mended(INTAKE)
         if not took:
             self._idle()
+
+    def _begin_anew(self) -> None:
+        """This process had to register anew, maybe in a database that was restored or made again: so must its consumer."""
+        session = self._intake.session
+        self._positions.again(self._positions.assigned)
+        self._intake.open(self._settings.group, self._intake.options.topics, self._settings.masked())
+        self._positions.look_at_firsts_again()
+        self._session = session
 
     def _run_jobs(self) -> None:
         while self._jobs:

@@ -57,6 +57,9 @@ class Core:
         park_after: Seconds after which a wait gives its place up for a row.
     """
 
+    registrations = 0
+    """How often this process has registered; numbers of executors come again in a database that was restored."""
+
     def __init__(  # noqa: PLR0913 - what the composition root has to say
         self,
         *,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import sqlalchemy as sa
-from sqlalchemy import event
+from sqlalchemy import event, exc
 
 from dbos_events.clock import Clock
 from dbos_events.errors import ConfigurationError
@@ -34,7 +34,10 @@ class SqliteStorage(SqlStorage):
             connect_args={"timeout": float(BUSY_SECONDS), "check_same_thread": False},
         )
         event.listen(engine, "connect", _prepare)
+        event.listen(engine, "connect", self._opened)
+        event.listen(engine, "checkout", self._refuse_moved)
         event.listen(engine, "begin", _begin)
+        self._path = _file(url)
         super().__init__(Database(engine, SQLITE, "", "main", clock))
         _open.add(self)
 
@@ -44,6 +47,24 @@ class SqliteStorage(SqlStorage):
 
     def cut(self) -> None:
         """A file always answers, if only that it is locked."""
+
+    def _opened(self, _connection: object, record: Any) -> None:
+        record.info["file"] = self._identity()
+
+    def _refuse_moved(self, _connection: object, record: Any, _proxy: object) -> None:
+        """What is written to a file that was deleted or replaced is kept by nobody, and SQLite does not say so."""
+        now = self._identity()
+        if now is None:
+            raise sqlite3.OperationalError(f"the file {self._path} was deleted or moved away: restore it")
+        if record.info["file"] != now:
+            raise exc.DisconnectionError("The file is another one than the one that was opened.")
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._path)  # noqa: PTH116 - for each transaction: Path takes twice as long
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
 
     def listen(self, on_signal: Callable[[str], object]) -> None:
         """SQLite cannot notify; polls are enough."""

@@ -1,5 +1,6 @@
 """A database that is none, another product's or half made is refused with one typed error that says what it is."""
 
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from dbos_events import App
 from dbos_events.errors import StorageError
 from dbos_events.storage.migrate import migrate
+from tests.storage.building import register
 from tests.storage.conftest import Open
 
 
@@ -72,3 +74,25 @@ def test_a_table_that_is_missing_is_named(migrated_sqlite: str) -> None:
     change(Path(migrated_sqlite.removeprefix("sqlite:///")), "DROP TABLE executors")
     with pytest.raises(StorageError, match="executors"):
         App({"name": "shop", "system_database_url": migrated_sqlite}).launch()
+@pytest.mark.parametrize("restored", [False, True], ids=["deleted", "restored"])
+def test_a_file_that_was_deleted_or_replaced_while_it_was_open_is_not_written_to(
+    restored: bool, migrated_sqlite: str, opened: Open, tmp_path: Path
+) -> None:
+    file = tmp_path / "test.sqlite"
+    shutil.copy(file, tmp_path / "backup.sqlite")
+    storage = opened(migrated_sqlite)
+    storage.now_ms()
+    for each in tmp_path.glob("test.sqlite*"):
+        each.unlink()
+    with pytest.raises(StorageError, match=r"was deleted or moved away|no such table"):
+        register(storage)
+    if not restored:
+        return
+    for each in tmp_path.glob("test.sqlite*"):
+        each.unlink()
+    (tmp_path / "backup.sqlite").rename(file)
+    number = register(storage)
+    with sqlite3.connect(file) as again:
+        assert again.execute("SELECT id FROM executors").fetchall() == [(number,)]
+
+

@@ -89,7 +89,7 @@ class ConsumerIntake(Positioning):
 
     @property
     def session(self) -> int:
-        return self._core.executor
+        return self._core.registrations
 
     def open(self, group: str, topics: Sequence[str], settings: Mapping[str, str]) -> None:
         self._number = self._ask(
