@@ -53,6 +53,8 @@ class SqliteStorage(SqlStorage):
 
     def _refuse_moved(self, _connection: object, record: Any, _proxy: object) -> None:
         """What is written to a file that was deleted or replaced is kept by nobody, and SQLite does not say so."""
+        if record.info["file"] is None:  # it was named in a way that says nothing about its place
+            return
         now = self._identity()
         if now is None:
             raise sqlite3.OperationalError(f"the file {self._path} was deleted or moved away: restore it")

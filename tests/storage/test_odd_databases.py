@@ -74,6 +74,8 @@ def test_a_table_that_is_missing_is_named(migrated_sqlite: str) -> None:
     change(Path(migrated_sqlite.removeprefix("sqlite:///")), "DROP TABLE executors")
     with pytest.raises(StorageError, match="executors"):
         App({"name": "shop", "system_database_url": migrated_sqlite}).launch()
+
+
 @pytest.mark.parametrize("restored", [False, True], ids=["deleted", "restored"])
 def test_a_file_that_was_deleted_or_replaced_while_it_was_open_is_not_written_to(
     restored: bool, migrated_sqlite: str, opened: Open, tmp_path: Path
@@ -94,5 +96,3 @@ def test_a_file_that_was_deleted_or_replaced_while_it_was_open_is_not_written_to
     number = register(storage)
     with sqlite3.connect(file) as again:
         assert again.execute("SELECT id FROM executors").fetchall() == [(number,)]
-
-
