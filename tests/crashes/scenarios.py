@@ -333,12 +333,6 @@ def empty_database(world: World) -> Play:
     return sleeps_once(world)
 
 
-@scenario({"job": End("SUCCESS", None, ("before", "after"))}, begins_at="0002")
-def old_revision(world: World) -> Play:
-    """The schema of an older release is brought to the newest, and serves."""
-    return sleeps_once(world)
-
-
 def sleeps_once(world: World) -> Play:
     job = parked(world)
 
