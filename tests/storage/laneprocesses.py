@@ -76,7 +76,9 @@ class _Core:
         self.executor = register(storage)
         self.runner = _Runner(started)
         self.registry = SimpleNamespace(
-            workflows={"handle": SimpleNamespace(name="handle", max_recovery_attempts=None, binding=None)}
+            workflows={"handle": SimpleNamespace(name="handle", max_recovery_attempts=None, binding=None)},
+            names=lambda: ["handle"],
+            limits=lambda: {"handle": None},
         )
         self.application = APP
         self.version = "v1"
@@ -86,7 +88,7 @@ class _Core:
         self.signal = _ignore
         self.quotas = HeldQuotas()
 
-    def ask(self, work: Callable[[], Any]) -> Any:
+    def ask(self, work: Callable[[], Any], patience: float | None = None) -> Any:  # noqa: ARG002 - it never waits
         while True:
             try:
                 return work()
