@@ -17,7 +17,7 @@ from dbos_events.engine.core import Core
 from dbos_events.engine.forked import leave_core
 from dbos_events.engine.registry import Registry
 from dbos_events.model.event import HeldQuotas
-from dbos_events.model.queue import QueueLimits
+from dbos_events.model.queue import QueueLimits, channel_of
 from dbos_events.runtime.contested import declarations
 from dbos_events.runtime.identity import this_process
 from dbos_events.runtime.intake.consumer import ConsumerIntake
@@ -28,7 +28,7 @@ from dbos_events.runtime.lease import LeaseService
 from dbos_events.runtime.loops import BackgroundLoop, LoopService
 from dbos_events.runtime.memory import tune_collector
 from dbos_events.runtime.notifier import NotifierService
-from dbos_events.runtime.queues import QueueService, channel_of
+from dbos_events.runtime.queues import QueueService
 from dbos_events.runtime.recovery import RecoveryService
 from dbos_events.runtime.service import Service
 from dbos_events.runtime.stopping import Bound, stop_together

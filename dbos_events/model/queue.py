@@ -31,3 +31,8 @@ class QueueLimits:
     def shared(self) -> bool:
         """Whether processes must agree before each claim."""
         return self.concurrency is not None or self.limiter is not None
+
+
+def channel_of(queue: str) -> str:
+    """The signal that something was put on a queue."""
+    return f"queue:{queue}"

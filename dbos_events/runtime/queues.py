@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dbos_events.engine.core import Core
 from dbos_events.engine.run import Run
 from dbos_events.errors import ExecutorFenced
-from dbos_events.model.queue import QueueLimits
+from dbos_events.model.queue import QueueLimits, channel_of
 from dbos_events.model.workflow import ENQUEUED, WorkflowFilter
 from dbos_events.runtime.failing import Failing
 from dbos_events.runtime.service import Service
@@ -21,11 +21,6 @@ MAX_CLAIM = 200
 
 RESUMED = "\0resumed"
 """Stands among the names of queues for what waits without one."""
-
-
-def channel_of(queue: str) -> str:
-    """The signal that something was put on a queue."""
-    return f"queue:{queue}"
 
 
 class QueueService(Service):

@@ -88,7 +88,7 @@ class _Core:
         self.signal = _ignore
         self.quotas = HeldQuotas()
 
-    def ask(self, work: Callable[[], Any], patience: float | None = None) -> Any:  # noqa: ARG002 - it never waits
+    def ask(self, work: Callable[[], Any], patience: float | None = None) -> Any:
         while True:
             try:
                 return work()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dbos_events.engine.effects import TASK_CANCELLED, Flow, Query, Recorded
 from dbos_events.engine.operations.common import operation
 from dbos_events.errors import DBOSConflictingWorkflowError
+from dbos_events.model.queue import channel_of
 from dbos_events.model.workflow import PENDING
 from dbos_events.serialization import fingerprint
 from dbos_events.storage.writes import Checkpoint, Existing, Fenced, NewWorkflow, Refused, Result, Write
@@ -134,7 +135,7 @@ def _started(core: Core, request: Start, result: Result, parent: Run | None) -> 
         _same_function(request, result)
         return Started(result.workflow_id)
     if request.queue is not None:
-        core.signal(f"queue:{request.queue}")
+        core.signal(channel_of(request.queue))
         return Started(request.workflow_id)
     run = core.new_run(
         request.workflow_id,

@@ -6,10 +6,18 @@ On PostgreSQL all starts of a batch are one call of a function (`dbos_events/sto
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from dbos_events.storage.database import Database, NotAsExpected
-from dbos_events.storage.shapes import Shape, turned
+from dbos_events.storage.functions import Columns
+from dbos_events.storage.shapes import Shape
+from dbos_events.storage.writes import NewWorkflow
+
+
+@cache
+def _shape(columns: Columns, kind: type[NewWorkflow]) -> Shape:
+    return Shape([name for name, _ in columns], kind)
 
 
 def write_starts(database: Database, executor: int, starts: Sequence[Any]) -> None:
@@ -19,10 +27,8 @@ def write_starts(database: Database, executor: int, starts: Sequence[Any]) -> No
         NotAsExpected: Some were there already. The others are started, which is found when the whole batch is written
             again, statement by statement: that costs a second transaction, and only where ids are used twice.
     """
-    names = [name for name, _ in database.function("write_starts").tables["starts"]]
-    shape = Shape(names, type(starts[0]))
+    shape = _shape(database.function("write_starts").tables["starts"], NewWorkflow)
     rows = [shape.row(start) for start in starts]
-    columns = dict(zip(names, turned(rows, len(names)), strict=True))
-    inserted = database.call("write_starts", database.identified(executor), {"starts": columns})
+    inserted = database.call("write_starts", database.identified(executor), {"starts": rows})
     if inserted is None or int(inserted) < len(starts):
         raise NotAsExpected

@@ -9,7 +9,7 @@ from dbos_events.model.queue import QueueLimits
 from dbos_events.storage.database import Database, RollBack, Row, Tx
 from dbos_events.storage.families.executors import fence
 from dbos_events.storage.rows import TakenWorkflow
-from dbos_events.storage.shapes import records
+from dbos_events.storage.shapes import named, records
 
 
 class TakingTable:
@@ -153,7 +153,8 @@ class TakingTable:
     def give_back(self, executor: int, takes: Sequence[tuple[str, int]]) -> list[str]:
         def work(tx: Tx) -> list[str]:
             tx.run("lock_owners", ids=[id_ for id_, _ in takes])
-            return [row.id for row in tx.batch("give_back", takes, executor=executor)]
+            rows = named(takes, "workflow_id", "take")
+            return [row.id for row in tx.batch("give_back", rows, executor=executor)]
 
         return self._database.transact(work) if takes else []
 
