@@ -74,6 +74,7 @@ class _Core:
     def __init__(self, storage: SqlStorage, started: Callable[[Run], object]) -> None:
         self.storage = Interrupted(storage)
         self.executor = register(storage)
+        self.registrations = 1
         self.runner = _Runner(started)
         self.registry = SimpleNamespace(
             workflows={"handle": SimpleNamespace(name="handle", max_recovery_attempts=None, binding=None)},

@@ -310,7 +310,7 @@ def test_a_function_whose_plans_were_made_on_empty_tables_reads_what_it_writes_a
     )
     outcomes = arrays("id", "1", "'SUCCESS'::text", "true", nothing)
     called = functions()["write_batch"].called
-    call = f"SELECT {SCHEMA}.{called}(NULL, 1, {checkpoints}, {outcomes}, '{{}}', '{{}}', '{{}}', '{{}}')"
+    call = f"SELECT {SCHEMA}.{called}(NULL, 1, 0, {checkpoints}, {outcomes}, '{{}}', '{{}}', '{{}}', '{{}}')"
     with psycopg.connect(postgres_url) as connection:
         connection.execute(f"CREATE TABLE kept AS SELECT * FROM {SCHEMA}.workflows")
         connection.execute(f"TRUNCATE {SCHEMA}.workflows")

@@ -56,7 +56,7 @@ class PositionTable:
         rows = self._database.transact(
             lambda tx: tx.batch(
                 "gate_holds",
-                named(gate.items(), "partition", "next_offset"),
+                named(gate.items(), "partition", "before"),
                 consumer=consumer,
                 incarnation=incarnation,
             )
