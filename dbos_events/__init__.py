@@ -2,6 +2,7 @@
 
 from dbos_events import error as error
 from dbos_events.api.contexts import SetWorkflowID as SetWorkflowID
+from dbos_events.api.contexts import SetWorkflowTimeout as SetWorkflowTimeout
 from dbos_events.api.handles import WorkflowHandle as WorkflowHandle
 from dbos_events.api.handles import WorkflowHandleAsync as WorkflowHandleAsync
 from dbos_events.app import App as App

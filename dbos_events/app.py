@@ -14,6 +14,7 @@ from dbos_events.api.consumers import ConsumerDeclaration, ConsumerRequest, decl
 from dbos_events.api.decorators import step, workflow
 from dbos_events.api.quarantine import QuarantineVerbs
 from dbos_events.api.queues import Queue
+from dbos_events.api.shielding import Shielding
 from dbos_events.api.verbs import Verbs
 from dbos_events.clock import Clock, SystemClock
 from dbos_events.config import DBOSConfig
@@ -35,7 +36,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _BREAKER = Breaker()
 
 
-class App(Verbs, QuarantineVerbs):
+class App(Verbs, QuarantineVerbs, Shielding):
     """One application: its workflows, and, once launched, the engine that runs them.
 
     `DBOS` is a facade over a default App; more Apps may live in one process. Use it as
@@ -70,7 +71,7 @@ class App(Verbs, QuarantineVerbs):
 
         return decorate
 
-    def step(
+    def step(  # noqa: PLR0913 - the options of one declaration
         self,
         *,
         name: str | None = None,
@@ -81,12 +82,16 @@ class App(Verbs, QuarantineVerbs):
         should_retry: Callable[[BaseException], Any] | None = None,
         timeout_seconds: float | None = None,
         idempotency_key: Callable[..., str] | None = None,
+        preemptible: bool = False,
     ) -> Callable[[F], F]:
         """Make a function a step: within a workflow its outcome is recorded once and replayed after a crash.
 
         The function runs at least once: a crash between its effect and the record repeats it. Hand
         `DBOS.idempotency_key` to whatever must not happen twice. It follows from the workflow's id and the step's
         name; `idempotency_key`, a function over the step's arguments, says it instead.
+
+        A `preemptible` step, which has to be async, is interrupted at once when its workflow is cancelled or its deadline
+        passes, as by a cancellation of its task; then nothing is recorded of it. Others are run to their end.
         """
         options = StepOptions(
             name,
@@ -97,6 +102,7 @@ class App(Verbs, QuarantineVerbs):
             should_retry,
             timeout_seconds,
             idempotency_key,
+            preemptible,
         )
 
         def decorate(function: F) -> F:

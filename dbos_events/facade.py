@@ -93,6 +93,7 @@ class DBOS(metaclass=_Context):
     start_workflow_async = _DEFAULT.start_workflow_async
     run_step = _DEFAULT.run_step
     run_step_async = _DEFAULT.run_step_async
+    shielded = _DEFAULT.shielded
     sleep = _DEFAULT.sleep
     sleep_async = _DEFAULT.sleep_async
     get_result = _DEFAULT.get_result

@@ -19,6 +19,7 @@ from dbos_events.engine.registry import Registry
 from dbos_events.model.event import HeldQuotas
 from dbos_events.model.queue import QueueLimits, channel_of
 from dbos_events.runtime.contested import declarations
+from dbos_events.runtime.deadlines import DeadlineService
 from dbos_events.runtime.identity import this_process
 from dbos_events.runtime.intake.consumer import ConsumerIntake
 from dbos_events.runtime.intake.keeper import LaneService
@@ -117,6 +118,7 @@ class Launched:
             self.core, self.taken, self.settings.lease_seconds, self.settings.executor_id
         )
         self.timers = TimerService(self.core, self.taken)
+        self.deadlines = DeadlineService(self.core)
         self.queues = QueueService(self.core, self.taken, self.settings.max_in_flight)
         self.lanes = LaneService(self.core, self.taken)
         self.sweeper = SweeperService(
@@ -129,7 +131,7 @@ class Launched:
         self.consumers = ConsumerService(self.core)
         self.loops = LoopService(self.core)
         watched = (
-            self.lease, self.recovery, self.timers, self.queues, self.lanes, self.consumers, self.sweeper, self.notifier,
+            self.lease, self.recovery, self.deadlines, self.timers, self.queues, self.lanes, self.consumers, self.sweeper, self.notifier,
             self.loops,
         )  # fmt: skip
         self.watch = WatchService(self.core, self.taken.takings, watched, lambda: self.lanes.waiting)

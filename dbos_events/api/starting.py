@@ -12,6 +12,7 @@ from dbos_events.api.session import Session
 from dbos_events.engine.context import CURRENT, Scope
 from dbos_events.engine.core import Core
 from dbos_events.engine.effects import Flow
+from dbos_events.engine.limits import NEXT_LIMITS
 from dbos_events.engine.operations.start import Start, Started, start, start_child
 from dbos_events.engine.registry import Registered
 from dbos_events.engine.run import Place
@@ -57,7 +58,8 @@ def prepare(
         workflow_id, key_prefix = child_id(scope, place), scope.child_prefix(entry.name)
     elif workflow_id is None:
         workflow_id = str(uuid.uuid4())
-    return Starting(core, Start(entry, args, kwargs, workflow_id, queue, key_prefix=key_prefix), scope, place)
+    request = Start(entry, args, kwargs, workflow_id, queue, key_prefix=key_prefix, limits=NEXT_LIMITS.get())
+    return Starting(core, request, scope, place)
 
 
 def child_id(scope: Scope, place: Place) -> str:

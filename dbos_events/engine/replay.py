@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.keys import arguments_in
+from dbos_events.engine.shield import CLEANUP
 from dbos_events.engine.waking import ENGINE
 from dbos_events.errors import DBOSUnexpectedStepError
 from dbos_events.storage.writes import CANCELLED_CALL, Checkpoint
@@ -43,7 +44,9 @@ class History:
         self.numbers = frozenset(entry.step for entry in self.steps)
         self.last_order = max((entry.completion_order for entry in self.steps), default=0)
         self.turns = Turns(
-            entry.completion_order for entry in self.by_call.values() if entry.codec != CANCELLED_CALL
+            entry.completion_order
+            for entry in self.by_call.values()
+            if entry.codec != CANCELLED_CALL and not entry.call.startswith(CLEANUP)
         )
         self._diverged = diverged or {}
 

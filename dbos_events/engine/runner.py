@@ -18,6 +18,7 @@ from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.effects import TASK_CANCELLED, Call, Flow, Reap
 from dbos_events.engine.failures import failure_of, next_attempt, reason_of
 from dbos_events.engine.run import LOST, PARKED, Ending, Run, Unwind
+from dbos_events.engine.shield import Answered
 from dbos_events.engine.tasks import TaskTree, know_runs
 from dbos_events.errors import (
     DBOSBaseException,
@@ -322,6 +323,8 @@ def _closing_write(run: Run) -> Flow[Write | None]:
     if run.tasks is not None and not run.tasks.alone:
         yield Reap(run)
     if isinstance(run.verdict, (DBOSWorkflowConflictIDError, DBOSWorkflowCancelledError)):
+        if run.shields:
+            yield Answered(run)
         return None
     if run.unwinding:
         run.proposed = PARKED

@@ -15,6 +15,7 @@
     ├── DBOSStepTimeoutError
     ├── DBOSAwaitedWorkflowCancelledError
     ├── DBOSAwaitedWorkflowMaxRecoveryAttemptsExceeded
+    ├── DBOSWorkflowExpiredError               the event was too late when its turn came
     ├── MaxRecoveryAttemptsExceededError
     ├── SerializationError
     ├── RecordedError                          a stored error whose class is gone
@@ -73,6 +74,7 @@ from dbos_events.errors.workflows import DBOSQueueDeduplicatedError as DBOSQueue
 from dbos_events.errors.workflows import DBOSUnexpectedStepError as DBOSUnexpectedStepError
 from dbos_events.errors.workflows import DBOSWorkflowCancelledError as DBOSWorkflowCancelledError
 from dbos_events.errors.workflows import DBOSWorkflowConflictIDError as DBOSWorkflowConflictIDError
+from dbos_events.errors.workflows import DBOSWorkflowExpiredError as DBOSWorkflowExpiredError
 from dbos_events.errors.workflows import MaxRecoveryAttemptsExceededError as MaxRecoveryAttemptsExceededError
 
 # Stored errors name their class by this module, whichever file it stands in.

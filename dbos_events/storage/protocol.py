@@ -24,6 +24,7 @@ from dbos_events.storage.rows import (
     Position,
     StoredEvent,
 )
+from dbos_events.storage.subjects.endings import Endings
 from dbos_events.storage.writes.contract import Batches
 
 
@@ -240,6 +241,11 @@ class Storage(
 
     def notify(self, channels: Sequence[str]) -> None:
         """Wake those who listen in other processes; never on the path of a write."""
+        ...
+
+    @property
+    def endings(self) -> Endings:
+        """Deadlines, and trees that are cancelled."""
         ...
 
     def close(self) -> None:

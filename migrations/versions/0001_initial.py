@@ -140,6 +140,9 @@ def create_workflows(schema) -> None:
         column("assumed_role", TEXT, null=True),
         column("schedule_name", TEXT, null=True),
         column("own_checkpoints", TEXT, null=True),
+        # until when it must be claimed; why it ended without a run of its own having said so
+        column("start_by", BIG, null=True),
+        column("end_reason", TEXT, null=True),
         schema=schema,
     )
     # Each index equals the order of one query and holds only the rows that the query can want.
@@ -161,6 +164,18 @@ def create_workflows(schema) -> None:
         ["queue", "deduplication_id"],
         "deduplication_id IS NOT NULL AND status IN ('PENDING', 'ENQUEUED', 'DELAYED')",
         unique=True,
+    )
+    partial_index(
+        schema,
+        "workflows_deadline",
+        ["deadline"],
+        "deadline IS NOT NULL AND status IN ('PENDING', 'ENQUEUED', 'DELAYED')",
+    )
+    partial_index(
+        schema,
+        "workflows_start_by",
+        ["start_by"],
+        "start_by IS NOT NULL AND status IN ('ENQUEUED', 'DELAYED')",
     )
     set_fillfactor(schema, "workflows", 85)
 

@@ -104,7 +104,7 @@ def record_cancelled(
     known = run.history.by_call.get(place.call) if run.history is not None else None
     if known is not None and known.codec == CANCELLED_CALL:
         run.note(cancelled, known, cancelled=True)
-    if known is not None or run.unwinding or run.verdict is not None:
+    if known is not None or not run.may_write:
         return
     now = run.core.clock.now_ms()
     write = run.checkpoint(

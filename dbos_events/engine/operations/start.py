@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.effects import TASK_CANCELLED, Flow, Query, Recorded
-from dbos_events.engine.operations.common import operation
+from dbos_events.engine.limits import DEADLINES, UNBOUND, Bounds, Limits, bounds_of
+from dbos_events.engine.operations.common import counted, operation, record_cancelled
+from dbos_events.engine.replay import Recall
+from dbos_events.engine.run import Place
 from dbos_events.errors import DBOSConflictingWorkflowError
 from dbos_events.model.queue import channel_of
 from dbos_events.model.workflow import PENDING
@@ -16,7 +19,7 @@ from dbos_events.storage.writes import Checkpoint, Existing, Fenced, NewWorkflow
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
     from dbos_events.engine.registry import Registered
-    from dbos_events.engine.run import Place, Run
+    from dbos_events.engine.run import Run
 
 
 @dataclass(slots=True)
@@ -33,6 +36,9 @@ class Start:
     queue: str | None = None
     priority: int = 0
     key_prefix: str | None = None
+    limits: Limits | None = None
+    bounds: Bounds = UNBOUND
+    """Follow from the limits when it is written."""
 
 
 @dataclass(slots=True)
@@ -92,16 +98,36 @@ def start_child(core: Core, run: Run, place: Place, request: Start) -> Flow[Star
         )
         write.change = _new(core, request, parent=run)
         starting = core.starts.begin()
+        recorded = Recorded(core, write, run)
         try:
-            result = yield Recorded(core, write, run)
-            return _started(core, request, result, parent=run)
+            result = yield recorded
+            started = _started(core, request, result, parent=run)
+            started.cancelled = recorded.cancelled
+            return started
         finally:
             core.starts.end(starting)
 
     def again(_: Run, entry: Checkpoint) -> Started:
         return Started(entry.child_id or request.workflow_id)
 
-    return operation(run, place, request.function.name, arguments, fresh, again)
+    started: Started = yield from operation(run, place, request.function.name, arguments, fresh, again)
+    yield from counted(run, _cancelled_after(run, place, request.function.name, started))
+    return started
+
+
+def _cancelled_after(run: Run, place: Place, name: str, started: Started) -> Flow[None]:
+    """The start is recorded, and the task that waited for that was cancelled meanwhile: so it is again in a replay."""
+    end = Place(f"{place.call}!", -place.number)
+    if started.cancelled:
+        record_cancelled(run, end, name, None, TASK_CANCELLED())
+        return
+    entry = run.history.by_call.get(end.call) if run.history is not None else None
+    if entry is not None:
+        try:
+            yield Recall(run, entry)
+        except TASK_CANCELLED as cancelling:
+            record_cancelled(run, end, name, None, cancelling)
+            raise
 
 
 def _new(core: Core, request: Start, parent: Run | None) -> NewWorkflow:
@@ -109,6 +135,7 @@ def _new(core: Core, request: Start, parent: Run | None) -> NewWorkflow:
     stored: dict[str, Any] = {"args": list(request.args), "kwargs": request.kwargs}
     if request.key_prefix is not None:
         stored["keys"] = request.key_prefix
+    request.bounds = bounds_of(core, request.limits, parent, queued=request.queue is not None)
     return NewWorkflow(
         id=request.workflow_id,
         name=request.function.name,
@@ -123,6 +150,9 @@ def _new(core: Core, request: Start, parent: Run | None) -> NewWorkflow:
         priority=request.priority,
         parent_id=parent.id if parent else None,
         root_id=(parent.root_id or parent.id) if parent else None,
+        timeout_ms=request.bounds.timeout_ms,
+        deadline=request.bounds.deadline,
+        start_by=request.bounds.start_by,
     )
 
 
@@ -134,6 +164,8 @@ def _started(core: Core, request: Start, result: Result, parent: Run | None) -> 
     if isinstance(result, Existing):
         _same_function(request, result)
         return Started(result.workflow_id)
+    if request.bounds.deadline is not None or request.bounds.start_by is not None:
+        core.hub.signal(DEADLINES)
     if request.queue is not None:
         core.signal(channel_of(request.queue))
         return Started(request.workflow_id)
@@ -146,6 +178,7 @@ def _started(core: Core, request: Start, result: Result, parent: Run | None) -> 
         root_id=(parent.root_id or parent.id) if parent else None,
         key_prefix=request.key_prefix,
     )
+    run.deadline = request.bounds.deadline
     core.runner.expect(run)
     return Started(request.workflow_id, run)
 

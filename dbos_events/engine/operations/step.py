@@ -9,6 +9,7 @@ from dbos_events.engine.context import Scope
 from dbos_events.engine.effects import Call, Flow
 from dbos_events.engine.keys import arguments_changed, noted, shown_arguments
 from dbos_events.engine.operations.common import operation
+from dbos_events.engine.preempting import PreemptibleCall
 from dbos_events.engine.waits import Pause
 from dbos_events.errors import DBOSMaxStepRetriesExceeded
 from dbos_events.model.workflow import StepOptions, StepStatus
@@ -99,7 +100,8 @@ class StepCall:
         return shown_arguments(self.args, self.kwargs)
 
     def _attempt(self, scope: Scope) -> Call:
-        return Call(
+        kind = PreemptibleCall if self.options.preemptible else Call
+        return kind(
             scope, self.function, self.args, self.kwargs, self.options.timeout_seconds, self.name, moves=True
         )
 
@@ -128,7 +130,7 @@ class StepCall:
     ) -> Checkpoint | None:
         """Hand the outcome over, unless the run may not write any more."""
         run = self.run
-        if run.unwinding or run.verdict is not None:
+        if not run.may_write:
             return None
         write: Write = run.checkpoint(
             self.place,

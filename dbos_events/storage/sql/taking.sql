@@ -54,7 +54,7 @@ WITH candidates AS (
     SELECT w.id AS workflow_id
     FROM {schema}.workflows AS w
     WHERE w.wake_at <= (SELECT {now}) AND CASE WHEN w.status = 'PENDING' THEN true ELSE false END
-      AND w.application = :application
+      AND w.application = :application AND (w.deadline IS NULL OR w.deadline > (SELECT {now}))
       AND w.queue IS NULL AND w.lane_open IS NOT TRUE AND w.name IN ({list:names})
       AND (w.version = :version OR w.version IS NULL
            OR (NOT :waits AND w.version NOT IN (SELECT e.version FROM {schema}.executors AS e
@@ -75,6 +75,7 @@ UPDATE {schema}.workflows AS w
 SET status = 'ENQUEUED', owner = NULL, wake_at = NULL, awaited_id = NULL, updated_at = {now}
 WHERE w.wake_at <= (SELECT {now}) AND CASE WHEN w.status = 'PENDING' THEN true ELSE false END
   AND w.application = :application AND w.queue IS NOT NULL AND w.lane_open IS NOT TRUE
+  AND (w.deadline IS NULL OR w.deadline > (SELECT {now}))
 RETURNING queue;
 
 -- name: ready_due_lanes
@@ -83,6 +84,7 @@ UPDATE {schema}.workflows AS w
 SET wake_at = NULL, awaited_id = NULL, held = false, updated_at = {now}
 WHERE w.wake_at <= (SELECT {now}) AND CASE WHEN w.status = 'PENDING' THEN true ELSE false END
   AND w.application = :application AND w.lane_open
+  AND (w.deadline IS NULL OR w.deadline > (SELECT {now}))
 RETURNING consumer;
 
 -- name: next_wake
@@ -125,6 +127,7 @@ WITH candidates AS (
     FROM {schema}.workflows AS w
     WHERE w.status = 'ENQUEUED' AND w.queue = :queue AND w.application = :application
       AND w.name IN ({list:names}) AND w.lane_open IS NOT TRUE
+      AND (w.deadline IS NULL OR w.deadline > (SELECT {now})) AND (w.start_by IS NULL OR w.start_by > (SELECT {now}))
       AND (w.take = 0 OR w.version = :version OR w.version IS NULL
            OR (NOT :waits AND w.version NOT IN (SELECT e.version FROM {schema}.executors AS e
                                                 WHERE e.alive AND e.application = :application)))
@@ -134,7 +137,9 @@ WITH candidates AS (
 )
 UPDATE {schema}.workflows AS w
 SET status = 'PENDING', owner = :executor, take = w.take + 1, version = :version, updated_at = {now},
-    started_at = COALESCE(w.started_at, {now})
+    started_at = COALESCE(w.started_at, {now}), start_by = NULL,
+    deadline = CASE WHEN w.timeout_ms IS NULL OR w.deadline <= {now} + w.timeout_ms THEN w.deadline
+                    ELSE {now} + w.timeout_ms END
 FROM candidates AS c
 WHERE w.id = c.workflow_id
 RETURNING id;
@@ -146,6 +151,7 @@ WITH candidates AS (
     FROM {schema}.workflows AS w
     WHERE w.status = 'ENQUEUED' AND w.queue IS NULL AND w.application = :application
       AND w.name IN ({list:names}) AND w.lane_open IS NOT TRUE
+      AND (w.deadline IS NULL OR w.deadline > (SELECT {now})) AND (w.start_by IS NULL OR w.start_by > (SELECT {now}))
       AND (w.take = 0 OR w.version = :version OR w.version IS NULL
            OR (NOT :waits AND w.version NOT IN (SELECT e.version FROM {schema}.executors AS e
                                                 WHERE e.alive AND e.application = :application)))
@@ -155,7 +161,9 @@ WITH candidates AS (
 )
 UPDATE {schema}.workflows AS w
 SET status = 'PENDING', owner = :executor, take = w.take + 1, version = :version, updated_at = {now},
-    started_at = COALESCE(w.started_at, {now})
+    started_at = COALESCE(w.started_at, {now}), start_by = NULL,
+    deadline = CASE WHEN w.timeout_ms IS NULL OR w.deadline <= {now} + w.timeout_ms THEN w.deadline
+                    ELSE {now} + w.timeout_ms END
 FROM candidates AS c
 WHERE w.id = c.workflow_id
 RETURNING id;
@@ -187,7 +195,7 @@ RETURNING id;
 -- name: read_taken
 -- What was just taken, in the order in which it should be started.
 SELECT w.id, w.name, w.take, w.generation, w.crashes, p.codec, p.input, w.queue, w.parent_id,
-       w.root_id, w.consumer, w.partition, w.position, w.lane, w.attempt
+       w.root_id, w.consumer, w.partition, w.position, w.lane, w.attempt, w.deadline
 FROM {schema}.workflows AS w
 LEFT JOIN {schema}.payloads AS p ON p.workflow_id = w.id
 WHERE w.id IN ({list:ids})

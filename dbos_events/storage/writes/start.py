@@ -34,6 +34,9 @@ class NewWorkflow(Change):
     priority: int = 0
     parent_id: str | None = None
     root_id: str | None = None
+    timeout_ms: int | None = None
+    deadline: int | None = None
+    start_by: int | None = None
 
     starts: ClassVar[bool] = True
 
