@@ -131,8 +131,8 @@ class Launched:
         self.consumers = ConsumerService(self.core)
         self.loops = LoopService(self.core)
         watched = (
-            self.lease, self.recovery, self.deadlines, self.timers, self.queues, self.lanes, self.consumers, self.sweeper, self.notifier,
-            self.loops,
+            self.lease, self.recovery, self.deadlines, self.timers, self.queues, self.lanes, self.consumers, self.sweeper,
+            self.notifier, self.loops,
         )  # fmt: skip
         self.watch = WatchService(self.core, self.taken.takings, watched, lambda: self.lanes.waiting)
         return (*watched, self.watch)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-from collections.abc import Callable, Coroutine, Generator, Sequence
+import weakref
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from contextlib import suppress
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -78,12 +79,14 @@ class Timers:
 class TaskTree:
     """The tasks of one run on its loop."""
 
-    __slots__ = ("_considering", "_run", "_timers", "begins", "main", "others", "waits")
+    __slots__ = ("_considering", "_made", "_numbers", "_run", "_timers", "begins", "main", "others", "waits")
 
     def __init__(self, run: Run, main: asyncio.Task[Any]) -> None:
         self._run = run
         self._considering = False
         self._timers: Timers | None = None
+        self._made = 0
+        self._numbers: weakref.WeakKeyDictionary[asyncio.Future[Any], int] | None = None
         self.main = main
         self.begins = 0
         self.others: set[asyncio.Future[Any]] = set()
@@ -112,10 +115,22 @@ class TaskTree:
 
     def add(self, task: asyncio.Future[Any]) -> None:
         self.others.add(task)
+        self._made += 1
+        if self._numbers is None:
+            self._numbers = weakref.WeakKeyDictionary()
+        self._numbers[task] = self._made
         task.add_done_callback(self._forget)
+
+    def in_order(self, tasks: Iterable[asyncio.Future[Any]]) -> list[asyncio.Future[Any]]:
+        """Tasks in the order in which they were made, each once; a set of them has another order in each process."""
+        numbers = self._numbers
+        once, last = dict.fromkeys(tasks), self._made + 1
+        return list(once) if numbers is None else sorted(once, key=lambda task: numbers.get(task, last))
 
     def _forget(self, task: asyncio.Future[Any]) -> None:
         self.others.discard(task)
+        if (self._run.unwinding or self._run.verdict is not None) and not task.cancelled():
+            task.exception()  # the run knows why: asyncio need not say that nobody asked
         if self.waits:
             self.consider_parking()
 

@@ -73,6 +73,8 @@ def operation(
         raise
     finally:
         run.open_calls -= 1
+        if run.tasks is not None and run.tasks.waits:
+            run.tasks.consider_parking()  # what the others wait for is all that is left, unless this branch goes on
     return recorded(run, entry)
 
 
