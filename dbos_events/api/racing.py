@@ -11,8 +11,9 @@ from dbos_events.api.session import Session, refuse_on_loop
 from dbos_events.engine.context import workflow_scope
 from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.effects import Flow
-from dbos_events.engine.operations.race import first_of, recorded_first_of, wait_for_some
+from dbos_events.engine.operations.first import first_of, recorded_first_of
 from dbos_events.engine.operations.sleep import sleep as sleep_flow
+from dbos_events.engine.racing import wait_for_some
 from dbos_events.engine.run import Place, Run
 from dbos_events.errors import DBOSException
 
