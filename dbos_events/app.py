@@ -141,6 +141,7 @@ class App(Verbs, QuarantineVerbs, Shielding, Racing):
         strict_key_order: bool = False,
         codec: PayloadCodec | None = None,
         breaker: Breaker | None = _BREAKER,
+        expires: Callable[[Any], Any] | None = None,
     ) -> Callable[[F], F]:
         """Run the function as a durable workflow for each record of the topics, exactly once.
 
@@ -173,6 +174,8 @@ class App(Verbs, QuarantineVerbs, Shielding, Racing):
             strict_key_order: With ordering="key": partitions that are added to a topic wait until all that lay in
                 the others at that moment has finished, since keys move.
             breaker: When to stop taking events in because the handler fails; None: never.
+            expires: Called as `when` is; gives until when an event may begin (docs/timeouts.md). One that is too late
+                when its turn comes ends as EXPIRED, without a run, and frees its lane.
 
         Raises:
             RegistrationError: An option is wrong, or the kafka extra is not installed.
@@ -196,6 +199,7 @@ class App(Verbs, QuarantineVerbs, Shielding, Racing):
                 strict_key_order,
                 codec,
                 breaker,
+                expires,
             ),
         )
 

@@ -70,6 +70,7 @@ class ConsumerRequest:
     strict_key_order: bool
     codec: PayloadCodec | None = None
     breaker: Breaker | None = None
+    expires: Callable[[Any], Any] | None = None
 
     @property
     def chosen_ordering(self) -> Ordering:
@@ -91,7 +92,7 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
         decorated, entry = _workflow_of(app, function, request.name)
         name = request.name or entry.name
         local_names = sys._getframe(1).f_locals  # noqa: SLF001 - models are often declared beside the handler
-        binding = bind(name, function, request.codec, request.when, local_names)
+        binding = bind(name, function, request.codec, request.when, local_names, request.expires)
         key = request.ordering_key
         if key is not None:
             key = of_messages(f"Consumer {name!r}: its ordering_key", key, request.codec, local_names)
@@ -144,9 +145,9 @@ def _attach(app: ConsumerHost, entry: Registered, binding: Binding | None, name:
     """Events of one function are bound in one way, whichever process takes them up."""
     if any(known.function.name == entry.name and not known.function.replaced for known in app.consumers):
         before, now = entry.binding or NO_BINDING, binding or NO_BINDING
-        if before.codec != now.codec or before.rule != now.rule:
+        if (before.codec, before.rule, before.expires) != (now.codec, now.rule, now.expires):
             raise RegistrationError(
-                f"Consumer {name!r}: its handler {entry.name} has a consumer with another codec or another `when` "
+                f"Consumer {name!r}: its handler {entry.name} has a consumer with another codec, `when` or `expires` "
                 "already. Events find both by their function: give each consumer a function of its own."
             )
     entry.binding = binding

@@ -177,6 +177,7 @@ def create_workflows(schema) -> None:
         ["start_by"],
         "start_by IS NOT NULL AND status IN ('ENQUEUED', 'DELAYED')",
     )
+    partial_index(schema, "workflows_expired", ["consumer", "incarnation", "partition"], "status = 'EXPIRED'")
     set_fillfactor(schema, "workflows", 85)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from dbos_events.clock import elapsed_ns
 from dbos_events.model.queue import QueueLimits
-from dbos_events.model.workflow import ERROR, SUCCESS, WorkflowFilter
+from dbos_events.model.workflow import ERROR, EXPIRED, SUCCESS, WorkflowFilter
 from dbos_events.storage.database import Database, Tx
 from dbos_events.storage.listing import listing
 from dbos_events.storage.rows import StoredEnding
@@ -103,6 +103,8 @@ def _resume(tx: Tx, ids: Sequence[str]) -> tuple[list[str], list[str]]:
     unchanged = sorted(set(ids) - set(changed))
     rows = tx.run("read_tokens", ids=unchanged) if unchanged else ()
     taken = [
-        row.id for row in rows if row.status not in (SUCCESS, ERROR) and row.owner not in (None, *owners)
+        row.id
+        for row in rows
+        if row.status not in (SUCCESS, ERROR, EXPIRED) and row.owner not in (None, *owners)
     ]
     return changed, taken
