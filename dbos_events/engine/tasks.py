@@ -178,8 +178,27 @@ class TaskTree:
         waited = getattr(task, "_fut_waiter", None)
         if waited is None or waited.done():  # it runs soon
             return False
-        children = getattr(waited, "_children", None) or [waited]
+        children = getattr(waited, "_children", None) or self._awaited_through(waited) or [waited]
         return all(child is self.main or child in self.others or child.done() for child in children)
+
+    def _awaited_through(self, waited: asyncio.Future[Any]) -> Sequence[asyncio.Future[Any]]:
+        """The tasks of the run that end `waited`, and nothing else does: in asyncio.wait, or at the end of a TaskGroup.
+
+        Both tell it by a callback of each task, which knows for how many they wait.
+        """
+        if isinstance(waited, asyncio.Task):
+            return ()
+        for task in self.others:
+            for entry in getattr(task, "_callbacks", None) or ():
+                callback = entry[0]
+                group = getattr(callback, "__self__", None)
+                if isinstance(group, asyncio.TaskGroup):
+                    if getattr(group, "_on_completed_fut", None) is waited:
+                        return tuple(getattr(group, "_tasks", ()))
+                elif (count := _counted_down(callback, waited)) is not None:
+                    ours = [one for one in self.others if _has_callback(one, callback)]
+                    return ours if len(ours) == count else ()
+        return ()
 
     async def close(self, seconds: float) -> None:
         """Cancel what still runs and wait for it, at most `seconds`."""
@@ -191,6 +210,21 @@ class TaskTree:
             done, _ = await asyncio.wait(left, timeout=CANCEL_AGAIN_SECONDS)
             if not done and asyncio.get_running_loop().time() >= end:
                 return
+
+
+def _counted_down(callback: object, waited: asyncio.Future[Any]) -> int | None:
+    """For how many futures asyncio.wait still waits, where `callback` is its own and ends `waited`."""
+    closure = getattr(callback, "__closure__", None) or ()
+    names = getattr(getattr(callback, "__code__", None), "co_freevars", ())
+    cells = dict(zip(names, closure, strict=False))
+    if "waiter" not in cells or "counter" not in cells or cells["waiter"].cell_contents is not waited:
+        return None
+    count = cells["counter"].cell_contents
+    return count if isinstance(count, int) else None
+
+
+def _has_callback(task: asyncio.Future[Any], callback: object) -> bool:
+    return any(entry[0] is callback for entry in getattr(task, "_callbacks", None) or ())
 
 
 def earliest(parks: list[Park]) -> Park:

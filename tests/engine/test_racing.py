@@ -227,6 +227,46 @@ def test_nothing_to_wait_for_is_refused(app: App, dbos_test_app: MakeTestApp) ->
     assert DBOS.wait_first.__name__ == "wait_first"
 
 
+def test_a_timeout_for_which_a_replay_is_too_slow_ends_what_it_ended_before(
+    app: App, lives: list[list[Any]], dbos_test_app: MakeTestApp
+) -> None:
+    """Three calls within one timeout: two had ended, the third was cut off. The machine of the replay is slower."""
+    slow = [0.0, 0.4]
+
+    @app.step()
+    async def step(name: str, seconds: float = 0.0) -> str:
+        await asyncio.sleep(seconds)
+        return name
+
+    @app.workflow()
+    async def work() -> list[str]:
+        life: list[Any] = []
+        lives.append(life)
+
+        async def other() -> None:
+            await asyncio.sleep(slow[min(len(lives), 2) - 1])
+            await step("first")
+
+        async def bounded() -> None:
+            try:
+                async with asyncio.timeout(0.2):
+                    life.append(await step("second", 0.05))
+                    life.append(await step("third"))
+                    life.append(await step("never", 3600))
+            except TimeoutError:
+                life.append("timeout")
+            life.append(await step("after"))
+
+        await asyncio.gather(other(), bounded())
+        await app.sleep_async(60)
+        return life
+
+    dbos = dbos_test_app(app)
+    workflow_id = start(app, dbos, work)
+    assert app.retrieve_workflow(workflow_id).get_result() == ["second", "third", "timeout", "after"]
+    assert lives == [["second", "third", "timeout", "after"]] * 2
+
+
 # -- a cancellation while a start is being written ------------------------------------------------
 
 
