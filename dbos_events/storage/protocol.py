@@ -24,6 +24,7 @@ from dbos_events.storage.rows import (
     Position,
     StoredEvent,
 )
+from dbos_events.storage.subjects.schedules import Schedules
 from dbos_events.storage.writes.contract import Batches
 
 
@@ -221,6 +222,11 @@ class Storage(
     Protocol,
 ):
     """A database with our schema in it."""
+
+    @property
+    def schedules(self) -> Schedules:
+        """Schedules, and what became of their ticks."""
+        ...
 
     @property
     def name(self) -> str:
