@@ -14,6 +14,7 @@ ATTACHED = ("payloads", "results", "steps", "events", "quarantine", "generations
 COUNTED = (
     *ATTACHED,
     "workflows",
+    "ticks",
     "watermarks",
     "gaps",
     "decisions",

@@ -389,3 +389,5 @@ def _recoveries() -> None:
 
 
 _recoveries()
+
+from tests.crashes import scheduled  # noqa: E402, F401 - enters its own

@@ -78,6 +78,7 @@ def _move(due: DueSchedule, plan: Plan, one: _Settled) -> dict[str, Any]:
         "revision": plan.revision,
         "position": plan.position,
         "repeat": plan.repeat,
+        "reached": plan.reached,
         "due_at": plan.due_at,
         "next_at": plan.next_at,
         "last_run": one.last_run,
