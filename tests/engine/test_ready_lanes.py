@@ -39,6 +39,6 @@ def test_what_is_ready_all_the_time_in_the_first_lanes_keeps_no_other_lane_waiti
     group = service.open(LanePlace(1, 5, 0, 1), host, by_key=True)
     asked: set[str] = set()
     for _ in range(lanes // PAGE + 1):
-        service._poll()  # noqa: SLF001 - one look, without its thread
+        service._poll()
         asked.update(group.questions(100))
     assert set(storage.lanes) <= asked
