@@ -33,7 +33,7 @@ def test_what_is_ready_all_the_time_in_the_first_lanes_keeps_no_other_lane_waiti
 ) -> None:
     monkeypatch.setattr(keeper, "READY_AT_ONCE", PAGE)
     storage = _Storage(lanes)
-    core: Any = SimpleNamespace(storage=storage, executor=7)
+    core: Any = SimpleNamespace(storage=storage, executor=7, registrations=1)
     service = LaneService(core, taken=SimpleNamespace())  # type: ignore[arg-type]
     host: Any = SimpleNamespace(free=100, cache_room=100)
     group = service.open(LanePlace(1, 5, 0, 1), host, by_key=True)

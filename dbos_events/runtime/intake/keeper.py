@@ -50,6 +50,11 @@ class LaneService(Service):
 
     @property
     def session(self) -> int:
+        """How often the process has registered: the number of an executor may be issued again."""
+        return self._core.registrations
+
+    @property
+    def executor(self) -> int:
         """The executor that the process is now."""
         return self._core.executor
 
