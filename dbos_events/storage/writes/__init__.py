@@ -18,5 +18,7 @@ from dbos_events.storage.writes.outcome import QuarantineNote as QuarantineNote
 from dbos_events.storage.writes.park import Park as Park
 from dbos_events.storage.writes.retry import NextAttempt as NextAttempt
 from dbos_events.storage.writes.start import NewWorkflow as NewWorkflow
+from dbos_events.storage.writes.waiting import Key as Key
+from dbos_events.storage.writes.waiting import result_key as result_key
 from dbos_events.storage.writes.write import Change as Change
 from dbos_events.storage.writes.write import Write as Write
