@@ -118,6 +118,13 @@ class DBOS(metaclass=_Context):
     resume_workflows = _DEFAULT.resume_workflows
     resume_workflows_async = _DEFAULT.resume_workflows_async
 
+    send = _DEFAULT.send
+    send_async = _DEFAULT.send_async
+    send_bulk = _DEFAULT.send_bulk
+    send_bulk_async = _DEFAULT.send_bulk_async
+    recv = _DEFAULT.recv
+    recv_async = _DEFAULT.recv_async
+
     pause_consumer = _DEFAULT.pause_consumer
     pause_consumer_async = _DEFAULT.pause_consumer_async
     resume_consumer = _DEFAULT.resume_consumer

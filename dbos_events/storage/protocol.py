@@ -24,6 +24,7 @@ from dbos_events.storage.rows import (
     Position,
     StoredEvent,
 )
+from dbos_events.storage.subjects.messages import Messages
 from dbos_events.storage.writes.contract import Batches
 
 
@@ -226,7 +227,9 @@ class Storage(
     Quotas,
     Protocol,
 ):
-    """A database with our schema in it."""
+    """A database with our schema in it; newer subjects are attributes of it."""
+
+    messages: Messages
 
     @property
     def name(self) -> str:

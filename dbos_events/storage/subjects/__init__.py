@@ -1,0 +1,1 @@
+"""What the storage knows, by subject: a file with the rows, the contract and the implementation of each."""
