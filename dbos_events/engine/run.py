@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dbos_events.engine.context import Scope
     from dbos_events.engine.core import Core
     from dbos_events.engine.keys import UsedKeys
+    from dbos_events.engine.outlet import Outlet
     from dbos_events.engine.registry import Registered
     from dbos_events.engine.replay import History
     from dbos_events.engine.tasks import TaskTree
@@ -89,7 +90,7 @@ class Run:
         "__weakref__", "_deferred", "_durable", "_handed", "_lock", "_number", "_wakers", "args", "attempt", "context",
         "core", "crashes", "ending", "function", "generation", "history", "host", "id", "key_prefix", "kwargs", "listeners",
         "open_calls",
-        "order", "origin", "parent_id", "park", "proposed", "queue", "resting", "root_id", "take", "tasks",
+        "order", "origin", "outlet", "parent_id", "park", "proposed", "queue", "resting", "root_id", "take", "tasks",
         "thread", "unsuccessful", "unwinding", "used_keys", "verdict",
     )  # fmt: skip
 
@@ -126,6 +127,7 @@ class Run:
         self.attempt = attempt
         self.key_prefix = f"{workflow_id}:" if key_prefix is None else key_prefix
         self.used_keys: UsedKeys | None = None
+        self.outlet: Outlet | None = None
         self.unsuccessful: list[Unsuccessful] = []
         self.thread = self.open_calls = 0
         self.tasks: TaskTree | None = None
@@ -267,6 +269,16 @@ class Run:
             waker.wake()
         if write.closes:
             self.core.runner.closed(self, write, result)
+
+    @property
+    def handed(self) -> int:
+        """How many writes it has handed over so far."""
+        return self._handed
+
+    @property
+    def under_way(self) -> int:
+        """How many of them have no answer yet."""
+        return self._handed - self._durable
 
     def is_settled(self) -> bool:
         """Whether nothing is on its way. Raises what stopped the run, if something did."""

@@ -24,6 +24,8 @@ from dbos_events.storage.rows import (
     Position,
     StoredEvent,
 )
+from dbos_events.storage.subjects.streams import Streams
+from dbos_events.storage.subjects.values import PublishedValues
 from dbos_events.storage.writes.contract import Batches
 
 
@@ -221,6 +223,9 @@ class Storage(
     Protocol,
 ):
     """A database with our schema in it."""
+
+    values: PublishedValues
+    streams: Streams
 
     @property
     def name(self) -> str:

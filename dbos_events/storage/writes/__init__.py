@@ -18,5 +18,9 @@ from dbos_events.storage.writes.outcome import QuarantineNote as QuarantineNote
 from dbos_events.storage.writes.park import Park as Park
 from dbos_events.storage.writes.retry import NextAttempt as NextAttempt
 from dbos_events.storage.writes.start import NewWorkflow as NewWorkflow
+from dbos_events.storage.writes.stream import Piece as Piece
+from dbos_events.storage.writes.stream import SettleEntries as SettleEntries
+from dbos_events.storage.writes.stream import StreamEntry as StreamEntry
+from dbos_events.storage.writes.value import SetValue as SetValue
 from dbos_events.storage.writes.write import Change as Change
 from dbos_events.storage.writes.write import Write as Write
