@@ -105,9 +105,7 @@ class Outlet:
             self._characters = 0
             return True
         return (
-            run.handed == self._mark
-            and run.under_way < MOST_ENTRIES
-            and self._characters < MOST_CHARACTERS
+            run.handed == self._mark and run.under_way < MOST_ENTRIES and self._characters < MOST_CHARACTERS
         )
 
     def hand_over(

@@ -127,12 +127,12 @@ class Run:
         self.attempt = attempt
         self.key_prefix = f"{workflow_id}:" if key_prefix is None else key_prefix
         self.used_keys: UsedKeys | None = None
-        self.outlet: Outlet | None = None
         self.unsuccessful: list[Unsuccessful] = []
         self.thread = self.open_calls = 0
-        self.tasks: TaskTree | None = None
-        self.order = history.last_order if history else 0
         self.unwinding = False
+        self.tasks: TaskTree | None = None
+        self.outlet: Outlet | None = None
+        self.order = history.last_order if history else 0
         self.park: Park | None = None
         self.verdict: BaseException | None = None
         self.proposed: Ending | None = None

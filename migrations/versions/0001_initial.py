@@ -22,7 +22,7 @@ TEXT = sa.Text()
 BYTES = sa.LargeBinary()
 
 READY = (
-    "lane_open AND status = 'PENDING' AND owner IS NULL AND wake_at IS NULL AND awaited_id IS NULL "
+    "lane_open AND status = 'PENDING' AND owner IS NULL AND wake_at IS NULL AND awaits IS NULL "
     "AND held IS NOT TRUE"
 )
 
@@ -48,6 +48,7 @@ def upgrade() -> None:
     schema = context.config.attributes["schema"]
     create_executors(schema)
     create_workflows(schema)
+    create_parked_keys(schema)
     create_values(schema)
     create_queues(schema)
     create_consumers(schema)
@@ -110,9 +111,9 @@ def create_workflows(schema) -> None:
         column("updated_at", BIG),
         column("started_at", BIG, null=True),
         column("completed_at", BIG, null=True),
-        # waiting: for a time, for a workflow, for a queue
+        # waiting: for a time, for a key (`*`: for those in parked_keys), for a queue
         column("wake_at", BIG, null=True),
-        text_key("awaited_id", null=True),
+        text_key("awaits", null=True),
         column("queue", TEXT, null=True),
         column("priority", INT, default="0"),
         column("deduplication_id", TEXT, null=True),
@@ -150,7 +151,7 @@ def create_workflows(schema) -> None:
     )
     partial_index(schema, "workflows_on_queue", ["queue"], "status = 'PENDING' AND queue IS NOT NULL")
     partial_index(schema, "workflows_wake", ["wake_at"], "wake_at IS NOT NULL")
-    partial_index(schema, "workflows_awaiting", ["awaited_id"], "awaited_id IS NOT NULL")
+    partial_index(schema, "workflows_awaiting", ["awaits"], "awaits IS NOT NULL")
     partial_index(
         schema, "workflows_lanes", ["consumer", "incarnation", "lane", "lane_sequence"], "lane_open"
     )
@@ -164,6 +165,18 @@ def create_workflows(schema) -> None:
         unique=True,
     )
     set_fillfactor(schema, "workflows", 85)
+
+
+def create_parked_keys(schema) -> None:
+    """What a parked workflow waits for, where it waits for more than one key."""
+    op.create_table(
+        "parked_keys",
+        text_key("workflow_id", key=True),
+        text_key("key", key=True),
+        column("take", INT),
+        schema=schema,
+    )
+    op.create_index("parked_keys_key", "parked_keys", ["key"], schema=schema)
 
 
 def create_values(schema) -> None:

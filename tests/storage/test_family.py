@@ -14,6 +14,7 @@ from dbos_events.storage.writes import (
     Park,
     QuarantineNote,
     Write,
+    result_key,
 )
 from dbos_events.storage.writes.family import CHANGES, fit_one_call
 from tests.storage.building import begin, end, read, register, start, step, workflow
@@ -50,7 +51,7 @@ FORMS = {
     ),
     "waking a parent": (
         lambda: Outcome(SUCCESS, parent_id="parent"),
-        "SELECT awaited_id FROM {schema}.workflows WHERE id = 'parent'",
+        "SELECT awaits FROM {schema}.workflows WHERE id = 'parent'",
         None,
     ),
     "retry": (
@@ -67,7 +68,11 @@ def test_each_kind_of_change_is_here() -> None:
     assert (
         names
         == {change.__name__ for change in CHANGES}
-        == {change.__name__ for change in Change.__subclasses__() if change.__module__.startswith("dbos_events.")}
+        == {
+            change.__name__
+            for change in Change.__subclasses__()
+            if change.__module__.startswith("dbos_events.")
+        }
     )
 
 
@@ -79,7 +84,7 @@ def test_what_a_change_asks_for_is_in_the_rows(storage: SqlStorage, form: str, b
     begin(storage, executor, "parent")
     begin(storage, executor, "w", parent_id="parent")
     begin(storage, executor, "other")
-    storage.write_batch(executor, [Write("parent", 1, 0, change=Park(None, "w"))])
+    storage.write_batch(executor, [Write("parent", 1, 0, change=Park(None, (result_key("w"),)))])
     writes = [Write("w", 1, 0, step("w").checkpoint, make())]
     if beside:
         writes = [step("other"), *writes, end("other")]

@@ -73,9 +73,15 @@ SET reason = excluded.reason, error = excluded.error, attempts = excluded.attemp
 -- name: wake_parents
 -- A parent that is parked on its child goes on when the child has ended.
 UPDATE {schema}.workflows AS w
-SET wake_at = {now}, awaited_id = NULL
+SET wake_at = {now}, awaits = NULL
 FROM {rows: parent_id text, workflow_id text}
-WHERE w.id = u.parent_id AND w.awaited_id = u.workflow_id AND w.status = 'PENDING';
+WHERE w.id = u.parent_id
+  AND CASE WHEN w.status <> 'PENDING' OR w.awaits IS NULL THEN false
+           WHEN w.awaits = 'workflow:' || u.workflow_id THEN true
+           WHEN w.awaits = '*' THEN EXISTS (SELECT 1 FROM {schema}.parked_keys AS k
+                                            WHERE k.workflow_id = w.id AND k.key = 'workflow:' || u.workflow_id
+                                              AND k.take = w.take)
+           ELSE false END;
 
 -- name: insert_starts
 -- What is there already stays; `start_id` tells our own lost commit answer from another's workflow.
@@ -106,18 +112,6 @@ FROM {rows: id text, codec text, input text, start_id bigint}
 JOIN {schema}.workflows AS w ON w.id = u.id AND w.start_id = u.start_id
 WHERE true
 ON CONFLICT (workflow_id) DO NOTHING;
-
--- name: lock_awaited
--- Held until the parking is committed, so the awaited workflow cannot end unseen in between.
-SELECT id, status, parent_id FROM {schema}.workflows WHERE id IN ({list:ids}) ORDER BY id {for_share};
-
--- name: update_parks
--- The run gives its workflow up; the CASE is explained at insert_checkpoints.
-UPDATE {schema}.workflows AS w
-SET owner = NULL, wake_at = u.wake_at, awaited_id = u.awaited_id, updated_at = {now}
-FROM {rows: workflow_id text, take int, wake_at bigint, awaited_id text}
-WHERE w.id = u.workflow_id
-  AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' THEN true ELSE false END;
 
 -- name: reset_crashes
 -- Progress was made: the crashes before it do not count any more.

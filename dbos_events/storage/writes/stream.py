@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from dbos_events.storage.writes.waiting import Key, wake
 from dbos_events.storage.writes.write import Change
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ class SettleEntries(Change):
     pieces: tuple[Piece, ...]
 
 
+def stream_key(workflow_id: str, stream: str, since: int, *, committed: bool = False) -> Key:
+    """That there is something to read in a stream from a position on, or that its workflow has ended."""
+    return Key("committed" if committed else "stream", workflow_id, stream, since)
+
+
 class StreamEntries:
     """Writes the entries of a batch, each once, and wakes those who wait for them."""
 
@@ -61,6 +67,11 @@ class StreamEntries:
         rows = batch.tx.rows("insert_stream_entries", [(write, entry) for _, write, entry in entries])
         if batch.change("insert_stream_entries", rows) < len(rows):
             self._judge(batch, entries)
+        done = batch.changes(StreamEntry)
+        written = {(write.workflow_id, entry.stream) for _, write, entry in done}
+        counting = {(write.workflow_id, entry.stream) for _, write, entry in done if entry.committed}
+        keys = [stream_key(*one, 0) for one in sorted(written)]
+        wake(batch.tx, keys + [stream_key(*one, 0, committed=True) for one in sorted(counting)])
 
     def _judge(self, batch: Batch, entries: Sequence[tuple[int, Write, StreamEntry]]) -> None:
         """What was not inserted is there by our own hand already, or is not ours to write."""
@@ -85,4 +96,7 @@ class SettledEntries:
         pieces = [
             (write, piece) for _, write, settled in batch.changes(SettleEntries) for piece in settled.pieces
         ]
-        batch.tx.change("settle_entries", batch.tx.rows("settle_entries", pieces))
+        if pieces:
+            batch.tx.change("settle_entries", batch.tx.rows("settle_entries", pieces))
+            settled = {(write.workflow_id, piece.stream) for write, piece in pieces}
+            wake(batch.tx, [stream_key(*one, 0, committed=True) for one in sorted(settled)])

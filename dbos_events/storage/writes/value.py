@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dbos_events.storage.writes.waiting import Key, wake
 from dbos_events.storage.writes.write import Change
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ class SetValue(Change):
     replaces: int | None = None
 
 
+def value_key(workflow_id: str, key: str) -> Key:
+    """That the workflow has published a value under this key, or has ended without it."""
+    return Key("value", workflow_id, key)
+
+
 class Values:
     """Writes the values that a batch publishes, each once, and wakes those who wait for them."""
 
@@ -45,6 +51,8 @@ class Values:
             [(write, value) for _, write, value in done if value.replaces is not None],
         )
         tx.change("delete_replaced_values", replaced)
+        published = {(write.workflow_id, value.key) for _, write, value in done}
+        wake(tx, [value_key(*one) for one in sorted(published)])
 
     def _judge(self, batch: Batch) -> None:
         """What was not inserted is there by our own hand already, or is not ours to write."""
