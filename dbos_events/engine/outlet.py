@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from dbos_events.engine.publishing import Announcement
 from dbos_events.errors import DBOSException
 from dbos_events.storage.writes import Piece, SettleEntries, SetValue, StreamEntry, Write
 
 if TYPE_CHECKING:
     from dbos_events.engine.run import Run
-    from dbos_events.engine.waking import Waker
     from dbos_events.storage.subjects.streams import StreamEnd
 
 MOST_ENTRIES = 1000
@@ -111,7 +111,6 @@ class Outlet:
     def hand_over(
         self,
         write: Write,
-        waker: Waker,
         stream: str,
         step: int,
         codec: str | None,
@@ -125,8 +124,8 @@ class Outlet:
         It is handed over as it is counted: no reader sees an entry before those that come before it.
         """
         with self._lock:
-            write.change = self._entry(stream, step, codec, text, ends=ends, attempt=attempt)
-            self._run.core.committer.submit(write, self._run, waker)
+            write.change = entry = self._entry(stream, step, codec, text, ends=ends, attempt=attempt)
+            self._run.hand_over(write, Announcement(self._run.core, self._run.id, entry))
             self._mark = self._run.handed
             self._characters += len(text or "")
 

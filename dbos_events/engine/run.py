@@ -231,9 +231,9 @@ class Run:
         if entry is not None and self.origin is not None:
             self.unsuccessful.append(Unsuccessful(error, entry.step, entry.completion_order, cancelled))
 
-    def hand_over(self, write: Write) -> None:
-        """Give `write` to the committer and go on; the run's next operation waits for it."""
-        self.core.committer.submit(write, self)
+    def hand_over(self, write: Write, waker: Waker | None = None) -> None:
+        """Give `write` to the committer and go on; the run's next operation waits for it. `waker` learns of its fate."""
+        self.core.committer.submit(write, self, waker)
 
     def defer(self, write: Write) -> None:
         """Hand `write` over with the next one: what was cancelled is known then not to be so because the loop ends."""

@@ -21,8 +21,8 @@ from dbos_events.storage.families.standing import StandingTable
 from dbos_events.storage.families.taking import TakingTable
 from dbos_events.storage.families.unhandled import UnhandledTable
 from dbos_events.storage.families.workflows import WorkflowTable
-from dbos_events.storage.subjects.streams import StreamTable
-from dbos_events.storage.subjects.values import PublishedValueTable
+from dbos_events.storage.subjects.streams import Streams, StreamTable
+from dbos_events.storage.subjects.values import PublishedValues, PublishedValueTable
 
 
 class SqlStorage(
@@ -50,8 +50,8 @@ class SqlStorage(
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self.database = database
-        self.values = PublishedValueTable(database)
-        self.streams = StreamTable(database)
+        self.values: PublishedValues = PublishedValueTable(database)
+        self.streams: Streams = StreamTable(database)
 
     @property
     def name(self) -> str:

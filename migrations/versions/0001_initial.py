@@ -142,6 +142,8 @@ def create_workflows(schema) -> None:
         column("assumed_role", TEXT, null=True),
         column("schedule_name", TEXT, null=True),
         column("own_checkpoints", TEXT, null=True),
+        # whether its end concerns somebody who is parked, beside its parent
+        column("has_waiters", FLAG, null=True),
         schema=schema,
     )
     # Each index equals the order of one query and holds only the rows that the query can want.

@@ -97,7 +97,7 @@ def _replayed(
         yield Recall(run, entry)
         if entry is not None:
             return entry
-    if not (may_go_on or Run.is_settled)(run):
+    if not (run.is_settled() if may_go_on is None else may_go_on(run)):
         yield Settled(run)
     if not run.core.holds_lease:
         yield Leased(run)

@@ -73,18 +73,17 @@ WHERE w.id = :workflow_id
 ORDER BY e.position;
 
 -- name: look_for_entries
--- A wait for a stream is over when there is an entry behind what was read, or when its workflow has ended, of which
--- nobody tells.
-SELECT u.number,
-       w.status IS NOT NULL AND w.status NOT IN ('PENDING', 'ENQUEUED', 'DELAYED')
-       OR EXISTS (SELECT 1 FROM {schema}.stream_entries AS e
-                  WHERE e.workflow_id = u.subject AND e.stream = u.detail AND e.position >= u.since) AS is_true
+-- A wait for a stream is over when there is an entry behind what was read, or when its workflow has ended.
+SELECT u.number, w.id IS NOT NULL AS is_true
 FROM {rows: number int, waiter text, subject text, detail text, since bigint}
-LEFT JOIN {schema}.workflows AS w ON w.id = u.subject;
+LEFT JOIN {schema}.workflows AS w ON w.id = u.subject
+WHERE w.id IS NULL OR w.status NOT IN ('PENDING', 'ENQUEUED', 'DELAYED')
+   OR EXISTS (SELECT 1 FROM {schema}.stream_entries AS e
+              WHERE e.workflow_id = u.subject AND e.stream = u.detail AND e.position >= u.since);
 
 -- name: look_for_committed_entries
 -- As `look_for_entries`, for a reader of what counts for good: it waits for the end of the call that wrote the next
--- entry, unless another run or generation has come since.
+-- entry, unless another run or generation has come since. That one will come, nobody tells.
 SELECT u.number,
        COALESCE(w.status NOT IN ('PENDING', 'ENQUEUED', 'DELAYED') OR e.committed IS NOT NULL
                 OR e.take < w.take OR e.generation < w.generation, false) AS is_true
@@ -93,4 +92,5 @@ LEFT JOIN {schema}.workflows AS w ON w.id = u.subject
 LEFT JOIN {schema}.stream_entries AS e
   ON e.workflow_id = u.subject AND e.stream = u.detail
  AND e.position = (SELECT min(x.position) FROM {schema}.stream_entries AS x
-                   WHERE x.workflow_id = u.subject AND x.stream = u.detail AND x.position >= u.since);
+                   WHERE x.workflow_id = u.subject AND x.stream = u.detail AND x.position >= u.since)
+WHERE w.id IS NULL OR w.status NOT IN ('PENDING', 'ENQUEUED', 'DELAYED') OR e.position IS NOT NULL;

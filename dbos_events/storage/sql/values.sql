@@ -73,11 +73,11 @@ WHERE v.cut_in IS NULL
 ORDER BY v.key;
 
 -- name: look_for_values
--- A wait for a value is over when the value is there, or when its workflow has ended without it. Nobody tells of the end
--- of a workflow; and where there is none yet, nobody can be met on its row.
-SELECT u.number,
-       w.status IS NOT NULL AND w.status NOT IN ('PENDING', 'ENQUEUED', 'DELAYED')
-       OR EXISTS (SELECT 1 FROM {schema}.published_values AS v
-                  WHERE v.workflow_id = u.subject AND v.key = u.detail AND v.cut_in IS NULL) AS is_true
+-- A wait for a value is over when the value is there, or when its workflow has ended without it. Where there is no such
+-- workflow yet, nobody can be met on its row.
+SELECT u.number, w.id IS NOT NULL AS is_true
 FROM {rows: number int, waiter text, subject text, detail text, since bigint}
-LEFT JOIN {schema}.workflows AS w ON w.id = u.subject;
+LEFT JOIN {schema}.workflows AS w ON w.id = u.subject
+WHERE w.id IS NULL OR w.status NOT IN ('PENDING', 'ENQUEUED', 'DELAYED')
+   OR EXISTS (SELECT 1 FROM {schema}.published_values AS v
+              WHERE v.workflow_id = u.subject AND v.key = u.detail AND v.cut_in IS NULL);

@@ -32,6 +32,8 @@ class StreamEntry(Change):
     value: str | None
     write_id: int
     resets: int | None = None
+    woke: bool = False
+    """Set when it was written: whether a parked run is due now that had waited for it."""
 
 
 class Piece(NamedTuple):
@@ -50,6 +52,8 @@ class SettleEntries(Change):
     """A step has ended: with the attempt whose entries count, or with an error."""
 
     pieces: tuple[Piece, ...]
+    woke: bool = False
+    """As that of an entry."""
 
 
 def stream_key(workflow_id: str, stream: str, since: int, *, committed: bool = False) -> Key:
@@ -68,10 +72,13 @@ class StreamEntries:
         if batch.change("insert_stream_entries", rows) < len(rows):
             self._judge(batch, entries)
         done = batch.changes(StreamEntry)
+        if not done:
+            return
         written = {(write.workflow_id, entry.stream) for _, write, entry in done}
         counting = {(write.workflow_id, entry.stream) for _, write, entry in done if entry.committed}
         keys = [stream_key(*one, 0) for one in sorted(written)]
-        wake(batch.tx, keys + [stream_key(*one, 0, committed=True) for one in sorted(counting)])
+        keys += [stream_key(*one, 0, committed=True) for one in sorted(counting)]
+        done[-1][2].woke = bool(wake(batch.tx, keys))
 
     def _judge(self, batch: Batch, entries: Sequence[tuple[int, Write, StreamEntry]]) -> None:
         """What was not inserted is there by our own hand already, or is not ours to write."""
@@ -93,10 +100,11 @@ class SettledEntries:
     """Says of the entries of steps that have ended whether they count."""
 
     def write(self, batch: Batch) -> None:
-        pieces = [
-            (write, piece) for _, write, settled in batch.changes(SettleEntries) for piece in settled.pieces
-        ]
-        if pieces:
-            batch.tx.change("settle_entries", batch.tx.rows("settle_entries", pieces))
-            settled = {(write.workflow_id, piece.stream) for write, piece in pieces}
-            wake(batch.tx, [stream_key(*one, 0, committed=True) for one in sorted(settled)])
+        settled = batch.changes(SettleEntries)
+        pieces = [(write, piece) for _, write, change in settled for piece in change.pieces]
+        if not pieces:
+            return
+        batch.tx.change("settle_entries", batch.tx.rows("settle_entries", pieces))
+        streams = {(write.workflow_id, piece.stream) for write, piece in pieces}
+        woken = wake(batch.tx, [stream_key(*one, 0, committed=True) for one in sorted(streams)])
+        settled[-1][2].woke = bool(woken)

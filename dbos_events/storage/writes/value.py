@@ -27,6 +27,8 @@ class SetValue(Change):
     value: str | None
     write_id: int
     replaces: int | None = None
+    woke: bool = False
+    """Set when it was written: whether a parked run is due now that had waited for it."""
 
 
 def value_key(workflow_id: str, key: str) -> Key:
@@ -46,13 +48,16 @@ class Values:
         if batch.change("insert_values", rows) < len(rows):
             self._judge(batch)
         done = batch.changes(SetValue)
+        if not done:
+            return
         replaced = tx.rows(
             "delete_replaced_values",
             [(write, value) for _, write, value in done if value.replaces is not None],
         )
         tx.change("delete_replaced_values", replaced)
         published = {(write.workflow_id, value.key) for _, write, value in done}
-        wake(tx, [value_key(*one) for one in sorted(published)])
+        woken = wake(tx, [value_key(*one) for one in sorted(published)])
+        done[-1][2].woke = bool(woken)
 
     def _judge(self, batch: Batch) -> None:
         """What was not inserted is there by our own hand already, or is not ours to write."""
