@@ -134,6 +134,13 @@ class DBOS(metaclass=_Context):
     read_stream_offset = _DEFAULT.read_stream_offset
     read_stream_offset_async = _DEFAULT.read_stream_offset_async
 
+    send = _DEFAULT.send
+    send_async = _DEFAULT.send_async
+    send_bulk = _DEFAULT.send_bulk
+    send_bulk_async = _DEFAULT.send_bulk_async
+    recv = _DEFAULT.recv
+    recv_async = _DEFAULT.recv_async
+
     pause_consumer = _DEFAULT.pause_consumer
     pause_consumer_async = _DEFAULT.pause_consumer_async
     resume_consumer = _DEFAULT.resume_consumer

@@ -128,7 +128,7 @@ class Run:
         self.key_prefix = f"{workflow_id}:" if key_prefix is None else key_prefix
         self.used_keys: UsedKeys | None = None
         self.unsuccessful: list[Unsuccessful] = []
-        self.thread = self.open_calls = 0
+        self.thread = self.open_calls = self._number = self._handed = self._durable = 0
         self.unwinding = False
         self.tasks: TaskTree | None = None
         self.outlet: Outlet | None = None
@@ -141,7 +141,6 @@ class Run:
         self.context: Context | None = None
         self.listeners: list[Waker] = []
         self.resting: ThreadWaker | None = None
-        self._number = self._handed = self._durable = 0
         self._deferred: list[Write] = []
         self._wakers: list[Waker] = []
         self._lock = threading.Lock()

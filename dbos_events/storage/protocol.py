@@ -24,6 +24,7 @@ from dbos_events.storage.rows import (
     Position,
     StoredEvent,
 )
+from dbos_events.storage.subjects.messages import Messages
 from dbos_events.storage.subjects.streams import Streams
 from dbos_events.storage.subjects.values import PublishedValues
 from dbos_events.storage.writes.contract import Batches
@@ -222,8 +223,9 @@ class Storage(
     Quotas,
     Protocol,
 ):
-    """A database with our schema in it."""
+    """A database with our schema in it; newer subjects are attributes of it."""
 
+    messages: Messages
     values: PublishedValues
     streams: Streams
 

@@ -50,6 +50,7 @@ def upgrade() -> None:
     create_workflows(schema)
     create_parked_keys(schema)
     create_values(schema)
+    create_messages(schema)
     create_queues(schema)
     create_consumers(schema)
     create_events(schema)
@@ -217,6 +218,26 @@ def create_values(schema) -> None:
         column("recorded_in", INT, null=True),
         schema=schema,
     )
+
+
+def create_messages(schema) -> None:
+    """To workflows, numbered under the lock of their destination; with the step that consumed each."""
+    op.create_table(
+        "messages",
+        numbered("number"),
+        text_key("destination"),
+        column("message_id", TEXT),
+        column("topic", TEXT, null=True),
+        column("codec", TEXT, null=True),
+        column("value", TEXT, null=True),
+        text_key("sender", null=True),
+        column("sent_at", BIG),
+        column("consumed_step", INT, null=True),
+        column("consumed_at", BIG, null=True),
+        sa.UniqueConstraint("destination", "message_id", name="messages_identity"),
+        schema=schema,
+    )
+    partial_index(schema, "messages_waiting", ["destination", "number"], "consumed_step IS NULL")
 
 
 def create_queues(schema) -> None:

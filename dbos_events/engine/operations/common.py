@@ -6,14 +6,15 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.effects import TASK_CANCELLED, Effect, Flow, Settled
-from dbos_events.engine.replay import Recall
+from dbos_events.engine.replay import NOTE, Recall
+from dbos_events.engine.run import Place
 from dbos_events.engine.waits import Leased
 from dbos_events.errors import SerializationError
 from dbos_events.serialization.raised import is_interrupt, text_of
 from dbos_events.storage.writes import CANCELLED_CALL
 
 if TYPE_CHECKING:
-    from dbos_events.engine.run import Place, Run
+    from dbos_events.engine.run import Run
     from dbos_events.storage.writes import Checkpoint
 
 
@@ -120,6 +121,11 @@ def record_cancelled(
     )
     run.note(cancelled, write.checkpoint, cancelled=True)
     run.defer(write)
+
+
+def noted_beside(place: Place) -> Place:
+    """Where something is noted beside the call at this place, while it is under way."""
+    return Place(f"{place.call}{NOTE}", -place.number)
 
 
 def counted(run: Run, flow: Flow[Any]) -> Generator[Effect, Any, Any]:

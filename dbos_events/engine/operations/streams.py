@@ -127,6 +127,7 @@ def next_item(
             look=reader.look,
             until=until,
             poll=poll,
+            ends_sooner=True,
             park=Park(until, (key,)) if parks else None,
         )
         if found is None:
@@ -193,15 +194,7 @@ def read_item_recorded(
         return item
 
     def again(run: Run, entry: Checkpoint) -> Item:
-        noted, _, position = (entry.arguments or "").partition("@")
-        if noted != arguments:
-            raise DBOSUnexpectedStepError(
-                run.id,
-                f"Workflow {run.id} ({run.function.name}) is not deterministic: call {entry.call} has read another stream "
-                f"than {reader.stream!r} of workflow {reader.workflow_id!r}. A workflow must make the same calls with the "
-                "same arguments each time it runs.",
-            )
-        return _again(run, entry, reader, int(position))
+        return _again(run, entry, reader, arguments)
 
     item: Item = yield from operation(run, place, name, None, fresh, again)
     return item
@@ -222,8 +215,21 @@ def _recorded_form(
     return item.codec, item.text, None
 
 
-def _again(run: Run, entry: Checkpoint, reader: StreamReader, position: int) -> Item:
-    """What was recorded; the reader goes on behind it."""
+def _again(run: Run, entry: Checkpoint, reader: StreamReader, arguments: str) -> Item:
+    """What was recorded; the reader goes on behind it.
+
+    Raises:
+        DBOSUnexpectedStepError: The recorded call has read another stream.
+    """
+    noted, _, place = (entry.arguments or "").partition("@")
+    if noted != arguments:
+        raise DBOSUnexpectedStepError(
+            run.id,
+            f"Workflow {run.id} ({run.function.name}) is not deterministic: call {entry.call} has read another stream "
+            f"than {reader.stream!r} of workflow {reader.workflow_id!r}. A workflow must make the same calls with the "
+            "same arguments each time it runs.",
+        )
+    position = int(place)
     if entry.error is not None:
         deliver(run, entry)
     if entry.codec == END:

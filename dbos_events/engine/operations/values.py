@@ -75,6 +75,7 @@ def _wait(
         also=(f"workflow:{workflow_id}",),
         look=lambda: _decided(core, workflow_id, key),
         until=until,
+        ends_sooner=True,
         park=Park(until, (waited_for,)) if parks else None,
     )
     return found

@@ -79,7 +79,9 @@ def _redrive(tx: Tx, ids: Sequence[str], order: Redrive, decision: Decided) -> t
         return [], missed
     rows = tx.run("update_redriven", ids=done)
     ended = {row.id: row.generation - 1 for row in rows}
-    if not order.fresh:
+    if order.fresh:
+        tx.run("return_all_messages", ids=done)
+    else:
         behind = _left_behind(tx, {one: waiting[one] for one in done}, order.from_step)
         keep_but(tx, {(one, ended[one]): behind[one] for one in done})
     cut_published(tx, ended)

@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dbos_events.storage.writes.checkpoint import Checkpoints, CrashResets
+from dbos_events.storage.writes.consume import Consume, Consumes
 from dbos_events.storage.writes.member import Batch, Member
 from dbos_events.storage.writes.outcome import Outcome, Outcomes, with_result
 from dbos_events.storage.writes.own_checkpoints import Parted, part
 from dbos_events.storage.writes.park import Park, Parks
 from dbos_events.storage.writes.publishing import Publishers
 from dbos_events.storage.writes.retry import NextAttempt, Retries
+from dbos_events.storage.writes.send import Send, Sends
 from dbos_events.storage.writes.start import NewWorkflow, Starts
 from dbos_events.storage.writes.stream import SettledEntries, SettleEntries, StreamEntries, StreamEntry
 from dbos_events.storage.writes.value import SetValue, Values
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from dbos_events.storage.writes.write import Change, Write
 
 CHANGES: tuple[type[Change], ...] = (
-    NewWorkflow, SetValue, StreamEntry, SettleEntries, Outcome, NextAttempt, Park,
+    NewWorkflow, Send, Consume, SetValue, StreamEntry, SettleEntries, Outcome, NextAttempt, Park,
 )  # fmt: skip
 """All kinds of changes."""
 
@@ -35,8 +37,8 @@ CHANGES: tuple[type[Change], ...] = (
 def members(parted: Parted) -> tuple[Member, ...]:
     """In the order of a batch: a park comes last, because the workflow has no owner after it."""
     return (
-        Publishers(), Checkpoints(parted.checkpoints), CrashResets(), Starts(), Values(), StreamEntries(), SettledEntries(),
-        Outcomes(parted), Retries(), Parks(),
+        Publishers(), Checkpoints(parted.checkpoints), CrashResets(), Starts(), Sends(), Consumes(), Values(),
+        StreamEntries(), SettledEntries(), Outcomes(parted), Retries(), Parks(),
     )  # fmt: skip
 
 

@@ -95,3 +95,4 @@ def keep_but(tx: Tx, ended: Mapping[tuple[str, int], Sequence[int]]) -> None:
     failed = named(archived, "workflow_id", "generation", "step")
     tx.change("archive_checkpoints", failed)
     tx.change("archive_children", failed)
+    tx.change("return_messages", failed)

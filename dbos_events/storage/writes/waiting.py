@@ -42,14 +42,14 @@ class Key:
 
     @property
     def text(self) -> str:
-        """As the database holds it. Two keys share one only where a very long detail has the digest of another."""
+        """As the database holds it; different keys have different ones, unless one detail is the digest of another."""
         if self.detail is None:
             return f"{self.kind}:{self.subject}"
         subject = self.subject.replace("%", "%25").replace("/", "%2F")
         detail = self.detail
         if len(detail) > MOST_CHARACTERS:  # an index does not take them
             detail = sha256(detail.encode("utf-8", "surrogatepass")).hexdigest()
-        return f"{self.kind}:{subject}/{detail}"
+        return f"{self.kind}/{subject}/{detail}"
 
 
 def result_key(workflow_id: str) -> Key:
@@ -79,6 +79,7 @@ KINDS: dict[str, Kind] = {
         Kind("value", look="look_for_values", meets_at="lock_published"),
         Kind("stream", look="look_for_entries", meets_at="lock_published"),
         Kind("committed", look="look_for_committed_entries", meets_at="lock_published"),
+        Kind("message", look="look_for_messages", meets_at=None),
     )
 }
 """All kinds of keys."""
