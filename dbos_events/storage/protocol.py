@@ -25,6 +25,8 @@ from dbos_events.storage.rows import (
     StoredEvent,
 )
 from dbos_events.storage.subjects.messages import Messages
+from dbos_events.storage.subjects.streams import Streams
+from dbos_events.storage.subjects.values import PublishedValues
 from dbos_events.storage.writes.contract import Batches
 
 
@@ -230,6 +232,8 @@ class Storage(
     """A database with our schema in it; newer subjects are attributes of it."""
 
     messages: Messages
+    values: PublishedValues
+    streams: Streams
 
     @property
     def name(self) -> str:

@@ -57,6 +57,7 @@ def upgrade() -> None:
     create_lanes(schema)
     create_generations(schema)
     create_decisions(schema)
+    create_published(schema)
     create_steps(schema)
     op.create_table(
         "schema_facts",
@@ -142,6 +143,8 @@ def create_workflows(schema) -> None:
         column("assumed_role", TEXT, null=True),
         column("schedule_name", TEXT, null=True),
         column("own_checkpoints", TEXT, null=True),
+        # whether its end concerns somebody who is parked, beside its parent
+        column("has_waiters", FLAG, null=True),
         schema=schema,
     )
     # Each index equals the order of one query and holds only the rows that the query can want.
@@ -461,6 +464,50 @@ def create_decisions(schema) -> None:
         column("value", BYTES),
         column("edited_by", TEXT),
         column("edited_at", BIG),
+        schema=schema,
+    )
+
+
+def create_published(schema) -> None:
+    """What workflows show of themselves while they run: values by key, and streams."""
+    op.create_table(
+        "published_values",
+        text_key("workflow_id", key=True),
+        text_key("key", key=True),
+        # the latest value is the one with the highest take, and the highest number within it
+        column("take", INT, key=True),
+        column("number", INT, key=True),
+        column("generation", INT),
+        column("step", INT),
+        column("codec", TEXT, null=True),
+        column("value", TEXT, null=True),
+        column("writer", BIG),
+        column("write_id", BIG),
+        column("set_at", BIG),
+        # the generation that does without it, since it does without the call
+        column("cut_in", INT, null=True),
+        schema=schema,
+    )
+    op.create_table(
+        "stream_entries",
+        text_key("workflow_id", key=True),
+        text_key("stream", key=True),
+        column("position", BIG, key=True),
+        column("take", INT),
+        column("generation", INT),
+        column("step", INT),
+        column("attempt", INT),
+        # whether its call has ended well with this attempt; not known while it runs
+        column("committed", FLAG, null=True),
+        # an entry of a new attempt: the first position of what its call had written before
+        column("resets", BIG, null=True),
+        column("ends", FLAG),
+        column("codec", TEXT, null=True),
+        column("value", TEXT, null=True),
+        column("writer", BIG),
+        column("write_id", BIG),
+        column("written_at", BIG),
+        column("cut_in", INT, null=True),
         schema=schema,
     )
 

@@ -39,13 +39,25 @@ ORDER BY id
 
 -- name: update_outcomes
 -- Only what runs under the token ends; the CASE is explained at insert_checkpoints. Checkpoints of the same batch
--- come along in the row.
+-- come along in the row. Where somebody is parked who has to hear of it, the end is written once that is seen to.
 UPDATE {schema}.workflows AS w
 SET status = u.status, completed_at = {now}, updated_at = {now}, own_checkpoints = u.own_checkpoints,
     lane_open = CASE WHEN u.frees_lane THEN NULL ELSE w.lane_open END
 FROM {rows: workflow_id text, take int, status text, frees_lane bool, own_checkpoints text}
 WHERE w.id = u.workflow_id
-  AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' THEN true ELSE false END;
+  AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' AND w.has_waiters IS NOT TRUE
+           THEN true ELSE false END;
+
+-- name: forget_waiters
+-- Those who are parked for the ends of these workflows are going to be told; the CASE is explained at
+-- insert_checkpoints. Whoever parks from now on waits for this transaction, and finds the end.
+UPDATE {schema}.workflows AS w
+SET has_waiters = NULL
+FROM {rows: workflow_id text, take int}
+WHERE w.id = u.workflow_id
+  AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' AND w.has_waiters
+           THEN true ELSE false END
+RETURNING id;
 
 -- name: insert_results
 -- Written with the outcome; again, and the same, when the answer to the commit was lost.

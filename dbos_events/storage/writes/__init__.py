@@ -23,6 +23,12 @@ from dbos_events.storage.writes.send import NewMessage as NewMessage
 from dbos_events.storage.writes.send import Send as Send
 from dbos_events.storage.writes.send import message_key as message_key
 from dbos_events.storage.writes.start import NewWorkflow as NewWorkflow
+from dbos_events.storage.writes.stream import Piece as Piece
+from dbos_events.storage.writes.stream import SettleEntries as SettleEntries
+from dbos_events.storage.writes.stream import StreamEntry as StreamEntry
+from dbos_events.storage.writes.stream import stream_key as stream_key
+from dbos_events.storage.writes.value import SetValue as SetValue
+from dbos_events.storage.writes.value import value_key as value_key
 from dbos_events.storage.writes.waiting import Key as Key
 from dbos_events.storage.writes.waiting import result_key as result_key
 from dbos_events.storage.writes.write import Change as Change

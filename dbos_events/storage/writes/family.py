@@ -16,24 +16,29 @@ from dbos_events.storage.writes.member import Batch, Member
 from dbos_events.storage.writes.outcome import Outcome, Outcomes, with_result
 from dbos_events.storage.writes.own_checkpoints import Parted, part
 from dbos_events.storage.writes.park import Park, Parks
+from dbos_events.storage.writes.publishing import Publishers
 from dbos_events.storage.writes.retry import NextAttempt, Retries
 from dbos_events.storage.writes.send import Send, Sends, placed, waiters
 from dbos_events.storage.writes.start import NewWorkflow, Starts
+from dbos_events.storage.writes.stream import SettledEntries, SettleEntries, StreamEntries, StreamEntry
+from dbos_events.storage.writes.value import SetValue, Values
 
 if TYPE_CHECKING:
     from dbos_events.storage.database import Tx
     from dbos_events.storage.writes.answers import Result
     from dbos_events.storage.writes.write import Change, Write
 
-CHANGES: tuple[type[Change], ...] = (NewWorkflow, Send, Consume, Outcome, NextAttempt, Park)
+CHANGES: tuple[type[Change], ...] = (
+    NewWorkflow, Send, Consume, SetValue, StreamEntry, SettleEntries, Outcome, NextAttempt, Park,
+)  # fmt: skip
 """All kinds of changes."""
 
 
 def members(parted: Parted) -> tuple[Member, ...]:
     """In the order of a batch: a park comes last, because the workflow has no owner after it."""
     return (
-        Checkpoints(parted.checkpoints), CrashResets(), Starts(), Sends(), Consumes(), Outcomes(parted),
-        Retries(), Parks(),
+        Publishers(), Checkpoints(parted.checkpoints), CrashResets(), Starts(), Sends(), Consumes(), Values(),
+        StreamEntries(), SettledEntries(), Outcomes(parted), Retries(), Parks(),
     )  # fmt: skip
 
 
