@@ -121,7 +121,7 @@ class PushOptions:
     max_in_flight: int = 1000
     retries: Retry | None = None
     on_failure: OnFailure = "quarantine"
-    breaker: Breaker | None = Breaker()
+    breaker: Breaker | None = field(default_factory=Breaker)
     remembered_seconds: float = REMEMBERED_SECONDS
     addresses: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict, repr=False)
