@@ -50,7 +50,9 @@ class PushedConsumers(Session):
             attach(app, entry, binding, found.messages, name)
             declared = PushedDeclaration(connector, entry, replace(options, name=name, ordering_key=key))
             app.add_consumer(declared)
-            entry.consumers[name] = options.addresses
+            entry.consumers[name] = (
+                f"{connector}/{name}",
+            )  # where they come in may differ between processes
             return decorated
 
         return decorate
