@@ -25,7 +25,7 @@ from dbos_events.runtime.intake.pushing import Formed, PushedConsumer, Reserved,
 from dbos_events.runtime.service import Service
 from dbos_events.serialization import error_summary, stored_error
 from dbos_events.serialization.raised import text_of
-from dbos_events.storage.subjects.inbox import AcceptBatch, Accepted, StoredError
+from dbos_events.storage.subjects.acceptance import AcceptBatch, Accepted, StoredError
 from dbos_events.telemetry.log import Recurring
 
 EVENTS_AT_ONCE = 500
