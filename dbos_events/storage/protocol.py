@@ -24,6 +24,7 @@ from dbos_events.storage.rows import (
     Position,
     StoredEvent,
 )
+from dbos_events.storage.subjects.inbox import Inboxes
 from dbos_events.storage.subjects.messages import Messages
 from dbos_events.storage.subjects.streams import Streams
 from dbos_events.storage.subjects.values import PublishedValues
@@ -234,6 +235,11 @@ class Storage(
     messages: Messages
     values: PublishedValues
     streams: Streams
+
+    @property
+    def inbox(self) -> Inboxes:
+        """Events that are pushed."""
+        ...
 
     @property
     def name(self) -> str:
