@@ -8,6 +8,8 @@
     ├── DBOSWorkflowFunctionNotFoundError
     ├── DBOSNonExistentWorkflowError
     ├── DBOSNonExistentConsumerError
+    ├── DBOSNonExistentScheduleError
+    ├── DBOSScheduleExistsError
     ├── DBOSConflictingWorkflowError
     ├── DBOSQueueDeduplicatedError
     ├── DBOSUnexpectedStepError                history and code disagree
@@ -48,6 +50,8 @@ from dbos_events.errors.events import FilterFailed as FilterFailed
 from dbos_events.errors.events import Quarantine as Quarantine
 from dbos_events.errors.events import TryAgain as TryAgain
 from dbos_events.errors.events import UndecodablePayload as UndecodablePayload
+from dbos_events.errors.schedules import DBOSNonExistentScheduleError as DBOSNonExistentScheduleError
+from dbos_events.errors.schedules import DBOSScheduleExistsError as DBOSScheduleExistsError
 from dbos_events.errors.setup import ConfigurationError as ConfigurationError
 from dbos_events.errors.setup import DBOSInitializationError as DBOSInitializationError
 from dbos_events.errors.setup import DBOSWorkflowFunctionNotFoundError as DBOSWorkflowFunctionNotFoundError

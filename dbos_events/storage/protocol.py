@@ -26,6 +26,7 @@ from dbos_events.storage.rows import (
 )
 from dbos_events.storage.subjects.inbox import Inboxes
 from dbos_events.storage.subjects.messages import Messages
+from dbos_events.storage.subjects.schedules import Schedules
 from dbos_events.storage.subjects.streams import Streams
 from dbos_events.storage.subjects.values import PublishedValues
 from dbos_events.storage.writes.contract import Batches
@@ -239,6 +240,11 @@ class Storage(
     @property
     def inbox(self) -> Inboxes:
         """Events that are pushed."""
+        ...
+
+    @property
+    def schedules(self) -> Schedules:
+        """Schedules, and what became of their ticks."""
         ...
 
     @property
