@@ -1,1 +1,1 @@
-"""What the storage holds, by subject: a file each, with its contract, its rows and its implementation."""
+"""The storage by subject: each file has the contract of its subject, its row types, and its implementation."""
