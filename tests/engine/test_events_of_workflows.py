@@ -414,7 +414,13 @@ def test_a_key_may_be_any_text(app: App, dbos_test_app: MakeTestApp, key: str) -
 
 @pytest.mark.parametrize(
     ("key", "says"),
-    [(3, "not text"), (None, "not text"), ("a\0b", "NUL"), ("\ud800", "surrogate"), ("a" * 1001, "1,001 bytes")],
+    [
+        (3, "not text"),
+        (None, "not text"),
+        ("a\0b", "NUL"),
+        ("\ud800", "surrogate"),
+        ("a" * 1001, "1,001 bytes"),
+    ],
 )
 def test_a_key_that_no_database_takes_is_refused_before_anything_is_written(
     app: App, dbos_test_app: MakeTestApp, key: Any, says: str
