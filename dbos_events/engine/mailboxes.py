@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -29,15 +29,40 @@ class Mailboxes:
         return self._lines.setdefault(run, {}).setdefault(topic, deque())
 
 
+class Line:
+    """The place of one call in the line of a topic, and what it has heard there."""
+
+    def __init__(self, line: deque[object]) -> None:
+        self._line = line
+        self._heard = True
+
+    def wake(self) -> None:
+        """Something may have come; as a waker of the hub."""
+        self._heard = True
+
+    @property
+    def has_heard(self) -> bool:
+        """Whether it is worth while to look."""
+        return self._heard
+
+    def may_look(self) -> bool:
+        """Whether it is the turn of this call, which is about to look."""
+        self._heard = False
+        return bool(self._line) and self._line[0] is self
+
+
 @contextmanager
-def waits_for_turn(core: Core, run: Run, topic: str | None) -> Iterator[Callable[[], bool]]:
-    """Stand in line for a topic within the block; gives what tells whether it is the caller's turn."""
+def in_line(core: Core, run: Run, topic: str | None) -> Iterator[Line]:
+    """Stand in line for a topic within the block."""
     line = core.mailboxes.line(run, topic)
-    mine = object()
+    mine = Line(line)
     line.append(mine)
+    channel = channel_of(run.id)
+    core.hub.subscribe(channel, mine)
     try:
-        yield lambda: bool(line) and line[0] is mine
+        yield mine
     finally:
+        core.hub.unsubscribe(channel, mine)
         line.remove(mine)
         if line:
-            core.hub.signal(channel_of(run.id))
+            core.hub.signal(channel)

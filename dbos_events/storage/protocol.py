@@ -24,7 +24,9 @@ from dbos_events.storage.rows import (
     Position,
     StoredEvent,
 )
+from dbos_events.storage.subjects.inbox import Inboxes
 from dbos_events.storage.subjects.messages import Messages
+from dbos_events.storage.subjects.schedules import Schedules
 from dbos_events.storage.subjects.streams import Streams
 from dbos_events.storage.subjects.values import PublishedValues
 from dbos_events.storage.writes.contract import Batches
@@ -146,8 +148,14 @@ class Lanes(Protocol):
         """
         ...
 
-    def ready_lanes(self, executor: int, consumer: int, count: int) -> list[tuple[int, int, str]]:
-        """Lanes (incarnation, partition, name), held by this executor, in which an event became ready."""
+    def ready_lanes(
+        self, executor: int, consumer: int, count: int, after: tuple[int, str] = (0, "")
+    ) -> list[tuple[int, int, str]]:
+        """Lanes (incarnation, partition, name), held by this executor, in which an event became ready.
+
+        The first `count` after (incarnation, name), in this order. Whoever asks goes on where it stopped: what
+        becomes ready before that place again and again keeps nothing waiting that lies behind it.
+        """
         ...
 
     def lanes_after(
@@ -228,6 +236,16 @@ class Storage(
     messages: Messages
     values: PublishedValues
     streams: Streams
+
+    @property
+    def inbox(self) -> Inboxes:
+        """Events that are pushed."""
+        ...
+
+    @property
+    def schedules(self) -> Schedules:
+        """Schedules, and what became of their ticks."""
+        ...
 
     @property
     def name(self) -> str:

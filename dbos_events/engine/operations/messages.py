@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.effects import Flow, Query, Recorded
-from dbos_events.engine.mailboxes import channel_of, waits_for_turn
+from dbos_events.engine.mailboxes import Line, channel_of, in_line
 from dbos_events.engine.operations.common import noted_beside, operation
 from dbos_events.engine.waits import Wait
 from dbos_events.errors import DBOSNonExistentWorkflowError, SerializationError
@@ -17,7 +17,6 @@ from dbos_events.serialization.raised import is_interrupt, text_of
 from dbos_events.storage.subjects.messages import Owner
 from dbos_events.storage.writes import (
     Consume,
-    Delivered,
     Fenced,
     NewMessage,
     NoWorkflow,
@@ -66,8 +65,8 @@ def send_from_step(core: Core, run: Run, outgoing: Sequence[Outgoing]) -> Flow[N
     """Send from within a step: nothing is recorded, so an attempt that is made again sends again what has no key."""
     messages = _messages(core, outgoing, [f"sent:{uuid.uuid4()}" for _ in outgoing], run.id)
     sender = Owner(core.executor, run.id, run.take)
-    woken = yield Query(core, lambda: core.storage.messages.send(messages, sender))
-    tell(core, messages, woke=bool(woken))
+    yield Query(core, lambda: core.storage.messages.send(messages, sender))
+    tell(core, messages)
 
 
 def send_from_workflow(
@@ -105,13 +104,14 @@ def recv(core: Core, run: Run, place: Place, topic: str | None, timeout: float |
         if dropped:
             owner = Owner(core.executor, run.id, run.take)
             yield Query(core, lambda: core.storage.messages.give_back(owner, dropped))
-        with waits_for_turn(core, run, topic) as has_turn:
-            found = None
-            if has_turn():
-                found = yield Query(core, lambda: core.storage.messages.peek(run.id, topic))
+        with in_line(core, run, topic) as line:
+
+            def look() -> StoredMessage | None:
+                return core.storage.messages.peek(run.id, topic) if line.may_look() else None
+
+            found = yield Query(core, look)
             if found is None and not (timeout is not None and timeout <= 0):
-                deadline = _deadline(core, run, place, timeout)
-                found = yield _wait(core, run, topic, deadline, has_turn)
+                found = yield _wait(core, run, topic, _deadline(core, run, place, timeout), line, look)
             value, write = None, run.checkpoint(place, RECV, started_at=started_at)
             if found is not None and write.checkpoint is not None:
                 value = _read(core, run, found)
@@ -131,15 +131,20 @@ def _dropped(run: Run) -> list[int]:
     return [] if run.history is None else [one.step for one in run.history.dropped if one.name == RECV]
 
 
-def _wait(core: Core, run: Run, topic: str | None, deadline: int | None, has_turn: Any) -> Wait:
-    def look() -> StoredMessage | None:
-        return core.storage.messages.peek(run.id, topic) if has_turn() else None
-
+def _wait(
+    core: Core,
+    run: Run,
+    topic: str | None,
+    deadline: int | None,
+    line: Line,
+    look: Callable[[], StoredMessage | None],
+) -> Wait:
     return Wait(
         core,
         run,
         channel=channel_of(run.id),
         look=look,
+        is_here=lambda: not line.has_heard,
         until=deadline,
         ends_sooner=True,
         park=Park(deadline, (message_key(run.id, topic),)),
@@ -205,17 +210,22 @@ def _sent(core: Core, messages: Sequence[NewMessage], result: Result, run: Run |
         if run is not None:
             run.is_settled()  # raises what stopped the sender
         return
-    tell(core, messages, woke=isinstance(result, Delivered) and result.woke)
+    tell(core, messages)
 
 
-def tell(core: Core, messages: Sequence[NewMessage], *, woke: bool) -> None:
-    """Wake those who wait for these messages, wherever they are."""
+def tell(core: Core, messages: Sequence[NewMessage]) -> None:
+    """Wake those who wait for these messages, wherever they are.
+
+    A run that is here hears it at once; should it be parking now, the timers look when it has left.
+    """
+    elsewhere = False
     for destination in {one.destination for one in messages}:
         if destination in core.runner.active:
-            core.hub.signal(channel_of(destination))  # no other process has it
+            core.hub.signal(channel_of(destination))
         else:
             core.signal(channel_of(destination))
-    if woke:
+            elsewhere = True
+    if elsewhere:
         core.signal("timers")
 
 

@@ -73,8 +73,7 @@ WHERE w.id = u.workflow_id
            WHEN w.awaits = u.key THEN true
            WHEN w.awaits = '*' THEN EXISTS (SELECT 1 FROM {schema}.parked_keys AS k
                                             WHERE k.workflow_id = w.id AND k.key = u.key AND k.take = w.take)
-           ELSE false END
-RETURNING id;
+           ELSE false END;
 
 -- name: forget_parked_keys
 -- They do not wait any more.

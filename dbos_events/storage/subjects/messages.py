@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from dbos_events.errors import DBOSNonExistentWorkflowError, DBOSWorkflowConflictIDError
-from dbos_events.storage.database import Database, Tx
+from dbos_events.storage.database import Database, NotAsExpected, Tx
 from dbos_events.storage.families.executors import fence
 from dbos_events.storage.shapes import records
 from dbos_events.storage.writes.send import NewMessage, insert, lock_destinations
@@ -34,8 +36,8 @@ class Owner:
 class Messages(Protocol):
     """Sending from outside of workflows, and looking into a mailbox."""
 
-    def send(self, messages: Sequence[NewMessage], sender: Owner | None = None) -> set[str]:
-        """Send all of them, or none; gives the ids of those workflows that were parked for one, and go on now.
+    def send(self, messages: Sequence[NewMessage], sender: Owner | None = None) -> None:
+        """Send all of them, or none, and wake the workflows that are parked until one of them comes.
 
         Safe to repeat after a lost commit answer: the same message id is the same message.
         Raises `DBOSNonExistentWorkflowError` when a destination does not exist, and `DBOSWorkflowConflictIDError` or
@@ -58,8 +60,8 @@ class MessageTable:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def send(self, messages: Sequence[NewMessage], sender: Owner | None = None) -> set[str]:
-        def work(tx: Tx) -> set[str]:
+    def send(self, messages: Sequence[NewMessage], sender: Owner | None = None) -> None:
+        def work(tx: Tx) -> None:
             if sender is not None:
                 fence(tx, sender.executor)
             known = lock_destinations(tx, messages)
@@ -68,11 +70,18 @@ class MessageTable:
             for message in messages:
                 if message.destination not in known:
                     raise DBOSNonExistentWorkflowError(message.destination)
-            return insert(tx, messages)
+            insert(tx, messages)
 
-        return self._database.transact(work)
+        if messages:
+            self._database.transact(work)
 
     def peek(self, workflow_id: str, topic: str | None) -> StoredMessage | None:
+        if self._database.calls:
+            with suppress(NotAsExpected):
+                found = self._database.call(
+                    "look_for_message", {"destination": workflow_id, "topic": topic}, {}
+                )
+                return None if found is None else StoredMessage(**json.loads(found))
         rows = self._database.transact(
             lambda tx: tx.run("next_message", destination=workflow_id, topic=topic)
         )

@@ -12,13 +12,6 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivered(Written):
-    """As `Written`, of something that others wait for; `woke` says whether one was parked for it."""
-
-    woke: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class NoWorkflow:
     """Nothing was written, not even the checkpoint: the workflow that it is for does not exist."""
 

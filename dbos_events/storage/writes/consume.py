@@ -18,6 +18,10 @@ class Consume(Change):
 
     message: int
 
+    @property
+    def fits_one_call(self) -> bool:
+        return True
+
 
 class Consumes:
     """Marks messages. Only the owner of a workflow consumes what is sent to it, so the checkpoint is the fence."""

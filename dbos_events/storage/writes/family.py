@@ -18,7 +18,7 @@ from dbos_events.storage.writes.own_checkpoints import Parted, part
 from dbos_events.storage.writes.park import Park, Parks
 from dbos_events.storage.writes.publishing import Publishers
 from dbos_events.storage.writes.retry import NextAttempt, Retries
-from dbos_events.storage.writes.send import Send, Sends
+from dbos_events.storage.writes.send import Send, Sends, placed, waiters
 from dbos_events.storage.writes.start import NewWorkflow, Starts
 from dbos_events.storage.writes.stream import SettledEntries, SettleEntries, StreamEntries, StreamEntry
 from dbos_events.storage.writes.value import SetValue, Values
@@ -60,7 +60,18 @@ def fit_one_call(writes: Sequence[Write]) -> bool:
 def plain_records(writes: Sequence[Write]) -> dict[str, list[tuple[object, ...]]]:
     """Of a batch that fits one call: for each statement, the records that its rows are made of."""
     parted = part(writes)
-    return {
+    messages = [one for write in writes if isinstance(write.change, Send) for one in write.change.messages]
+    consumed = [
+        (write, write.change, write.checkpoint) for write in writes if isinstance(write.change, Consume)
+    ]
+    talk: dict[str, list[tuple[object, ...]]] = {}
+    if messages or consumed:
+        talk = {
+            "insert_messages": [*placed(messages)],
+            "wake_waiting": [*waiters(messages)],
+            "consume_messages": [*consumed],
+        }
+    return talk | {
         "insert_checkpoints": [(write, entry) for _, write, entry in parted.checkpoints],
         "update_outcomes": [(end.write, end.outcome, end) for end in parted.ended],
         "insert_results": with_result(parted.ended),

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from dbos_events.storage.writes.answers import Delivered, NoWorkflow
-from dbos_events.storage.writes.waiting import Key, wake_waiting
+from dbos_events.storage.writes.answers import NoWorkflow
+from dbos_events.storage.writes.waiting import Key
 from dbos_events.storage.writes.write import Change
 
 if TYPE_CHECKING:
@@ -34,6 +34,10 @@ class Send(Change):
 
     messages: tuple[NewMessage, ...]
 
+    @property
+    def fits_one_call(self) -> bool:
+        return True
+
 
 class Sends:
     """Inserts messages and wakes whom they are for.
@@ -45,19 +49,16 @@ class Sends:
         sends = batch.changes(Send)
         if not sends:
             return
-        known = lock_destinations(batch.tx, (one for _, _, send in sends for one in send.messages))
-        sound = []
+        known = lock_destinations(batch.tx, [one for _, _, send in sends for one in send.messages])
+        sound: list[NewMessage] = []
         for number, write, send in sends:
             missing = [one.destination for one in send.messages if one.destination not in known]
             if missing:
                 batch.results[number] = NoWorkflow(missing[0])
                 withdraw(batch, write)
             else:
-                sound.append((number, send.messages))
-        woken = insert(batch.tx, [one for _, messages in sound for one in messages])
-        for number, messages in sound:
-            if any(one.destination in woken for one in messages):
-                batch.results[number] = Delivered(woke=True)
+                sound += send.messages
+        insert(batch.tx, sound)
 
 
 def message_key(workflow_id: str, topic: str | None) -> Key:
@@ -65,24 +66,47 @@ def message_key(workflow_id: str, topic: str | None) -> Key:
     return Key("message", workflow_id, topic)
 
 
-def lock_destinations(tx: Tx, messages: Iterable[NewMessage]) -> set[str]:
+def destinations(messages: Iterable[NewMessage]) -> list[str]:
+    """Whom these messages are for, in the order in which their rows are locked."""
+    return sorted({one.destination for one in messages})
+
+
+def lock_destinations(tx: Tx, messages: Sequence[NewMessage]) -> set[str]:
     """Lock the workflows that these messages are for; gives those that exist."""
-    ids = sorted({one.destination for one in messages})
-    return {row.id for row in tx.run("lock_destinations", ids=ids)} if ids else set()
+    return {row.id for row in tx.run("lock_destinations", ids=destinations(messages))}
 
 
-class _Placed(NamedTuple):
+class Placed(NamedTuple):
+    """The place of a message among those that are inserted at once."""
+
     place: int
 
 
-def insert(tx: Tx, messages: Sequence[NewMessage]) -> set[str]:
-    """Insert messages whose destinations are locked; gives those that were parked for one of them, and are not now."""
-    if not messages:
-        return set()
-    rows = [(_Placed(place), message) for place, message in enumerate(messages)]
-    tx.change("insert_messages", tx.rows("insert_messages", rows))
-    keys = {(one.destination, one.topic): message_key(one.destination, one.topic) for one in messages}
-    return set(wake_waiting(tx, [(destination, key) for (destination, _), key in keys.items()]))
+def placed(messages: Sequence[NewMessage]) -> list[tuple[Placed, NewMessage]]:
+    """Messages with their places."""
+    return [(Placed(place), message) for place, message in enumerate(messages)]
+
+
+class Waiter(NamedTuple):
+    """Who may be parked on what."""
+
+    workflow_id: str
+    key: str
+
+
+def waiters(messages: Iterable[NewMessage]) -> list[tuple[Waiter]]:
+    """Who may be parked until one of these messages comes."""
+    pairs = {(one.destination, one.topic) for one in messages}
+    return [
+        (Waiter(destination, message_key(destination, topic).text),)
+        for destination, topic in sorted(pairs, key=repr)
+    ]
+
+
+def insert(tx: Tx, messages: Sequence[NewMessage]) -> None:
+    """Insert messages whose destinations are locked, and wake those that are parked until one of them comes."""
+    tx.change("insert_messages", tx.rows("insert_messages", placed(messages)))
+    tx.change("wake_waiting", tx.rows("wake_waiting", waiters(messages)))
 
 
 def withdraw(batch: Batch, write: Write) -> None:

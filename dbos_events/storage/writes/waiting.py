@@ -5,8 +5,9 @@ so that whoever makes it true comes before the look or after the parking. A new 
 statements that it names.
 
 Whoever makes a key true has the row locked on which both sides meet (`meets_at`), changes what there is to change, and
-then, in a statement of its own, wakes those that are parked on the key: `wake_parked`, or `wake_waiting` where the
-waiters are known by their ids.
+then, in a statement of its own, wakes those that are parked on the key: `wake`, or the statement `wake_waiting` where the
+waiters are known by their ids. After the commit it signals the channel of the hub, for those that wait in memory,
+and `timers`, for those that were parked.
 """
 
 from __future__ import annotations
@@ -146,9 +147,3 @@ def wake(tx: Tx, keys: Sequence[Key]) -> list[str]:
         rows = [{"first": prefix, "beyond": f"{prefix[:-1]}0"} for prefix in ended]  # 0 comes after the slash
         woken += [row.id for row in tx.batch("wake_readers", rows)]
     return woken
-
-
-def wake_waiting(tx: Tx, waiters: Sequence[tuple[str, Key]]) -> list[str]:
-    """As `wake`, where only these workflows may be parked on these keys."""
-    rows = [{"workflow_id": waiter, "key": key.text} for waiter, key in waiters]
-    return [row.id for row in tx.batch("wake_waiting", rows)]
