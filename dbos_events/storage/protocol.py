@@ -144,8 +144,14 @@ class Lanes(Protocol):
         """
         ...
 
-    def ready_lanes(self, executor: int, consumer: int, count: int) -> list[tuple[int, int, str]]:
-        """Lanes (incarnation, partition, name), held by this executor, in which an event became ready."""
+    def ready_lanes(
+        self, executor: int, consumer: int, count: int, after: tuple[int, str] = (0, "")
+    ) -> list[tuple[int, int, str]]:
+        """Lanes (incarnation, partition, name), held by this executor, in which an event became ready.
+
+        The first `count` after (incarnation, name), in this order. Whoever asks goes on where it stopped: what
+        becomes ready before that place again and again keeps nothing waiting that lies behind it.
+        """
         ...
 
     def lanes_after(

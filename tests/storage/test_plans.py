@@ -181,7 +181,10 @@ PARTIAL = {
         "workflows_lanes",
         {"consumer": 1, "incarnation": 1, "after": "2", "before": "20", "count": 50},
     ),
-    "ready_lanes": ("workflows_ready", {"executor": 1, "consumer": 1, "count": 50}),
+    "ready_lanes": (
+        "workflows_ready",
+        {"executor": 1, "consumer": 1, "count": 50, "after_incarnation": 1, "after_lane": "0/a"},
+    ),
     "count_open": ("workflows_lanes", {"consumer": 1, "incarnation": 1, "lane": "2", "limit": 50}),
 }
 

@@ -59,7 +59,7 @@ WHERE consumer = :consumer AND incarnation = :incarnation AND lane = :lane AND h
 {for_share};
 
 -- name: ready_lanes
--- Lanes of partitions that this executor holds, in which an event became ready.
+-- Lanes of partitions that this executor holds, in which an event became ready; a page after a given lane.
 SELECT DISTINCT w.incarnation, w.partition, w.lane
 FROM {schema}.workflows AS w
 JOIN {schema}.watermarks AS m
@@ -67,6 +67,8 @@ JOIN {schema}.watermarks AS m
 WHERE m.holder = :executor AND w.consumer = :consumer
   AND w.lane_open AND w.status = 'PENDING' AND w.owner IS NULL AND w.wake_at IS NULL AND w.awaits IS NULL
   AND w.held IS NOT TRUE
+  AND (w.incarnation, w.lane) > (:after_incarnation, :after_lane)
+ORDER BY w.incarnation, w.lane
 LIMIT :count;
 
 -- name: lanes_after
