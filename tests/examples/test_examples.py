@@ -144,3 +144,15 @@ def test_a_queue_keeps_its_limits() -> None:
     assert int(most[1]) <= 2
     assert took is not None
     assert float(took[1]) >= 1.9
+
+
+def test_an_approval_survives_the_process_and_a_double_click() -> None:
+    lines = run("approval").splitlines()
+    assert sorted(lines[:3]) == [f"{name}: who decides?" for name in "ABC"]
+    assert lines[3] == "the program has ended; it starts again"
+    assert sorted(lines[4:]) == [
+        "A: approved by Ada",
+        "A: paid",
+        "B: declined by Ada",
+        "C: nobody decided in time",
+    ]
