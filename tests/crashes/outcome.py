@@ -20,6 +20,7 @@ COUNTED = (
     "consumers",
     "incarnations",
     "lanes",
+    "seen",
     "queues",
 )
 
