@@ -16,7 +16,7 @@ from dbos_events.errors import RegistrationError
 
 if TYPE_CHECKING:
     from dbos_events.model.event import PayloadCodec
-    from dbos_events.model.message import MessageType
+    from dbos_events.model.message_type import MessageType
 
 F = TypeVar("F", bound=Callable[..., Any])
 
