@@ -21,6 +21,7 @@ COUNTED = (
     "consumers",
     "incarnations",
     "lanes",
+    "seen",
     "queues",
     "messages",
     "parked_keys",

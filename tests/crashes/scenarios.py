@@ -5,11 +5,14 @@ client does that got no answer.
 """
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from hashlib import blake2b
 from typing import Any
 
 from dbos_events import KafkaMessage, Quarantine, Retry, SendMessage, SetWorkflowID
+from tests.connectors.folder.connector import File, event, folder_consumer
 from tests.crashes.outcome import End, Expected
 from tests.crashes.points import Point
 from tests.crashes.world import Log, Play, Program, Scenario, World
@@ -451,6 +454,55 @@ def parked(world: World) -> Callable[[], None]:
         after()
 
     return job
+
+
+CONFLICT = "file/shop.shop/a0#" + blake2b(hashlib.sha256(b"other").digest(), digest_size=16).hexdigest()
+
+
+@scenario(
+    {
+        "file/shop.shop/a0": BOTH,
+        "file/shop.shop/a1": BOTH,
+        "file/shop.shop/b0": BOTH,
+        CONFLICT: End("ERROR", quarantined=True),
+    }
+)
+def pushed(world: World) -> Play:
+    """Events are pushed, two of them together; one comes again, one again with other content, and one is filtered."""
+    one, two = world.step("one", lambda: "one"), world.step("two", lambda: "two")
+
+    @folder_consumer(world.app, name="shop", when=lambda file: file.content != b"-")
+    def handle(file: File) -> list[str]:
+        return [one(), two()]
+
+    def play() -> None:
+        world.push([event("shop", "a0", b"a"), event("shop", "a1", b"a")])
+        world.settle()
+        world.push([event("shop", "a1", b"a"), event("shop", "b0", b"b"), event("shop", "c0", b"-")])
+        world.push([event("shop", "a0", b"other")])
+        world.settle()
+
+    return play
+
+
+@scenario(
+    {f"file/shop.shop/{name}": BOTH for name in ("a0", "a1", "a2", "b0")},
+    lanes=[[f"file/shop.shop/a{number}" for number in range(3)]],
+)
+def pushed_by_key(world: World) -> Play:
+    """Events of two keys: those of one run one after the other."""
+    one, two = world.step("one", lambda: "one"), world.step("two", lambda: "two")
+
+    @folder_consumer(world.app, name="shop")
+    def handle(file: File) -> list[str]:
+        return [one(), two()]
+
+    def play() -> None:
+        world.push([event("shop", name, lane=name[0]) for name in ("a0", "b0", "a1")])
+        world.push([event("shop", "a2", lane="a")])
+        world.settle()
+
+    return play
 
 
 def begin(world: World, workflow_id: str, start: Callable[..., Any], *args: Any) -> None:
