@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
@@ -91,6 +91,10 @@ class WebhookRequest:
             path=_wsgi_path(environ),
             query=environ.get("QUERY_STRING", ""),
         )
+
+    def with_body(self, body: bytes) -> WebhookRequest:
+        """The same request once its body was read to its end."""
+        return replace(self, body=body)
 
     def has(self, name: str) -> bool:
         """Whether a header of that name was sent."""

@@ -5,6 +5,7 @@ from dbos_events.clock import SystemClock as SystemClock
 from dbos_events.connect.connector import Connector as Connector
 from dbos_events.connect.connector import PushConnector as PushConnector
 from dbos_events.connect.connector import PushedMessages as PushedMessages
+from dbos_events.connect.hosts import default_host as default_host
 from dbos_events.connect.inbox import Inbox as Inbox
 from dbos_events.connect.inbox import Outcome as Outcome
 from dbos_events.connect.inbox import PushedEvent as PushedEvent
