@@ -41,7 +41,7 @@ class Load:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self.requests = 0
         self.bytes = 0
 
@@ -58,6 +58,13 @@ class Load:
         with self._lock:
             self.requests -= 1
             self.bytes -= held
+            if not self.requests:
+                self._lock.notify_all()
+
+    def wait_empty(self, seconds: float) -> None:
+        """Wait until nothing is at work, at most `seconds`."""
+        with self._lock:
+            self._lock.wait_for(lambda: not self.requests, max(0.0, seconds))
 
     def hold(self, size: int) -> bool:
         """Count bytes that are kept; False where they are too many, and they are not counted."""

@@ -48,7 +48,7 @@ class WebhookReceiver:
     """
 
     def __init__(self, app: Any = None, *, limits: Limits | None = None) -> None:
-        self.app: Any = default_host() if app is None else app
+        self.app: Any = default_host() if app is None or isinstance(app, type) else app
         self.endpoints: list[Endpoint] = []
         self._paths: Paths[Endpoint] = Paths()
         self._service = Service(limits or Limits())
@@ -171,8 +171,10 @@ class WebhookReceiver:
         """Take nothing more in: requests get 503, and their senders try elsewhere, or later."""
         self._service.draining = True
 
-    def close(self) -> None:
-        """Forget the App."""
+    def close(self, seconds: float = 0.0) -> None:
+        """Forget the App, once what is at work has been answered, and after `seconds` in any case."""
+        self.pause()
+        self._service.load.wait_empty(seconds)
         self._service.inbox = None
 
     @property
