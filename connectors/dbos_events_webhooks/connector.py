@@ -10,7 +10,6 @@ from dbos_events.connect.http import HttpApp
 from dbos_events_webhooks.receiving.receiver import CONNECTOR, WebhookReceiver
 from dbos_events_webhooks.stored import WebhookMessages
 
-
 ANSWER_SECONDS = 3.0
 """How long requests at work are waited for: none takes longer to be answered, once its body is there."""
 
