@@ -85,6 +85,7 @@ class HttpServer:
             h11_max_incomplete_event_size=HEAD_BYTES,
         )
         self._server = self._uvicorn.Server(config)
+        self._socket.listen(BACKLOG)  # whoever connects from now on is answered
         self._thread = threading.Thread(target=self._run, name="dbos-http", daemon=True)
         self._thread.start()
 
