@@ -81,6 +81,7 @@ class DBOS(metaclass=_Context):
     workflow = _DEFAULT.workflow
     step = _DEFAULT.step
     kafka_consumer = _DEFAULT.kafka_consumer
+    pushed_consumer = _DEFAULT.pushed_consumer
 
     launch = _DEFAULT.launch
     launch_async = _DEFAULT.launch_async

@@ -7,9 +7,17 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from dbos_events.connect.inbox import Inbox, PushedEvent
-from dbos_events.connect.source import Intake, Source
+from dbos_events.connect.source import Intake, Record, Source
 from dbos_events.model.event import ConsumerOptions
 from dbos_events.model.message import MessageType
+
+
+class LogMessages(MessageType, Protocol):
+    """The messages of a connector whose events lie in a log."""
+
+    def of(self, topic: str, record: Record, /) -> Any:
+        """The message of a record, as it was received or as it was read back from its row."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +29,13 @@ class Connector:
         check: Refuses options that would break a promise, at registration; gives the group id.
         open_source: Makes the source of one consumer; `settings` are those of its section, below
             what the consumer's own config says.
+        messages: What handlers get.
     """
 
     name: str
     check: Callable[[ConsumerOptions], None]
     open_source: Callable[[Intake, Mapping[str, Any]], Source]
+    messages: LogMessages
 
 
 class PushedMessages(MessageType, Protocol):
@@ -34,7 +44,8 @@ class PushedMessages(MessageType, Protocol):
     def of(self, event: PushedEvent, workflow_id: str, /) -> Any:
         """The message of an event, as it was accepted or as it was read back from its row.
 
-        Called whenever a run of the event starts; must give the same for the same event, and do no I/O.
+        Called whenever a run of the event starts; must give the same for the same event, and do no I/O. `fingerprint` and
+        `lane` of the event are empty: they are kept for its ids and its order only.
         """
         ...
 

@@ -29,8 +29,8 @@ class PushedEvent:
 
     Args:
         consumer: The name of a consumer that was declared with this connector.
-        event_id: What tells it from every other event of this consumer; any text but an empty one. Where the sender
-            gives none, it is a digest of the signed bytes, never one of headers that change when it is sent again.
+        event_id: What tells it from every other event of this consumer, compared exactly; any text but an empty one. Where
+            the sender gives none, it is a digest of the signed bytes, never of headers that change when it is sent again.
         payload: The bytes that the handler's value is decoded from.
         fingerprint: A digest of all that the sender signed (SHA-256 of the body, say): the same id with another
             fingerprint is a conflicting duplicate.

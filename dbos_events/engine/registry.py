@@ -25,6 +25,7 @@ from dbos_events.telemetry.log import logger
 
 if TYPE_CHECKING:
     from dbos_events.engine.payload import Binding
+    from dbos_events.model.message import MessageType
 
 DEFAULT_MAX_RECOVERY_ATTEMPTS = 100
 
@@ -36,9 +37,9 @@ STEP_PREFIX = "<temp>."
 class Registered:
     """A workflow function: `name` is what its rows carry, `binding` what events are made into for it.
 
-    `loading` stands for the execution of its module, `replaced` says that a reload has declared it anew;
-    `consumers` are the topics of those whose handler it is, by name. `may_await` says that it is a plain function around
-    an async one: on a running loop it is called as an async one.
+    `messages` are those of the connector whose events it handles. `loading` stands for the execution of its module,
+    `replaced` says that a reload has declared it anew; `consumers` are the topics of those whose handler it is, by name.
+    `may_await` says that it is a plain function around an async one: on a running loop it is called as an async one.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Registered:
     temporary: bool = False
     wrapper: Any = None
     binding: Binding | None = None
+    messages: MessageType | None = None
     loading: object = None
     replaced: bool = False
     consumers: dict[str, tuple[str, ...]] = field(default_factory=dict)

@@ -42,6 +42,7 @@ from dbos_events.errors.base import DBOSException as DBOSException
 from dbos_events.errors.connectors import ClusterChanged as ClusterChanged
 from dbos_events.errors.connectors import ConnectorError as ConnectorError
 from dbos_events.errors.connectors import StaleTopic as StaleTopic
+from dbos_events.errors.events import ConflictingDuplicate as ConflictingDuplicate
 from dbos_events.errors.events import FilterFailed as FilterFailed
 from dbos_events.errors.events import Quarantine as Quarantine
 from dbos_events.errors.events import TryAgain as TryAgain

@@ -24,6 +24,7 @@ from dbos_events.storage.rows import (
     Position,
     StoredEvent,
 )
+from dbos_events.storage.subjects.inbox import Inboxes
 from dbos_events.storage.writes.contract import Batches
 
 
@@ -227,6 +228,11 @@ class Storage(
     Protocol,
 ):
     """A database with our schema in it."""
+
+    @property
+    def inbox(self) -> Inboxes:
+        """Events that are pushed."""
+        ...
 
     @property
     def name(self) -> str:

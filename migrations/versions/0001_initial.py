@@ -53,6 +53,7 @@ def upgrade() -> None:
     create_consumers(schema)
     create_events(schema)
     create_lanes(schema)
+    create_seen(schema)
     create_generations(schema)
     create_decisions(schema)
     create_steps(schema)
@@ -258,6 +259,10 @@ def create_consumers(schema) -> None:
         column("breaker_trial", TEXT, null=True),
         column("breaker_epoch", BIG, default="0"),
         column("breaker_openings", BIG, default="0"),
+        column("connector", TEXT, null=True),
+        column(
+            "addresses", TEXT, null=True
+        ),  # of consumers whose events are pushed: where they come in, as JSON
         sa.UniqueConstraint("application", "name", name="consumers_name"),
         schema=schema,
     )
@@ -348,6 +353,7 @@ def create_events(schema) -> None:
         column("leader_epoch", INT, null=True),
         column("latency", sa.Float(), null=True),
         column("fingerprint", BIG),
+        column("content_type", TEXT, null=True),  # of pushed events
         schema=schema,
     )
     op.create_table(
@@ -376,13 +382,30 @@ def create_lanes(schema) -> None:
         "lanes",
         column("consumer", INT, key=True),
         column("incarnation", INT, key=True),
-        column("lane", TEXT, key=True),
+        text_key("lane", key=True),
         column("next_sequence", BIG),
         column("epoch", BIG),
         column("holder", BIG, null=True),
         column("updated_at", BIG),
         schema=schema,
     )
+
+
+def create_seen(schema) -> None:
+    """The ids of pushed events, which are remembered for longer than the events themselves."""
+    op.create_table(
+        "seen",
+        text_key("digest", key=True),
+        column("consumer", INT),
+        column("fingerprint", TEXT),
+        text_key("workflow_id", null=True),  # NULL where the consumer's `when` said no
+        column("start_id", BIG),
+        column("accepted_at", BIG),
+        column("expires_at", BIG),
+        schema=schema,
+    )
+    op.create_index("seen_expiry", "seen", ["expires_at"], schema=schema)
+    partial_index(schema, "seen_filtered", ["consumer"], "workflow_id IS NULL")
 
 
 def create_generations(schema) -> None:
