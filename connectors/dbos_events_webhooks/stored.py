@@ -83,6 +83,8 @@ class WebhookMessages:
     """What the core asks of webhook events: how they are made of what is stored, and decoded."""
 
     form = WebhookEvent
+    reads_values = True
+    """`data` is read from the bytes by itself: bytes that are asked for have to be put in, as any other value."""
 
     def of(self, event: PushedEvent, workflow_id: str, /) -> WebhookEvent[Any]:
         """What a handler gets."""

@@ -19,13 +19,13 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 from urllib.parse import unquote
 
-from dbos_events.connect import Clock
+from dbos_events.connect import Clock, Inbox
 from dbos_events.errors import ConfigurationError
 from dbos_events_webhooks.provider import Provider
-from dbos_events_webhooks.receiving.receiver import WebhookReceiver
+from dbos_events_webhooks.receiving.receiver import CONNECTOR, WebhookReceiver
 from dbos_events_webhooks.request import Headers, WebhookRequest
 
 T = TypeVar("T")
@@ -54,16 +54,30 @@ class Delivery:
         return said.get("id") if isinstance(said, dict) else None
 
 
+class Kit(Protocol):
+    """A `dbos_events.testing.TestApp`."""
+
+    @property
+    def clock(self) -> Clock: ...
+
+    def inbox(self, connector: str) -> Inbox: ...
+
+
 class WebhookClient:
     """Sends webhooks to a receiver, in the process and without a server.
 
     Args:
-        receiver: Its App is launched, or is a `TestApp`'s.
-        clock: The time at which requests are signed and judged: that of a `TestApp`. The machine's by default.
+        receiver: Its App is launched, or that of `test`.
+        test: The `TestApp` that runs its handlers; requests are signed and judged at its time.
+        clock: Another time than the machine's, without a `TestApp`.
     """
 
-    def __init__(self, receiver: WebhookReceiver, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self, receiver: WebhookReceiver, test: Kit | None = None, *, clock: Clock | None = None
+    ) -> None:
         self._receiver = receiver
+        self._test = test
+        clock = clock or (None if test is None else test.clock)
         if clock is not None:
             for endpoint in receiver.endpoints:
                 endpoint.provider = endpoint.provider.at(clock)
@@ -154,6 +168,8 @@ class WebhookClient:
             "query_string": request.query,
             "headers": [(name.encode("latin-1"), value) for name, value in request.headers],
         }
+        if self._test is not None:
+            self._receiver.open(self._test.inbox(CONNECTOR))
         await self._receiver(scope, receive, send)
         start = messages[0]
         said = {name.decode("latin-1"): value.decode("latin-1") for name, value in start["headers"]}
