@@ -22,6 +22,13 @@ class Tools:
     ) -> AbstractContextManager[Any]:
         return opened(database, schema, application)
 
+    def redrive(self, control: Any, workflow_id: str, *, fresh: bool = False) -> bool:
+        from dbos_events.control.quarantine import Order
+        from dbos_events.model.quarantine import QuarantineFilter, Redrive
+
+        criteria = QuarantineFilter(workflow_ids=(workflow_id,))
+        return workflow_id in control.quarantine.redrive(criteria, Redrive(None, fresh), Order()).changed
+
     def load_app(self, target: str) -> Any:
         from dbos_events.cli.target import load_app  # brings the App with it
 

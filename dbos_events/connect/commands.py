@@ -22,6 +22,10 @@ class CommandTools(Protocol):
         """`dbos_events.control.Control` over the database that these options, or the settings, mean."""
         ...
 
+    def redrive(self, control: Any, workflow_id: str, *, fresh: bool = False) -> bool:
+        """Run an event in quarantine again; whether it was there."""
+        ...
+
     def load_app(self, target: str) -> Any:
         """Import a program, as `dbos-events run` does, without launching it; gives its App."""
         ...

@@ -9,7 +9,6 @@ import typer
 from dbos_events.connect import PushedEvent
 from dbos_events.connect.commands import CommandTools
 from dbos_events.errors import ConfigurationError, DBOSNonExistentWorkflowError
-from dbos_events.model.quarantine import QuarantineFilter, Redrive
 from dbos_events.model.workflow import WorkflowFilter, WorkflowStatus
 from dbos_events_webhooks.commands import options
 from dbos_events_webhooks.commands.sending import deliver
@@ -208,12 +207,12 @@ def replay(
 
 
 def _again(lent: CommandTools, control: Any, workflow_id: str, *, fresh: bool, as_json: bool) -> None:
-    done = control.quarantine.redrive(QuarantineFilter(workflow_ids=(workflow_id,)), Redrive(None, fresh))
+    changed = lent.redrive(control, workflow_id, fresh=fresh)
     if as_json:
-        lent.show_json({"changed": list(done.changed)})
-    elif workflow_id in done.changed:
+        lent.show_json({"changed": [workflow_id] if changed else []})
+    elif changed:
         lent.say(f"{workflow_id}: runs again.")
-    if workflow_id not in done.changed:
+    if not changed:
         lent.fail(f"{workflow_id} is not in quarantine. Send it somewhere else with --to URL.")
 
 
