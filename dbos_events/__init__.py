@@ -15,8 +15,12 @@ from dbos_events.facade import Queue as Queue
 from dbos_events.model.event import Breaker as Breaker
 from dbos_events.model.event import PayloadCodec as PayloadCodec
 from dbos_events.model.event import Retry as Retry
+from dbos_events.model.message import SendMessage as SendMessage
 from dbos_events.model.quarantine import QuarantinedDetail as QuarantinedDetail
 from dbos_events.model.quarantine import QuarantinedEvent as QuarantinedEvent
+from dbos_events.model.schedule import ScheduleInput as ScheduleInput
+from dbos_events.model.schedule import WorkflowSchedule as WorkflowSchedule
+from dbos_events.model.stream import StreamReset as StreamReset
 from dbos_events.model.workflow import StepInfo as StepInfo
 from dbos_events.model.workflow import StepOptions as StepOptions
 from dbos_events.model.workflow import StepStatus as StepStatus

@@ -17,9 +17,13 @@ from dbos_events.api.consumers import (
     declare_consumer,
 )
 from dbos_events.api.decorators import step, workflow
+from dbos_events.api.messages import Messages
 from dbos_events.api.pushed import PushedConsumers
 from dbos_events.api.quarantine import QuarantineVerbs
 from dbos_events.api.queues import Queue
+from dbos_events.api.schedules import Scheduling
+from dbos_events.api.streams import Streams
+from dbos_events.api.values import Values
 from dbos_events.api.verbs import Verbs
 from dbos_events.clock import Clock, SystemClock
 from dbos_events.config import DBOSConfig
@@ -41,7 +45,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _BREAKER = Breaker()
 
 
-class App(Verbs, QuarantineVerbs, PushedConsumers):
+class App(Verbs, QuarantineVerbs, Messages, Values, Streams, PushedConsumers, Scheduling):
     """One application: its workflows, and, once launched, the engine that runs them.
 
     `DBOS` is a facade over a default App; more Apps may live in one process. Use it as

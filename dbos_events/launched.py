@@ -33,6 +33,7 @@ from dbos_events.runtime.memory import tune_collector
 from dbos_events.runtime.notifier import NotifierService
 from dbos_events.runtime.queues import QueueService
 from dbos_events.runtime.recovery import RecoveryService
+from dbos_events.runtime.schedules import ScheduleService
 from dbos_events.runtime.service import Service
 from dbos_events.runtime.stopping import Bound, stop_together
 from dbos_events.runtime.sweeper import SweeperService
@@ -120,6 +121,7 @@ class Launched:
             self.core, self.taken, self.settings.lease_seconds, self.settings.executor_id
         )
         self.timers = TimerService(self.core, self.taken)
+        self.schedules = ScheduleService(self.core, self.taken)
         self.queues = QueueService(self.core, self.taken, self.settings.max_in_flight)
         self.lanes = LaneService(self.core, self.taken)
         self.sweeper = SweeperService(
@@ -136,8 +138,8 @@ class Launched:
         self.backlog = BacklogService(self.core, self.taken, self.inbox.consumers)
         self.queues.left_to_others = lambda: self.backlog.functions
         watched = (
-            self.lease, self.recovery, self.timers, self.queues, self.lanes, self.consumers, self.sweeper, self.notifier,
-            self.loops, self.inbox, self.backlog,
+            self.lease, self.recovery, self.timers, self.schedules, self.queues, self.lanes, self.consumers, self.sweeper,
+            self.notifier, self.loops, self.inbox, self.backlog,
         )  # fmt: skip
         self.watch = WatchService(self.core, self.taken.takings, watched, lambda: self.lanes.waiting)
         return (*watched, self.watch)
@@ -160,6 +162,7 @@ class Launched:
         self._register()
         self.recovery.look_at_names()
         self.storage.save_queues(self.settings.name, self._registry.queues)
+        self.schedules.declare()
         self.apply_failure_policies(self._declarations)
         if self.settings.tune_garbage_collector:
             tune_collector()

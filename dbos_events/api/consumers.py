@@ -25,7 +25,7 @@ from dbos_events.model.event import (
     PayloadCodec,
     Retry,
 )
-from dbos_events.model.message import MessageType
+from dbos_events.model.message_type import MessageType
 from dbos_events.model.subscription import compiled, is_pattern
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -16,7 +16,7 @@ from dbos_events.errors import RegistrationError
 
 if TYPE_CHECKING:
     from dbos_events.model.event import PayloadCodec
-    from dbos_events.model.message import MessageType
+    from dbos_events.model.message_type import MessageType
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,7 +50,9 @@ class PushedConsumers(Session):
             attach(app, entry, binding, found.messages, name)
             declared = PushedDeclaration(connector, entry, replace(options, name=name, ordering_key=key))
             app.add_consumer(declared)
-            entry.consumers[name] = options.addresses
+            entry.consumers[name] = (
+                f"{connector}/{name}",
+            )  # where they come in may differ between processes
             return decorated
 
         return decorate

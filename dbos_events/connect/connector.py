@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from dbos_events.connect.inbox import Inbox, PushedEvent
 from dbos_events.connect.source import Intake, Record, Source
 from dbos_events.model.event import ConsumerOptions
-from dbos_events.model.message import MessageType
+from dbos_events.model.message_type import MessageType
 
 
 class LogMessages(MessageType, Protocol):

@@ -15,7 +15,7 @@ from dbos_events.engine.problems import problem_with, problem_with_json
 from dbos_events.engine.shapes import at_once, check_answers, is_async, may_await
 from dbos_events.errors import FilterFailed, RegistrationError, TryAgain, UndecodablePayload
 from dbos_events.model.event import PayloadCodec
-from dbos_events.model.message import MessageType
+from dbos_events.model.message_type import MessageType
 from dbos_events.serialization.raised import is_interrupt
 
 if TYPE_CHECKING:

@@ -20,12 +20,13 @@ from dbos_events.engine.declared import (
 )
 from dbos_events.errors import RegistrationError
 from dbos_events.model.queue import QueueLimits
+from dbos_events.model.schedule import ScheduleSpec
 from dbos_events.serialization.class_names import own_package
 from dbos_events.telemetry.log import logger
 
 if TYPE_CHECKING:
     from dbos_events.engine.payload import Binding
-    from dbos_events.model.message import MessageType
+    from dbos_events.model.message_type import MessageType
 
 DEFAULT_MAX_RECOVERY_ATTEMPTS = 100
 
@@ -55,6 +56,8 @@ class Registered:
     replaced: bool = False
     consumers: dict[str, tuple[str, ...]] = field(default_factory=dict)
     may_await: bool = False
+    schedule_loading: object = False
+    """The `loading` in which it was scheduled last; a reload schedules it anew."""
 
 
 @dataclass(slots=True)
@@ -63,6 +66,7 @@ class Registry:
 
     workflows: dict[str, Registered] = field(default_factory=dict)
     queues: dict[str, QueueLimits] = field(default_factory=dict)
+    schedules: dict[str, ScheduleSpec] = field(default_factory=dict)
     contested: frozenset[str] = frozenset()
     """Names by which a live process of the application means another function."""
 

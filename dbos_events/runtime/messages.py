@@ -9,7 +9,7 @@ from dbos_events.connect.inbox import PushedEvent
 from dbos_events.connect.plugins import find_connector
 from dbos_events.connect.source import Record
 from dbos_events.errors import SerializationError
-from dbos_events.model.message import MessageType
+from dbos_events.model.message_type import MessageType
 from dbos_events.serialization.headers import decode_headers
 from dbos_events.storage.rows import StoredEvent
 

@@ -25,6 +25,10 @@ from dbos_events.storage.rows import (
     StoredEvent,
 )
 from dbos_events.storage.subjects.inbox import Inboxes
+from dbos_events.storage.subjects.messages import Messages
+from dbos_events.storage.subjects.schedules import Schedules
+from dbos_events.storage.subjects.streams import Streams
+from dbos_events.storage.subjects.values import PublishedValues
 from dbos_events.storage.writes.contract import Batches
 
 
@@ -227,11 +231,20 @@ class Storage(
     Quotas,
     Protocol,
 ):
-    """A database with our schema in it."""
+    """A database with our schema in it; newer subjects are attributes of it."""
+
+    messages: Messages
+    values: PublishedValues
+    streams: Streams
 
     @property
     def inbox(self) -> Inboxes:
         """Events that are pushed."""
+        ...
+
+    @property
+    def schedules(self) -> Schedules:
+        """Schedules, and what became of their ticks."""
         ...
 
     @property

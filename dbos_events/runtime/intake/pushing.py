@@ -29,7 +29,7 @@ from dbos_events.runtime.taken import Taken
 from dbos_events.serialization import stored_error
 from dbos_events.serialization.headers import encode_headers
 from dbos_events.serialization.raised import is_interrupt
-from dbos_events.storage.subjects.inbox import Accepted, NewPushed
+from dbos_events.storage.subjects.acceptance import Accepted, NewPushed
 from dbos_events.telemetry.log import Recurring
 
 KEYLESS = "!"

@@ -13,6 +13,7 @@ from dbos_events.storage.listing import listing
 from dbos_events.storage.rows import StoredEnding
 from dbos_events.storage.shapes import records
 from dbos_events.storage.writes import Checkpoint
+from dbos_events.storage.writes.waiting import result_key, wake
 
 
 class WorkflowTable:
@@ -52,14 +53,7 @@ class WorkflowTable:
         return {row.id: row.status for row in rows}
 
     def cancel(self, workflow_ids: Sequence[str]) -> list[str]:
-        def work(tx: Tx) -> list[str]:
-            changed = [row.id for row in tx.run("cancel", ids=workflow_ids)]
-            if changed:
-                tx.run("quarantine_ended", ids=changed, reason="cancelled")
-                tx.run("wake_awaiting", ids=changed)
-            return changed
-
-        return self._database.transact(work)
+        return self._database.transact(lambda tx: cancel(tx, workflow_ids))
 
     def resume(self, workflow_ids: Sequence[str]) -> list[str]:
         changed: list[str] = []
@@ -94,11 +88,22 @@ class WorkflowTable:
         self._database.transact(work)
 
 
+def cancel(tx: Tx, workflow_ids: Sequence[str]) -> list[str]:
+    """End what has not ended; gives the ids that were changed."""
+    changed = [row.id for row in tx.run("cancel", ids=workflow_ids)]
+    if changed:
+        tx.run("quarantine_ended", ids=changed, reason="cancelled")
+        tx.run("forget_parked_keys", ids=changed)
+        wake(tx, [result_key(one) for one in changed])
+    return changed
+
+
 def _resume(tx: Tx, ids: Sequence[str]) -> tuple[list[str], list[str]]:
     """The ids that were resumed, and those that another executor took meanwhile."""
     owners = [row.id for row in tx.run("lock_owners", ids=ids)]
     changed = [row.id for row in tx.run("resume", ids=ids, owners=owners)]
     if changed:
+        tx.run("forget_parked_keys", ids=changed)
         tx.run("release_quarantine", ids=changed, released_as="resumed")
     unchanged = sorted(set(ids) - set(changed))
     rows = tx.run("read_tokens", ids=unchanged) if unchanged else ()
