@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from dbos_events.api.consumers import ConsumerDeclaration, ConsumerRequest, declare_consumer
 from dbos_events.api.decorators import step, workflow
 from dbos_events.api.quarantine import QuarantineVerbs
+from dbos_events.api.queueing import Queueing
 from dbos_events.api.queues import Queue
 from dbos_events.api.verbs import Verbs
 from dbos_events.clock import Clock, SystemClock
@@ -35,7 +36,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _BREAKER = Breaker()
 
 
-class App(Verbs, QuarantineVerbs):
+class App(Verbs, QuarantineVerbs, Queueing):
     """One application: its workflows, and, once launched, the engine that runs them.
 
     `DBOS` is a facade over a default App; more Apps may live in one process. Use it as
@@ -109,11 +110,10 @@ class App(Verbs, QuarantineVerbs):
         name: str,
         concurrency: int | None = None,
         limiter: QueueRateLimit | None = None,
-        *,
-        worker_concurrency: int | None = None,
+        **settings: Any,
     ) -> Queue:
-        """Declare a durable queue of this App."""
-        return Queue(name, concurrency, limiter, worker_concurrency=worker_concurrency, app=self)
+        """Declare a durable queue of this App; its settings are those of `Queue`."""
+        return Queue(name, concurrency, limiter, app=self, **settings)
 
     def kafka_consumer(  # noqa: PLR0913 - the options of one declaration
         self,

@@ -145,11 +145,14 @@ class Taken:
         """As `Core.ask`, but not for ever: whoever takes for many must not wait for one table."""
         return self._core.ask(work, PATIENCE)
 
-    def start(self, rows: Sequence[TakenWorkflow], host: Host | None = None) -> int:
-        """Start what was taken; gives how many could not be, and were given back."""
+    def start(self, rows: Sequence[TakenWorkflow], host: Host | None = None) -> list[TakenWorkflow]:
+        """Start what was taken; gives what could not be started, and was given back."""
         runs = self.runs(rows, host)
         self._core.runner.submit(runs)
-        return len(rows) - len(runs)
+        if len(runs) == len(rows):
+            return []
+        started = {run.id for run in runs}
+        return [row for row in rows if row.id not in started]
 
     def _run(self, row: TakenWorkflow, history: History, event: StoredEvent | None) -> Run:
         function = self._core.registry.workflows[row.name]
@@ -178,6 +181,7 @@ class Taken:
             key_prefix=key_prefix,
         )
         run.verdict = verdict
+        run.partition = row.queue_partition_key
         return run
 
     def _input(

@@ -24,6 +24,8 @@ from dbos_events.storage.rows import (
     Position,
     StoredEvent,
 )
+from dbos_events.storage.subjects.attributes import Attributes
+from dbos_events.storage.subjects.queues import Queues
 from dbos_events.storage.writes.contract import Batches
 
 
@@ -221,6 +223,16 @@ class Storage(
     Protocol,
 ):
     """A database with our schema in it."""
+
+    @property
+    def queues(self) -> Queues:
+        """Queues, and claims of what waits on them."""
+        ...
+
+    @property
+    def attributes(self) -> Attributes:
+        """Attributes of workflows."""
+        ...
 
     @property
     def name(self) -> str:

@@ -85,6 +85,7 @@ class TakenWorkflow:
     position: int | None
     lane: str | None
     attempt: int = 0
+    queue_partition_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

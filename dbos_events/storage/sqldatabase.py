@@ -21,6 +21,8 @@ from dbos_events.storage.families.standing import StandingTable
 from dbos_events.storage.families.taking import TakingTable
 from dbos_events.storage.families.unhandled import UnhandledTable
 from dbos_events.storage.families.workflows import WorkflowTable
+from dbos_events.storage.subjects.attributes import AttributeTable
+from dbos_events.storage.subjects.queues import QueueTable
 
 
 class SqlStorage(
@@ -48,6 +50,8 @@ class SqlStorage(
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self.database = database
+        self.queues = QueueTable(database)
+        self.attributes = AttributeTable(database)
 
     @property
     def name(self) -> str:

@@ -9,7 +9,20 @@ from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.writes import WRITTEN
 from dbos_events.storage.writes.park import UNRELATED_POLL_MS
 from dbos_events.testing.clock import ManualClock
-from tests.storage.building import APP, begin, end, ids, kill, park, register, start, workflow, write
+from tests.storage.building import (
+    APP,
+    begin,
+    claim_from,
+    claim_resumed_from,
+    end,
+    ids,
+    kill,
+    park,
+    register,
+    start,
+    workflow,
+    write,
+)
 from tests.storage.racing import PATIENCE, await_waiting, meanwhile, open_batch
 from tests.storage.topics import topic
 
@@ -98,7 +111,7 @@ def test_a_resumed_workflow_does_not_wait_for_its_time(storage: SqlStorage, cloc
     begin(storage, executor, "w")
     write(storage, executor, park("w", clock.now_ms() + 1_000_000))
     assert storage.resume(["w"]) == ["w"]
-    assert ids(storage.claim_resumed(executor, APP, "v1", ["work"], 9)) == ["w"]
+    assert ids(claim_resumed_from(storage, executor, APP, "v1", ["work"], 9)) == ["w"]
     assert storage.next_wake(APP) is None
 
 
@@ -108,12 +121,12 @@ def test_a_resumed_workflow_does_not_wait_for_its_time(storage: SqlStorage, cloc
 def test_a_due_workflow_of_a_queue_goes_back_to_it(storage: SqlStorage) -> None:
     executor = register(storage)
     begin(storage, executor, "w", queue="q")
-    storage.claim(executor, APP, "v1", "q", QueueLimits(), ["work"], 9)
+    claim_from(storage, executor, APP, "v1", "q", QueueLimits(), ["work"], 9)
     write(storage, executor, park("w", 0))
     assert due(storage, executor) == []
     row = workflow(storage, "w")
     assert (row.status, row.queue, row.wake_at) == (ENQUEUED, "q", None)
-    [taken] = storage.claim(executor, APP, "v1", "q", QueueLimits(), ["work"], 9)
+    [taken] = claim_from(storage, executor, APP, "v1", "q", QueueLimits(), ["work"], 9)
     assert (taken.id, taken.take) == ("w", 2)
 
 

@@ -136,8 +136,7 @@ OF_AN_EXECUTOR = {"take_lane_entries", "release_unstarted"}
 TAKER = {"executor": 1, "application": APP, "version": "v1", "names": ["work"], "count": 50, "waits": False}
 ANY = dict.fromkeys(("application", "topic", "consumer", "partition"))
 PARTIAL = {
-    "claim": ("workflows_waiting", {**TAKER, "queue": "q"}),
-    "claim_resumed": ("workflows_waiting", TAKER),
+    "claim": ("workflows_waiting", {**TAKER, "queue": "q", "revision": 0}),
     "take_due": ("workflows_wake", TAKER),
     "requeue_due": ("workflows_wake", {"application": APP}),
     "ready_due_lanes": ("workflows_wake", {"application": APP}),

@@ -5,6 +5,7 @@ one transaction; each gets an answer of its own. `family.py` has the kinds of wr
 """
 
 from dbos_events.storage.writes.answers import WRITTEN as WRITTEN
+from dbos_events.storage.writes.answers import Deduplicated as Deduplicated
 from dbos_events.storage.writes.answers import Existing as Existing
 from dbos_events.storage.writes.answers import Fenced as Fenced
 from dbos_events.storage.writes.answers import Refused as Refused

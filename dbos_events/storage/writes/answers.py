@@ -30,11 +30,18 @@ class Existing:
 
 
 @dataclass(frozen=True, slots=True)
+class Deduplicated:
+    """Nothing was written: the workflow `winner` has the deduplication id."""
+
+    winner: str
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """The database does not take this value; the workflow fails with the error."""
 
     error: Exception
 
 
-Result: TypeAlias = Written | Fenced | Existing | Refused
+Result: TypeAlias = Written | Fenced | Existing | Deduplicated | Refused
 WRITTEN = Written()
