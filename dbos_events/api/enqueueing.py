@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from contextvars import Token
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from dbos_events.api.contexts import check_policy, check_workflow_id
 from dbos_events.engine.context import NEXT_ATTRIBUTES, NEXT_ENQUEUE
 from dbos_events.errors import DBOSException
+from dbos_events.model.attributes import attributes_text
 from dbos_events.model.queue import HIGHEST_PRIORITY_NUMBER, LONGEST_DELAY_SECONDS, DuplicationPolicy
 
 if TYPE_CHECKING:
@@ -154,23 +154,6 @@ def _check_partition(start: Start, registry: Registry) -> None:
         raise DBOSException(
             f"Queue {start.queue!r} has partitions, and a deduplication id counts for a whole queue. Leave it out."
         )
-
-
-def attributes_text(attributes: object) -> str:
-    """Attributes as they are stored.
-
-    Raises:
-        DBOSException: They are not a mapping by text, or JSON cannot hold them.
-    """
-    if not isinstance(attributes, Mapping) or not all(isinstance(name, str) for name in attributes):
-        raise DBOSException(f"Attributes are a mapping whose keys are text, not {attributes!r}.")
-    try:
-        text = json.dumps(dict(attributes), ensure_ascii=True, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise DBOSException(f"Attributes hold what JSON can hold: {error}.") from error
-    if "\\u0000" in text:
-        raise DBOSException("Attributes cannot hold a NUL character.")
-    return text
 
 
 def check_text(name: str, value: object) -> None:

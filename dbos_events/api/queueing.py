@@ -52,7 +52,10 @@ class EnqueueOptions(_Target, total=False):
 _SETTINGS = (
     "deduplication_id", "priority", "app_version", "queue_partition_key", "delay_seconds", "duplication_policy",
 )  # fmt: skip
-_OTHERS = ("workflow_name", "queue_name", "workflow_id", "workflow_id_reuse_policy", "class_name", "attributes", "application_name")  # fmt: skip
+_OTHERS = (
+    "workflow_name", "queue_name", "workflow_id", "workflow_id_reuse_policy", "class_name", "attributes",
+    "application_name",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ class Queue:
         queue.priority_enabled = True
         queue.partition_queue = limits.partitioned
         queue.database_backed_queue = True
-        queue._app = app
+        queue._app = app  # noqa: SLF001 - its own
         return queue
 
     @property

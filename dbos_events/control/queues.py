@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbos_events.control.signals import Tell, tell_nobody, this_operator
 from dbos_events.errors import DBOSException, DBOSNonExistentQueueError, DBOSNonExistentWorkflowError
+from dbos_events.model.attributes import attributes_text
 from dbos_events.model.queue import (
     LONGEST_DELAY_SECONDS,
     QUEUES_CHANGED,
@@ -100,8 +101,8 @@ class QueueControl:
             yield (
                 "no-partition",
                 (
-                    "The queue has partitions, and it was enqueued without a queue_partition_key. Cancel it and enqueue it anew, "
-                    "or resume it, which takes it off the queue."
+                    "The queue has partitions, and it was enqueued without a queue_partition_key. Cancel it and enqueue it "
+                    "anew, or resume it, which takes it off the queue."
                 ),
             )
         yield from self._of_processes(row)
@@ -184,12 +185,12 @@ class QueueControl:
         Raises:
             DBOSNonExistentWorkflowError: There is none with that id.
         """
-        text = None if attributes is None else json.dumps(dict(attributes), allow_nan=False)
+        text = None if attributes is None else attributes_text(attributes)
 
         def change(known: str | None) -> str | None:
             if not merge or text is None:
                 return known if merge else text
-            return json.dumps({**json.loads(known or "{}"), **json.loads(text)})
+            return attributes_text({**json.loads(known or "{}"), **json.loads(text)})
 
         if not self._storage.attributes.change(workflow_id, change):
             raise DBOSNonExistentWorkflowError(workflow_id)

@@ -204,9 +204,16 @@ def _started(core: Core, request: Start, result: Result, parent: Run | None) -> 
         raise result.error
     if isinstance(result, Fenced) and parent is not None:
         parent.is_settled()  # raises what stopped the parent
+    if isinstance(result, Deduplicated) and request.duplicates == "return-existing":
+        return Started(result.winner)
+    if isinstance(result, Deduplicated) or _in_use(request, result):
+        raise _refusal(request, result)
     if isinstance(result, Existing):
         _same_function(request, result)
         return Started(result.workflow_id)
+    if request.delay_ms is not None:
+        core.signal("timers")
+        return Started(request.workflow_id)
     if request.queue is not None:
         core.signal(channel_of(request.queue))
         return Started(request.workflow_id)

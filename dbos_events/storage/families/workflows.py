@@ -69,7 +69,8 @@ class WorkflowTable:
         return changed
 
     def list_workflows(self, criteria: WorkflowFilter) -> list[Mapping[str, Any]]:
-        query = listing(criteria, self._database.schema or None)
+        database = self._database
+        query = listing(criteria, database.schema or None, postgres=database.dialect.is_postgres)
 
         def work(tx: Tx) -> list[Mapping[str, Any]]:
             return [dict(row) for row in tx.connection.execute(query).mappings()]
