@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from dbos_events.api.consumers import ConsumerDeclaration, ConsumerRequest, declare_consumer
 from dbos_events.api.decorators import step, workflow
+from dbos_events.api.messages import Messages
 from dbos_events.api.quarantine import QuarantineVerbs
 from dbos_events.api.queueing import Queueing
 from dbos_events.api.queues import Queue
+from dbos_events.api.streams import Streams
+from dbos_events.api.values import Values
 from dbos_events.api.verbs import Verbs
 from dbos_events.clock import Clock, SystemClock
 from dbos_events.config import DBOSConfig
@@ -36,7 +39,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _BREAKER = Breaker()
 
 
-class App(Verbs, QuarantineVerbs, Queueing):
+class App(Verbs, QuarantineVerbs, Messages, Values, Streams, Queueing):
     """One application: its workflows, and, once launched, the engine that runs them.
 
     `DBOS` is a facade over a default App; more Apps may live in one process. Use it as

@@ -118,6 +118,29 @@ class DBOS(metaclass=_Context):
     resume_workflows = _DEFAULT.resume_workflows
     resume_workflows_async = _DEFAULT.resume_workflows_async
 
+    set_event = _DEFAULT.set_event
+    set_event_async = _DEFAULT.set_event_async
+    get_event = _DEFAULT.get_event
+    get_event_async = _DEFAULT.get_event_async
+    get_all_events = _DEFAULT.get_all_events
+    get_all_events_async = _DEFAULT.get_all_events_async
+
+    write_stream = _DEFAULT.write_stream
+    write_stream_async = _DEFAULT.write_stream_async
+    close_stream = _DEFAULT.close_stream
+    close_stream_async = _DEFAULT.close_stream_async
+    read_stream = _DEFAULT.read_stream
+    read_stream_async = _DEFAULT.read_stream_async
+    read_stream_offset = _DEFAULT.read_stream_offset
+    read_stream_offset_async = _DEFAULT.read_stream_offset_async
+
+    send = _DEFAULT.send
+    send_async = _DEFAULT.send_async
+    send_bulk = _DEFAULT.send_bulk
+    send_bulk_async = _DEFAULT.send_bulk_async
+    recv = _DEFAULT.recv
+    recv_async = _DEFAULT.recv_async
+
     pause_consumer = _DEFAULT.pause_consumer
     pause_consumer_async = _DEFAULT.pause_consumer_async
     resume_consumer = _DEFAULT.resume_consumer

@@ -236,7 +236,7 @@ class Launched:
                     "go on elsewhere; this process goes on as a new executor.",
                     self.core.executor,
                 )
-            self.core.runner.stop_all()
+                self.core.runner.stop_all()
             self._register()
 
     # -- stopping -----------------------------------------------------------------------------

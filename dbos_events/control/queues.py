@@ -219,8 +219,8 @@ def _of_running(row: Waiting) -> Explanation:
         return Explanation(row.id, row.status, row.queue, "It runs.")
     if row.lane_open and row.held:
         why = ("lane", "An earlier event of its lane has not ended.")
-    elif row.awaited_id is not None:
-        why = ("waits", f"It is parked and waits for {row.awaited_id}.")
+    elif row.awaits is not None:
+        why = ("waits", f"It is parked and waits for {row.awaits}.")
     elif row.wake_at is not None:
         why = ("sleeps", f"It is parked for another {max(0, row.wake_at - row.now) / 1000:.1f} s.")
     else:

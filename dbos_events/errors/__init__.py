@@ -15,6 +15,7 @@
     ├── DBOSUnexpectedStepError                history and code disagree
     ├── DBOSMaxStepRetriesExceeded
     ├── DBOSStepTimeoutError
+    ├── DBOSStreamTimeoutError                 nothing came on a stream, in time or before it ended
     ├── DBOSAwaitedWorkflowCancelledError
     ├── DBOSAwaitedWorkflowMaxRecoveryAttemptsExceeded
     ├── MaxRecoveryAttemptsExceededError
@@ -59,6 +60,7 @@ from dbos_events.errors.storage import BadWrite as BadWrite
 from dbos_events.errors.storage import ExecutorFenced as ExecutorFenced
 from dbos_events.errors.storage import StorageError as StorageError
 from dbos_events.errors.storage import StorageUnavailable as StorageUnavailable
+from dbos_events.errors.streams import DBOSStreamTimeoutError as DBOSStreamTimeoutError
 from dbos_events.errors.values import RecordedError as RecordedError
 from dbos_events.errors.values import SerializationError as SerializationError
 from dbos_events.errors.workflows import DBOSArgumentsChangedError as DBOSArgumentsChangedError

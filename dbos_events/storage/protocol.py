@@ -25,7 +25,10 @@ from dbos_events.storage.rows import (
     StoredEvent,
 )
 from dbos_events.storage.subjects.attributes import Attributes
+from dbos_events.storage.subjects.messages import Messages
 from dbos_events.storage.subjects.queues import Queues
+from dbos_events.storage.subjects.streams import Streams
+from dbos_events.storage.subjects.values import PublishedValues
 from dbos_events.storage.writes.contract import Batches
 
 
@@ -145,8 +148,14 @@ class Lanes(Protocol):
         """
         ...
 
-    def ready_lanes(self, executor: int, consumer: int, count: int) -> list[tuple[int, int, str]]:
-        """Lanes (incarnation, partition, name), held by this executor, in which an event became ready."""
+    def ready_lanes(
+        self, executor: int, consumer: int, count: int, after: tuple[int, str] = (0, "")
+    ) -> list[tuple[int, int, str]]:
+        """Lanes (incarnation, partition, name), held by this executor, in which an event became ready.
+
+        The first `count` after (incarnation, name), in this order. Whoever asks goes on where it stopped: what
+        becomes ready before that place again and again keeps nothing waiting that lies behind it.
+        """
         ...
 
     def lanes_after(
@@ -222,17 +231,13 @@ class Storage(
     Quotas,
     Protocol,
 ):
-    """A database with our schema in it."""
+    """A database with our schema in it; newer subjects are attributes of it."""
 
-    @property
-    def queues(self) -> Queues:
-        """Queues, and claims of what waits on them."""
-        ...
-
-    @property
-    def attributes(self) -> Attributes:
-        """Attributes of workflows."""
-        ...
+    messages: Messages
+    values: PublishedValues
+    streams: Streams
+    queues: Queues
+    attributes: Attributes
 
     @property
     def name(self) -> str:

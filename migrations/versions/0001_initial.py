@@ -22,7 +22,7 @@ TEXT = sa.Text()
 BYTES = sa.LargeBinary()
 
 READY = (
-    "lane_open AND status = 'PENDING' AND owner IS NULL AND wake_at IS NULL AND awaited_id IS NULL "
+    "lane_open AND status = 'PENDING' AND owner IS NULL AND wake_at IS NULL AND awaits IS NULL "
     "AND held IS NOT TRUE"
 )
 
@@ -48,13 +48,16 @@ def upgrade() -> None:
     schema = context.config.attributes["schema"]
     create_executors(schema)
     create_workflows(schema)
+    create_parked_keys(schema)
     create_values(schema)
+    create_messages(schema)
     create_queues(schema)
     create_consumers(schema)
     create_events(schema)
     create_lanes(schema)
     create_generations(schema)
     create_decisions(schema)
+    create_published(schema)
     create_steps(schema)
     op.create_table(
         "schema_facts",
@@ -109,9 +112,9 @@ def create_workflows(schema) -> None:
         column("updated_at", BIG),
         column("started_at", BIG, null=True),
         column("completed_at", BIG, null=True),
-        # waiting: for a time, for a workflow, for a queue
+        # waiting: for a time, for a key (`*`: for those in parked_keys), for a queue
         column("wake_at", BIG, null=True),
-        text_key("awaited_id", null=True),
+        text_key("awaits", null=True),
         column("queue", TEXT, null=True),
         column("priority", INT, default="0"),
         column("deduplication_id", TEXT, null=True),
@@ -144,6 +147,8 @@ def create_workflows(schema) -> None:
         column("assumed_role", TEXT, null=True),
         column("schedule_name", TEXT, null=True),
         column("own_checkpoints", TEXT, null=True),
+        # whether its end concerns somebody who is parked, beside its parent
+        column("has_waiters", FLAG, null=True),
         schema=schema,
     )
     # Each index equals the order of one query and holds only the rows that the query can want.
@@ -167,7 +172,7 @@ def create_workflows(schema) -> None:
         "status = 'PENDING' AND queue IS NOT NULL",
     )
     partial_index(schema, "workflows_wake", ["wake_at"], "wake_at IS NOT NULL")
-    partial_index(schema, "workflows_awaiting", ["awaited_id"], "awaited_id IS NOT NULL")
+    partial_index(schema, "workflows_awaiting", ["awaits"], "awaits IS NOT NULL")
     partial_index(
         schema, "workflows_lanes", ["consumer", "incarnation", "lane", "lane_sequence"], "lane_open"
     )
@@ -181,6 +186,18 @@ def create_workflows(schema) -> None:
         unique=True,
     )
     set_fillfactor(schema, "workflows", 85)
+
+
+def create_parked_keys(schema) -> None:
+    """What a parked workflow waits for, where it waits for more than one key."""
+    op.create_table(
+        "parked_keys",
+        text_key("workflow_id", key=True),
+        text_key("key", key=True),
+        column("take", INT),
+        schema=schema,
+    )
+    op.create_index("parked_keys_key", "parked_keys", ["key"], schema=schema)
 
 
 def create_values(schema) -> None:
@@ -219,6 +236,26 @@ def create_values(schema) -> None:
         column("recorded_in", INT, null=True),
         schema=schema,
     )
+
+
+def create_messages(schema) -> None:
+    """To workflows, numbered under the lock of their destination; with the step that consumed each."""
+    op.create_table(
+        "messages",
+        numbered("number"),
+        text_key("destination"),
+        column("message_id", TEXT),
+        column("topic", TEXT, null=True),
+        column("codec", TEXT, null=True),
+        column("value", TEXT, null=True),
+        text_key("sender", null=True),
+        column("sent_at", BIG),
+        column("consumed_step", INT, null=True),
+        column("consumed_at", BIG, null=True),
+        sa.UniqueConstraint("destination", "message_id", name="messages_identity"),
+        schema=schema,
+    )
+    partial_index(schema, "messages_waiting", ["destination", "number"], "consumed_step IS NULL")
 
 
 def create_queues(schema) -> None:
@@ -468,6 +505,50 @@ def create_decisions(schema) -> None:
         column("value", BYTES),
         column("edited_by", TEXT),
         column("edited_at", BIG),
+        schema=schema,
+    )
+
+
+def create_published(schema) -> None:
+    """What workflows show of themselves while they run: values by key, and streams."""
+    op.create_table(
+        "published_values",
+        text_key("workflow_id", key=True),
+        text_key("key", key=True),
+        # the latest value is the one with the highest take, and the highest number within it
+        column("take", INT, key=True),
+        column("number", INT, key=True),
+        column("generation", INT),
+        column("step", INT),
+        column("codec", TEXT, null=True),
+        column("value", TEXT, null=True),
+        column("writer", BIG),
+        column("write_id", BIG),
+        column("set_at", BIG),
+        # the generation that does without it, since it does without the call
+        column("cut_in", INT, null=True),
+        schema=schema,
+    )
+    op.create_table(
+        "stream_entries",
+        text_key("workflow_id", key=True),
+        text_key("stream", key=True),
+        column("position", BIG, key=True),
+        column("take", INT),
+        column("generation", INT),
+        column("step", INT),
+        column("attempt", INT),
+        # whether its call has ended well with this attempt; not known while it runs
+        column("committed", FLAG, null=True),
+        # an entry of a new attempt: the first position of what its call had written before
+        column("resets", BIG, null=True),
+        column("ends", FLAG),
+        column("codec", TEXT, null=True),
+        column("value", TEXT, null=True),
+        column("writer", BIG),
+        column("write_id", BIG),
+        column("written_at", BIG),
+        column("cut_in", INT, null=True),
         schema=schema,
     )
 

@@ -125,7 +125,7 @@ def test_options_of_enqueues_are_refused_for_a_start_without_a_queue(
 
 def test_a_block_is_used_once_at_a_time_and_nests(shop: Shop) -> None:
     block = SetEnqueueOptions(priority=1)
-    with block:  # noqa: SIM117
+    with block:
         with pytest.raises(DBOSException, match="in use"):
             block.__enter__()
         with SetEnqueueOptions(priority=2):

@@ -40,6 +40,7 @@ class LaneService(Service):
         self._leaving: deque[SharedLane] = deque()
         self._doubts: deque[tuple[int, LaneGroup, list[str]]] = deque()
         self._released: deque[tuple[int, list[str]]] = deque()
+        self._pages: dict[int, tuple[int, str]] = {}
         self._polls_at = 0.0
         self._sweeps_at = 0.0
         self._short = False
@@ -49,6 +50,11 @@ class LaneService(Service):
 
     @property
     def session(self) -> int:
+        """How often the process has registered: the number of an executor may be issued again."""
+        return self._core.registrations
+
+    @property
+    def executor(self) -> int:
         """The executor that the process is now."""
         return self._core.executor
 
@@ -173,8 +179,7 @@ class LaneService(Service):
         """Look for what became ready, and once more at what could not go on."""
         executor = self._core.executor
         for consumer in {where[0] for where in (*self._groups, *self._leftovers)}:
-            ready = self._core.storage.ready_lanes(executor, consumer, READY_AT_ONCE)
-            for incarnation, partition, lane in ready:
+            for incarnation, partition, lane in self._ready(executor, consumer):
                 where = (consumer, incarnation, partition)
                 group = self._groups.get(where)
                 if group is None or group.pinned not in (None, lane):
@@ -185,6 +190,17 @@ class LaneService(Service):
             shared.poll()
         for group in self._all_groups():
             group.look_again()
+
+    def _ready(self, executor: int, consumer: int) -> list[tuple[int, int, str]]:
+        """The next page of lanes in which something became ready; after the last one, from the first on."""
+        after = self._pages.pop(consumer, (0, ""))
+        ready = self._core.storage.ready_lanes(executor, consumer, READY_AT_ONCE, after)
+        if len(ready) == READY_AT_ONCE:
+            incarnation, _, lane = ready[-1]
+            self._pages[consumer] = (incarnation, lane)
+        elif after != (0, ""):
+            ready += self._core.storage.ready_lanes(executor, consumer, READY_AT_ONCE - len(ready))
+        return ready
 
     def _begin_sweep(self, group: LaneGroup, own: str | None = None) -> None:
         low = str(group.place.partition)

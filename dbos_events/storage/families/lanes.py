@@ -41,9 +41,19 @@ class LaneTable:
 
         return self._database.transact(work)
 
-    def ready_lanes(self, executor: int, consumer: int, count: int) -> list[tuple[int, int, str]]:
+    def ready_lanes(
+        self, executor: int, consumer: int, count: int, after: tuple[int, str] = (0, "")
+    ) -> list[tuple[int, int, str]]:
+        incarnation, lane = after
         rows = self._database.transact(
-            lambda tx: tx.run("ready_lanes", executor=executor, consumer=consumer, count=count)
+            lambda tx: tx.run(
+                "ready_lanes",
+                executor=executor,
+                consumer=consumer,
+                after_incarnation=incarnation,
+                after_lane=lane,
+                count=count,
+            )
         )
         return [(row.incarnation, row.partition, row.lane) for row in rows]
 

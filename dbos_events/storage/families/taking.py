@@ -10,6 +10,7 @@ from dbos_events.storage.database import Database, RollBack, Row, Tx
 from dbos_events.storage.families.executors import fence
 from dbos_events.storage.rows import TakenWorkflow
 from dbos_events.storage.shapes import named, records
+from dbos_events.storage.writes.waiting import result_key, wake
 
 T = TypeVar("T")
 
@@ -61,8 +62,8 @@ class TakingTable:
     ) -> list[TakenWorkflow]:
         def work(tx: Tx) -> list[TakenWorkflow]:
             fence(tx, executor)
-            tx.run("requeue_due", application=application)
-            tx.run("ready_due_lanes", application=application)
+            woken = [row.id for row in tx.run("requeue_due", application=application)]
+            woken += [row.id for row in tx.run("ready_due_lanes", application=application)]
             rows = tx.run(
                 "take_due",
                 executor=executor,
@@ -72,7 +73,10 @@ class TakingTable:
                 count=count,
                 waits=waits,
             )
-            return read_taken(tx, [row.id for row in rows])
+            taken = [row.id for row in rows]
+            if woken or taken:
+                tx.run("forget_parked_keys", ids=woken + taken)
+            return read_taken(tx, taken)
 
         return self._database.transact(work)
 
@@ -139,7 +143,7 @@ def end_crashed(tx: Tx, ids: Sequence[str]) -> None:
         return
     tx.run("end_crashed", ids=ids)
     tx.run("quarantine_ended", ids=ids, reason="max-recovery-attempts-exceeded")
-    tx.run("wake_awaiting", ids=ids)
+    wake(tx, [result_key(one) for one in ids])
 
 
 def _crashed_too_often(row: TakenWorkflow, limits: Mapping[str, int | None]) -> bool:

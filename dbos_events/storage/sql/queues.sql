@@ -304,7 +304,7 @@ WHERE workflow_id = :workflow_id AND generation = :generation AND step = :step A
 -- name: explain_waiting
 -- Why does it not run? The row with all that decides about it.
 SELECT w.id, w.application, w.name, w.status, w.owner, w.queue, w.queue_partition_key, w.priority, w.created_at,
-       w.delay_until, w.version, w.version_pinned, w.take, w.lane_open, w.held, w.wake_at, w.awaited_id,
+       w.delay_until, w.version, w.version_pinned, w.take, w.lane_open, w.held, w.wake_at, w.awaits,
        w.deduplication_id, {now} AS now
 FROM {schema}.workflows AS w
 WHERE w.id = :workflow_id;

@@ -1,1 +1,1 @@
-"""What the storage is asked, by subject: each has its rows, its contract and its implementation in one place."""
+"""What the storage knows, by subject: a file with the rows, the contract and the implementation of each."""

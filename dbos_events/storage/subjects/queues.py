@@ -59,7 +59,7 @@ class Waiting(NamedTuple):
     lane_open: bool | None
     held: bool | None
     wake_at: int | None
-    awaited_id: str | None
+    awaits: str | None
     deduplication_id: str | None
     now: int
 
