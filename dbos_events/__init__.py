@@ -3,6 +3,7 @@
 from dbos_events import error as error
 from dbos_events.api.contexts import SetWorkflowID as SetWorkflowID
 from dbos_events.api.contexts import WorkflowIDReusePolicy as WorkflowIDReusePolicy
+from dbos_events.api.debouncing import Debouncer as Debouncer
 from dbos_events.api.enqueueing import SetEnqueueOptions as SetEnqueueOptions
 from dbos_events.api.enqueueing import SetWorkflowAttributes as SetWorkflowAttributes
 from dbos_events.api.handles import WorkflowHandle as WorkflowHandle

@@ -25,6 +25,7 @@ from dbos_events.storage.rows import (
     StoredEvent,
 )
 from dbos_events.storage.subjects.attributes import Attributes
+from dbos_events.storage.subjects.debounces import Debounces
 from dbos_events.storage.subjects.messages import Messages
 from dbos_events.storage.subjects.queues import Queues
 from dbos_events.storage.subjects.streams import Streams
@@ -238,6 +239,7 @@ class Storage(
     streams: Streams
     queues: Queues
     attributes: Attributes
+    debounces: Debounces
 
     @property
     def name(self) -> str:

@@ -22,6 +22,7 @@ from dbos_events.storage.families.taking import TakingTable
 from dbos_events.storage.families.unhandled import UnhandledTable
 from dbos_events.storage.families.workflows import WorkflowTable
 from dbos_events.storage.subjects.attributes import Attributes, AttributeTable
+from dbos_events.storage.subjects.debounces import Debounces, DebounceTable
 from dbos_events.storage.subjects.messages import Messages, MessageTable
 from dbos_events.storage.subjects.queues import Queues, QueueTable
 from dbos_events.storage.subjects.streams import Streams, StreamTable
@@ -55,6 +56,7 @@ class SqlStorage(
         self.database = database
         self.queues: Queues = QueueTable(database)
         self.attributes: Attributes = AttributeTable(database)
+        self.debounces: Debounces = DebounceTable(database)
         self.values: PublishedValues = PublishedValueTable(database)
         self.streams: Streams = StreamTable(database)
         self.messages: Messages = MessageTable(database)

@@ -52,6 +52,7 @@ def upgrade() -> None:
     create_values(schema)
     create_messages(schema)
     create_queues(schema)
+    create_debounces(schema)
     create_consumers(schema)
     create_events(schema)
     create_lanes(schema)
@@ -304,6 +305,31 @@ def create_queues(schema) -> None:
         postgresql_where=sa.text("queue_partition_key IS NOT NULL"),
         sqlite_where=sa.text("queue_partition_key IS NOT NULL"),
     )
+
+
+def create_debounces(schema) -> None:
+    """Of each workflow and key: the run that is put off, and the calls that belong to it."""
+    op.create_table(
+        "debounces",
+        column("application", TEXT, key=True),
+        column("name", TEXT, key=True),
+        column("key", TEXT, key=True),
+        text_key("workflow_id", null=True),
+        column("limit_at", BIG, null=True),
+        column("calls", INT),
+        column("updated_at", BIG),
+        schema=schema,
+    )
+    op.create_table(
+        "debounce_members",
+        column("call_id", BIG, key=True),
+        text_key("workflow_id"),
+        column("number", INT),
+        column("codec", TEXT, null=True),
+        column("input", TEXT, null=True),
+        schema=schema,
+    )
+    op.create_index("debounce_members_run", "debounce_members", ["workflow_id", "number"], schema=schema)
 
 
 def create_consumers(schema) -> None:

@@ -86,7 +86,7 @@ def start(core: Core, request: Start) -> Flow[Started]:
     cancelled = False
     while True:
         starting = core.starts.begin()
-        recorded = Recorded(core, Write(change=_new(core, request, parent=None)))
+        recorded = Recorded(core, Write(change=new_workflow(core, request, parent=None)))
         try:
             result = yield recorded
             cancelled = cancelled or recorded.cancelled
@@ -115,7 +115,7 @@ def start_child(core: Core, run: Run, place: Place, request: Start) -> Flow[Star
             started_at=now,
             completed_at=now,
         )
-        write.change = _new(core, request, parent=run)
+        write.change = new_workflow(core, request, parent=run)
         starting = core.starts.begin()
         try:
             result = yield Recorded(core, write, run)
@@ -165,7 +165,8 @@ def _in_use(request: Start, result: Result) -> bool:
     return isinstance(result, Existing) and request.rejects_existing
 
 
-def _new(core: Core, request: Start, parent: Run | None) -> NewWorkflow:
+def new_workflow(core: Core, request: Start, parent: Run | None) -> NewWorkflow:
+    """The row of a workflow that is started."""
     codec = core.codecs.default
     stored: dict[str, Any] = {"args": list(request.args), "kwargs": request.kwargs}
     if request.key_prefix is not None:

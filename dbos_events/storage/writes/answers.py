@@ -44,11 +44,18 @@ class Deduplicated:
 
 
 @dataclass(frozen=True, slots=True)
+class Debounced:
+    """The call belongs to this run."""
+
+    workflow_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """The database does not take this value; the workflow fails with the error."""
 
     error: Exception
 
 
-Result: TypeAlias = Written | Fenced | Existing | NoWorkflow | Deduplicated | Refused
+Result: TypeAlias = Written | Fenced | Existing | NoWorkflow | Deduplicated | Debounced | Refused
 WRITTEN = Written()
