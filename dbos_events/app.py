@@ -10,12 +10,19 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from dbos_events.api.consumers import ConsumerDeclaration, ConsumerRequest, declare_consumer
+from dbos_events.api.consumers import (
+    ConsumerDeclaration,
+    ConsumerRequest,
+    PushedDeclaration,
+    declare_consumer,
+)
 from dbos_events.api.decorators import step, workflow
 from dbos_events.api.messages import Messages
+from dbos_events.api.pushed import PushedConsumers
 from dbos_events.api.quarantine import QuarantineVerbs
 from dbos_events.api.queueing import Queueing
 from dbos_events.api.queues import Queue
+from dbos_events.api.schedules import Scheduling
 from dbos_events.api.streams import Streams
 from dbos_events.api.values import Values
 from dbos_events.api.verbs import Verbs
@@ -39,7 +46,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _BREAKER = Breaker()
 
 
-class App(Verbs, QuarantineVerbs, Messages, Values, Streams, Queueing):
+class App(Verbs, QuarantineVerbs, Messages, Values, Streams, PushedConsumers, Scheduling, Queueing):
     """One application: its workflows, and, once launched, the engine that runs them.
 
     `DBOS` is a facade over a default App; more Apps may live in one process. Use it as
@@ -52,6 +59,7 @@ class App(Verbs, QuarantineVerbs, Messages, Values, Streams, Queueing):
         self.config: dict[str, Any] = _as_dict(config)
         self.registry = Registry()
         self.consumers: list[ConsumerDeclaration] = []
+        self.pushed: list[PushedDeclaration] = []
         self._clock = clock or SystemClock()
         self._launched: Launched | None = None
         self._lock = threading.RLock()
@@ -213,19 +221,29 @@ class App(Verbs, QuarantineVerbs, Messages, Values, Streams, Queueing):
         if self._launched is not None:
             self._launched.queue_added(name, limits)
 
-    def add_consumer(self, declaration: ConsumerDeclaration) -> None:
+    def add_consumer(self, declaration: ConsumerDeclaration | PushedDeclaration) -> None:
         """Note a consumer; it must be declared before launch, under a name of its own."""
+        name = declaration.name
         if self._launched is not None:
             raise DBOSInitializationError(
-                f"Consumer {declaration.options.name!r} was declared after launch. Import its module before DBOS.launch()."
+                f"Consumer {name!r} was declared after launch. Import its module before DBOS.launch()."
             )
         self.consumers = [known for known in self.consumers if not known.function.replaced]
-        if any(known.options.name == declaration.options.name for known in self.consumers):
+        self.pushed = [known for known in self.pushed if not known.function.replaced]
+        if any(known.name == name for known in self.declared):
             raise RegistrationError(
-                f"Two consumers are called {declaration.options.name!r}, and would share their positions. Give one of "
+                f"Two consumers are called {name!r}, and would share their positions. Give one of "
                 "them another name=..., or both topics to one consumer."
             )
-        self.consumers.append(declaration)
+        if isinstance(declaration, PushedDeclaration):
+            self.pushed.append(declaration)
+        else:
+            self.consumers.append(declaration)
+
+    @property
+    def declared(self) -> list[ConsumerDeclaration | PushedDeclaration]:
+        """All consumers of this App."""
+        return [*self.consumers, *self.pushed]
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -271,7 +289,7 @@ class App(Verbs, QuarantineVerbs, Messages, Values, Streams, Queueing):
                 self._forked_from = None
                 CURRENT.set(None)  # forked out of a workflow; what follows belongs to no run of this process
             settings = read_settings(self.config)
-            self.attach(Launched(self.registry, self.consumers, settings, self._clock, _running_loop()))
+            self.attach(Launched(self.registry, self.declared, settings, self._clock, _running_loop()))
         logger.debug("Launched %s.", settings.name)
 
     def attach(self, launched: Launched) -> None:
@@ -319,7 +337,7 @@ class App(Verbs, QuarantineVerbs, Messages, Values, Streams, Queueing):
                     self._launched = None
             if destroy_registry:
                 self.registry = Registry()
-                self.consumers = []
+                self.consumers, self.pushed = [], []
 
     async def destroy_async(self, *, workflow_completion_timeout_sec: float = 0) -> None:
         """As `destroy`, without blocking the loop that workflows run on."""

@@ -81,6 +81,7 @@ class DBOS(metaclass=_Context):
     workflow = _DEFAULT.workflow
     step = _DEFAULT.step
     kafka_consumer = _DEFAULT.kafka_consumer
+    pushed_consumer = _DEFAULT.pushed_consumer
 
     launch = _DEFAULT.launch
     launch_async = _DEFAULT.launch_async
@@ -172,6 +173,26 @@ class DBOS(metaclass=_Context):
     set_workflow_delay_async = _DEFAULT.set_workflow_delay_async
     update_workflow_attributes = _DEFAULT.update_workflow_attributes
     update_workflow_attributes_async = _DEFAULT.update_workflow_attributes_async
+
+    scheduled = _DEFAULT.scheduled
+    create_schedule = _DEFAULT.create_schedule
+    create_schedule_async = _DEFAULT.create_schedule_async
+    apply_schedules = _DEFAULT.apply_schedules
+    apply_schedules_async = _DEFAULT.apply_schedules_async
+    list_schedules = _DEFAULT.list_schedules
+    list_schedules_async = _DEFAULT.list_schedules_async
+    get_schedule = _DEFAULT.get_schedule
+    get_schedule_async = _DEFAULT.get_schedule_async
+    pause_schedule = _DEFAULT.pause_schedule
+    pause_schedule_async = _DEFAULT.pause_schedule_async
+    resume_schedule = _DEFAULT.resume_schedule
+    resume_schedule_async = _DEFAULT.resume_schedule_async
+    delete_schedule = _DEFAULT.delete_schedule
+    delete_schedule_async = _DEFAULT.delete_schedule_async
+    trigger_schedule = _DEFAULT.trigger_schedule
+    trigger_schedule_async = _DEFAULT.trigger_schedule_async
+    backfill_schedule = _DEFAULT.backfill_schedule
+    backfill_schedule_async = _DEFAULT.backfill_schedule_async
 
 
 class Queue(AppQueue):

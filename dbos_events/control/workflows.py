@@ -122,6 +122,7 @@ class WorkflowControl:
             generation=row["generation"],
             wake_at=row["wake_at"],
             attributes=_attributes(row["attributes"]),
+            schedule_name=row["schedule_name"],
         )
 
     def _input(self, codec: str | None, text: str | None) -> Any:

@@ -9,6 +9,8 @@
     ├── DBOSNonExistentWorkflowError
     ├── DBOSNonExistentConsumerError
     ├── DBOSNonExistentQueueError
+    ├── DBOSNonExistentScheduleError
+    ├── DBOSScheduleExistsError
     ├── DBOSConflictingWorkflowError
     ├── DBOSQueueDeduplicatedError
     ├── DBOSWorkflowIDInUseError
@@ -45,10 +47,13 @@ from dbos_events.errors.base import DBOSException as DBOSException
 from dbos_events.errors.connectors import ClusterChanged as ClusterChanged
 from dbos_events.errors.connectors import ConnectorError as ConnectorError
 from dbos_events.errors.connectors import StaleTopic as StaleTopic
+from dbos_events.errors.events import ConflictingDuplicate as ConflictingDuplicate
 from dbos_events.errors.events import FilterFailed as FilterFailed
 from dbos_events.errors.events import Quarantine as Quarantine
 from dbos_events.errors.events import TryAgain as TryAgain
 from dbos_events.errors.events import UndecodablePayload as UndecodablePayload
+from dbos_events.errors.schedules import DBOSNonExistentScheduleError as DBOSNonExistentScheduleError
+from dbos_events.errors.schedules import DBOSScheduleExistsError as DBOSScheduleExistsError
 from dbos_events.errors.setup import ConfigurationError as ConfigurationError
 from dbos_events.errors.setup import DBOSInitializationError as DBOSInitializationError
 from dbos_events.errors.setup import DBOSWorkflowFunctionNotFoundError as DBOSWorkflowFunctionNotFoundError

@@ -66,6 +66,7 @@ class WorkflowStatus:
     generation: int = 0
     wake_at: int | None = None
     attributes: dict[str, Any] | None = None
+    schedule_name: str | None = None
 
 
 @dataclass(slots=True)

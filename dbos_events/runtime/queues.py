@@ -57,6 +57,8 @@ class QueueService(Service):
         self._lacks_room = False
         self._failing = Failing()
         self._trouble = Recurring()
+        self.left_to_others: Callable[[], frozenset[str]] = frozenset
+        """Functions whose work without a queue another service of this process takes up."""
 
     @property
     def signals(self) -> list[str]:
@@ -179,9 +181,10 @@ class QueueService(Service):
         if room <= 0 or queue.paused_at is not None:
             return False
         core = self._core
-        taker = Taker(
-            core.executor, core.application, core.version, core.registry.names(), core.waits_for_version
-        )
+        names = core.registry.names()
+        if queue is RESUMED:
+            names = sorted(set(names) - self.left_to_others())
+        taker = Taker(core.executor, core.application, core.version, names, core.waits_for_version)
         serving = self._of(queue.name)
         with self._lock:
             busy = dict(serving.busy)

@@ -15,7 +15,7 @@ _COLUMNS = (
     "id", "status", "name", "class_name", "config_name", "application", "owner", "take", "crashes", "generation",
     "version", "created_at", "updated_at", "started_at", "completed_at", "wake_at", "queue", "priority",
     "deduplication_id", "queue_partition_key", "attributes", "delay_until", "timeout_ms", "deadline", "parent_id",
-    "forked_from",
+    "forked_from", "schedule_name",
 )  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def _contains(column: sa.ColumnElement[Any], wanted: str, *, postgres: bool) -> 
     there = column.is_not(None)
     if postgres:
         return [there, sa.cast(column, JSONB).op("@>")(sa.cast(sa.literal(wanted), JSONB))]
-    conditions = [there]
+    conditions: list[sa.ColumnElement[bool]] = [there]
     for path, value in _leaves(json.loads(wanted), "$"):
         # Both sides as JSON: `true` is 1 and a text may look like a number, once they are taken out of it.
         found = sa.func.json_extract(column, path)

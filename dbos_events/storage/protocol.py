@@ -26,8 +26,10 @@ from dbos_events.storage.rows import (
 )
 from dbos_events.storage.subjects.attributes import Attributes
 from dbos_events.storage.subjects.debounces import Debounces
+from dbos_events.storage.subjects.inbox import Inboxes
 from dbos_events.storage.subjects.messages import Messages
 from dbos_events.storage.subjects.queues import Queues
+from dbos_events.storage.subjects.schedules import Schedules
 from dbos_events.storage.subjects.streams import Streams
 from dbos_events.storage.subjects.values import PublishedValues
 from dbos_events.storage.writes.contract import Batches
@@ -240,6 +242,16 @@ class Storage(
     queues: Queues
     attributes: Attributes
     debounces: Debounces
+
+    @property
+    def inbox(self) -> Inboxes:
+        """Events that are pushed."""
+        ...
+
+    @property
+    def schedules(self) -> Schedules:
+        """Schedules, and what became of their ticks."""
+        ...
 
     @property
     def name(self) -> str:

@@ -23,8 +23,10 @@ from dbos_events.storage.families.unhandled import UnhandledTable
 from dbos_events.storage.families.workflows import WorkflowTable
 from dbos_events.storage.subjects.attributes import Attributes, AttributeTable
 from dbos_events.storage.subjects.debounces import Debounces, DebounceTable
+from dbos_events.storage.subjects.inbox import InboxTable
 from dbos_events.storage.subjects.messages import Messages, MessageTable
 from dbos_events.storage.subjects.queues import Queues, QueueTable
+from dbos_events.storage.subjects.schedules import ScheduleTable
 from dbos_events.storage.subjects.streams import Streams, StreamTable
 from dbos_events.storage.subjects.values import PublishedValues, PublishedValueTable
 
@@ -60,6 +62,8 @@ class SqlStorage(
         self.values: PublishedValues = PublishedValueTable(database)
         self.streams: Streams = StreamTable(database)
         self.messages: Messages = MessageTable(database)
+        self.inbox = InboxTable(database)
+        self.schedules = ScheduleTable(database)
 
     @property
     def name(self) -> str:

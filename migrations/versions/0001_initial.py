@@ -56,9 +56,11 @@ def upgrade() -> None:
     create_consumers(schema)
     create_events(schema)
     create_lanes(schema)
+    create_seen(schema)
     create_generations(schema)
     create_decisions(schema)
     create_published(schema)
+    create_schedules(schema)
     create_steps(schema)
     op.create_table(
         "schema_facts",
@@ -362,6 +364,10 @@ def create_consumers(schema) -> None:
         column("breaker_trial", TEXT, null=True),
         column("breaker_epoch", BIG, default="0"),
         column("breaker_openings", BIG, default="0"),
+        column("connector", TEXT, null=True),
+        column(
+            "addresses", TEXT, null=True
+        ),  # of consumers whose events are pushed: where they come in, as JSON
         sa.UniqueConstraint("application", "name", name="consumers_name"),
         schema=schema,
     )
@@ -452,6 +458,7 @@ def create_events(schema) -> None:
         column("leader_epoch", INT, null=True),
         column("latency", sa.Float(), null=True),
         column("fingerprint", BIG),
+        column("content_type", TEXT, null=True),  # of pushed events
         schema=schema,
     )
     op.create_table(
@@ -480,13 +487,30 @@ def create_lanes(schema) -> None:
         "lanes",
         column("consumer", INT, key=True),
         column("incarnation", INT, key=True),
-        column("lane", TEXT, key=True),
+        text_key("lane", key=True),
         column("next_sequence", BIG),
         column("epoch", BIG),
         column("holder", BIG, null=True),
         column("updated_at", BIG),
         schema=schema,
     )
+
+
+def create_seen(schema) -> None:
+    """The ids of pushed events, which are remembered for longer than the events themselves."""
+    op.create_table(
+        "seen",
+        text_key("digest", key=True),
+        column("consumer", INT),
+        column("fingerprint", TEXT),
+        text_key("workflow_id", null=True),  # NULL where the consumer's `when` said no
+        column("start_id", BIG),
+        column("accepted_at", BIG),
+        column("expires_at", BIG),
+        schema=schema,
+    )
+    op.create_index("seen_expiry", "seen", ["expires_at"], schema=schema)
+    partial_index(schema, "seen_filtered", ["consumer"], "workflow_id IS NULL")
 
 
 def create_generations(schema) -> None:
@@ -577,6 +601,82 @@ def create_published(schema) -> None:
         column("cut_in", INT, null=True),
         schema=schema,
     )
+
+
+def create_schedules(schema) -> None:
+    """Schedules, each change of one, and what became of every tick."""
+    op.create_table(
+        "schedules",
+        text_key("application", key=True),
+        text_key("name", key=True),
+        column("schedule_id", TEXT),
+        column("source", TEXT),
+        # by which version of the application it was declared last; NULL where it was not declared in code
+        column("version", TEXT, null=True),
+        # the revision that the next tick follows, and the newest one
+        column("revision", INT),
+        column("latest", INT),
+        # the last nominal time that was decided, local and which of two, from which the next one is computed
+        column("position", TEXT),
+        column("repeat", INT),
+        column("due_at", BIG, null=True),
+        column("next_at", BIG, null=True),
+        column("last_run", TEXT, null=True),
+        column("last_fired_at", TEXT, null=True),
+        # a tick that waits for the end of the last run, as JSON
+        column("buffered", TEXT, null=True),
+        column("alarm", TEXT, null=True),
+        column("created_at", BIG),
+        column("updated_at", BIG),
+        schema=schema,
+    )
+    op.create_index("schedules_due", "schedules", ["application", "due_at"], schema=schema)
+    partial_index(schema, "schedules_buffered", ["application"], "buffered IS NOT NULL")
+    op.create_table(
+        "schedule_specs",
+        text_key("application", key=True),
+        text_key("name", key=True),
+        column("revision", INT, key=True),
+        column("valid_from", BIG),
+        column("paused", FLAG),
+        column("workflow_name", TEXT),
+        column("class_name", TEXT, null=True),
+        column("expression", TEXT),
+        column("zone", TEXT, null=True),
+        column("dst", TEXT),
+        column("catch_up", TEXT),
+        column("catch_up_window_ms", BIG),
+        column("overlap", TEXT),
+        column("jitter_ms", BIG),
+        column("queue", TEXT, null=True),
+        column("second", TEXT),
+        column("codec", TEXT, null=True),
+        column("context", TEXT, null=True),
+        column("changed_by", TEXT),
+        column("change_reason", TEXT, null=True),
+        schema=schema,
+    )
+    op.create_table(
+        "ticks",
+        text_key("application", key=True),
+        text_key("schedule", key=True),
+        # `tick`, or `trigger`, which has no nominal time
+        text_key("kind", key=True),
+        text_key("nominal", key=True),
+        text_key("zone", key=True),
+        column("repeat", INT, key=True),
+        # of a run of ticks with one outcome: the last of them, and how many where they were counted
+        text_key("until", null=True),
+        column("ticks", BIG, null=True),
+        column("outcome", TEXT),
+        column("due_at", BIG),
+        column("decided_at", BIG),
+        text_key("workflow_id", null=True),
+        column("executor", BIG, null=True),
+        column("detail", TEXT, null=True),
+        schema=schema,
+    )
+    op.create_index("ticks_due", "ticks", ["application", "schedule", "due_at"], schema=schema)
 
 
 def create_steps(schema) -> None:
