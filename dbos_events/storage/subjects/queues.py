@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -12,15 +11,15 @@ from dbos_events.model.queue import (
     PartitionCounts,
     QueueCounts,
     QueueLimits,
-    QueueRateLimit,
     QueueState,
 )
-from dbos_events.storage.database import Database, Row, Tx
+from dbos_events.storage.database import Database, Tx
 from dbos_events.storage.families.executors import fence
 from dbos_events.storage.families.taking import NothingTaken, read_taken, when_taken
 from dbos_events.storage.rows import TakenWorkflow
 from dbos_events.storage.shapes import records
 from dbos_events.storage.subjects.claiming import Claiming, Taker
+from dbos_events.storage.subjects.queuesettings import find, locked, replaces, revision, save, state
 
 RESUMED = QueueState("", "", QueueLimits(), revision=0)
 """Stands for what waits without a queue."""
@@ -167,9 +166,9 @@ class QueueTable:
     ) -> None:
         def work(tx: Tx) -> None:
             for name in sorted(queues):
-                known = _locked(tx, application, name)
+                known = locked(tx, application, name)
                 if known is None or known.limits != queues[name] or not known.declared:
-                    _save(tx, application, name, queues[name], version, declared=True)
+                    save(tx, application, name, queues[name], version, declared=True)
 
         if queues:
             self._database.transact(work)
@@ -179,14 +178,14 @@ class QueueTable:
     ) -> QueueState:
         def work(tx: Tx) -> QueueState:
             place = {"application": application, "name": name}
-            made = tx.run("insert_queue", **place, revision=_revision(), declared=False)
-            known = _locked(tx, application, name)
+            made = tx.run("insert_queue", **place, revision=revision(), declared=False)
+            known = locked(tx, application, name)
             assert known is not None  # noqa: S101 - inserted, or there already
-            if not made and not _replaces(tx, known, version, on_conflict):
+            if not made and not replaces(tx, known, version, on_conflict):
                 return known
             if made or known.limits != limits:
-                _save(tx, application, name, limits, version, declared=known.declared)
-            found = _find(tx, application, name)
+                save(tx, application, name, limits, version, declared=known.declared)
+            found = find(tx, application, name)
             assert found is not None  # noqa: S101 - written under its lock
             return found
 
@@ -196,22 +195,22 @@ class QueueTable:
         self, application: str, name: str, change: Callable[[QueueLimits], QueueLimits]
     ) -> QueueState | None:
         def work(tx: Tx) -> QueueState | None:
-            known = _locked(tx, application, name)
+            known = locked(tx, application, name)
             if known is None:
                 return None
             limits = change(known.limits)
             if limits != known.limits:
-                _save(tx, application, name, limits, known.version, declared=known.declared)
-            return _find(tx, application, name)
+                save(tx, application, name, limits, known.version, declared=known.declared)
+            return find(tx, application, name)
 
         return self._database.transact(work)
 
     def read(self, application: str | None) -> list[QueueState]:
         rows = self._database.transact(lambda tx: tx.run("read_queues", application=application))
-        return [_state(row) for row in rows]
+        return [state(row) for row in rows]
 
     def get(self, application: str, name: str) -> QueueState | None:
-        return self._database.transact(lambda tx: _find(tx, application, name))
+        return self._database.transact(lambda tx: find(tx, application, name))
 
     def delete(self, application: str, name: str) -> bool:
         return bool(
@@ -225,9 +224,9 @@ class QueueTable:
         return self._touch("unpause_queue", application, name)
 
     def _touch(self, statement: str, application: str, name: str, **more: Any) -> bool:
-        revision = _revision()
+        another = revision()
         rows = self._database.transact(
-            lambda tx: tx.run(statement, application=application, name=name, revision=revision, **more)
+            lambda tx: tx.run(statement, application=application, name=name, revision=another, **more)
         )
         return bool(rows)
 
@@ -328,80 +327,3 @@ class QueueTable:
             return rooms, claiming.wait_ms
 
         return self._database.transact(work)
-
-
-def _revision() -> int:
-    """Another one each time, also after a queue was deleted and made again."""
-    return 1 + secrets.randbelow(2**62)
-
-
-def _find(tx: Tx, application: str, name: str) -> QueueState | None:
-    rows = tx.run("read_queues", application=application)
-    return next((_state(row) for row in rows if row.name == name), None)
-
-
-def _locked(tx: Tx, application: str, name: str) -> QueueState | None:
-    """The queue as it is, once nobody else changes it or claims of it."""
-    return _find(tx, application, name) if tx.run("lock_queue", application=application, queue=name) else None
-
-
-def _replaces(tx: Tx, known: QueueState, version: str | None, on_conflict: OnConflict) -> bool:
-    if on_conflict != "update_if_latest_version":
-        return on_conflict == "always_update"
-    latest = tx.one("latest_version", application=known.application)
-    return latest is None or version is None or latest.version == version
-
-
-def _save(
-    tx: Tx, application: str, name: str, limits: QueueLimits, version: str | None, *, declared: bool
-) -> None:
-    limiter, of_partition = limits.limiter, limits.partition_limiter
-    tx.run(
-        "save_queue",
-        application=application,
-        name=name,
-        concurrency=limits.concurrency,
-        worker_concurrency=limits.worker_concurrency,
-        limiter_limit=limiter["limit"] if limiter else None,
-        limiter_period=limiter["period"] if limiter else None,
-        partition_concurrency=limits.partition_concurrency,
-        partition_worker_concurrency=limits.partition_worker_concurrency,
-        partition_limiter_limit=of_partition["limit"] if of_partition else None,
-        partition_limiter_period=of_partition["period"] if of_partition else None,
-        partitions=limits.partitions,
-        priority_ages=limits.priority_ages,
-        polling_interval_sec=limits.polling_interval_sec,
-        revision=_revision(),
-        declared=declared,
-        version=version,
-    )
-
-
-def _state(row: Row) -> QueueState:
-    limits = QueueLimits(
-        row.concurrency,
-        row.worker_concurrency,
-        _limiter(row.limiter_limit, row.limiter_period),
-        row.partition_concurrency,
-        row.partition_worker_concurrency,
-        _limiter(row.partition_limiter_limit, row.partition_limiter_period),
-        bool(row.partitions),
-        row.priority_ages,
-        row.polling_interval_sec,
-    )
-    return QueueState(
-        row.application,
-        row.name,
-        limits,
-        row.revision,
-        bool(row.declared),
-        row.version,
-        row.paused_at,
-        row.paused_by,
-        row.paused_reason,
-        row.updated_at,
-    )
-
-
-def _limiter(limit: int | None, period: float | None) -> QueueRateLimit | None:
-    return None if limit is None or period is None else {"limit": limit, "period": period}
