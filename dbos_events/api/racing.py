@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 from dbos_events.api.handles import WorkflowHandle, WorkflowHandleAsync
-from dbos_events.api.session import Session, refuse_on_loop
+from dbos_events.api.session import refuse_on_loop
+from dbos_events.api.shielding import Shielding
 from dbos_events.engine.context import workflow_scope
 from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.effects import Flow
@@ -22,7 +23,7 @@ Task = asyncio.Future[Any]
 WAYS = (asyncio.FIRST_COMPLETED, asyncio.FIRST_EXCEPTION, asyncio.ALL_COMPLETED)
 
 
-class Racing(Session):
+class Racing(Shielding):
     """The verbs that wait for one of several."""
 
     def asyncio_wait(

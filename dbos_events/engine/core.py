@@ -14,6 +14,7 @@ from dbos_events.engine.committer import Committer
 from dbos_events.engine.homes import Homes
 from dbos_events.engine.loopcommitter import LoopCommitter
 from dbos_events.engine.loopline import OPEN_AGAIN
+from dbos_events.engine.mailboxes import Mailboxes
 from dbos_events.engine.numbers import Numbers
 from dbos_events.engine.pool import Pool
 from dbos_events.engine.readers import Readers
@@ -93,6 +94,7 @@ class Core:
         self.pool = Pool(threads, self.hub)
         self.readers = Readers(4)
         self.starts = Takings()  # of callers, as long as they are under way
+        self.mailboxes = Mailboxes()
         self.runner = Runner(self)
         self.outages = Outages()
         self.committer = Committer(self._write_batch, on_fenced, self.runner.start_following, self.outages)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from dbos_events.engine.problems import place_of, problem_with
+from dbos_events.engine.problems import problem_with
 from dbos_events.engine.run import Ending
 from dbos_events.engine.shapes import at_once
 from dbos_events.errors import DBOSWorkflowExpiredError, FilterFailed, TryAgain
@@ -26,7 +26,9 @@ class ExpiredEvent(Exception):
     """The event was too late when its turn came; its handler is not called."""
 
 
-def times_of(consumer: str, expires: Callable[[Message], object]) -> Callable[[Message], int | None]:
+def times_of(
+    consumer: str, expires: Callable[[Message], object], place_of: Callable[[Message], str]
+) -> Callable[[Message], int | None]:
     """What gives the milliseconds since 1970 after which an event may not begin; None: it always may.
 
     `expires` gives a `datetime` with a time zone, a `timedelta` that counts from the record's timestamp, milliseconds
@@ -79,7 +81,7 @@ def _milliseconds(answer: object, message: Message) -> int | None:
         kind, timestamp = message.timestamp
         if kind == 0:
             raise ValueError("it gave a timedelta, and the record has no timestamp for it to count from")
-        return timestamp + answer // timedelta(milliseconds=1)
+        return int(timestamp) + answer // timedelta(milliseconds=1)
     if isinstance(answer, datetime):
         if answer.tzinfo is None:
             raise ValueError(f"it gave {answer!r}, which has no time zone")

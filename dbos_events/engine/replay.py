@@ -30,6 +30,10 @@ STALL_SECONDS = 1.0
 """How long a recorded result waits for an earlier one whose caller does not come."""
 
 
+NOTE = "~"
+"""Ends the name of what is noted beside a call while it is under way; nobody waits for the turn of a note."""
+
+
 class History:
     """The checkpoints of one workflow, as its latest run may use them.
 
@@ -47,9 +51,13 @@ class History:
         self.turns = Turns(
             entry.completion_order
             for entry in self.by_call.values()
-            if entry.codec != CANCELLED_CALL and not entry.call.startswith(CLEANUP)
+            if entry.codec != CANCELLED_CALL
+            and not entry.call.endswith(NOTE)
+            and not entry.call.startswith(CLEANUP)
         )
         self._diverged = diverged or {}
+        self.dropped: list[Checkpoint] = []
+        """What was recorded and is done anew, since it does not fit what the calls before it give now."""
 
     def find(self, run: Run, call: str, name: str, arguments: str | None) -> Checkpoint | None:
         """The recorded outcome of this call, or None when it has none that may still be used.
@@ -66,6 +74,7 @@ class History:
         if entry.name != name or not same_arguments:
             if self._may_differ(entry):
                 del self.by_call[call]
+                self.dropped.append(entry)
                 self.turns.pass_by(entry.completion_order)
                 return None
             raise self._mismatch(run, entry, name, same_name=entry.name == name)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dbos_events.engine.branches import own_scope
 from dbos_events.engine.failures import Unsuccessful
-from dbos_events.engine.shield import shield_over
+from dbos_events.engine.shield import is_shielded, shield_over
 from dbos_events.engine.waking import running_loop
 from dbos_events.errors import (
     DBOSException,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dbos_events.engine.context import Scope
     from dbos_events.engine.core import Core
     from dbos_events.engine.keys import UsedKeys
+    from dbos_events.engine.outlet import Outlet
     from dbos_events.engine.registry import Registered
     from dbos_events.engine.replay import History
     from dbos_events.engine.tasks import TaskTree
@@ -89,10 +90,13 @@ class Run:
     __slots__ = (
         "__weakref__", "_deferred", "_durable", "_handed", "_lock", "_number", "_wakers", "args", "attempt",
         "cleanups", "context", "core", "crashes", "deadline", "ending", "function", "generation", "history", "host",
-        "id", "key_prefix", "kwargs", "listeners", "noticed", "open_calls", "order", "origin", "parent_id", "park",
-        "proposed", "queue", "resting", "root_id", "shields", "take", "tasks", "thread", "unsuccessful", "unwinding",
-        "used_keys", "verdict",
+        "id", "key_prefix", "kwargs", "listeners", "noticed", "open_calls", "order", "origin", "outlet", "parent_id",
+        "park", "partition", "proposed", "queue", "resting", "root_id", "shields", "take", "tasks", "thread",
+        "unsuccessful", "unwinding", "used_keys", "verdict",
     )  # fmt: skip
+
+    partition: str | None
+    deadline: int | None
 
     def __init__(  # noqa: PLR0913 - what a row says of its run
         self,
@@ -121,17 +125,18 @@ class Run:
         self.generation, self.crashes = generation, crashes
         self.history = history
         self.origin = origin
-        self.queue = queue
+        self.queue, self.partition, self.deadline = queue, None, None
         self.parent_id, self.root_id = parent_id, root_id
         self.attempt = attempt
         self.key_prefix = f"{workflow_id}:" if key_prefix is None else key_prefix
         self.used_keys: UsedKeys | None = None
         self.unsuccessful: list[Unsuccessful] = []
         self.thread = self.open_calls = self.shields = self.cleanups = 0
-        self.deadline: int | None = None
-        self.tasks: TaskTree | None = None
-        self.order = history.last_order if history else 0
+        self._number = self._handed = self._durable = 0
         self.unwinding = self.noticed = False
+        self.tasks: TaskTree | None = None
+        self.outlet: Outlet | None = None
+        self.order = history.last_order if history else 0
         self.park: Park | None = None
         self.verdict: BaseException | None = None
         self.proposed: Ending | None = None
@@ -140,7 +145,6 @@ class Run:
         self.context: Context | None = None
         self.listeners: list[Waker] = []
         self.resting: ThreadWaker | None = None
-        self._number = self._handed = self._durable = 0
         self._deferred: list[Write] = []
         self._wakers: list[Waker] = []
         self._lock = threading.Lock()
@@ -170,11 +174,6 @@ class Run:
             return None
         self.noticed = self.noticed or verdict is not None
         return verdict
-
-    @property
-    def may_write(self) -> bool:
-        """Whether what the caller records now counts."""
-        return not self.unwinding and (self.verdict is None or self.refusal() is None)
 
     def is_clear(self) -> bool:
         """Whether a call can be done at once: no history says what came of it, and there is nothing to wait for.
@@ -237,17 +236,18 @@ class Run:
             self.core.next_write_id(),
         )
         resets, self.crashes = self.crashes > 0, 0
-        shielded = self.shields > 0 and shield_over(self) is not None
-        return Write(self.id, self.take, self.generation, entry, reset_crashes=resets, shielded=shielded)
+        return Write(
+            self.id, self.take, self.generation, entry, reset_crashes=resets, shielded=is_shielded(self)
+        )
 
     def note(self, error: BaseException, entry: Checkpoint | None, *, cancelled: bool = False) -> None:
         """Remember which checkpoint an error was recorded in, or read from: a retry does that call anew."""
         if entry is not None and self.origin is not None:
             self.unsuccessful.append(Unsuccessful(error, entry.step, entry.completion_order, cancelled))
 
-    def hand_over(self, write: Write) -> None:
-        """Give `write` to the committer and go on; the run's next operation waits for it."""
-        self.core.committer.submit(write, self)
+    def hand_over(self, write: Write, waker: Waker | None = None) -> None:
+        """Give `write` to the committer and go on; the run's next operation waits for it. `waker` learns of its fate."""
+        self.core.committer.submit(write, self, waker)
 
     def defer(self, write: Write) -> None:
         """Hand `write` over with the next one: what was cancelled is known then not to be so because the loop ends."""
@@ -285,6 +285,16 @@ class Run:
             waker.wake()
         if write.closes:
             self.core.runner.closed(self, write, result)
+
+    @property
+    def handed(self) -> int:
+        """How many writes it has handed over so far."""
+        return self._handed
+
+    @property
+    def under_way(self) -> int:
+        """How many of them have no answer yet."""
+        return self._handed - self._durable
 
     def is_settled(self) -> bool:
         """Whether nothing is on its way. Raises what stopped the run, if something did."""

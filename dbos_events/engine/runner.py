@@ -214,6 +214,8 @@ class Runner:
         self.leave(run, run.proposed or LOST)
         if isinstance(write.change, (Park, NextAttempt)) or run.parent_id is not None:
             self._core.hub.signal("timers")
+        elif isinstance(write.change, Outcome) and write.change.woke:
+            self._core.signal("timers")
 
     def leave(self, run: Run, ending: Ending) -> None:
         """Forget `run` and tell all who wait for it; once, whoever says it first."""
@@ -276,8 +278,7 @@ class Runner:
 
 _LOOP_CLOSED = DBOSException("The event loop was closed.")
 
-SOURCE = "The workflow"
-"""What an error that is not an `Exception` came from, as its stand-in says it."""
+SOURCE = "The workflow"  # what an error that is not an `Exception` came from, as its stand-in says it
 
 
 def execute(run: Run) -> Flow[None]:
@@ -335,10 +336,9 @@ def _arguments(run: Run) -> tuple[Any, ...] | Write:
         args = run.args if run.function.binding is None else run.function.binding.arguments(run)
     except ExpiredEvent:
         return expired(run)
-    except BaseException as refusal:
+    except BaseException as refusal:  # of the event's value, or of what tells whether it is to run
         if is_interrupt(refusal):
             raise
-        # The event's value, or what tells whether it is to run.
         return failure(run, as_exception(refusal, "The decoding of the event's value"))
     return _success(run, None) if args is None else args
 

@@ -57,6 +57,16 @@ def shield_over(run: Run) -> Shield | None:
     return shield if shield is not None and shield.run is run and shield.left_ms > 0 else None
 
 
+def is_shielded(run: Run) -> bool:
+    """Whether what the caller's branch of `run` writes is written also after a cancel."""
+    return run.shields > 0 and shield_over(run) is not None
+
+
+def may_write(run: Run) -> bool:
+    """Whether what the caller's branch of `run` records now counts."""
+    return not run.unwinding and (run.verdict is None or run.refusal() is None)
+
+
 class Answered:
     """Effect: wait until each write of the run has its answer, whatever it is."""
 

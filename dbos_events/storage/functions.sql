@@ -20,12 +20,34 @@
 {all: update_outcomes, an outcome was not written}
 {all: insert_results, a result was not written};
 
+-- function: write_talk(executor bigint, identity bigint) returns void
+-- As write_batch, with messages that are sent and consumed: two workflows that answer each other do nothing else.
+-- table: destinations(destination text)
+-- table: wake_waiting(workflow_id text, key text)
+{found: fence, the executor is dead}
+{all: insert_checkpoints, a checkpoint was not written}
+IF {size: destinations} > 0 THEN
+    WITH locked AS MATERIALIZED ({select: lock_destinations from destinations, ids = destinations.destination})
+    SELECT count(*) INTO hit FROM locked;
+    {expect: destinations, a destination does not exist}
+    {do: insert_messages}
+    {do: wake_waiting}
+END IF;
+{all: consume_messages, a message is not there}
+{all: update_outcomes, an outcome was not written}
+{all: insert_results, a result was not written};
+
+-- function: look_for_message(destination text, topic text) returns text
+-- What a receipt looks for first, in one exchange.
+RETURN (SELECT CAST(to_json(f) AS text) FROM ({select: next_message}) AS f);
+
 -- function: write_starts(executor bigint, identity bigint) returns bigint
 -- Starts from outside of workflows. An id that exists already is usual here: people start a workflow twice to be sure. So
 -- nothing is raised, which the server would log. The caller compares the count that it gets back.
 -- table: starts(id text, application text, name text, status text, start_id bigint, version text,
---               class_name text, queue text, priority int, parent_id text, root_id text, codec text, input text,
---               timeout_ms bigint, deadline bigint, start_by bigint)
+--               class_name text, queue text, priority int, parent_id text, root_id text, deduplication_id text,
+--               queue_partition_key text, delay_ms bigint, version_pinned bool, attributes text, timeout_ms bigint,
+--               deadline bigint, start_by bigint, codec text, input text)
 {found: fence, the executor is dead}
 {count: insert_starts from starts}
 {do: insert_start_payloads from starts}

@@ -24,7 +24,15 @@ from dbos_events.storage.rows import (
     Position,
     StoredEvent,
 )
+from dbos_events.storage.subjects.attributes import Attributes
+from dbos_events.storage.subjects.debounces import Debounces
 from dbos_events.storage.subjects.endings import Endings
+from dbos_events.storage.subjects.inbox import Inboxes
+from dbos_events.storage.subjects.messages import Messages
+from dbos_events.storage.subjects.queues import Queues
+from dbos_events.storage.subjects.schedules import Schedules
+from dbos_events.storage.subjects.streams import Streams
+from dbos_events.storage.subjects.values import PublishedValues
 from dbos_events.storage.writes.contract import Batches
 
 
@@ -32,9 +40,16 @@ class Consumers(Protocol):
     """Consumers as they are known (protocol 9)."""
 
     def save_consumer(
-        self, application: str, name: str, handler: str, group: str, topics: Sequence[str], settings: str
+        self,
+        application: str,
+        name: str,
+        handler: str,
+        group: str,
+        topics: Sequence[str],
+        settings: str,
+        connector: str | None = None,
     ) -> int:
-        """Register a consumer; gives its number.
+        """Register a consumer of a log; gives its number. The ids of its events begin with the connector's name.
 
         Raises `RegistrationError` when its group changed, or another consumer of the application
         reads one of the topics in the same group.
@@ -85,7 +100,7 @@ class Positions(Protocol):
         ...
 
     def report_partitions(self, executor: int, consumer: int, reports: Sequence[tuple[Any, ...]]) -> None:
-        """Store (incarnation, partition, end offset, state, detail) for `kafka status`.
+        """Store (incarnation, partition, end offset, state, detail) for the status.
 
         A sixth value says how far the log was read, what is no record included.
         """
@@ -100,7 +115,7 @@ class Sources(Protocol):
     """What each process says of its consumers."""
 
     def report_source(self, executor: int, consumer: int, state: str, detail: str | None) -> None:
-        """Store it for `kafka status`, in place of what this executor said before."""
+        """Store it for the status, in place of what this executor said before."""
         ...
 
     def list_idle_sources(self, application: str | None) -> list[SourceRow]:
@@ -144,8 +159,14 @@ class Lanes(Protocol):
         """
         ...
 
-    def ready_lanes(self, executor: int, consumer: int, count: int) -> list[tuple[int, int, str]]:
-        """Lanes (incarnation, partition, name), held by this executor, in which an event became ready."""
+    def ready_lanes(
+        self, executor: int, consumer: int, count: int, after: tuple[int, str] = (0, "")
+    ) -> list[tuple[int, int, str]]:
+        """Lanes (incarnation, partition, name), held by this executor, in which an event became ready.
+
+        The first `count` after (incarnation, name), in this order. Whoever asks goes on where it stopped: what
+        becomes ready before that place again and again keeps nothing waiting that lies behind it.
+        """
         ...
 
     def lanes_after(
@@ -221,7 +242,24 @@ class Storage(
     Quotas,
     Protocol,
 ):
-    """A database with our schema in it."""
+    """A database with our schema in it; newer subjects are attributes of it."""
+
+    messages: Messages
+    values: PublishedValues
+    streams: Streams
+    queues: Queues
+    attributes: Attributes
+    debounces: Debounces
+
+    @property
+    def inbox(self) -> Inboxes:
+        """Events that are pushed."""
+        ...
+
+    @property
+    def schedules(self) -> Schedules:
+        """Schedules, and what became of their ticks."""
+        ...
 
     @property
     def name(self) -> str:

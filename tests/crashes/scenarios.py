@@ -4,11 +4,15 @@ A program is played from its beginning by every process: what it asks for is ask
 client does that got no answer.
 """
 
+import asyncio
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from hashlib import blake2b
 from typing import Any
 
-from dbos_events import KafkaMessage, Quarantine, Retry, SetWorkflowID
+from dbos_events import KafkaMessage, Quarantine, Retry, SendMessage, SetWorkflowID
+from tests.connectors.folder.connector import File, event, folder_consumer
 from tests.crashes.outcome import End, Expected
 from tests.crashes.points import Point
 from tests.crashes.world import Log, Play, Program, Scenario, World
@@ -301,6 +305,206 @@ def resume(world: World) -> Play:
     return play
 
 
+@scenario(
+    {
+        "asker": End("SUCCESS", ["answer to 1", "answer to 2"], ("ask", "ask", "done")),
+        "answerer": End("SUCCESS", [1, 2, None], ("answer", "answer")),
+    }
+)
+def messages(world: World) -> Play:
+    """Two workflows answer each other; in the end one of them waits in vain."""
+    ask, answer, done = world.step("ask"), world.step("answer"), world.step("done")
+
+    @world.app.workflow(name="asker")
+    def asker() -> list[str]:
+        answers = []
+        for number in (1, 2):
+            ask()
+            world.app.send("answerer", number, "questions")
+            answers.append(world.app.recv("answers", timeout_seconds=1000))
+        done()
+        return answers
+
+    @world.app.workflow(name="answerer")
+    def answerer() -> list[int | None]:
+        questions = []
+        for _ in (1, 2):
+            questions.append(world.app.recv("questions", timeout_seconds=1000))
+            answer()
+            world.app.send("asker", f"answer to {questions[-1]}", "answers")
+        return [*questions, world.app.recv("questions", timeout_seconds=10)]
+
+    def play() -> None:
+        begin(world, "answerer", world.app.start_workflow, answerer)
+        begin(world, "asker", world.app.start_workflow, asker)
+        world.advance(60)
+
+    return play
+
+
+@scenario({"approval": End("SUCCESS", ["yes", ["b", "c"]], ("before", "after"))})
+def approval(world: World) -> Play:
+    """A client that gets no answer sends again; async branches wait for messages together."""
+    before, after = world.async_step("before"), world.async_step("after")
+
+    @world.app.workflow(name="approval")
+    async def approve() -> list[object]:
+        await before()
+        approved = await world.app.recv_async(timeout_seconds=None)
+        both = await asyncio.gather(
+            world.app.recv_async("b", timeout_seconds=1000), world.app.recv_async("c", timeout_seconds=1000)
+        )
+        await after()
+        return [approved, both]
+
+    def play() -> None:
+        begin(world, "approval", world.app.start_workflow, approve)
+        world.settle()
+        world.decide(lambda: world.app.send("approval", "yes", idempotency_key="first"))
+        world.settle()
+        more = [SendMessage("approval", topic, topic, idempotency_key=topic) for topic in "cb"]
+        world.decide(lambda: world.app.send_bulk(more))
+        world.settle()
+
+    return play
+
+
+@scenario(
+    {"0/0": End("SUCCESS", ["first", "second"], ("kept", "fails", "fails", "fails"))},
+    log={0: (b"a",)},
+)
+def retried_receipts(world: World) -> Play:
+    """An event's handler receives, fails and is retried: what it has received it has, once."""
+    kept = world.step("kept")
+
+    def fails(generation: int) -> None:
+        if generation < 2:
+            raise OSError("down")
+
+    failing = world.step("fails", fails)
+
+    @world.app.kafka_consumer(None, "orders", name="shop", retries=Retry(max_attempts=3, interval_seconds=10))
+    def handle(message: KafkaMessage) -> list[str]:
+        first = world.app.recv(timeout_seconds=1000)
+        kept()
+        failing(world.generation)
+        return [first, world.app.recv(timeout_seconds=1000)]
+
+    def play() -> None:
+        world.receive()
+        world.settle()
+        [event] = world.app.list_workflows()
+        for text in ("first", "second"):
+            world.decide(lambda text=text: world.app.send(event.workflow_id, text, idempotency_key=text))
+        world.advance(300)
+
+    return play
+
+
+@scenario(
+    {
+        "publisher": End("SUCCESS", None, ("before", "after")),
+        "reader": End("SUCCESS", ["one", "two", None, {"a": "one", "b": "two"}]),
+    }
+)
+def published_values(world: World) -> Play:
+    """A workflow publishes two values; another one waits for them, and for one that never comes."""
+    before, after = world.step("before"), world.step("after")
+
+    @world.app.workflow(name="publisher")
+    def publisher() -> None:
+        before()
+        world.app.set_event("a", "one")
+        world.app.sleep(30)
+        world.app.set_event("b", "two")
+        after()
+
+    @world.app.workflow(name="reader")
+    def reader() -> list[Any]:
+        values = [world.app.get_event("publisher", key, None) for key in ("a", "b", "never")]
+        return [*values, world.app.get_all_events("publisher")]
+
+    def play() -> None:
+        begin(world, "publisher", world.app.start_workflow, publisher)
+        begin(world, "reader", world.app.start_workflow, reader)
+        world.advance(60)
+
+    return play
+
+
+@scenario(
+    {
+        "writer": End("SUCCESS", None, ("between",)),
+        "reader": End("SUCCESS", ["a", "b", "c", "d"]),
+    }
+)
+def streams(world: World) -> Play:
+    """A workflow writes a stream while another one reads it; no entry comes twice."""
+    between = world.step("between")
+
+    @world.app.workflow(name="writer")
+    def writer() -> None:
+        for letter in "ab":
+            world.app.write_stream("s", letter)
+        between()
+        world.app.sleep(30)
+        for letter in "cd":
+            world.app.write_stream("s", letter)
+        world.app.close_stream("s")
+
+    @world.app.workflow(name="reader")
+    def reader() -> list[Any]:
+        return list(world.app.read_stream("writer", "s"))
+
+    def play() -> None:
+        begin(world, "writer", world.app.start_workflow, writer)
+        begin(world, "reader", world.app.start_workflow, reader)
+        world.advance(60)
+
+    return play
+
+
+@scenario(
+    {
+        "0/0": End("SUCCESS", ["begin", "x1", "y1", "end"], ("kept", "chunks", "chunks")),
+        "reader": End("SUCCESS", ["begin", "x1", "y1", "end"]),
+    },
+    log={0: (b"a",)},
+)
+def streams_of_steps(world: World) -> Play:
+    """A step that writes a stream fails and is retried; whoever reads what is committed gets each entry once."""
+    kept = world.step("kept")
+
+    def write(generation: int) -> None:
+        for letter in "xy":
+            world.app.write_stream("s", f"{letter}{generation}")
+        if generation < 1:
+            raise OSError("down")
+
+    chunks = world.step("chunks", write)
+
+    @world.app.kafka_consumer(None, "orders", name="shop", retries=Retry(max_attempts=2, interval_seconds=10))
+    def handle(message: KafkaMessage) -> list[Any]:
+        world.app.write_stream("s", "begin")
+        kept()
+        chunks(world.generation)
+        world.app.write_stream("s", "end")
+        world.app.close_stream("s")
+        return list(world.app.read_stream(world.workflow_id, "s", mode="committed"))
+
+    @world.app.workflow(name="reader")
+    def reader(workflow_id: str) -> list[Any]:
+        return list(world.app.read_stream(workflow_id, "s", mode="committed"))
+
+    def play() -> None:
+        world.receive()
+        [event] = world.app.list_workflows(name=handle.__qualname__)
+        begin(world, "reader", world.app.start_workflow, reader, event.workflow_id)
+        world.advance(300)
+
+    return play
+
+
 @scenario(all_of(TWO_BY_THREE, BOTH), log=TWO_BY_THREE, lanes=BY_PARTITION, lives=2)
 def graceful_stop(world: World) -> Play:
     """The first process is stopped while it has ordered events that wait; the second one goes on."""
@@ -356,6 +560,55 @@ def parked(world: World) -> Callable[[], None]:
     return job
 
 
+CONFLICT = "file/shop.shop/a0#" + blake2b(hashlib.sha256(b"other").digest(), digest_size=16).hexdigest()
+
+
+@scenario(
+    {
+        "file/shop.shop/a0": BOTH,
+        "file/shop.shop/a1": BOTH,
+        "file/shop.shop/b0": BOTH,
+        CONFLICT: End("ERROR", quarantined=True),
+    }
+)
+def pushed(world: World) -> Play:
+    """Events are pushed, two of them together; one comes again, one again with other content, and one is filtered."""
+    one, two = world.step("one", lambda: "one"), world.step("two", lambda: "two")
+
+    @folder_consumer(world.app, name="shop", when=lambda file: file.content != b"-")
+    def handle(file: File) -> list[str]:
+        return [one(), two()]
+
+    def play() -> None:
+        world.push([event("shop", "a0", b"a"), event("shop", "a1", b"a")])
+        world.settle()
+        world.push([event("shop", "a1", b"a"), event("shop", "b0", b"b"), event("shop", "c0", b"-")])
+        world.push([event("shop", "a0", b"other")])
+        world.settle()
+
+    return play
+
+
+@scenario(
+    {f"file/shop.shop/{name}": BOTH for name in ("a0", "a1", "a2", "b0")},
+    lanes=[[f"file/shop.shop/a{number}" for number in range(3)]],
+)
+def pushed_by_key(world: World) -> Play:
+    """Events of two keys: those of one run one after the other."""
+    one, two = world.step("one", lambda: "one"), world.step("two", lambda: "two")
+
+    @folder_consumer(world.app, name="shop")
+    def handle(file: File) -> list[str]:
+        return [one(), two()]
+
+    def play() -> None:
+        world.push([event("shop", name, lane=name[0]) for name in ("a0", "b0", "a1")])
+        world.push([event("shop", "a2", lane="a")])
+        world.settle()
+
+    return play
+
+
 def begin(world: World, workflow_id: str, start: Callable[..., Any], *args: Any) -> None:
     """Start a workflow, unless it is there already."""
 
@@ -389,3 +642,5 @@ def _recoveries() -> None:
 
 
 _recoveries()
+
+from tests.crashes import scheduled  # noqa: E402, F401 - enters its own

@@ -50,6 +50,6 @@ class Endings(Taking):
 
     def _cancel(self, rows: Sequence[Workflow], reason: str) -> None:
         for row in rows:
-            row.status, row.wake_at, row.awaited_id, row.end_reason = "CANCELLED", None, None, reason
+            row.status, row.wake_at, row.awaits, row.end_reason = "CANCELLED", None, frozenset(), reason
         for row in rows:
             self._end_from_outside(row, reason)

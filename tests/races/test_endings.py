@@ -14,6 +14,7 @@ from tests.races.interleaving import Operation, Race
 from tests.storage.building import (
     APP,
     begin,
+    claim_from,
     end,
     ids,
     kill,
@@ -108,7 +109,7 @@ def start_a_child(made: Processes, storage: SqlStorage) -> object:
 
 
 def claim(made: Processes, storage: SqlStorage) -> object:
-    return ids(storage.claim(made.second, APP, "v1", "q", NO_LIMITS, NAMES, 9))
+    return ids(claim_from(storage, made.second, APP, "v1", "q", NO_LIMITS, NAMES, 9))
 
 
 def wake(made: Processes, storage: SqlStorage) -> object:

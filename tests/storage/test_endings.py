@@ -14,6 +14,8 @@ from dbos_events.testing import ManualClock
 from tests.storage.building import (
     APP,
     begin,
+    claim_from,
+    claim_resumed_from,
     end,
     ids,
     park,
@@ -90,7 +92,7 @@ def test_a_claim_sets_the_deadline_once_and_takes_nothing_that_is_late(
     begin(storage, executor, "unclaimed", queue="q", start_by=late(clock, 1))
     begin(storage, executor, "late", queue="q", deadline=late(clock, 1))
     clock.advance(timedelta(seconds=1))
-    taken = storage.claim(executor, APP, "v1", "q", NO_LIMITS, NAMES, 9)
+    taken = claim_from(storage, executor, APP, "v1", "q", NO_LIMITS, NAMES, 9)
     assert {row.id: row.deadline for row in taken} == {
         "timed": late(clock, 10),
         "inherits": late(clock, 3),
@@ -99,7 +101,7 @@ def test_a_claim_sets_the_deadline_once_and_takes_nothing_that_is_late(
     clock.advance(timedelta(seconds=5))
     assert storage.take_due(executor, APP, "v1", NAMES, 9) == []
     assert workflow(storage, "timed").status == ENQUEUED
-    [again] = storage.claim(executor, APP, "v1", "q", NO_LIMITS, NAMES, 9)
+    [again] = claim_from(storage, executor, APP, "v1", "q", NO_LIMITS, NAMES, 9)
     assert again.deadline == late(clock, 5)
 
 
@@ -136,7 +138,7 @@ def test_resuming_forgets_the_deadline_and_the_next_claim_sets_another(
     assert storage.resume(["w"]) == ["w"]
     row = workflow(storage, "w")
     assert (row.deadline, row.start_by, row.end_reason) == (None, None, None)
-    [taken] = storage.claim_resumed(executor, APP, "v1", NAMES, 9)
+    [taken] = claim_resumed_from(storage, executor, APP, "v1", NAMES, 9)
     assert taken.deadline == late(clock, 10)
 
 
@@ -180,7 +182,7 @@ def test_what_is_written_in_a_shield_passes_a_cancel_and_nothing_else(
     assert [entry.step for entry in storage.list_steps("w")] == [1, 2, 3]
     storage.resume(["w"])
     assert shielded(4) == [Fenced(ENQUEUED)]
-    storage.claim_resumed(executor, APP, "v1", NAMES, 9)
+    claim_resumed_from(storage, executor, APP, "v1", NAMES, 9)
     assert shielded(4) == [Fenced(PENDING)]
 
 

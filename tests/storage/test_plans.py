@@ -21,11 +21,11 @@ BATCH = 200
 # What a busy process has: its own running workflows, some of them waiting, woken, in a lane.
 FILL = f"""
 INSERT INTO {SCHEMA}.workflows
-    (id, application, name, status, owner, take, version, created_at, updated_at, wake_at, awaited_id, queue,
+    (id, application, name, status, owner, take, version, created_at, updated_at, wake_at, awaits, queue,
      consumer, incarnation, partition, position, lane, lane_sequence, lane_open)
 SELECT 'w' || n, '{APP}', 'work', CASE WHEN n %% 10 = 1 THEN 'ENQUEUED' ELSE 'PENDING' END,
        CASE WHEN n %% 10 > 3 THEN 1 END, 1, 'v1', n, n, CASE WHEN n %% 10 = 2 THEN n END,
-       CASE WHEN n %% 10 = 3 THEN 'w' || n + 1 END, CASE WHEN n %% 10 IN (1, 5) THEN 'q' END,
+       CASE WHEN n %% 10 = 3 THEN 'workflow:w' || n + 1 END, CASE WHEN n %% 10 IN (1, 5) THEN 'q' END,
        1, 1, n %% 4, n, CASE WHEN n %% 10 = 6 THEN CAST(n %% 4 AS text) END, n, CASE WHEN n %% 10 = 6 THEN true END
 FROM generate_series(1, %s) AS n
 """
@@ -105,6 +105,7 @@ IDS = [f"w{number}" for number in range(1, BATCH + 1)]
 
 
 BATCHES: dict[str, tuple[str, list[tuple[Any, ...]], dict[str, Any]]] = {
+    "place_events": ("workflows", [(i, 3, "p", None) for i in IDS], {}),
     "insert_checkpoints": (
         "workflows",
         [(i, 1, 0, 2, "2", "step", 2, None, None, None, None, None, 1, 2, 3) for i in IDS],
@@ -117,6 +118,9 @@ BATCHES: dict[str, tuple[str, list[tuple[Any, ...]], dict[str, Any]]] = {
     "archive_checkpoints": ("checkpoints", [(i, 0, 1) for i in IDS], {}),
     "archive_children": ("checkpoints", [(i, 0, 1) for i in IDS], {}),
     "wake_parents": ("workflows", [(i, i) for i in IDS], {}),
+    "wake_waiting": ("workflows", [(i, f"message:{i}/") for i in IDS], {}),
+    "hasten_parks": ("workflows", [(i, 1, 5, True) for i in IDS], {}),
+    "look_for_endings": ("workflows", [(n, "w", i, None, 0) for n, i in enumerate(IDS)], {}),
     "read_written_checkpoints": ("checkpoints", [(i, 0, 1) for i in IDS], {"executor": 1}),
 }
 BY_ID = {
@@ -134,10 +138,20 @@ BY_ID = {
 BY_ONE_ID = {"list_steps": "checkpoints"}
 OF_AN_EXECUTOR = {"take_lane_entries", "release_unstarted"}
 TAKER = {"executor": 1, "application": APP, "version": "v1", "names": ["work"], "count": 50, "waits": False}
+CLAIMED = {name: value for name, value in TAKER.items() if name != "executor"} | {"queue": "q", "revision": 0}
 ANY = dict.fromkeys(("application", "topic", "consumer", "partition"))
 PARTIAL = {
-    "claim": ("workflows_waiting", {**TAKER, "queue": "q"}),
-    "claim_resumed": ("workflows_waiting", TAKER),
+    "claim": ("workflows_waiting", {**TAKER, "queue": "q", "revision": 0}),
+    "claim_partition": ("workflows_partitions", {**TAKER, "queue": "q", "revision": 0, "partition": "p7"}),
+    "first_of_priority": ("workflows_waiting", {**CLAIMED, "priority": 3}),
+    "waiting_priorities": ("workflows_waiting", {"application": APP, "queue": "q", "count": 50}),
+    "waiting_partitions": (
+        "workflows_partitions",
+        {"application": APP, "queue": "q", "after": "", "count": 50},
+    ),
+    "count_running_of": ("workflows_on_queue", {"application": APP, "queue": "q", "keys": ["p1", "p2"]}),
+    "promote_due": ("workflows_wake", {"application": APP}),
+    "waiting_on": ("workflows_waiting", {"application": APP, "queue": "q", "count": 50}),
     "take_due": ("workflows_wake", TAKER),
     "requeue_due": ("workflows_wake", {"application": APP}),
     "ready_due_lanes": ("workflows_wake", {"application": APP}),
@@ -161,7 +175,7 @@ PARTIAL = {
         "workflows_lanes",
         {"consumer": 1, "incarnation": 1, "lane": "1", "count": 100},
     ),
-    "wake_awaiting": ("workflows_awaiting", {"ids": ["w4", "w14"]}),
+    "wake_parked": ("workflows_awaiting", {"keys": ["workflow:w4", "workflow:w14"]}),
     "lane_entries": (
         "workflows_lanes",
         {"consumer": 1, "incarnation": 1, "lane": "2", "count": 50},
@@ -178,7 +192,10 @@ PARTIAL = {
         "workflows_lanes",
         {"consumer": 1, "incarnation": 1, "after": "2", "before": "20", "count": 50},
     ),
-    "ready_lanes": ("workflows_ready", {"executor": 1, "consumer": 1, "count": 50}),
+    "ready_lanes": (
+        "workflows_ready",
+        {"executor": 1, "consumer": 1, "count": 50, "after_incarnation": 1, "after_lane": "0/a"},
+    ),
     "count_open": ("workflows_lanes", {"consumer": 1, "incarnation": 1, "lane": "2", "limit": 50}),
 }
 

@@ -9,7 +9,7 @@ from dbos_events.engine.effects import Flow
 from dbos_events.engine.operations.common import operation
 from dbos_events.engine.waits import Wait
 from dbos_events.model.workflow import FINISHED, WorkflowFilter
-from dbos_events.storage.writes import Park
+from dbos_events.storage.writes import Park, result_key
 
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
@@ -54,7 +54,7 @@ class _FirstOf(Wait):
             peek=peek,
             look=look,
             poll=poll,
-            park=Park(None, awaited_id=workflow_ids[0], polls=len(workflow_ids) > 1),
+            park=Park(None, tuple(result_key(one) for one in workflow_ids)),
         )
         self._channels += [f"workflow:{id_}" for id_ in workflow_ids]
 

@@ -22,7 +22,7 @@ WITH late AS (
     {skip_locked_w}
 )
 UPDATE {schema}.workflows AS w
-SET status = 'CANCELLED', completed_at = {now}, updated_at = {now}, wake_at = NULL, awaited_id = NULL,
+SET status = 'CANCELLED', completed_at = {now}, updated_at = {now}, wake_at = NULL, awaits = NULL,
     end_reason = :reason
 FROM late AS l
 WHERE w.id = l.workflow_id
@@ -57,7 +57,7 @@ SELECT id FROM tree ORDER BY id;
 -- name: cancel_owned
 -- As `cancel`, of what nobody runs or an executor that is locked.
 UPDATE {schema}.workflows
-SET status = 'CANCELLED', completed_at = {now}, updated_at = {now}, wake_at = NULL, awaited_id = NULL,
+SET status = 'CANCELLED', completed_at = {now}, updated_at = {now}, wake_at = NULL, awaits = NULL,
     end_reason = 'cancelled'
 WHERE id IN ({list:ids}) AND status IN ('PENDING', 'ENQUEUED', 'DELAYED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')
   AND (owner IS NULL OR owner IN ({numbers:owners}) OR status = 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from dbos_events.clock import elapsed_ns
 from dbos_events.storage.database import Database, RollBack, Row, Tx
+from dbos_events.storage.families.workflows import cancelled
 
 TIMEOUT = "timeout"
 """Why a workflow was cancelled whose deadline has passed."""
@@ -93,13 +94,6 @@ def _ended(tx: Tx, rows: Sequence[Row], reason: str) -> list[EndedLate]:
     ids = [row.id for row in rows]
     cancelled(tx, ids, reason)
     return [EndedLate(id_, reason) for id_ in ids]
-
-
-def cancelled(tx: Tx, ids: Sequence[str], reason: str) -> None:
-    """What follows from the cancelling of these: their events are put aside, and who waits for their results is woken."""
-    if ids:
-        tx.run("quarantine_ended", ids=ids, reason=reason)
-        tx.run("wake_awaiting", ids=ids)
 
 
 def _cancel_trees(tx: Tx, roots: Sequence[str]) -> list[str]:

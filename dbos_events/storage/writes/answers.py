@@ -12,6 +12,13 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
+class NoWorkflow:
+    """Nothing was written, not even the checkpoint: the workflow that it is for does not exist."""
+
+    workflow_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Fenced:
     """Nothing was written: the workflow does not run under this token any more."""
 
@@ -30,11 +37,25 @@ class Existing:
 
 
 @dataclass(frozen=True, slots=True)
+class Deduplicated:
+    """Nothing was written: the workflow `winner` has the deduplication id."""
+
+    winner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Debounced:
+    """The call belongs to this run."""
+
+    workflow_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """The database does not take this value; the workflow fails with the error."""
 
     error: Exception
 
 
-Result: TypeAlias = Written | Fenced | Existing | Refused
+Result: TypeAlias = Written | Fenced | Existing | NoWorkflow | Deduplicated | Debounced | Refused
 WRITTEN = Written()
