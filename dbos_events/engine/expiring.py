@@ -55,13 +55,14 @@ def times_of(
 def refuse_late(run: Run, time_of: Callable[[Message], int | None], message: Any) -> None:
     """Raise where the event of a run that has not begun is too late.
 
-    What has begun once, in whichever process, goes on; what an operator redrives runs.
+    It has begun when something of it is recorded, as in rule 12; then it goes on, in whichever process. Further attempts
+    run, and so does what an operator redrives.
 
     Raises:
         ExpiredEvent: It is too late.
         FilterFailed: That cannot be said.
     """
-    if run.history is not None or run.generation or run.crashes:
+    if run.history is not None or run.generation:
         return
     until = time_of(message)
     if until is not None and run.core.clock.now_ms() > until:

@@ -46,10 +46,13 @@ class Bounds:
 UNBOUND = Bounds()
 
 
-def bounds_of(core: Core, limits: Limits | None, parent: Run | None, *, queued: bool) -> Bounds:
+def bounds_of(
+    core: Core, limits: Limits | None, parent: Run | None, *, queued: bool, delay_ms: int = 0
+) -> Bounds:
     """The bounds of a workflow that is started now.
 
-    One that waits on a queue gets the deadline of its timeout when it is claimed.
+    One that waits on a queue gets the deadline of its timeout when it is claimed. Where it is delayed, the time to be
+    claimed counts from the end of that.
     """
     inherited = None if parent is None else inherited_deadline(parent)
     if limits is None:
@@ -60,7 +63,7 @@ def bounds_of(core: Core, limits: Limits | None, parent: Run | None, *, queued: 
         deadlines.append(now + limits.timeout_ms)
     start_by = None
     if queued and limits.queue_timeout_ms is not None:
-        start_by = now + limits.queue_timeout_ms
+        start_by = now + delay_ms + limits.queue_timeout_ms
     return Bounds(limits.timeout_ms, min(deadlines, default=None), start_by)
 
 

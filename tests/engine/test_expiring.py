@@ -87,6 +87,24 @@ def test_an_expired_event_frees_its_lane(app: App, calls: list[Any], dbos_test_a
     assert outcomes(app, 3) == ["succeeded", "expired", "succeeded"]
 
 
+def test_what_a_dead_process_had_taken_in_and_not_begun_is_too_late_as_well(
+    app: App, calls: list[Any], dbos_test_app: MakeTestApp
+) -> None:
+    @app.kafka_consumer(None, "quotes", expires=lambda _: SOON)
+    def on_quote(_: bytes) -> None:
+        if not calls:
+            calls.append("dies")
+            dbos.crash()
+        calls.append("called")
+
+    dbos = dbos_test_app(app)
+    handle = dbos.deliver(on_quote, b"")
+    dbos.clock.advance(timedelta(minutes=1))
+    dbos.run_until_idle()
+    assert handle.get_status().status == "EXPIRED"
+    assert calls == ["dies"]
+
+
 def test_what_has_begun_goes_on_whatever_the_time(
     app: App, calls: list[Any], dbos_test_app: MakeTestApp
 ) -> None:

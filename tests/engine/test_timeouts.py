@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dbos_events import App, SetWorkflowID, SetWorkflowTimeout
+from dbos_events import App, SetEnqueueOptions, SetWorkflowID, SetWorkflowTimeout
 from dbos_events.errors import DBOSAwaitedWorkflowCancelledError, DBOSException, DBOSWorkflowCancelledError
 from dbos_events.testing.plugin import MakeTestApp
 
@@ -367,6 +367,35 @@ def test_a_workflow_that_waits_for_its_place_again_is_not_late(
         handle = queue.enqueue(sleeps, 60)
     dbos.run_until_idle()
     dbos.advance(seconds=61)
+    assert handle.get_result() == "slept"
+
+
+def test_what_is_enqueued_by_name_has_its_timeouts_among_the_options(
+    app: App, calls: list[str], dbos_test_app: MakeTestApp
+) -> None:
+    sleeps = sleeper(app, calls)
+    app.queue("q", worker_concurrency=1)
+    name = sleeps.__dbos_name__  # type: ignore[attr-defined]
+    dbos = dbos_test_app(app, park_after_seconds=3600.0)
+    common = {"workflow_name": name, "queue_name": "q"}
+    bounded = app.enqueue_workflow_with_options({**common, "workflow_timeout": 10}, 60)  # type: ignore[arg-type]
+    dbos.run_until_idle()
+    late = app.enqueue_workflow_with_options({**common, "queue_timeout_seconds": 5}, 1)  # type: ignore[arg-type]
+    dbos.advance(seconds=10)
+    assert ended(app, bounded.workflow_id) == ("CANCELLED", "timeout")
+    assert ended(app, late.workflow_id) == ("CANCELLED", "queue-timeout")
+
+
+def test_the_time_to_be_claimed_counts_from_the_end_of_a_delay(
+    app: App, calls: list[str], dbos_test_app: MakeTestApp
+) -> None:
+    sleeps = sleeper(app, calls)
+    queue = app.queue("q")
+    dbos = dbos_test_app(app)
+    with SetWorkflowTimeout(10, queue_timeout_seconds=5), SetEnqueueOptions(delay_seconds=60):
+        handle = queue.enqueue(sleeps, 1)
+    dbos.advance(seconds=59)
+    assert handle.get_status().status == "DELAYED"
     assert handle.get_result() == "slept"
 
 

@@ -197,7 +197,9 @@ def new_workflow(core: Core, request: Start, parent: Run | None) -> NewWorkflow:
     stored: dict[str, Any] = {"args": list(request.args), "kwargs": request.kwargs}
     if request.key_prefix is not None:
         stored["keys"] = request.key_prefix
-    request.bounds = bounds_of(core, request.limits, parent, queued=request.queue is not None)
+    request.bounds = bounds_of(
+        core, request.limits, parent, queued=request.queue is not None, delay_ms=request.delay_ms or 0
+    )
     return NewWorkflow(
         id=request.workflow_id,
         name=request.function.name,
