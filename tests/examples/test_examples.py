@@ -146,6 +146,14 @@ def test_a_queue_keeps_its_limits() -> None:
     assert float(took[1]) >= 1.9
 
 
+def test_a_reminder_comes_after_days_and_what_is_not_answered_ends_at_its_deadline() -> None:
+    lines = run("reminder").splitlines()
+    assert sorted(lines[:3]) == [f"{name}: sent" for name in "ABC"]
+    assert lines[3] == "the program has ended; it starts again"
+    assert sorted(lines[4:7]) == [f"{name}: reminder" for name in "ABC"]
+    assert lines[7:] == ["B: accepted", "offer-A: withdrawn, timeout", "offer-C: withdrawn, timeout"]
+
+
 def test_an_approval_survives_the_process_and_a_double_click() -> None:
     lines = run("approval").splitlines()
     assert sorted(lines[:3]) == [f"{name}: who decides?" for name in "ABC"]
