@@ -57,6 +57,7 @@ class Runner:
         self.active: dict[str, Run] = {}
         self._unstarted: dict[str, weakref.ref[Run]] = {}
         self._following: deque[Run] = deque()
+        self._signals: deque[str] = deque()
         self._giving = threading.Lock()
         self._cancelled = Cancelled()
         self.past_the_factory = Recurring()
@@ -111,8 +112,21 @@ class Runner:
         else:
             self.submit(runs)
 
+    def signal_following(self, channel: str) -> None:
+        """Signal a channel once, when all answers of the commit have been told, that one of them concerns."""
+        if self._core.committer.is_telling:
+            self._signals.append(channel)
+        else:
+            self._core.signal(channel)
+
     def start_following(self) -> None:
         """All answers of a commit have been told; called where they were."""
+        channels: set[str] = set()
+        with suppress(IndexError):
+            while self._signals:
+                channels.add(self._signals.popleft())
+        for channel in channels:
+            self._core.signal(channel)
         runs: list[Run] = []
         with suppress(IndexError):
             while self._following:
