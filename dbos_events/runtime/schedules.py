@@ -27,6 +27,9 @@ DECLARE_SECONDS = 5.0
 ROUNDS = 100
 """Batches in one go: a schedule that was changed goes on by its next spec in the next one."""
 
+BETWEEN_OTHERS = 0.05
+"""Seconds after which a process looks again when another one decides what is due."""
+
 JUMP_MS = 60_000
 MENTIONED = 10
 
@@ -51,6 +54,9 @@ class ScheduleService(Service):
         self._declared_at = 0.0
         self._seen: tuple[int, float] | None = None
         self._watched: dict[str, _RunEnded] = {}
+        self._due = False
+        self._expected = False
+        """Whether the last pause ends when a tick is due: then it is not asked once more."""
 
     # -- at launch ----------------------------------------------------------------------------
 
@@ -158,10 +164,11 @@ class ScheduleService(Service):
 
     def tick(self) -> float | None:
         self._declare_again()
-        left, buffered = self._core.storage.schedules.next_due(self._server(), HORIZON_MS)
-        self._watch_the_clock()
-        if (left is None or left > 0) and not buffered:
-            return self.interval if left is None else min(self.interval, left / 1000 + 0.001)
+        if not self._expected:
+            pause = self._pause()
+            if not self._due:
+                return pause
+        self._expected = False
         for _ in range(ROUNDS):
             try:
                 decided = self._decide(BATCH)
@@ -173,8 +180,14 @@ class ScheduleService(Service):
         return 0.0
 
     def _pause(self) -> float:
-        left, _ = self._core.storage.schedules.next_due(self._server(), HORIZON_MS)
-        return self.interval if left is None or left <= 0 else min(self.interval, left / 1000 + 0.001)
+        """Seconds until something is due, or until it may have become so."""
+        left, buffered = self._core.storage.schedules.next_due(self._server(), HORIZON_MS)
+        self._watch_the_clock()
+        self._due = buffered > 0 or (left is not None and left <= 0)
+        self._expected = left is not None and left > 0
+        if left is None:
+            return self.interval
+        return min(self.interval, left / 1000 + 0.0005) if left > 0 else BETWEEN_OTHERS
 
     def _server(self) -> Server:
         core = self._core

@@ -123,6 +123,15 @@ def test_sleeping_workflows_need_few_threads_and_survive_the_process() -> None:
     assert third == "started again: 200 reminders, 200 different ones"
 
 
+def test_schedules_fire_each_second_skip_what_overlaps_and_explain_every_tick() -> None:
+    assert run("schedules").splitlines() == [
+        "counted every second until the pause",
+        "crawled less often than its schedule fired",
+        "count: all ticks explained: paused, ran",
+        "crawl: all ticks explained: ran, skipped",
+    ]
+
+
 def test_a_queue_keeps_its_limits() -> None:
     first, second = run("queue_with_limit").splitlines()
 
