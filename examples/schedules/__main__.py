@@ -24,13 +24,13 @@ slow: list[datetime] = []
 
 @DBOS.scheduled("* * * * * *")
 @DBOS.workflow()
-def count(scheduled_time: datetime, actual_time: datetime) -> None:
+def count(scheduled_time: datetime, _actual_time: datetime) -> None:
     counted.append(scheduled_time)
 
 
 @DBOS.scheduled("* * * * * *", overlap="skip")
 @DBOS.workflow()
-def crawl(scheduled_time: datetime, actual_time: datetime) -> None:
+def crawl(scheduled_time: datetime, _actual_time: datetime) -> None:
     slow.append(scheduled_time)
     DBOS.sleep(2.5)
 
