@@ -30,6 +30,9 @@ ROUNDS = 100
 BETWEEN_OTHERS = 0.05
 """Seconds after which a process looks again when another one decides what is due."""
 
+MOST_BUFFERED = 1000
+"""Schedules with a waiting tick that are looked at in one go, beside those that are due."""
+
 JUMP_MS = 60_000
 MENTIONED = 10
 
@@ -55,6 +58,7 @@ class ScheduleService(Service):
         self._seen: tuple[int, float] | None = None
         self._watched: dict[str, _RunEnded] = {}
         self._due = False
+        self._buffered = 0
         self._expected = False
         """Whether the last pause ends when a tick is due: then it is not asked once more."""
 
@@ -171,7 +175,7 @@ class ScheduleService(Service):
         self._expected = False
         for _ in range(ROUNDS):
             try:
-                decided = self._decide(BATCH)
+                decided = self._decide(BATCH + self._buffered)
             except BadWrite:
                 decided = self._decide_one_by_one()
             self._tell(decided)
@@ -183,6 +187,7 @@ class ScheduleService(Service):
         """Seconds until something is due, or until it may have become so."""
         left, buffered = self._core.storage.schedules.next_due(self._server(), HORIZON_MS)
         self._watch_the_clock()
+        self._buffered = min(buffered, MOST_BUFFERED)
         self._due = buffered > 0 or (left is not None and left <= 0)
         self._expected = left is not None and left > 0
         if left is None:
@@ -244,9 +249,11 @@ class ScheduleService(Service):
             logger.error("Schedule %r: %s", name, alarm)
         for name, error in decided.problems.items():
             self._failed(name, error)
-        for run_id in decided.waiting.values():
-            if run_id not in self._watched:
-                self._watched[run_id] = _RunEnded(self, run_id)
+        waited_for = set(decided.waiting.values())
+        for run_id in self._watched.keys() - waited_for:  # it has ended elsewhere
+            self._watched.pop(run_id).forget()
+        for run_id in waited_for - self._watched.keys():
+            self._watched[run_id] = _RunEnded(self, run_id)
 
     def _failed(self, name: str, error: Exception) -> None:
         why = text_of(error)
@@ -290,8 +297,12 @@ class _RunEnded:
         self._hub.subscribe(self._channel, self)
 
     def wake(self) -> None:
-        self._hub.unsubscribe(self._channel, self)
+        self.forget()
         self._service.run_ended(self._workflow_id)
+
+    def forget(self) -> None:
+        """Listen no more."""
+        self._hub.unsubscribe(self._channel, self)
 
 
 def _utc(at_ms: int | None) -> str:
