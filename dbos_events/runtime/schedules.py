@@ -200,12 +200,17 @@ class ScheduleService(Service):
         for name, (until, _) in tuple(self._failing.items()):
             if until <= now and not core.clock.manual:
                 del self._failing[name]
-        declared = core.registry.schedules.keys() - self._refused
+        names = core.registry.names()
+        declared = [
+            spec.name
+            for spec in tuple(core.registry.schedules.values())
+            if spec.name not in self._refused and spec.workflow_name in names
+        ]
         return Server(
             core.executor,
             core.application,
             core.version,
-            core.registry.names(),
+            names,
             sorted(declared),
             sorted(self._failing),
         )
