@@ -123,6 +123,15 @@ def test_sleeping_workflows_need_few_threads_and_survive_the_process() -> None:
     assert third == "started again: 200 reminders, 200 different ones"
 
 
+def test_schedules_fire_each_second_skip_what_overlaps_and_explain_every_tick() -> None:
+    assert run("schedules").splitlines() == [
+        "counted every second until the pause",
+        "crawled less often than its schedule fired",
+        "count: all ticks explained: paused, ran",
+        "crawl: all ticks explained: ran, skipped",
+    ]
+
+
 def test_progress_goes_on_where_a_connection_was_lost() -> None:
     assert run("progress_over_sse").splitlines() == [
         'event 0: {"file": "orders.csv", "done": 1, "of": 4}',
