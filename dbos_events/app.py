@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from dbos_events.api.consumers import ConsumerDeclaration, ConsumerRequest, declare_consumer
 from dbos_events.api.decorators import step, workflow
 from dbos_events.api.messages import Messages
+from dbos_events.api.publications import PublicationVerbs
 from dbos_events.api.quarantine import QuarantineVerbs
 from dbos_events.api.queues import Queue
 from dbos_events.api.verbs import Verbs
@@ -36,7 +37,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _BREAKER = Breaker()
 
 
-class App(Verbs, QuarantineVerbs, Messages):
+class App(Verbs, QuarantineVerbs, Messages, PublicationVerbs):
     """One application: its workflows, and, once launched, the engine that runs them.
 
     `DBOS` is a facade over a default App; more Apps may live in one process. Use it as

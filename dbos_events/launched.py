@@ -19,6 +19,7 @@ from dbos_events.engine.registry import Registry
 from dbos_events.model.event import HeldQuotas
 from dbos_events.model.queue import QueueLimits, channel_of
 from dbos_events.runtime.contested import declarations
+from dbos_events.runtime.expiry import ExpiryService
 from dbos_events.runtime.identity import this_process
 from dbos_events.runtime.intake.consumer import ConsumerIntake
 from dbos_events.runtime.intake.keeper import LaneService
@@ -128,9 +129,10 @@ class Launched:
         self.notifier = NotifierService(self.core, enabled=self.settings.use_listen_notify)
         self.consumers = ConsumerService(self.core)
         self.loops = LoopService(self.core)
+        self.expiry = ExpiryService(self.core)
         watched = (
             self.lease, self.recovery, self.timers, self.queues, self.lanes, self.consumers, self.sweeper, self.notifier,
-            self.loops,
+            self.loops, self.expiry,
         )  # fmt: skip
         self.watch = WatchService(self.core, self.taken.takings, watched, lambda: self.lanes.waiting)
         return (*watched, self.watch)

@@ -69,10 +69,11 @@ class Leased:
 class _Rest:
     """What all waits share: they are woken by signals, by a timer, or by a test that moves the time."""
 
-    def __init__(self, core: Core, run: Run | None, channel: str = "") -> None:
+    def __init__(self, core: Core, run: Run | None, channel: str | Sequence[str] = "") -> None:
         self.core = core
         self.run = run
-        channels = [channel, f"run:{run.id}" if run else ""]
+        own = [channel] if isinstance(channel, str) else channel
+        channels = [*own, f"run:{run.id}" if run else ""]
         self._channels = [name for name in channels if name]
 
     @contextmanager
@@ -161,7 +162,7 @@ class Wait(_Rest):
         *,
         park: Park,
         until: int | None = None,
-        channel: str = "",
+        channel: str | Sequence[str] = "",
         peek: Callable[[], Any] = lambda: None,
         look: Callable[[], Any] | None = None,
         is_here: Callable[[], bool] = lambda: False,

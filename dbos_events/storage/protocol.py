@@ -25,6 +25,7 @@ from dbos_events.storage.rows import (
     StoredEvent,
 )
 from dbos_events.storage.subjects.messages import Messages
+from dbos_events.storage.subjects.publications import Publications
 from dbos_events.storage.writes.contract import Batches
 
 
@@ -230,6 +231,7 @@ class Storage(
     """A database with our schema in it; newer subjects are attributes of it."""
 
     messages: Messages
+    publications: Publications
 
     @property
     def name(self) -> str:

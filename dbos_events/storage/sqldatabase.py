@@ -22,6 +22,7 @@ from dbos_events.storage.families.taking import TakingTable
 from dbos_events.storage.families.unhandled import UnhandledTable
 from dbos_events.storage.families.workflows import WorkflowTable
 from dbos_events.storage.subjects.messages import Messages, MessageTable
+from dbos_events.storage.subjects.publications import Publications, PublicationTable
 
 
 class SqlStorage(
@@ -50,6 +51,7 @@ class SqlStorage(
         super().__init__(database)
         self.database = database
         self.messages: Messages = MessageTable(database)
+        self.publications: Publications = PublicationTable(database)
 
     @property
     def name(self) -> str:

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 from dbos_events.storage.writes.checkpoint import Checkpoints, CrashResets
 from dbos_events.storage.writes.consume import Consume, Consumes
+from dbos_events.storage.writes.match import Match, Matches, Register, Registers
 from dbos_events.storage.writes.member import Batch, Member
 from dbos_events.storage.writes.outcome import Outcome, Outcomes, with_result
 from dbos_events.storage.writes.own_checkpoints import Parted, part
 from dbos_events.storage.writes.park import Park, Parks
+from dbos_events.storage.writes.publish import Publish, Publishes
 from dbos_events.storage.writes.retry import NextAttempt, Retries
 from dbos_events.storage.writes.send import Send, Sends, placed, waiters
 from dbos_events.storage.writes.start import NewWorkflow, Starts
@@ -25,15 +27,17 @@ if TYPE_CHECKING:
     from dbos_events.storage.writes.answers import Result
     from dbos_events.storage.writes.write import Change, Write
 
-CHANGES: tuple[type[Change], ...] = (NewWorkflow, Send, Consume, Outcome, NextAttempt, Park)
+CHANGES: tuple[type[Change], ...] = (
+    NewWorkflow, Register, Match, Publish, Send, Consume, Outcome, NextAttempt, Park,
+)  # fmt: skip
 """All kinds of changes."""
 
 
 def members(parted: Parted) -> tuple[Member, ...]:
     """In the order of a batch: a park comes last, because the workflow has no owner after it."""
     return (
-        Checkpoints(parted.checkpoints), CrashResets(), Starts(), Sends(), Consumes(), Outcomes(parted),
-        Retries(), Parks(),
+        Checkpoints(parted.checkpoints), CrashResets(), Starts(), Registers(), Matches(), Publishes(), Sends(),
+        Consumes(), Outcomes(parted), Retries(), Parks(),
     )  # fmt: skip
 
 
