@@ -5,15 +5,21 @@ import pytest
 from dbos_events.model.workflow import ERROR, PENDING, SUCCESS
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.writes import (
+    Anchor,
+    Awaited,
     Change,
     Consume,
     Failure,
+    Match,
     NewMessage,
+    NewPublication,
     NewWorkflow,
     NextAttempt,
     Outcome,
     Park,
+    Publish,
     QuarantineNote,
+    Register,
     Send,
     Write,
     Written,
@@ -23,6 +29,7 @@ from dbos_events.storage.writes import (
 from dbos_events.storage.writes.family import CHANGES, fit_one_call
 from tests.storage.building import begin, end, read, register, start, step, workflow
 
+PLACE = Anchor("shop", "payment", "1")
 FAILURE = Failure("json", '{"message": "no"}', "ValueError", "no", ())
 
 
@@ -78,6 +85,21 @@ FORMS = {
         "SELECT consumed_step FROM {schema}.messages WHERE destination = 'w'",
         1,
     ),
+    "register": (
+        lambda: Register(1, (Awaited(PLACE, takes=True),)),
+        "SELECT workflow_id FROM {schema}.waits WHERE step = 1",
+        "w",
+    ),
+    "match": (
+        lambda: Match((Awaited(PLACE, takes=True),), ((0, 1),)),
+        "SELECT taken_by FROM {schema}.publications WHERE event_id = 'first'",
+        "w",
+    ),
+    "publish": (
+        lambda: Publish((NewPublication(PLACE, "e", "json", "1"),)),
+        "SELECT value FROM {schema}.publications WHERE event_id = 'e'",
+        "1",
+    ),
     "park": (lambda: Park(10**15), "SELECT wake_at FROM {schema}.workflows WHERE id = 'w'", 10**15),
 }
 
@@ -106,7 +128,11 @@ def test_what_a_change_asks_for_is_in_the_rows(storage: SqlStorage, form: str, b
     storage.write_batch(executor, [Write("waiter", 1, 0, change=Park(None, (message_key("waiter", "t"),)))])
     storage.messages.send([NewMessage("w", "m", None, "json", "1")])
     storage.write_batch(executor, [Write("parent", 1, 0, change=Park(None, (result_key("w"),)))])
+    storage.publications.publish([NewPublication(PLACE, "first", "json", "7")])
     change = make()
+    if isinstance(change, Match):
+        [row] = read(storage, "SELECT number FROM {schema}.publications")
+        change.found = ((0, row.number),)
     if isinstance(change, Consume):
         message = storage.messages.peek("w", None)
         assert message is not None
