@@ -136,6 +136,7 @@ class App(Verbs, QuarantineVerbs, Messages, PublicationVerbs):
         strict_key_order: bool = False,
         codec: PayloadCodec | None = None,
         breaker: Breaker | None = _BREAKER,
+        publishes: Callable[[Any], Any] | None = None,
     ) -> Callable[[F], F]:
         """Run the function as a durable workflow for each record of the topics, exactly once.
 
@@ -167,6 +168,8 @@ class App(Verbs, QuarantineVerbs, Messages, PublicationVerbs):
                 the events between, or "halt" the partition until an operator decides.
             strict_key_order: With ordering="key": partitions that are added to a topic wait until all that lay in
                 the others at that moment has finished, since keys move.
+            publishes: Gives (name, key), or (name, key, value), to be published with the intake of each record; or None.
+                Called as `when` is. With None for the handler, records start no workflow.
             breaker: When to stop taking events in because the handler fails; None: never.
 
         Raises:
@@ -191,6 +194,7 @@ class App(Verbs, QuarantineVerbs, Messages, PublicationVerbs):
                 strict_key_order,
                 codec,
                 breaker,
+                publishes,
             ),
         )
 

@@ -18,9 +18,9 @@ from dbos_events.engine.operations.publications import (
     publish_from_workflow,
 )
 from dbos_events.errors import DBOSException
-from dbos_events.model.publication import Matched, WaitFor
+from dbos_events.model.publication import WEEK_MS, Matched, WaitFor
 
-WEEK = 7 * 24 * 3600.0
+WEEK = WEEK_MS / 1000
 DEFAULT_TIMEOUT = 60.0
 LONGEST = 500
 """Characters of a name or a key."""

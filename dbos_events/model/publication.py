@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+WEEK_MS = 7 * 24 * 3600 * 1000
+"""How long a publication is kept unless it is said otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class WaitFor:

@@ -368,3 +368,84 @@ def test_what_cannot_be_waited_for_is_refused_in_the_workflow(
     dbos_test_app(app)
     with pytest.raises(DBOSException):
         order()
+
+
+# ------------------------------------------------------------------ at intake
+
+
+class Order(BaseModel):
+    number: str
+
+
+@pytest.mark.parametrize("first", ["order", "payment"])
+def test_two_topics_meet_whichever_comes_first_and_one_of_them_starts_no_workflow(
+    app: App, dbos_test_app: MakeTestApp, first: str
+) -> None:
+    @app.kafka_consumer(topics=["orders"])
+    def on_order(order: Order) -> Any:
+        return app.wait_for("payment", order.number, Payment, timeout_seconds=1000, take=True).amount
+
+    def by_order(payment: Payment) -> tuple[str, str]:
+        return "payment", payment.order
+
+    on_payment = app.kafka_consumer(topics=["payments"], name="payments", publishes=by_order)(None)
+
+    dbos = dbos_test_app(app)
+    payment = {"order": "7", "amount": "12.50"}
+    if first == "payment":
+        dbos.deliver(on_payment, payment)
+        handle = dbos.deliver(on_order, {"number": "7"})
+    else:
+        handle = dbos.deliver(on_order, {"number": "7"})
+        assert parked(dbos)
+        dbos.deliver(on_payment, payment)
+    assert handle.get_result() == Decimal("12.50")
+    names = [one.name for one in app.list_workflows()]
+    assert len(names) == 1, "of the payment there is none"
+
+
+def test_a_handler_may_publish_at_intake_too_and_what_is_not_published_just_runs(
+    app: App, dbos_test_app: MakeTestApp
+) -> None:
+    @app.kafka_consumer(
+        topics=["t"],
+        publishes=lambda message: ("seen", message.value.decode(), 5) if message.value != b"skip" else None,
+    )
+    def handle(message: Any) -> str:
+        return str(message.value)
+
+    @app.workflow()
+    def sees(key: str) -> Any:
+        return app.wait_for("seen", key, timeout_seconds=0)
+
+    dbos = dbos_test_app(app)
+    assert dbos.deliver(handle, b"a").get_result() == "b'a'"
+    assert dbos.deliver(handle, b"skip").get_result() == "b'skip'"
+    assert (sees("a"), sees("skip")) == (5, None)
+
+
+@pytest.mark.parametrize("given", ["name", ("n",), ("n", ""), ("n", 5), ("n", "k", object()), ValueError])
+def test_what_cannot_be_published_is_put_aside_with_the_reason(
+    app: App, dbos_test_app: MakeTestApp, given: Any
+) -> None:
+    def publishes(message: Any) -> Any:
+        if given is ValueError:
+            raise ValueError("no such key")
+        return given
+
+    handler = app.kafka_consumer(topics=["t"], name="only", publishes=publishes)(None)
+
+    dbos = dbos_test_app(app)
+    handle = dbos.deliver(handler, b"x")
+    dbos.run_until_idle()
+    [event] = app.list_quarantined()
+    assert event.workflow_id == handle.workflow_id
+    assert "publishes" in str(event.error_message)
+    assert dbos.core.storage.publications.counts(None) == {}
+
+
+def test_a_consumer_without_a_handler_must_publish_and_have_a_name(app: App) -> None:
+    with pytest.raises(DBOSException, match="publishes"):
+        app.kafka_consumer(topics=["t"], name="nothing")(None)
+    with pytest.raises(DBOSException, match="name"):
+        app.kafka_consumer(topics=["t"], publishes=lambda _: ("a", "b"))(None)
