@@ -62,8 +62,11 @@ class Publications(Protocol):
         """Give a publication up; whether it was open or expired."""
         ...
 
-    def force(self, number: int, key: str | None, ttl_ms: int | None, decision: Decided) -> bool:
-        """Open a publication again, under another key where one is given; whether it was open, expired or discarded."""
+    def force(self, number: int, key: str | None, ttl_ms: int | None, decision: Decided) -> str | None:
+        """Open a publication again, under another key where one is given, and wake who waits there.
+
+        Gives the id of its anchor; None where it was neither open nor expired nor discarded.
+        """
         ...
 
 
@@ -138,17 +141,17 @@ class PublicationTable:
 
         return self._database.transact(work)
 
-    def force(self, number: int, key: str | None, ttl_ms: int | None, decision: Decided) -> bool:
-        def work(tx: Tx) -> bool:
+    def force(self, number: int, key: str | None, ttl_ms: int | None, decision: Decided) -> str | None:
+        def work(tx: Tx) -> str | None:
             row = _publication(tx, number)
             old = Anchor(row.application, row.name, row.key)
             new = old if key is None else Anchor(row.application, row.name, key)
             hold_anchors(tx, [old, new])
             if not tx.run("force_publication", number=number, anchor=new.id, ttl_ms=ttl_ms):
-                return False
+                return None
             wake(tx, [anchor_key(new.id)])
             _note(tx, "force-publication", row, decision)
-            return True
+            return new.id
 
         return self._database.transact(work)
 
