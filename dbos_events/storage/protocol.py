@@ -25,6 +25,7 @@ from dbos_events.storage.rows import (
     StoredEvent,
 )
 from dbos_events.storage.subjects.messages import Messages
+from dbos_events.storage.subjects.parking import Parking
 from dbos_events.storage.subjects.publications import Publications
 from dbos_events.storage.writes.contract import Batches
 
@@ -232,6 +233,7 @@ class Storage(
 
     messages: Messages
     publications: Publications
+    parking: Parking
 
     @property
     def name(self) -> str:

@@ -22,6 +22,7 @@ from dbos_events.storage.families.taking import TakingTable
 from dbos_events.storage.families.unhandled import UnhandledTable
 from dbos_events.storage.families.workflows import WorkflowTable
 from dbos_events.storage.subjects.messages import Messages, MessageTable
+from dbos_events.storage.subjects.parking import Parking, ParkingTable
 from dbos_events.storage.subjects.publications import Publications, PublicationTable
 
 
@@ -52,6 +53,7 @@ class SqlStorage(
         self.database = database
         self.messages: Messages = MessageTable(database)
         self.publications: Publications = PublicationTable(database)
+        self.parking: Parking = ParkingTable(database)
 
     @property
     def name(self) -> str:
