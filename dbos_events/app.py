@@ -10,12 +10,22 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from dbos_events.api.consumers import ConsumerDeclaration, ConsumerRequest, declare_consumer
+from dbos_events.api.consumers import (
+    ConsumerDeclaration,
+    ConsumerRequest,
+    PushedDeclaration,
+    declare_consumer,
+)
 from dbos_events.api.decorators import step, workflow
 from dbos_events.api.messages import Messages
 from dbos_events.api.publications import PublicationVerbs
+from dbos_events.api.pushed import PushedConsumers
 from dbos_events.api.quarantine import QuarantineVerbs
+from dbos_events.api.queueing import Queueing
 from dbos_events.api.queues import Queue
+from dbos_events.api.schedules import Scheduling
+from dbos_events.api.streams import Streams
+from dbos_events.api.values import Values
 from dbos_events.api.verbs import Verbs
 from dbos_events.clock import Clock, SystemClock
 from dbos_events.config import DBOSConfig
@@ -23,7 +33,7 @@ from dbos_events.engine.context import CURRENT
 from dbos_events.engine.forked import refuse_after_fork
 from dbos_events.engine.registry import Registry
 from dbos_events.errors import ConfigurationError, DBOSException, DBOSInitializationError, RegistrationError
-from dbos_events.model.event import Breaker, OnFailure, OnRegression, Ordering, PayloadCodec, Retry
+from dbos_events.model.event import Breaker, OnFailure, OnRegression, Ordering, PayloadCodec, Placing, Retry
 from dbos_events.model.queue import QueueLimits, QueueRateLimit
 from dbos_events.model.workflow import StepOptions
 from dbos_events.telemetry.log import logger
@@ -33,11 +43,14 @@ if TYPE_CHECKING:
     from dbos_events.launched import Health, Launched
 
 F = TypeVar("F", bound=Callable[..., Any])
+G = TypeVar("G", bound=Callable[..., Any] | None)
 
 _BREAKER = Breaker()
 
 
-class App(Verbs, QuarantineVerbs, Messages, PublicationVerbs):
+class App(
+    Verbs, QuarantineVerbs, Messages, PublicationVerbs, Values, Streams, PushedConsumers, Scheduling, Queueing
+):
     """One application: its workflows, and, once launched, the engine that runs them.
 
     `DBOS` is a facade over a default App; more Apps may live in one process. Use it as
@@ -50,6 +63,7 @@ class App(Verbs, QuarantineVerbs, Messages, PublicationVerbs):
         self.config: dict[str, Any] = _as_dict(config)
         self.registry = Registry()
         self.consumers: list[ConsumerDeclaration] = []
+        self.pushed: list[PushedDeclaration] = []
         self._clock = clock or SystemClock()
         self._launched: Launched | None = None
         self._lock = threading.RLock()
@@ -111,11 +125,10 @@ class App(Verbs, QuarantineVerbs, Messages, PublicationVerbs):
         name: str,
         concurrency: int | None = None,
         limiter: QueueRateLimit | None = None,
-        *,
-        worker_concurrency: int | None = None,
+        **settings: Any,
     ) -> Queue:
-        """Declare a durable queue of this App."""
-        return Queue(name, concurrency, limiter, worker_concurrency=worker_concurrency, app=self)
+        """Declare a durable queue of this App; its settings are those of `Queue`."""
+        return Queue(name, concurrency, limiter, app=self, **settings)
 
     def kafka_consumer(  # noqa: PLR0913 - the options of one declaration
         self,
@@ -137,7 +150,10 @@ class App(Verbs, QuarantineVerbs, Messages, PublicationVerbs):
         codec: PayloadCodec | None = None,
         breaker: Breaker | None = _BREAKER,
         publishes: Callable[[Any], Any] | None = None,
-    ) -> Callable[[F], F]:
+        priority: Callable[[Any], Any] | None = None,
+        queue_partition_key: Callable[[Any], Any] | None = None,
+        delay_seconds: Callable[[Any], Any] | None = None,
+    ) -> Callable[[G], G]:
         """Run the function as a durable workflow for each record of the topics, exactly once.
 
         The annotation of its argument says what it gets: the message, or its value as bytes, text, or
@@ -157,7 +173,7 @@ class App(Verbs, QuarantineVerbs, Messages, PublicationVerbs):
             max_in_flight: Events that run here at once (1000); more stay in Kafka.
             on_failure: "quarantine": a failed event is put aside and, with order, holds those behind it;
                 "record": it ends as ERROR and the next one runs.
-            ordering_key: Not in this release: raises RegistrationError, as the orderings "key" and "topic".
+            ordering_key: With ordering="key": what events are ordered by; called as `when`.
             when: Which records start a workflow: called with the message, or with its value where its own
                 argument is annotated with a type. Those that it says no to are counted, and nothing else.
             codec: Makes values of the records' bytes, for handlers that take something else than bytes or
@@ -171,32 +187,21 @@ class App(Verbs, QuarantineVerbs, Messages, PublicationVerbs):
             publishes: Gives (name, key), or (name, key, value), to be published with the intake of each record; or None.
                 Called as `when` is. With None for the handler, records start no workflow.
             breaker: When to stop taking events in because the handler fails; None: never.
+            priority: With queue_name: the priority of each event, from 1 on (lower first), or None; called as `when`. So are
+            queue_partition_key: the partition of the queue that it belongs to, and
+            delay_seconds: how long it waits before its turn, or None.
 
         Raises:
             RegistrationError: An option is wrong, or the kafka extra is not installed.
         """
-        return declare_consumer(
+        return declare_consumer(  # type: ignore[return-value]
             self,
             ConsumerRequest(
-                config,
-                topics,
-                in_order,
-                name,
-                ordering,
-                ordering_key,
-                when,
-                queue_name,
-                batch_size,
-                max_in_flight,
-                retries,
-                on_failure,
-                on_regression,
-                strict_key_order,
-                codec,
-                breaker,
-                publishes,
+                config, topics, in_order, name, ordering, ordering_key, when, queue_name, batch_size, max_in_flight, retries,
+                on_failure, on_regression, strict_key_order, codec, breaker,
+                publishes, Placing(priority, queue_partition_key, delay_seconds),
             ),
-        )
+        )  # fmt: skip
 
     def configure(self, config: DBOSConfig | Mapping[str, Any]) -> None:
         """Set the configuration; it counts from the next launch on.
@@ -216,19 +221,29 @@ class App(Verbs, QuarantineVerbs, Messages, PublicationVerbs):
         if self._launched is not None:
             self._launched.queue_added(name, limits)
 
-    def add_consumer(self, declaration: ConsumerDeclaration) -> None:
+    def add_consumer(self, declaration: ConsumerDeclaration | PushedDeclaration) -> None:
         """Note a consumer; it must be declared before launch, under a name of its own."""
+        name = declaration.name
         if self._launched is not None:
             raise DBOSInitializationError(
-                f"Consumer {declaration.options.name!r} was declared after launch. Import its module before DBOS.launch()."
+                f"Consumer {name!r} was declared after launch. Import its module before DBOS.launch()."
             )
         self.consumers = [known for known in self.consumers if not known.function.replaced]
-        if any(known.options.name == declaration.options.name for known in self.consumers):
+        self.pushed = [known for known in self.pushed if not known.function.replaced]
+        if any(known.name == name for known in self.declared):
             raise RegistrationError(
-                f"Two consumers are called {declaration.options.name!r}, and would share their positions. Give one of "
+                f"Two consumers are called {name!r}, and would share their positions. Give one of "
                 "them another name=..., or both topics to one consumer."
             )
-        self.consumers.append(declaration)
+        if isinstance(declaration, PushedDeclaration):
+            self.pushed.append(declaration)
+        else:
+            self.consumers.append(declaration)
+
+    @property
+    def declared(self) -> list[ConsumerDeclaration | PushedDeclaration]:
+        """All consumers of this App."""
+        return [*self.consumers, *self.pushed]
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -274,7 +289,7 @@ class App(Verbs, QuarantineVerbs, Messages, PublicationVerbs):
                 self._forked_from = None
                 CURRENT.set(None)  # forked out of a workflow; what follows belongs to no run of this process
             settings = read_settings(self.config)
-            self.attach(Launched(self.registry, self.consumers, settings, self._clock, _running_loop()))
+            self.attach(Launched(self.registry, self.declared, settings, self._clock, _running_loop()))
         logger.debug("Launched %s.", settings.name)
 
     def attach(self, launched: Launched) -> None:
@@ -322,7 +337,7 @@ class App(Verbs, QuarantineVerbs, Messages, PublicationVerbs):
                     self._launched = None
             if destroy_registry:
                 self.registry = Registry()
-                self.consumers = []
+                self.consumers, self.pushed = [], []
 
     async def destroy_async(self, *, workflow_completion_timeout_sec: float = 0) -> None:
         """As `destroy`, without blocking the loop that workflows run on."""

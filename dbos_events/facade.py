@@ -81,6 +81,7 @@ class DBOS(metaclass=_Context):
     workflow = _DEFAULT.workflow
     step = _DEFAULT.step
     kafka_consumer = _DEFAULT.kafka_consumer
+    pushed_consumer = _DEFAULT.pushed_consumer
 
     launch = _DEFAULT.launch
     launch_async = _DEFAULT.launch_async
@@ -118,6 +119,22 @@ class DBOS(metaclass=_Context):
     resume_workflows = _DEFAULT.resume_workflows
     resume_workflows_async = _DEFAULT.resume_workflows_async
 
+    set_event = _DEFAULT.set_event
+    set_event_async = _DEFAULT.set_event_async
+    get_event = _DEFAULT.get_event
+    get_event_async = _DEFAULT.get_event_async
+    get_all_events = _DEFAULT.get_all_events
+    get_all_events_async = _DEFAULT.get_all_events_async
+
+    write_stream = _DEFAULT.write_stream
+    write_stream_async = _DEFAULT.write_stream_async
+    close_stream = _DEFAULT.close_stream
+    close_stream_async = _DEFAULT.close_stream_async
+    read_stream = _DEFAULT.read_stream
+    read_stream_async = _DEFAULT.read_stream_async
+    read_stream_offset = _DEFAULT.read_stream_offset
+    read_stream_offset_async = _DEFAULT.read_stream_offset_async
+
     send = _DEFAULT.send
     send_async = _DEFAULT.send_async
     send_bulk = _DEFAULT.send_bulk
@@ -147,6 +164,44 @@ class DBOS(metaclass=_Context):
     discard_events = _DEFAULT.discard_events
     discard_events_async = _DEFAULT.discard_events_async
 
+    enqueue_workflow = _DEFAULT.enqueue_workflow
+    enqueue_workflow_async = _DEFAULT.enqueue_workflow_async
+    enqueue_workflow_with_options = _DEFAULT.enqueue_workflow_with_options
+    enqueue_workflow_with_options_async = _DEFAULT.enqueue_workflow_with_options_async
+    register_queue = _DEFAULT.register_queue
+    register_queue_async = _DEFAULT.register_queue_async
+    retrieve_queue = _DEFAULT.retrieve_queue
+    retrieve_queue_async = _DEFAULT.retrieve_queue_async
+    list_queues = _DEFAULT.list_queues
+    list_queues_async = _DEFAULT.list_queues_async
+    delete_queue = _DEFAULT.delete_queue
+    delete_queue_async = _DEFAULT.delete_queue_async
+    listen_queues = _DEFAULT.listen_queues
+    set_workflow_delay = _DEFAULT.set_workflow_delay
+    set_workflow_delay_async = _DEFAULT.set_workflow_delay_async
+    update_workflow_attributes = _DEFAULT.update_workflow_attributes
+    update_workflow_attributes_async = _DEFAULT.update_workflow_attributes_async
+
+    scheduled = _DEFAULT.scheduled
+    create_schedule = _DEFAULT.create_schedule
+    create_schedule_async = _DEFAULT.create_schedule_async
+    apply_schedules = _DEFAULT.apply_schedules
+    apply_schedules_async = _DEFAULT.apply_schedules_async
+    list_schedules = _DEFAULT.list_schedules
+    list_schedules_async = _DEFAULT.list_schedules_async
+    get_schedule = _DEFAULT.get_schedule
+    get_schedule_async = _DEFAULT.get_schedule_async
+    pause_schedule = _DEFAULT.pause_schedule
+    pause_schedule_async = _DEFAULT.pause_schedule_async
+    resume_schedule = _DEFAULT.resume_schedule
+    resume_schedule_async = _DEFAULT.resume_schedule_async
+    delete_schedule = _DEFAULT.delete_schedule
+    delete_schedule_async = _DEFAULT.delete_schedule_async
+    trigger_schedule = _DEFAULT.trigger_schedule
+    trigger_schedule_async = _DEFAULT.trigger_schedule_async
+    backfill_schedule = _DEFAULT.backfill_schedule
+    backfill_schedule_async = _DEFAULT.backfill_schedule_async
+
 
 class Queue(AppQueue):
     """A durable queue; see `dbos_events.api.queues.Queue`. It belongs to the default App unless `app` is given."""
@@ -157,16 +212,10 @@ class Queue(AppQueue):
         concurrency: int | None = None,
         limiter: QueueRateLimit | None = None,
         *,
-        worker_concurrency: int | None = None,
         app: App | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            name,
-            concurrency,
-            limiter,
-            worker_concurrency=worker_concurrency,
-            app=_DEFAULT if app is None else app,
-        )
+        super().__init__(name, concurrency, limiter, app=_DEFAULT if app is None else app, **settings)
 
 
 def default_app() -> App:

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 from dbos_events.api.decorators import workflow
 from dbos_events.api.retries import check_retries
 from dbos_events.api.session import Session
-from dbos_events.connect import find_connector
+from dbos_events.connect import Connector, PushConnector, PushOptions, find_connector
 from dbos_events.engine.payload import NO_BINDING, Binding, bind, of_messages
 from dbos_events.engine.registry import Registered
 from dbos_events.engine.shapes import check_answers, name_of
@@ -24,11 +24,16 @@ from dbos_events.model.event import (
     OnRegression,
     Ordering,
     PayloadCodec,
+    Placing,
     Retry,
 )
+from dbos_events.model.message_type import MessageType
 from dbos_events.model.subscription import compiled, is_pattern
 
 F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C", Connector, PushConnector)
+
+CONNECTOR = "kafka"
 
 ORDERINGS = ("none", "partition", "key", "topic")
 
@@ -41,14 +46,33 @@ class ConsumerDeclaration:
     function: Registered
     options: ConsumerOptions
 
+    @property
+    def name(self) -> str:
+        """The consumer's."""
+        return self.options.name
+
+
+@dataclass(frozen=True, slots=True)
+class PushedDeclaration:
+    """A handler of pushed events and what it was declared with; the name is filled."""
+
+    connector: str
+    function: Registered
+    options: PushOptions
+
+    @property
+    def name(self) -> str:
+        """The consumer's."""
+        return self.options.name or self.function.name
+
 
 class ConsumerHost(Session, Protocol):
     """An App that consumers can be declared on."""
 
     @property
-    def consumers(self) -> Sequence[ConsumerDeclaration]: ...
+    def declared(self) -> Sequence[ConsumerDeclaration | PushedDeclaration]: ...
 
-    def add_consumer(self, declaration: ConsumerDeclaration) -> None: ...
+    def add_consumer(self, declaration: ConsumerDeclaration | PushedDeclaration) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +96,7 @@ class ConsumerRequest:
     codec: PayloadCodec | None = None
     breaker: Breaker | None = None
     publishes: Callable[[Any], Any] | None = None
+    placing: Placing | None = None
 
     @property
     def chosen_ordering(self) -> Ordering:
@@ -91,13 +116,15 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
 
     def decorate(given: F | None) -> F:
         function = _only_published(request) if given is None else given
-        decorated, entry = _workflow_of(app, function, request.name)
+        decorated, entry = workflow_of(app, function, request.name)
         name = request.name or entry.name
         local_names = sys._getframe(1).f_locals  # noqa: SLF001 - models are often declared beside the handler
-        binding = bind(name, function, request.codec, request.when, local_names)
+        connector = connector_of(CONNECTOR, Connector)
+        binding = bind(name, function, request.codec, request.when, local_names, connector.messages)
         key = request.ordering_key
         if key is not None:
-            key = of_messages(f"Consumer {name!r}: its ordering_key", key, request.codec, local_names)
+            described = f"Consumer {name!r}: its ordering_key"
+            key = of_messages(described, key, request.codec, local_names, connector.messages)
         options = ConsumerOptions(
             name=name,
             topics=topics,
@@ -114,12 +141,14 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
             breaker=request.breaker,
             publishes=None
             if request.publishes is None
-            else of_publications(name, request.publishes, request.codec, local_names),
+            else of_publications(name, request.publishes, request.codec, local_names, connector.messages),
             starts=given is not None,
+            placing=_placing(name, request, local_names, connector.messages),
         )
         _check(options)
-        _attach(app, entry, binding, name)
-        app.add_consumer(ConsumerDeclaration("kafka", entry, options))
+        connector.check(options)
+        attach(app, entry, binding, connector.messages, name)
+        app.add_consumer(ConsumerDeclaration(CONNECTOR, entry, options))
         entry.consumers[name] = topics
         return decorated
 
@@ -153,6 +182,7 @@ def of_publications(
     function: Callable[[Any], Any],
     codec: PayloadCodec | None,
     namespace: Mapping[str, Any],
+    messages: Any,
 ) -> Callable[[Any], tuple[Any, Any]]:
     """The function, for messages; gives what it was asked with beside its answer."""
     described = f"Consumer {name!r}: its publishes"
@@ -162,10 +192,34 @@ def of_publications(
     def noting(asked: Any) -> tuple[Any, Any]:
         return function(asked), asked
 
-    return of_messages(described, noting, codec, namespace)
+    bound = of_messages(described, noting, codec, namespace, messages)
+    if bound is not noting:
+        return bound
+
+    def of_message(message: Any) -> tuple[Any, Any]:
+        return function(message), message.value
+
+    return of_message
 
 
-def _workflow_of(app: ConsumerHost, function: F, name: str | None) -> tuple[F, Registered]:
+def connector_of(name: str, kind: type[C]) -> C:
+    """The installed connector of that name and size.
+
+    Raises:
+        RegistrationError: It is not installed, or events come through it in another way.
+    """
+    try:
+        connector = find_connector(name)
+    except ConnectorError as error:
+        raise RegistrationError(str(error)) from error
+    if not isinstance(connector, kind):
+        raise RegistrationError(
+            f"The connector {name!r} is a {type(connector).__name__}, not a {kind.__name__}."
+        )
+    return connector
+
+
+def workflow_of(app: ConsumerHost, function: F, name: str | None) -> tuple[F, Registered]:
     """The handler as a workflow: `@DBOS.workflow()` below the consumer is allowed, and implied.
 
     One without a name of its own, such as a partial, gets that of the consumer.
@@ -186,9 +240,16 @@ def _workflow_of(app: ConsumerHost, function: F, name: str | None) -> tuple[F, R
     return decorated, entry
 
 
-def _attach(app: ConsumerHost, entry: Registered, binding: Binding | None, name: str) -> None:
+def attach(
+    app: ConsumerHost, entry: Registered, binding: Binding | None, messages: MessageType, name: str
+) -> None:
     """Events of one function are bound in one way, whichever process takes them up."""
-    if any(known.function.name == entry.name and not known.function.replaced for known in app.consumers):
+    if any(known.function.name == entry.name and not known.function.replaced for known in app.declared):
+        if entry.messages is not messages:
+            raise RegistrationError(
+                f"Consumer {name!r}: its handler {entry.name} handles events of another connector already. Events find "
+                "their message by their function: give each consumer a function of its own."
+            )
         before, now = entry.binding or NO_BINDING, binding or NO_BINDING
         if before.codec != now.codec or before.rule != now.rule:
             raise RegistrationError(
@@ -196,6 +257,7 @@ def _attach(app: ConsumerHost, entry: Registered, binding: Binding | None, name:
                 "already. Events find both by their function: give each consumer a function of its own."
             )
     entry.binding = binding
+    entry.messages = messages
 
 
 def _check(options: ConsumerOptions) -> None:
@@ -220,11 +282,6 @@ def _check(options: ConsumerOptions) -> None:
             f"Consumer {options.name!r}: on_regression must be 'replay' or 'halt', not {options.on_regression!r}."
         )
     _check_patterns(options)
-    try:
-        connector = find_connector("kafka")
-    except ConnectorError as error:
-        raise RegistrationError(str(error)) from error
-    connector.check(options)
 
 
 def _check_patterns(options: ConsumerOptions) -> None:
@@ -236,6 +293,27 @@ def _check_patterns(options: ConsumerOptions) -> None:
                 f"Consumer {options.name!r}: {subscription!r} begins with ^, so it is a pattern, and none that can be "
                 f"read: {error}."
             ) from error
+
+
+def _placing(
+    name: str, request: ConsumerRequest, local_names: Mapping[str, Any], messages: MessageType
+) -> Placing | None:
+    """The functions that place events on the queue, for messages; None where the consumer has none."""
+    wanted = request.placing or Placing()
+    asked = {"priority": wanted.priority, "partition": wanted.partition, "delay": wanted.delay}
+    shown = {"partition": "queue_partition_key", "delay": "delay_seconds"}
+    given = {part: function for part, function in asked.items() if function is not None}
+    if not given:
+        return None
+    if request.queue_name is None:
+        first = shown.get(next(iter(given)), next(iter(given)))
+        raise RegistrationError(f"Consumer {name!r}: {first}=... is about its queue, so it needs queue_name.")
+    bound = {}
+    for part, function in given.items():
+        described = f"Consumer {name!r}: its {shown.get(part, part)}"
+        check_answers(described, function)
+        bound[part] = of_messages(described, function, request.codec, local_names, messages)
+    return Placing(**bound)
 
 
 def _check_ordering(ordering: str, request: ConsumerRequest) -> None:

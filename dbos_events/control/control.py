@@ -9,6 +9,8 @@ from dbos_events.control.matches import MatchControl
 from dbos_events.control.positions import PositionControl
 from dbos_events.control.proofs import ProofControl
 from dbos_events.control.quarantine import QuarantineControl
+from dbos_events.control.queues import QueueControl
+from dbos_events.control.schedules import ScheduleControl
 from dbos_events.control.signals import tell_all
 from dbos_events.control.workflows import WorkflowControl
 
@@ -33,7 +35,9 @@ class Control:
         self.consumers = ConsumerControl(storage, application, tell=tell)
         self.positions = PositionControl(storage, application)
         self.matches = MatchControl(storage, codecs, tell=tell)
+        self.queues = QueueControl(storage, application, tell=tell)
         self.proofs = ProofControl(storage, self.workflows)
+        self.schedules = ScheduleControl(storage, codecs, application, tell=tell)
 
     def now_ms(self) -> int:
         """The database's clock, in milliseconds since 1970 (UTC)."""

@@ -212,6 +212,8 @@ class Runner:
         self.leave(run, run.proposed or LOST)
         if isinstance(write.change, (Park, NextAttempt)) or run.parent_id is not None:
             self._core.hub.signal("timers")
+        elif isinstance(write.change, Outcome) and write.change.woke:
+            self._core.signal("timers")
 
     def leave(self, run: Run, ending: Ending) -> None:
         """Forget `run` and tell all who wait for it; once, whoever says it first."""

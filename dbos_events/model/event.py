@@ -4,51 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, NamedTuple, Protocol
-
-from typing_extensions import TypeVar
-
-V_co = TypeVar("V_co", covariant=True, default="bytes | str | None")
+from typing import Any, Literal, NamedTuple, Protocol
 
 Ordering = Literal["none", "partition", "topic", "key"]
 OnFailure = Literal["quarantine", "record"]
 OnRegression = Literal["replay", "halt"]
 
 
-@dataclass(frozen=True, slots=True)
-class KafkaMessage(Generic[V_co]):
-    """One Kafka record, field for field what confluent-kafka delivers.
-
-    `timestamp` is `(type, milliseconds)` as in confluent-kafka, type 0 when the record
-    has none. `value` is None for a tombstone, which is not the same as `b""`.
-    """
-
-    headers: list[tuple[str, bytes | None]] | None
-    key: bytes | str | None
-    latency: float | None
-    leader_epoch: int | None
-    offset: int | None
-    partition: int | None
-    timestamp: tuple[int, int]
-    topic: str | None
-    value: V_co
-
-    def __repr__(self) -> str:
-        size = len(self.value) if isinstance(self.value, (bytes, str)) else 0
-        return f"KafkaMessage({self.topic}/{self.partition}/{self.offset}, key={self.key!r}, {size} bytes)"
-
-
 class PayloadCodec(Protocol):
-    """Makes a value of a record's bytes: `kafka_consumer(codec=...)`, for what is not JSON.
+    """Makes a value of an event's bytes, for what is not JSON: the `codec` of a consumer.
 
-    Its `decode` gets the whole record, so that it can look at headers and topic. What it gives is
+    Its `decode` gets the whole message, so that it can look at headers and topic. What it gives is
     checked against the handler's annotation. It runs whenever a run of the event starts, on the thread
     or loop that the handler runs on, several at once; it must give the same for the same record. What
     it raises puts the event into quarantine as undecodable. It is not asked about tombstones.
     """
 
-    def decode(self, message: KafkaMessage[bytes], /) -> Any:
-        """What the record's value means; `message.value` is never None."""
+    def decode(self, message: Any, /) -> Any:
+        """What the message's value means; it is never None."""
         ...
 
 
@@ -92,7 +65,7 @@ class Breaker:
     """When a consumer stops to take events in because its handler fails, and how it begins again.
 
     It opens on a share of failed events, or on many in sequence. While it is open nothing is taken in: the
-    watermark stands, and the events stay in Kafka. After a pause one trial event is let in. If it ends
+    watermark stands, and the events stay where they are. After a pause one trial event is let in. If it ends
     well, the breaker closes; if it fails, the next pause is twice as long. An event counts once,
     by its last attempt, so one that fails again and again does not open it.
 
@@ -135,8 +108,17 @@ class HeldQuotas(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Placing:
+    """Functions over a message that say where on the consumer's queue its event waits."""
+
+    priority: Callable[[Any], Any] | None = None
+    partition: Callable[[Any], Any] | None = None
+    delay: Callable[[Any], Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ConsumerOptions:
-    """What `DBOS.kafka_consumer` was asked for, checked, without the handler itself."""
+    """What the declaration of a consumer of a log was asked for, checked, without the handler itself."""
 
     name: str
     topics: tuple[str, ...]
@@ -155,15 +137,19 @@ class ConsumerOptions:
     """Gives what is published of a message, and the value that it was asked with."""
     starts: bool = True
     """Whether records start workflows; otherwise they are only published."""
+    placing: Placing | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedEvent:
-    """The event that a workflow was started by, as it was received; `timestamp` is milliseconds since 1970."""
+    """The event that a workflow was started by, as it was received; `timestamp` is milliseconds since 1970.
 
-    topic: str
-    partition: int
-    offset: int
+    One that was pushed has no topic, partition and offset; its `key` is its id.
+    """
+
+    topic: str | None
+    partition: int | None
+    offset: int | None
     key: bytes | None
     value: bytes | None
     timestamp: int

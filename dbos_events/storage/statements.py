@@ -8,12 +8,16 @@
     {registration_lock}           a column that has transactions with it go one after the other
     {idle_bound}                  a column that bounds how long this transaction may be idle: a process that
                                   is frozen in the middle of one must not hold its locks for ever
+    {accept_bounds}               columns that bound how long each following statement of this transaction may take, too
     {plain_plan}                  a column that has the following statements of this transaction neither compiled
                                   nor run in parallel
     {list:ids} {numbers:ids}      the elements of a list parameter, as a sub-select
     {rows: a text, b int}         a list of records as a table `u`; one round trip for a batch
     {columns} {values}            the columns of `rows`, as `a, b` and as `u.a, u.b`
     {columns but a} {values but a}    the same without some of them
+
+A text that several statements share is a fragment: it begins with `-- fragment: some_name`, and stands in them, and in
+later fragments, as `{some_name}`.
 
 PostgreSQL gets rows as `unnest` of one array per column, SQLite as JSON (or, where a column is
 `bytea`, one execution per row). The arrays hide behind sub-selects, so that the planner cannot
@@ -28,6 +32,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 _STATEMENT = re.compile(r"^-- name: (?P<name>\w+)\n(?P<body>.*?);[ \t]*$", re.MULTILINE | re.DOTALL)
+_FRAGMENT = re.compile(r"^-- fragment: (?P<name>\w+)\n(?P<body>.*?);[ \t]*$", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"--[^\n]*")
 _ROWS = re.compile(r"\{rows:(?P<columns>[^}]*)\}")
 _NAMES = re.compile(r"\{(?P<kind>columns|values)(?: but (?P<but>[\w, ]+))?\}")
@@ -89,6 +94,8 @@ POSTGRES = Dialect(
         "skip_locked_w": "FOR UPDATE OF w SKIP LOCKED",
         "registration_lock": "pg_advisory_xact_lock(4821007731)",
         "idle_bound": "set_config('idle_in_transaction_session_timeout', '5000', true)",
+        "accept_bounds": "set_config('statement_timeout', '2000', true) AS statements, "
+        "set_config('idle_in_transaction_session_timeout', '5000', true) AS idle",
         "plain_plan": "set_config('jit', 'off', true), set_config('max_parallel_workers_per_gather', '0', true)",
     },
 )
@@ -103,6 +110,7 @@ SQLITE = Dialect(
         "skip_locked_w": "",
         "registration_lock": "NULL",
         "idle_bound": "NULL",
+        "accept_bounds": "NULL",
         "plain_plan": "NULL",
     },
 )
@@ -116,10 +124,24 @@ def load(dialect: Dialect, schema: str, *, manual_clock: bool = False) -> dict[s
 
 
 def _read() -> Iterator[tuple[str, str]]:
-    for path in sorted(files("dbos_events.storage").joinpath("sql").iterdir(), key=lambda path: path.name):
-        if path.name.endswith(".sql"):
-            for match in _STATEMENT.finditer(path.read_text(encoding="utf-8")):
-                yield match["name"], match["body"]
+    paths = sorted(files("dbos_events.storage").joinpath("sql").iterdir(), key=lambda path: path.name)
+    texts = [path.read_text(encoding="utf-8") for path in paths if path.name.endswith(".sql")]
+    fragments = {
+        match["name"]: _COMMENT.sub("", match["body"]).strip()
+        for text in texts
+        for match in _FRAGMENT.finditer(text)
+    }
+    for text in texts:
+        for match in _STATEMENT.finditer(text):
+            yield match["name"], _with_fragments(match["body"], fragments)
+
+
+def _with_fragments(body: str, fragments: Mapping[str, str]) -> str:
+    """The text with the fragments that it names, and those that they name, in their places."""
+    named = [name for name in fragments if "{" + name + "}" in body]
+    for name in named:
+        body = body.replace("{" + name + "}", fragments[name])
+    return _with_fragments(body, fragments) if named else body
 
 
 def _fit(name: str, body: str, dialect: Dialect, pieces: Mapping[str, str], now: str) -> Statement:

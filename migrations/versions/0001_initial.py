@@ -53,11 +53,15 @@ def upgrade() -> None:
     create_messages(schema)
     create_publications(schema)
     create_queues(schema)
+    create_debounces(schema)
     create_consumers(schema)
     create_events(schema)
     create_lanes(schema)
+    create_seen(schema)
     create_generations(schema)
     create_decisions(schema)
+    create_published(schema)
+    create_schedules(schema)
     create_steps(schema)
     op.create_table(
         "schema_facts",
@@ -118,7 +122,11 @@ def create_workflows(schema) -> None:
         column("queue", TEXT, null=True),
         column("priority", INT, default="0"),
         column("deduplication_id", TEXT, null=True),
-        column("queue_partition_key", TEXT, null=True),
+        # where its deduplication id counts: it stays there when the workflow leaves its queue
+        column("deduplication_queue", TEXT, null=True),
+        text_key("queue_partition_key", null=True),
+        # it may be run by its version only, also before it has begun
+        column("version_pinned", FLAG, null=True),
         column("delay_until", BIG, null=True),
         column("timeout_ms", BIG, null=True),
         column("deadline", BIG, null=True),
@@ -143,14 +151,30 @@ def create_workflows(schema) -> None:
         column("assumed_role", TEXT, null=True),
         column("schedule_name", TEXT, null=True),
         column("own_checkpoints", TEXT, null=True),
+        # whether its end concerns somebody who is parked, beside its parent
+        column("has_waiters", FLAG, null=True),
         schema=schema,
     )
     # Each index equals the order of one query and holds only the rows that the query can want.
     partial_index(schema, "workflows_owned", ["owner"], "status = 'PENDING'")
     partial_index(
-        schema, "workflows_waiting", ["queue", "priority", "created_at", "id"], "status = 'ENQUEUED'"
+        schema,
+        "workflows_waiting",
+        [sa.text("COALESCE(queue, '')"), "priority", "created_at", "id"],
+        "status = 'ENQUEUED'",
     )
-    partial_index(schema, "workflows_on_queue", ["queue"], "status = 'PENDING' AND queue IS NOT NULL")
+    partial_index(
+        schema,
+        "workflows_partitions",
+        ["application", "queue", "queue_partition_key", "priority", "created_at", "id"],
+        "status = 'ENQUEUED' AND queue_partition_key IS NOT NULL",
+    )
+    partial_index(
+        schema,
+        "workflows_on_queue",
+        ["queue", "queue_partition_key"],
+        "status = 'PENDING' AND queue IS NOT NULL",
+    )
     partial_index(schema, "workflows_wake", ["wake_at"], "wake_at IS NOT NULL")
     partial_index(schema, "workflows_awaiting", ["awaits"], "awaits IS NOT NULL")
     partial_index(
@@ -161,7 +185,7 @@ def create_workflows(schema) -> None:
     partial_index(
         schema,
         "workflows_deduplication",
-        ["queue", "deduplication_id"],
+        ["application", "deduplication_queue", "deduplication_id"],
         "deduplication_id IS NOT NULL AND status IN ('PENDING', 'ENQUEUED', 'DELAYED')",
         unique=True,
     )
@@ -295,6 +319,20 @@ def create_queues(schema) -> None:
         column("worker_concurrency", INT, null=True),
         column("limiter_limit", INT, null=True),
         column("limiter_period", sa.Float(), null=True),
+        column("partition_concurrency", INT, null=True),
+        column("partition_worker_concurrency", INT, null=True),
+        column("partition_limiter_limit", INT, null=True),
+        column("partition_limiter_period", sa.Float(), null=True),
+        column("partitions", FLAG, default="false"),
+        column("priority_ages", sa.Float(), null=True),
+        column("polling_interval_sec", sa.Float(), default="1.0"),
+        # another number after each change; a claim compares it
+        column("revision", BIG),
+        column("declared", FLAG, default="true"),
+        column("version", TEXT, null=True),
+        column("paused_at", BIG, null=True),
+        column("paused_by", TEXT, null=True),
+        column("paused_reason", TEXT, null=True),
         column("updated_at", BIG),
         schema=schema,
     )
@@ -303,12 +341,46 @@ def create_queues(schema) -> None:
         numbered(),
         column("application", TEXT),
         column("queue", TEXT),
+        text_key("queue_partition_key", null=True),
         column("started_at", BIG),
         schema=schema,
     )
     op.create_index(
         "queue_starts_window", "queue_starts", ["application", "queue", "started_at"], schema=schema
     )
+    op.create_index(
+        "queue_starts_partitions",
+        "queue_starts",
+        ["application", "queue", "queue_partition_key", "started_at"],
+        schema=schema,
+        postgresql_where=sa.text("queue_partition_key IS NOT NULL"),
+        sqlite_where=sa.text("queue_partition_key IS NOT NULL"),
+    )
+
+
+def create_debounces(schema) -> None:
+    """Of each workflow and key: the run that is put off, and the calls that belong to it."""
+    op.create_table(
+        "debounces",
+        column("application", TEXT, key=True),
+        column("name", TEXT, key=True),
+        column("key", TEXT, key=True),
+        text_key("workflow_id", null=True),
+        column("limit_at", BIG, null=True),
+        column("calls", INT),
+        column("updated_at", BIG),
+        schema=schema,
+    )
+    op.create_table(
+        "debounce_members",
+        column("call_id", BIG, key=True),
+        text_key("workflow_id"),
+        column("number", INT),
+        column("codec", TEXT, null=True),
+        column("input", TEXT, null=True),
+        schema=schema,
+    )
+    op.create_index("debounce_members_run", "debounce_members", ["workflow_id", "number"], schema=schema)
 
 
 def create_consumers(schema) -> None:
@@ -341,6 +413,10 @@ def create_consumers(schema) -> None:
         column("breaker_trial", TEXT, null=True),
         column("breaker_epoch", BIG, default="0"),
         column("breaker_openings", BIG, default="0"),
+        column("connector", TEXT, null=True),
+        column(
+            "addresses", TEXT, null=True
+        ),  # of consumers whose events are pushed: where they come in, as JSON
         sa.UniqueConstraint("application", "name", name="consumers_name"),
         schema=schema,
     )
@@ -431,6 +507,7 @@ def create_events(schema) -> None:
         column("leader_epoch", INT, null=True),
         column("latency", sa.Float(), null=True),
         column("fingerprint", BIG),
+        column("content_type", TEXT, null=True),  # of pushed events
         schema=schema,
     )
     op.create_table(
@@ -459,13 +536,30 @@ def create_lanes(schema) -> None:
         "lanes",
         column("consumer", INT, key=True),
         column("incarnation", INT, key=True),
-        column("lane", TEXT, key=True),
+        text_key("lane", key=True),
         column("next_sequence", BIG),
         column("epoch", BIG),
         column("holder", BIG, null=True),
         column("updated_at", BIG),
         schema=schema,
     )
+
+
+def create_seen(schema) -> None:
+    """The ids of pushed events, which are remembered for longer than the events themselves."""
+    op.create_table(
+        "seen",
+        text_key("digest", key=True),
+        column("consumer", INT),
+        column("fingerprint", TEXT),
+        text_key("workflow_id", null=True),  # NULL where the consumer's `when` said no
+        column("start_id", BIG),
+        column("accepted_at", BIG),
+        column("expires_at", BIG),
+        schema=schema,
+    )
+    op.create_index("seen_expiry", "seen", ["expires_at"], schema=schema)
+    partial_index(schema, "seen_filtered", ["consumer"], "workflow_id IS NULL")
 
 
 def create_generations(schema) -> None:
@@ -512,6 +606,127 @@ def create_decisions(schema) -> None:
         column("edited_at", BIG),
         schema=schema,
     )
+
+
+def create_published(schema) -> None:
+    """What workflows show of themselves while they run: values by key, and streams."""
+    op.create_table(
+        "published_values",
+        text_key("workflow_id", key=True),
+        text_key("key", key=True),
+        # the latest value is the one with the highest take, and the highest number within it
+        column("take", INT, key=True),
+        column("number", INT, key=True),
+        column("generation", INT),
+        column("step", INT),
+        column("codec", TEXT, null=True),
+        column("value", TEXT, null=True),
+        column("writer", BIG),
+        column("write_id", BIG),
+        column("set_at", BIG),
+        # the generation that does without it, since it does without the call
+        column("cut_in", INT, null=True),
+        schema=schema,
+    )
+    op.create_table(
+        "stream_entries",
+        text_key("workflow_id", key=True),
+        text_key("stream", key=True),
+        column("position", BIG, key=True),
+        column("take", INT),
+        column("generation", INT),
+        column("step", INT),
+        column("attempt", INT),
+        # whether its call has ended well with this attempt; not known while it runs
+        column("committed", FLAG, null=True),
+        # an entry of a new attempt: the first position of what its call had written before
+        column("resets", BIG, null=True),
+        column("ends", FLAG),
+        column("codec", TEXT, null=True),
+        column("value", TEXT, null=True),
+        column("writer", BIG),
+        column("write_id", BIG),
+        column("written_at", BIG),
+        column("cut_in", INT, null=True),
+        schema=schema,
+    )
+
+
+def create_schedules(schema) -> None:
+    """Schedules, each change of one, and what became of every tick."""
+    op.create_table(
+        "schedules",
+        text_key("application", key=True),
+        text_key("name", key=True),
+        column("schedule_id", TEXT),
+        column("source", TEXT),
+        # by which version of the application it was declared last; NULL where it was not declared in code
+        column("version", TEXT, null=True),
+        # the revision that the next tick follows, and the newest one
+        column("revision", INT),
+        column("latest", INT),
+        # the last nominal time that was decided, local and which of two, from which the next one is computed
+        column("position", TEXT),
+        column("repeat", INT),
+        # the instant of that; a change counts from then on at the earliest, also where the clock went back
+        column("reached", BIG),
+        column("due_at", BIG, null=True),
+        column("next_at", BIG, null=True),
+        column("last_run", TEXT, null=True),
+        column("last_fired_at", TEXT, null=True),
+        # a tick that waits for the end of the last run, as JSON
+        column("buffered", TEXT, null=True),
+        column("alarm", TEXT, null=True),
+        column("created_at", BIG),
+        column("updated_at", BIG),
+        schema=schema,
+    )
+    op.create_index("schedules_due", "schedules", ["application", "due_at"], schema=schema)
+    partial_index(schema, "schedules_buffered", ["application"], "buffered IS NOT NULL")
+    op.create_table(
+        "schedule_specs",
+        text_key("application", key=True),
+        text_key("name", key=True),
+        column("revision", INT, key=True),
+        column("valid_from", BIG),
+        column("paused", FLAG),
+        column("workflow_name", TEXT),
+        column("class_name", TEXT, null=True),
+        column("expression", TEXT),
+        column("zone", TEXT, null=True),
+        column("dst", TEXT),
+        column("catch_up", TEXT),
+        column("catch_up_window_ms", BIG),
+        column("overlap", TEXT),
+        column("jitter_ms", BIG),
+        column("queue", TEXT, null=True),
+        column("second", TEXT),
+        column("codec", TEXT, null=True),
+        column("context", TEXT, null=True),
+        column("changed_by", TEXT),
+        column("change_reason", TEXT, null=True),
+        schema=schema,
+    )
+    op.create_table(
+        "ticks",
+        text_key("application", key=True),
+        text_key("schedule", key=True),
+        # `tick`, or `trigger`, which has no nominal time
+        text_key("kind", key=True),
+        text_key("nominal", key=True),
+        text_key("zone", key=True),
+        column("repeat", INT, key=True),
+        # of a run of ticks with one outcome: when the last of them was due
+        column("until", BIG, null=True),
+        column("outcome", TEXT),
+        column("due_at", BIG),
+        column("decided_at", BIG),
+        text_key("workflow_id", null=True),
+        column("executor", BIG, null=True),
+        column("detail", TEXT, null=True),
+        schema=schema,
+    )
+    op.create_index("ticks_due", "ticks", ["application", "schedule", "due_at"], schema=schema)
 
 
 def create_steps(schema) -> None:

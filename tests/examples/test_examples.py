@@ -123,6 +123,18 @@ def test_sleeping_workflows_need_few_threads_and_survive_the_process() -> None:
     assert third == "started again: 200 reminders, 200 different ones"
 
 
+def test_progress_goes_on_where_a_connection_was_lost() -> None:
+    assert run("progress_over_sse").splitlines() == [
+        'event 0: {"file": "orders.csv", "done": 1, "of": 4}',
+        'event 1: {"file": "lines.csv", "done": 2, "of": 4}',
+        "the connection is lost",
+        'event 2: {"file": "prices.csv", "done": 3, "of": 4}',
+        'event 3: {"file": "stock.csv", "done": 4, "of": 4}',
+        "the stream has ended",
+        "3800 rows",
+    ]
+
+
 def test_a_queue_keeps_its_limits() -> None:
     first, second = run("queue_with_limit").splitlines()
 

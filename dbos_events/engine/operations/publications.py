@@ -226,7 +226,7 @@ class Waiting:
         found = yield Wait(
             self.core,
             self.run,
-            channel=[channel_of(anchor.id) for anchor in self.anchors],
+            also=[channel_of(anchor.id) for anchor in self.anchors],
             look=look,
             is_here=lambda: not ear.has_heard,
             until=deadline,

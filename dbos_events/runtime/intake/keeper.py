@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dbos_events.engine.core import Core
 from dbos_events.engine.run import Run
 from dbos_events.runtime.intake.lanes import LaneGroup, LaneHost
+from dbos_events.runtime.intake.pushedlanes import PushedLanes
 from dbos_events.runtime.intake.shared import LANE, SharedLane
 from dbos_events.runtime.service import Service
 from dbos_events.runtime.taken import Taken
@@ -35,6 +36,7 @@ class LaneService(Service):
         self._taken = taken
         self._groups: dict[tuple[int, int, int], LaneGroup] = {}
         self._shared: dict[tuple[int, int], SharedLane] = {}
+        self._pushed: dict[int, PushedLanes] = {}
         self._sweeps: dict[LaneGroup, str] = {}
         self._leftovers: dict[tuple[int, int, int], LaneGroup] = {}
         self._leaving: deque[SharedLane] = deque()
@@ -115,6 +117,13 @@ class LaneService(Service):
         self.wake()
         return self._shared[key]
 
+    def push(self, consumer: int, host: LaneHost) -> PushedLanes:
+        """The lanes of a consumer whose events are pushed, of which each process runs what it finds ready."""
+        if consumer not in self._pushed:
+            self._pushed[consumer] = PushedLanes(self._core, self, consumer, host)
+        self.wake()
+        return self._pushed[consumer]
+
     def left_of_topic(self, consumer: int, incarnation: int) -> bool:
         """Whether events stand in the lane over all partitions, whatever ordering the consumer has now."""
         return self._core.ask(lambda: self._core.storage.count_open(consumer, incarnation, LANE, 1)) > 0
@@ -165,6 +174,7 @@ class LaneService(Service):
             *tuple(self._groups.values()),
             *tuple(self._leftovers.values()),
             *(group for lane in tuple(self._shared.values()) if (group := lane.group) is not None),
+            *(lanes.group for lanes in tuple(self._pushed.values())),
         ]
 
     def _give_back(self) -> None:
@@ -188,6 +198,8 @@ class LaneService(Service):
                     group.activate([lane])
         for shared in tuple(self._shared.values()):
             shared.poll()
+        for lanes in tuple(self._pushed.values()):
+            lanes.poll()
         for group in self._all_groups():
             group.look_again()
 
@@ -215,22 +227,24 @@ class LaneService(Service):
             for group in (*self._groups.values(), *self._leftovers.values()):
                 if group.pinned is None:
                     self._sweeps.setdefault(group, "")
-        did_any = False
+        did_any = more = False
+        for lanes in tuple(self._pushed.values()):
+            more |= lanes.sweep(now)
         for group, after in tuple(self._sweeps.items()):
             if group.backlog >= PAGE:
                 continue
             low, high = _names(group.place)
             place = group.place
-            lanes = self._core.storage.lanes_after(
+            found = self._core.storage.lanes_after(
                 place.consumer, place.incarnation, after or low, high, PAGE
             )
-            group.activate([name for name, may_go_on in lanes if may_go_on and not group.knows(name)])
+            group.activate([name for name, may_go_on in found if may_go_on and not group.knows(name)])
             did_any = True
-            if len(lanes) < PAGE:
+            if len(found) < PAGE:
                 self._sweeps.pop(group, None)
             elif group in self._sweeps:
-                self._sweeps[group] = lanes[-1][0]
-        return did_any and bool(self._sweeps)
+                self._sweeps[group] = found[-1][0]
+        return more or (did_any and bool(self._sweeps))
 
     def _ask(self, group: LaneGroup) -> bool:
         """Settle some of the group's questions; False when it has none, or no place is free."""
@@ -308,7 +322,8 @@ class LaneService(Service):
             orphan and taken.head is not None
         ):  # taken by a commit whose answer was lost, or by a run that got lost
             self._core.storage.release_unstarted(self._core.executor, [taken.head])
-        group.blocked(name, watched=taken.owner is not None)
+        # Whoever runs the head of a pushed lane asks for what follows it.
+        group.blocked(name, watched=taken.owner is not None and not group.place.is_pushed)
 
 
 def _where(place: LanePlace) -> tuple[int, int, int]:

@@ -11,7 +11,7 @@ from dbos_events.connect.source import Record
 from dbos_events.engine.operations.publications import EXPIRY, tell
 from dbos_events.engine.payload import Message
 from dbos_events.errors import DBOSException, Quarantine, UndecodablePayload
-from dbos_events.model.event import ConsumerOptions, KafkaMessage
+from dbos_events.model.event import ConsumerOptions
 from dbos_events.model.publication import WEEK_MS
 from dbos_events.runtime.intake.batch import Accepted, Formed, PublishedRecord
 from dbos_events.runtime.intake.filters import Ranges
@@ -120,4 +120,4 @@ def _checked(what: str, given: object, asked: object) -> tuple[str, str, object]
             )
     if len(given) == 3:
         return name, key, given[2]
-    return name, key, asked.value if isinstance(asked, KafkaMessage) else asked
+    return name, key, asked

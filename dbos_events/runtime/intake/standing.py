@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from dbos_events.engine.core import Core
 from dbos_events.engine.run import Run
 from dbos_events.model.consumer import ConsumerState
-from dbos_events.model.event import Breaker, ConsumerOptions
+from dbos_events.model.event import Breaker
 from dbos_events.runtime.intake.breaker import RecentEvents, pause_ms, verdict_on
 from dbos_events.runtime.intake.gate import Gate
 from dbos_events.runtime.service import Service
@@ -27,12 +27,23 @@ class Standstill(NamedTuple):
     opened: bool = False
 
 
+class Options(Protocol):
+    """What the options of a consumer say about standing still."""
+
+    @property
+    def name(self) -> str | None: ...
+
+    @property
+    def breaker(self) -> Breaker | None: ...
+
+
 class _Watched:
     """One consumer of this process."""
 
-    def __init__(self, number: int, options: ConsumerOptions, gate: Gate, core: Core) -> None:
+    def __init__(self, number: int, options: Options, gate: Gate, left: str, core: Core) -> None:
         self.number = number
-        self.name = options.name
+        self.left = left
+        self.name = options.name or ""
         self.gate = gate
         self.breaker = options.breaker
         self.recent = RecentEvents(options.breaker, core.clock.monotonic) if options.breaker else None
@@ -69,9 +80,12 @@ class ConsumerService(Service):
         self._watched: dict[int, _Watched] = {}
         self._looking = threading.Lock()
 
-    def watch(self, number: int, options: ConsumerOptions, gate: Gate) -> None:
-        """Look after a consumer from now on; when this returns its gate is as its row says."""
-        watched = _Watched(number, options, gate, self._core)
+    def watch(self, number: int, options: Options, gate: Gate, left: str) -> None:
+        """Look after a consumer from now on; when this returns its gate is as its row says.
+
+        `left` tells people what becomes of its events while it takes none in.
+        """
+        watched = _Watched(number, options, gate, left, self._core)
         with self._looking:
             self._watched[number] = watched
         self.tick()
@@ -184,7 +198,7 @@ class ConsumerService(Service):
         if standstill != watched.standstill:
             watched.standstill = standstill
             log = logger.error if standstill.opened else logger.info
-            log("%s: %s. Its events stay in Kafka.", watched.name, standstill.text)
+            log("%s: %s. %s", watched.name, standstill.text, watched.left)
 
     def _go_on(self, watched: _Watched) -> None:
         watched.gate.open()

@@ -19,6 +19,7 @@ from dbos_events.storage.quarantined import Decided, StoredQuarantine, quarantin
 from dbos_events.storage.shapes import named, records
 from dbos_events.storage.writes import CANCELLED_CALL
 from dbos_events.storage.writes.match import give_back
+from dbos_events.storage.writes.publishing import cut_published
 from dbos_events.storage.writes.retry import keep_but
 
 
@@ -85,6 +86,7 @@ def _redrive(tx: Tx, ids: Sequence[str], order: Redrive, decision: Decided) -> t
     else:
         behind = _left_behind(tx, {one: waiting[one] for one in done}, order.from_step)
         keep_but(tx, {(one, ended[one]): behind[one] for one in done})
+    cut_published(tx, ended)
     edited = order.value is not None
     tx.change(
         "insert_generations", [_ended_generation(waiting[one], ended[one], edited=edited) for one in done]

@@ -39,13 +39,25 @@ ORDER BY id
 
 -- name: update_outcomes
 -- Only what runs under the token ends; the CASE is explained at insert_checkpoints. Checkpoints of the same batch
--- come along in the row.
+-- come along in the row. Where somebody is parked who has to hear of it, the end is written once that is seen to.
 UPDATE {schema}.workflows AS w
 SET status = u.status, completed_at = {now}, updated_at = {now}, own_checkpoints = u.own_checkpoints,
     lane_open = CASE WHEN u.frees_lane THEN NULL ELSE w.lane_open END
 FROM {rows: workflow_id text, take int, status text, frees_lane bool, own_checkpoints text}
 WHERE w.id = u.workflow_id
-  AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' THEN true ELSE false END;
+  AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' AND w.has_waiters IS NOT TRUE
+           THEN true ELSE false END;
+
+-- name: forget_waiters
+-- Those who are parked for the ends of these workflows are going to be told; the CASE is explained at
+-- insert_checkpoints. Whoever parks from now on waits for this transaction, and finds the end.
+UPDATE {schema}.workflows AS w
+SET has_waiters = NULL
+FROM {rows: workflow_id text, take int}
+WHERE w.id = u.workflow_id
+  AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' AND w.has_waiters
+           THEN true ELSE false END
+RETURNING id;
 
 -- name: insert_results
 -- Written with the outcome; again, and the same, when the answer to the commit was lost.
@@ -84,17 +96,20 @@ WHERE w.id = u.parent_id
            ELSE false END;
 
 -- name: insert_starts
--- What is there already stays; `start_id` tells our own lost commit answer from another's workflow.
+-- What is there already stays; `start_id` tells our own lost commit answer from another's workflow. So does whoever has
+-- the deduplication id.
 INSERT INTO {schema}.workflows
-    ({columns}, owner, take, created_at, updated_at, started_at)
-SELECT {values},
+    ({columns but delay_ms}, delay_until, wake_at, deduplication_queue, owner, take, created_at, updated_at, started_at)
+SELECT {values but delay_ms}, {now} + u.delay_ms, {now} + u.delay_ms,
+       CASE WHEN u.deduplication_id IS NOT NULL THEN u.queue END,
        CASE WHEN u.status = 'PENDING' THEN CAST(:executor AS bigint) END,
        CASE WHEN u.status = 'PENDING' THEN 1 ELSE 0 END,
        {now}, {now}, CASE WHEN u.status = 'PENDING' THEN {now} END
 FROM {rows: id text, application text, name text, status text, start_id bigint, version text,
-      class_name text, queue text, priority int, parent_id text, root_id text}
+      class_name text, queue text, priority int, parent_id text, root_id text, deduplication_id text,
+      queue_partition_key text, delay_ms bigint, version_pinned bool, attributes text}
 WHERE true
-ON CONFLICT (id) DO NOTHING;
+ON CONFLICT DO NOTHING;
 
 -- name: insert_payloads
 -- Inputs apart from the workflows, so that updates of those stay small.

@@ -30,6 +30,15 @@ FROM (SELECT {values but owned}, u.owned AND NOT COALESCE(u.lane IN ({list:behin
 WHERE true
 ON CONFLICT (id) DO NOTHING;
 
+-- name: place_events
+-- Where on the queue they wait; of consumers that say so, in the transaction that has inserted them.
+UPDATE {schema}.workflows AS w
+SET priority = u.priority, queue_partition_key = u.queue_partition_key,
+    status = CASE WHEN u.delay_ms IS NULL THEN w.status ELSE 'DELAYED' END,
+    delay_until = {now} + u.delay_ms, wake_at = {now} + u.delay_ms
+FROM {rows: workflow_id text, priority int, queue_partition_key text, delay_ms bigint}
+WHERE w.id = u.workflow_id AND CASE WHEN w.status = 'ENQUEUED' AND w.take = 0 THEN true ELSE false END;
+
 -- name: insert_events
 -- The records themselves.
 INSERT INTO {schema}.events ({columns})
@@ -52,11 +61,12 @@ SELECT workflow_id, fingerprint FROM {schema}.events WHERE workflow_id IN ({list
 
 -- name: read_events
 -- The records as they were received; with the value that an operator gave instead, where one did.
-SELECT e.workflow_id, i.topic, w.partition, w.position AS "offset", e.key,
+SELECT e.workflow_id, c.name AS consumer, c.connector, i.topic, w.partition, w.position AS "offset", e.key,
        COALESCE((SELECT v.value FROM {schema}.edited_values AS v WHERE v.workflow_id = e.workflow_id
                  ORDER BY v.generation DESC LIMIT 1), e.value) AS value,
-       e.headers, e.timestamp_type, e.timestamp, e.leader_epoch, e.latency
+       e.headers, e.timestamp_type, e.timestamp, e.leader_epoch, e.latency, e.content_type, w.lane, e.fingerprint
 FROM {schema}.events AS e
 JOIN {schema}.workflows AS w ON w.id = e.workflow_id
-JOIN {schema}.incarnations AS i ON i.id = w.incarnation
+LEFT JOIN {schema}.consumers AS c ON c.id = w.consumer
+LEFT JOIN {schema}.incarnations AS i ON i.id = w.incarnation
 WHERE e.workflow_id IN ({list:ids});

@@ -29,6 +29,10 @@ WHERE w.id = u.workflow_id
 -- Held until the parking is committed, so the awaited workflow cannot end unseen in between.
 SELECT id FROM {schema}.workflows WHERE id IN ({list:ids}) ORDER BY id {for_share};
 
+-- name: lock_published
+-- As lock_awaited, and the end of the workflow concerns the waiter as well: `update_outcomes` leaves it to who tells.
+UPDATE {schema}.workflows SET has_waiters = true WHERE id IN ({list:ids}) AND status IN ('PENDING', 'ENQUEUED', 'DELAYED');
+
 -- name: look_for_endings
 -- What has ended, or does not exist; nobody tells of the end of a workflow that is not a child.
 SELECT u.number, COALESCE(w.status NOT IN ('PENDING', 'ENQUEUED', 'DELAYED'), true) AS is_true
@@ -45,6 +49,18 @@ FROM (SELECT p.id AS workflow_id, p.take AS take FROM {schema}.workflows AS p
       WHERE p.awaits IN (SELECT key FROM keys) AND p.awaits IS NOT NULL
       UNION ALL
       SELECT k.workflow_id, k.take FROM {schema}.parked_keys AS k WHERE k.key IN (SELECT key FROM keys)) AS f
+WHERE w.id = f.workflow_id AND w.take = f.take AND w.awaits IS NOT NULL AND w.status = 'PENDING'
+RETURNING id;
+
+-- name: wake_readers
+-- Whoever is parked on a key that begins so goes on: what it is about has ended.
+WITH ended(first, beyond) AS (SELECT u.first, u.beyond FROM {rows: first text, beyond text})
+UPDATE {schema}.workflows AS w SET wake_at = {now}, awaits = NULL
+FROM (SELECT p.id AS workflow_id, p.take AS take
+      FROM ended AS e JOIN {schema}.workflows AS p ON p.awaits >= e.first AND p.awaits < e.beyond
+      UNION ALL
+      SELECT k.workflow_id, k.take
+      FROM ended AS e JOIN {schema}.parked_keys AS k ON k.key >= e.first AND k.key < e.beyond) AS f
 WHERE w.id = f.workflow_id AND w.take = f.take AND w.awaits IS NOT NULL AND w.status = 'PENDING'
 RETURNING id;
 

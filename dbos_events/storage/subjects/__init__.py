@@ -1,1 +1,1 @@
-"""What the storage knows, by subject: a file with the rows, the contract and the implementation of each."""
+"""The storage by subject: each file has the contract of its subject, its row types, and its implementation."""

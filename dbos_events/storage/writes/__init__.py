@@ -5,6 +5,8 @@ one transaction; each gets an answer of its own. `family.py` has the kinds of wr
 """
 
 from dbos_events.storage.writes.answers import WRITTEN as WRITTEN
+from dbos_events.storage.writes.answers import Debounced as Debounced
+from dbos_events.storage.writes.answers import Deduplicated as Deduplicated
 from dbos_events.storage.writes.answers import Existing as Existing
 from dbos_events.storage.writes.answers import Fenced as Fenced
 from dbos_events.storage.writes.answers import Gone as Gone
@@ -15,6 +17,7 @@ from dbos_events.storage.writes.answers import Written as Written
 from dbos_events.storage.writes.checkpoint import CANCELLED_CALL as CANCELLED_CALL
 from dbos_events.storage.writes.checkpoint import Checkpoint as Checkpoint
 from dbos_events.storage.writes.consume import Consume as Consume
+from dbos_events.storage.writes.debounce import Bounce as Bounce
 from dbos_events.storage.writes.match import Awaited as Awaited
 from dbos_events.storage.writes.match import Found as Found
 from dbos_events.storage.writes.match import Match as Match
@@ -32,6 +35,12 @@ from dbos_events.storage.writes.send import NewMessage as NewMessage
 from dbos_events.storage.writes.send import Send as Send
 from dbos_events.storage.writes.send import message_key as message_key
 from dbos_events.storage.writes.start import NewWorkflow as NewWorkflow
+from dbos_events.storage.writes.stream import Piece as Piece
+from dbos_events.storage.writes.stream import SettleEntries as SettleEntries
+from dbos_events.storage.writes.stream import StreamEntry as StreamEntry
+from dbos_events.storage.writes.stream import stream_key as stream_key
+from dbos_events.storage.writes.value import SetValue as SetValue
+from dbos_events.storage.writes.value import value_key as value_key
 from dbos_events.storage.writes.waiting import Key as Key
 from dbos_events.storage.writes.waiting import result_key as result_key
 from dbos_events.storage.writes.write import Change as Change

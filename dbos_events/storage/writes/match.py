@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dbos_events.storage.shapes import named
 from dbos_events.storage.writes.answers import Gone
-from dbos_events.storage.writes.publish import Anchor, anchor_key, hold_anchors
+from dbos_events.storage.writes.publish import Anchor, Publish, anchor_key, hold_anchors
 from dbos_events.storage.writes.send import withdraw
 from dbos_events.storage.writes.waiting import wake
 from dbos_events.storage.writes.write import Change
@@ -53,12 +53,21 @@ class Match(Change):
     found: tuple[tuple[int, int], ...] = ()
 
 
+class Anchors:
+    """Locks all anchors of a batch, before any workflow's row is locked (docs/protocol.md, the order of locks)."""
+
+    def write(self, batch: Batch) -> None:
+        found = [one.at for _, _, change in batch.changes(Register) for one in change.awaited]
+        found += [one.at for _, _, change in batch.changes(Match) for one in change.awaited]
+        found += [one.at for _, _, change in batch.changes(Publish) for one in change.publications]
+        hold_anchors(batch.tx, found)
+
+
 class Registers:
     """Registers waits under the locks of their anchors, so that their numbers are in the order of the commits."""
 
     def write(self, batch: Batch) -> None:
         registers = batch.changes(Register)
-        hold_anchors(batch.tx, [one.at for _, _, change in registers for one in change.awaited])
         rows = [
             (one.at.id, write.workflow_id, change.step, one.takes)
             for _, write, change in registers
@@ -74,9 +83,7 @@ class Matches:
     """
 
     def write(self, batch: Batch) -> None:
-        matches = batch.changes(Match)
-        hold_anchors(batch.tx, [one.at for _, _, match in matches for one in match.awaited])
-        for number, write, match in matches:
+        for number, write, match in batch.changes(Match):
             if not self._settle(batch.tx, write, match):
                 batch.results[number] = Gone()
                 withdraw(batch, write)

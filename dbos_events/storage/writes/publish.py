@@ -58,7 +58,7 @@ class Publishes:
 
     def write(self, batch: Batch) -> None:
         found = [one for _, _, change in batch.changes(Publish) for one in change.publications]
-        publish(batch.tx, found)
+        insert(batch.tx, found)
 
 
 def anchor_key(anchor: str, since: int = 0) -> Key:
@@ -90,9 +90,14 @@ class _Row(NamedTuple):
 
 def publish(tx: Tx, publications: Sequence[NewPublication]) -> None:
     """Insert publications under the locks of their anchors, and wake who is parked there."""
+    hold_anchors(tx, [one.at for one in publications])
+    insert(tx, publications)
+
+
+def insert(tx: Tx, publications: Sequence[NewPublication]) -> None:
+    """As `publish`, where the anchors are locked already."""
     if not publications:
         return
-    hold_anchors(tx, [one.at for one in publications])
     rows = [
         _Row(place, one.anchor, one.event_id, one.codec, one.value, one.publisher, one.ttl_ms)
         for place, one in enumerate(publications)

@@ -78,10 +78,16 @@ KINDS: dict[str, Kind] = {
     for kind in (  # in the lock order: anchors, then workflows
         Kind("anchor", look="look_for_publications", meets_at="lock_anchors"),
         Kind("workflow", look="look_for_endings"),
+        Kind("value", look="look_for_values", meets_at="lock_published"),
+        Kind("stream", look="look_for_entries", meets_at="lock_published"),
+        Kind("committed", look="look_for_committed_entries", meets_at="lock_published"),
         Kind("message", look="look_for_messages", meets_at=None),
     )
 }
 """All kinds of keys."""
+
+PUBLISHED = ("value", "stream", "committed")
+"""Kinds that are about what a workflow publishes: its end makes all its keys true."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,5 +133,18 @@ def look_again(tx: Tx, waiting: Sequence[Waiting]) -> tuple[set[int], set[int]]:
 
 
 def wake(tx: Tx, keys: Sequence[Key]) -> list[str]:
-    """Wake whoever is parked on one of these keys, once they are true; gives their ids."""
-    return [row.id for row in tx.run("wake_parked", keys=[key.text for key in keys])]
+    """Wake whoever is parked on one of these keys, once they are true; gives their ids.
+
+    With the end of a workflow all waits for what it publishes are over, too.
+    """
+    woken = [row.id for row in tx.run("wake_parked", keys=[key.text for key in keys])]
+    ended = [
+        prefix
+        for key in keys
+        if key.kind == "workflow"
+        for prefix in (Key(kind, key.subject, "").text for kind in PUBLISHED)
+    ]
+    if ended:
+        rows = [{"first": prefix, "beyond": f"{prefix[:-1]}0"} for prefix in ended]  # 0 comes after the slash
+        woken += [row.id for row in tx.batch("wake_readers", rows)]
+    return woken
