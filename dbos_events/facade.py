@@ -145,6 +145,14 @@ class DBOS(metaclass=_Context):
     send_bulk_async = _DEFAULT.send_bulk_async
     recv = _DEFAULT.recv
     recv_async = _DEFAULT.recv_async
+    publish = _DEFAULT.publish
+    publish_async = _DEFAULT.publish_async
+    wait_for = _DEFAULT.wait_for
+    wait_for_async = _DEFAULT.wait_for_async
+    wait_for_any = _DEFAULT.wait_for_any
+    wait_for_any_async = _DEFAULT.wait_for_any_async
+    wait_for_all = _DEFAULT.wait_for_all
+    wait_for_all_async = _DEFAULT.wait_for_all_async
 
     pause_consumer = _DEFAULT.pause_consumer
     pause_consumer_async = _DEFAULT.pause_consumer_async

@@ -165,3 +165,13 @@ def test_an_approval_survives_the_process_and_a_double_click() -> None:
         "B: declined by Ada",
         "C: nobody decided in time",
     ]
+
+
+def test_orders_and_payments_meet_and_the_rest_is_counted() -> None:
+    assert run("order_meets_payment").splitlines() == [
+        "two payments are there, and no order",
+        "order 1: paid 12.50",
+        "order 2: paid 7.00",
+        "order 3: not paid in time",
+        "payments: {'open': 1, 'taken': 2}",
+    ]

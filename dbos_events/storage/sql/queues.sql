@@ -299,7 +299,8 @@ WHERE w.deduplication_id = :deduplication_id AND w.deduplication_queue = :queue 
   AND w.status IN ('PENDING', 'ENQUEUED', 'DELAYED');
 
 -- name: withdraw_checkpoints
--- The start that they stand for did not happen: another has its deduplication id.
+-- What they stand for did not happen: a start whose deduplication id another has, a message to nobody, a publication
+-- that somebody else took.
 DELETE FROM {schema}.checkpoints
 WHERE workflow_id = :workflow_id AND generation = :generation AND step = :step AND write_id = :write_id
   AND writer = :executor;
