@@ -26,6 +26,7 @@ from dbos_events.model.quarantine import QuarantinedEvent as QuarantinedEvent
 from dbos_events.model.queue import DuplicationPolicy as DuplicationPolicy
 from dbos_events.model.schedule import ScheduleInput as ScheduleInput
 from dbos_events.model.schedule import WorkflowSchedule as WorkflowSchedule
+from dbos_events.model.stream import StreamReset as StreamReset
 from dbos_events.model.workflow import StepInfo as StepInfo
 from dbos_events.model.workflow import StepOptions as StepOptions
 from dbos_events.model.workflow import StepStatus as StepStatus

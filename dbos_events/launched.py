@@ -223,7 +223,7 @@ class Launched:
             declaration.options,
             self.lanes,
             self.consumers,
-            connector.messages,
+            connector,
         )
         self.intakes.append(intake)
         return connector.open_source(intake, self.settings.section(declaration.connector))

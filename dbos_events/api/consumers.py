@@ -245,11 +245,8 @@ def _placing(
     name: str, request: ConsumerRequest, local_names: Mapping[str, Any], messages: MessageType
 ) -> Placing | None:
     """The functions that place events on the queue, for messages; None where the consumer has none."""
-    asked = {
-        "priority": request.placing.priority,
-        "partition": request.placing.partition,
-        "delay": request.placing.delay,
-    }
+    wanted = request.placing or Placing()
+    asked = {"priority": wanted.priority, "partition": wanted.partition, "delay": wanted.delay}
     shown = {"partition": "queue_partition_key", "delay": "delay_seconds"}
     given = {part: function for part, function in asked.items() if function is not None}
     if not given:

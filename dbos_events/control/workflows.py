@@ -11,6 +11,7 @@ from dbos_events.errors import DBOSException, DBOSNonExistentWorkflowError
 from dbos_events.model.event import ReceivedEvent
 from dbos_events.model.workflow import StepInfo, Unhandled, WorkflowFilter, WorkflowStatus
 from dbos_events.serialization import Codecs
+from dbos_events.serialization.headers import decode_headers
 
 if TYPE_CHECKING:
     from dbos_events.storage.protocol import Storage
@@ -57,6 +58,11 @@ class WorkflowControl:
         return ReceivedEvent(
             stored.topic, stored.partition, stored.offset, stored.key, stored.value, stored.timestamp
         )
+
+    def event_headers(self, workflow_id: str) -> list[tuple[str, bytes | None]]:
+        """The headers of the event that started a workflow; none where it has none, or where none did."""
+        stored = self._storage.read_events([workflow_id]).get(workflow_id)
+        return [] if stored is None else decode_headers(stored.headers) or []
 
     def unhandled(self, application: str | None = None) -> list[Unhandled]:
         """Functions of waiting workflows that no live process has, of applications of which a process lives."""

@@ -619,6 +619,8 @@ def create_schedules(schema) -> None:
         # the last nominal time that was decided, local and which of two, from which the next one is computed
         column("position", TEXT),
         column("repeat", INT),
+        # the instant of that; a change counts from then on at the earliest, also where the clock went back
+        column("reached", BIG),
         column("due_at", BIG, null=True),
         column("next_at", BIG, null=True),
         column("last_run", TEXT, null=True),
@@ -665,9 +667,8 @@ def create_schedules(schema) -> None:
         text_key("nominal", key=True),
         text_key("zone", key=True),
         column("repeat", INT, key=True),
-        # of a run of ticks with one outcome: the last of them, and how many where they were counted
-        text_key("until", null=True),
-        column("ticks", BIG, null=True),
+        # of a run of ticks with one outcome: when the last of them was due
+        column("until", BIG, null=True),
         column("outcome", TEXT),
         column("due_at", BIG),
         column("decided_at", BIG),

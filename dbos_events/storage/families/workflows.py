@@ -52,15 +52,7 @@ class WorkflowTable:
         return {row.id: row.status for row in rows}
 
     def cancel(self, workflow_ids: Sequence[str]) -> list[str]:
-        def work(tx: Tx) -> list[str]:
-            changed = [row.id for row in tx.run("cancel", ids=workflow_ids)]
-            if changed:
-                tx.run("quarantine_ended", ids=changed, reason="cancelled")
-                tx.run("forget_parked_keys", ids=changed)
-                wake(tx, [result_key(one) for one in changed])
-            return changed
-
-        return self._database.transact(work)
+        return self._database.transact(lambda tx: cancel(tx, workflow_ids))
 
     def resume(self, workflow_ids: Sequence[str]) -> list[str]:
         changed: list[str] = []
@@ -78,6 +70,16 @@ class WorkflowTable:
             return [dict(row) for row in tx.connection.execute(query).mappings()]
 
         return self._database.transact(work)
+
+
+def cancel(tx: Tx, workflow_ids: Sequence[str]) -> list[str]:
+    """End what has not ended; gives the ids that were changed."""
+    changed = [row.id for row in tx.run("cancel", ids=workflow_ids)]
+    if changed:
+        tx.run("quarantine_ended", ids=changed, reason="cancelled")
+        tx.run("forget_parked_keys", ids=changed)
+        wake(tx, [result_key(one) for one in changed])
+    return changed
 
 
 def _resume(tx: Tx, ids: Sequence[str]) -> tuple[list[str], list[str]]:
