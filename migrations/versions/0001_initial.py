@@ -163,13 +163,13 @@ def create_workflows(schema) -> None:
     partial_index(
         schema,
         "workflows_waiting",
-        [sa.text("COALESCE(queue, '')"), "priority", "created_at", "id"],
+        [sa.text("COALESCE(queue, '')"), "priority", "created_at", "start_id"],
         "status = 'ENQUEUED'",
     )
     partial_index(
         schema,
         "workflows_partitions",
-        ["application", "queue", "queue_partition_key", "priority", "created_at", "id"],
+        ["application", "queue", "queue_partition_key", "priority", "created_at", "start_id"],
         "status = 'ENQUEUED' AND queue_partition_key IS NOT NULL",
     )
     partial_index(

@@ -155,6 +155,15 @@ def test_a_queue_keeps_its_limits() -> None:
     assert float(took[1]) >= 1.9
 
 
+def test_options_of_enqueues_say_what_starts_first_and_what_is_one() -> None:
+    assert run("queue_options").splitlines() == [
+        "a second alarm is refused: True",
+        "sent: alarm, invoice, newsletter",
+        "the small tenant came before the end of the big one's backlog: True",
+        "pages indexed by each call's run: [3, 3, 3]",
+    ]
+
+
 def test_an_approval_survives_the_process_and_a_double_click() -> None:
     lines = run("approval").splitlines()
     assert sorted(lines[:3]) == [f"{name}: who decides?" for name in "ABC"]
