@@ -35,11 +35,10 @@ PLAYERS = st.integers(0, 1)
 
 @dataclass
 class Known:
-    """What the model knows of one id; `content` is None where only its workflow is left."""
+    """What is remembered of one id: its first content, and until when."""
 
-    content: str | None
+    content: str
     until: int
-    started: bool
 
 
 @dataclass
@@ -111,7 +110,8 @@ class InboxMachine(RuleBasedStateMachine):
         for name, content, kept in events:
             known = self.known.get(name)
             if known is None:
-                known = self.known[name] = Known(content, now + REMEMBERED_MS, True)
+                first = self.first_content.get(name, content)
+                known = self.known[name] = Known(first, now + REMEMBERED_MS)
                 if name not in self.first_content:
                     fresh[name] = kept
                     self.first_content[name] = content

@@ -97,6 +97,6 @@ def _refuse_another_group(row: Row, group: str) -> None:
         raise RegistrationError(
             f"Consumer {row.name!r} read with the group {row.group_id!r} before and is now configured with "
             f"{group!r}. Keep group.id; or, to go on where it stands, stop its processes and run "
-            f"`{command_of(row.connector)} adopt-watermark {row.name} --from-group {row.group_id} --to-group {group}`; or give "
-            "the consumer another name=..., and it reads its topics from their beginning."
+            f"`{command_of(row.connector)} adopt-watermark {row.name} --from-group {row.group_id} --to-group {group}`; or "
+            "give the consumer another name=..., and it reads its topics from their beginning."
         )
