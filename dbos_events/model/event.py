@@ -108,6 +108,15 @@ class HeldQuotas(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Placing:
+    """Functions over a message that say where on the consumer's queue its event waits."""
+
+    priority: Callable[[Any], Any] | None = None
+    partition: Callable[[Any], Any] | None = None
+    delay: Callable[[Any], Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ConsumerOptions:
     """What the declaration of a consumer of a log was asked for, checked, without the handler itself."""
 
@@ -124,6 +133,7 @@ class ConsumerOptions:
     ordering_key: Callable[[Any], Any] | None = None
     strict_key_order: bool = False
     breaker: Breaker | None = Breaker()
+    placing: Placing | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,11 @@ from dbos_events.storage.rows import (
     Position,
     StoredEvent,
 )
+from dbos_events.storage.subjects.attributes import Attributes
+from dbos_events.storage.subjects.debounces import Debounces
 from dbos_events.storage.subjects.inbox import Inboxes
 from dbos_events.storage.subjects.messages import Messages
+from dbos_events.storage.subjects.queues import Queues
 from dbos_events.storage.subjects.schedules import Schedules
 from dbos_events.storage.subjects.streams import Streams
 from dbos_events.storage.subjects.values import PublishedValues
@@ -243,6 +246,9 @@ class Storage(
     messages: Messages
     values: PublishedValues
     streams: Streams
+    queues: Queues
+    attributes: Attributes
+    debounces: Debounces
 
     @property
     def inbox(self) -> Inboxes:

@@ -74,6 +74,13 @@ class World:
         assert scope is not None
         return scope.run.generation
 
+    @property
+    def workflow_id(self) -> str:
+        """The workflow that the caller runs in."""
+        scope = CURRENT.get()
+        assert scope is not None
+        return scope.run.id
+
     def _leave(self, step: str) -> None:
         scope = CURRENT.get()
         assert scope is not None

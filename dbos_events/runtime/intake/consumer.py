@@ -25,12 +25,13 @@ from dbos_events.runtime.intake.keeper import LaneService
 from dbos_events.runtime.intake.lanes import LaneGroup
 from dbos_events.runtime.intake.naming import lane_naming
 from dbos_events.runtime.intake.places import HEAVY_BYTES, Places
+from dbos_events.runtime.intake.placing import placed
 from dbos_events.runtime.intake.planning import LanePlan, sort_out
 from dbos_events.runtime.intake.positioning import Positioning
 from dbos_events.runtime.intake.shared import SharedLane
 from dbos_events.runtime.intake.standing import ConsumerService
 from dbos_events.runtime.taken import Taken
-from dbos_events.storage.rows import IntakeResult, LanePlace
+from dbos_events.storage.rows import IntakeResult, LanePlace, PlacedEvent
 from dbos_events.telemetry.log import logger
 
 
@@ -264,10 +265,11 @@ class ConsumerIntake(Positioning):
         formed = self._judged(incarnation, form(common, self._assignments, records))
         if not formed.moves:
             return TakenIn({}, halted=contradicted or None)
+        formed, where = self._placed(incarnation, formed)
         with self._taken.takings.under_way():
             plan = LanePlan(self._groups(incarnation, formed), formed.records, shared=common.shared)
             try:
-                batch = batch_of(common, formed, plan.kept, plan.unknown)
+                batch = replace(batch_of(common, formed, plan.kept, plan.unknown), placed=where)
                 result = self._ask(lambda: self._core.storage.intake(batch))
                 taken_in = self._taken_in(incarnation, formed, plan, result)
             except BaseException:
@@ -286,6 +288,15 @@ class ConsumerIntake(Positioning):
         codec = self._core.codecs.default
         new_context = self._taken.new_context
         return judged(formed, when, lambda record: self._message(topic, record), codec, new_context)
+
+    def _placed(self, incarnation: int, formed: Formed) -> tuple[Formed, tuple[PlacedEvent, ...]]:
+        """With where on the queue each event waits, if the consumer says it."""
+        if self.options.placing is None or not formed.records:
+            return formed, ()
+        topic = self._assignments[incarnation, formed.records[0].record.partition].topic
+        codec, new_context = self._core.codecs.default, self._taken.new_context
+        placing = self.options.placing
+        return placed(formed, placing, lambda record: self._message(topic, record), codec, new_context)
 
     def _groups(self, incarnation: int, formed: Formed) -> dict[int, LaneGroup]:
         found = {partition: self._assignments[incarnation, partition].lanes for partition in formed.moves}
