@@ -19,7 +19,7 @@ from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.subjects.acceptance import AcceptBatch
 from dbos_events.testing import ManualClock
 from tests.models.profiles import LONG, run
-from tests.storage.building import APP, end, kill, read, register, write
+from tests.storage.building import APP, claim_resumed_from, end, kill, read, register, write
 from tests.storage.conftest import Open
 from tests.storage.inboxes import CONFLICT, PREFIX, consumer_of, pushed
 
@@ -158,7 +158,7 @@ class InboxMachine(RuleBasedStateMachine):
     @rule(player=PLAYERS)
     def claim(self, player: int) -> None:
         """A process takes up what waits for any."""
-        rows = self.storage.claim_resumed(self.executors[player], APP, "v1", ["handle"], 10)
+        rows = claim_resumed_from(self.storage, self.executors[player], APP, "v1", ["handle"], 10)
         waiting = {
             name
             for name, owner in self.owners.items()

@@ -257,11 +257,12 @@ def _without_known(
         known = found[str(event.workflow_id)]
         lane = (event.consumer, event.lane)
         if known.start_id != event.start_id:
-            same = known.consumer == event.consumer and known.fingerprint == event.checksum
             work.results[event.digest] = Accepted("duplicate", event.workflow_id)
-            if not same:
-                work.known[event.digest] = f"~{known.fingerprint}"
-                corrected.append((event.digest, work.known[event.digest]))
+            # Of a workflow that is no event of this consumer, nothing is the same.
+            ours = known.fingerprint if known.consumer == event.consumer else "another's"
+            if not _is_same(event, f"~{ours}"):
+                work.known[event.digest] = f"~{ours}"
+                corrected.append((event.digest, f"~{ours}"))
             if row["held"] is False:
                 headless.add(lane)
             continue
