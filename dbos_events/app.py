@@ -190,8 +190,8 @@ class App(Verbs, QuarantineVerbs, Messages, Values, Streams, PushedConsumers, Sc
         return declare_consumer(
             self,
             ConsumerRequest(
-                config, topics, in_order, name, ordering, ordering_key, when, queue_name, batch_size, max_in_flight, retries,
-                on_failure, on_regression, strict_key_order, codec, breaker,
+                "kafka", config, topics, in_order, name, ordering, ordering_key, when, queue_name, batch_size, max_in_flight,
+                retries, on_failure, on_regression, strict_key_order, codec, breaker,
                 Placing(priority, queue_partition_key, delay_seconds),
             ),
         )  # fmt: skip
