@@ -195,8 +195,8 @@ class App(Surface):
         return declare_consumer(  # type: ignore[return-value]
             self,
             ConsumerRequest(
-                config, topics, in_order, name, ordering, ordering_key, when, queue_name, batch_size, max_in_flight, retries,
-                on_failure, on_regression, strict_key_order, codec, breaker,
+                "kafka", config, topics, in_order, name, ordering, ordering_key, when, queue_name, batch_size, max_in_flight,
+                retries, on_failure, on_regression, strict_key_order, codec, breaker,
                 publishes, Placing(priority, queue_partition_key, delay_seconds), expires,
             ),
         )  # fmt: skip
