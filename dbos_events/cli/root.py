@@ -17,6 +17,7 @@ from dbos_events.cli import (
     migrate,
     positions,
     quarantine,
+    queue,
     run,
     schedule,
     workflow,
@@ -122,4 +123,5 @@ app.add_typer(workflow.group, name="workflow")
 app.add_typer(schedule.group, name="schedule")
 decisions.add_to(quarantine.group)
 app.add_typer(quarantine.group, name="quarantine")
+app.add_typer(queue.group, name="queue")
 migrate.add_to(app)

@@ -8,6 +8,7 @@ from dbos_events.control.consumers import ConsumerControl
 from dbos_events.control.positions import PositionControl
 from dbos_events.control.proofs import ProofControl
 from dbos_events.control.quarantine import QuarantineControl
+from dbos_events.control.queues import QueueControl
 from dbos_events.control.schedules import ScheduleControl
 from dbos_events.control.signals import tell_all
 from dbos_events.control.workflows import WorkflowControl
@@ -32,6 +33,7 @@ class Control:
         self.quarantine = QuarantineControl(storage, codecs, tell=tell)
         self.consumers = ConsumerControl(storage, application, tell=tell)
         self.positions = PositionControl(storage, application)
+        self.queues = QueueControl(storage, application, tell=tell)
         self.proofs = ProofControl(storage, self.workflows)
         self.schedules = ScheduleControl(storage, codecs, application, tell=tell)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -126,6 +127,7 @@ class WorkflowControl:
             recovery_attempts=row["crashes"],
             generation=row["generation"],
             wake_at=row["wake_at"],
+            attributes=_attributes(row["attributes"]),
             schedule_name=row["schedule_name"],
         )
 
@@ -150,3 +152,14 @@ class WorkflowControl:
             return self._codecs.get(codec or "json").decode_error(text)
         except Exception as error:  # noqa: BLE001 - as above
             return DBOSException(f"The stored error cannot be read: {error}")
+
+
+def _attributes(text: str | None) -> dict[str, Any] | None:
+    """Attributes as they were given; what somebody else has written there is shown as it stands."""
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {"": text}
+    return value if isinstance(value, dict) else {"": value}

@@ -49,7 +49,7 @@ class ConsumerState:
 
 @dataclass(frozen=True, slots=True)
 class PartitionState:
-    """One partition of one consumer for `kafka status`."""
+    """One partition of one consumer, as the status shows it."""
 
     application: str
     consumer: str
@@ -72,7 +72,7 @@ class PartitionState:
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """A process without a partition of one consumer, for `kafka status`; `process` is None when there is none."""
+    """A process without a partition of one consumer, as the status shows it; `process` is None when there is none."""
 
     application: str
     consumer: str

@@ -401,6 +401,110 @@ def retried_receipts(world: World) -> Play:
     return play
 
 
+@scenario(
+    {
+        "publisher": End("SUCCESS", None, ("before", "after")),
+        "reader": End("SUCCESS", ["one", "two", None, {"a": "one", "b": "two"}]),
+    }
+)
+def published_values(world: World) -> Play:
+    """A workflow publishes two values; another one waits for them, and for one that never comes."""
+    before, after = world.step("before"), world.step("after")
+
+    @world.app.workflow(name="publisher")
+    def publisher() -> None:
+        before()
+        world.app.set_event("a", "one")
+        world.app.sleep(30)
+        world.app.set_event("b", "two")
+        after()
+
+    @world.app.workflow(name="reader")
+    def reader() -> list[Any]:
+        values = [world.app.get_event("publisher", key, None) for key in ("a", "b", "never")]
+        return [*values, world.app.get_all_events("publisher")]
+
+    def play() -> None:
+        begin(world, "publisher", world.app.start_workflow, publisher)
+        begin(world, "reader", world.app.start_workflow, reader)
+        world.advance(60)
+
+    return play
+
+
+@scenario(
+    {
+        "writer": End("SUCCESS", None, ("between",)),
+        "reader": End("SUCCESS", ["a", "b", "c", "d"]),
+    }
+)
+def streams(world: World) -> Play:
+    """A workflow writes a stream while another one reads it; no entry comes twice."""
+    between = world.step("between")
+
+    @world.app.workflow(name="writer")
+    def writer() -> None:
+        for letter in "ab":
+            world.app.write_stream("s", letter)
+        between()
+        world.app.sleep(30)
+        for letter in "cd":
+            world.app.write_stream("s", letter)
+        world.app.close_stream("s")
+
+    @world.app.workflow(name="reader")
+    def reader() -> list[Any]:
+        return list(world.app.read_stream("writer", "s"))
+
+    def play() -> None:
+        begin(world, "writer", world.app.start_workflow, writer)
+        begin(world, "reader", world.app.start_workflow, reader)
+        world.advance(60)
+
+    return play
+
+
+@scenario(
+    {
+        "0/0": End("SUCCESS", ["begin", "x1", "y1", "end"], ("kept", "chunks", "chunks")),
+        "reader": End("SUCCESS", ["begin", "x1", "y1", "end"]),
+    },
+    log={0: (b"a",)},
+)
+def streams_of_steps(world: World) -> Play:
+    """A step that writes a stream fails and is retried; whoever reads what is committed gets each entry once."""
+    kept = world.step("kept")
+
+    def write(generation: int) -> None:
+        for letter in "xy":
+            world.app.write_stream("s", f"{letter}{generation}")
+        if generation < 1:
+            raise OSError("down")
+
+    chunks = world.step("chunks", write)
+
+    @world.app.kafka_consumer(None, "orders", name="shop", retries=Retry(max_attempts=2, interval_seconds=10))
+    def handle(message: KafkaMessage) -> list[Any]:
+        world.app.write_stream("s", "begin")
+        kept()
+        chunks(world.generation)
+        world.app.write_stream("s", "end")
+        world.app.close_stream("s")
+        return list(world.app.read_stream(world.workflow_id, "s", mode="committed"))
+
+    @world.app.workflow(name="reader")
+    def reader(workflow_id: str) -> list[Any]:
+        return list(world.app.read_stream(workflow_id, "s", mode="committed"))
+
+    def play() -> None:
+        world.receive()
+        [event] = world.app.list_workflows(name=handle.__qualname__)
+        begin(world, "reader", world.app.start_workflow, reader, event.workflow_id)
+        world.advance(300)
+
+    return play
+
+
 @scenario(all_of(TWO_BY_THREE, BOTH), log=TWO_BY_THREE, lanes=BY_PARTITION, lives=2)
 def graceful_stop(world: World) -> Play:
     """The first process is stopped while it has ordered events that wait; the second one goes on."""

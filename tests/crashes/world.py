@@ -13,7 +13,7 @@ from dbos_events.engine.context import CURRENT
 from dbos_events.errors import StorageUnavailable
 from dbos_events.runtime.intake.consumer import ConsumerIntake
 from dbos_events.testing import TestApp
-from dbos_events_kafka.message import KafkaMessages
+from dbos_events_kafka import connector as kafka
 from tests.connectors.folder.connector import connector
 from tests.crashes.outcome import Effect, Expected, name_of
 from tests.crashes.points import Point, Watch
@@ -73,6 +73,13 @@ class World:
         scope = CURRENT.get()
         assert scope is not None
         return scope.run.generation
+
+    @property
+    def workflow_id(self) -> str:
+        """The workflow that the caller runs in."""
+        scope = CURRENT.get()
+        assert scope is not None
+        return scope.run.id
 
     def _leave(self, step: str) -> None:
         scope = CURRENT.get()
@@ -160,7 +167,7 @@ class World:
             declaration.options,
             launched.lanes,
             launched.consumers,
-            KafkaMessages(),
+            kafka,
         )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dbos_events.clock import elapsed_ns
-from dbos_events.model.queue import QueueLimits
 from dbos_events.model.workflow import ERROR, SUCCESS, WorkflowFilter
 from dbos_events.storage.database import Database, Tx
 from dbos_events.storage.listing import listing
@@ -64,28 +63,13 @@ class WorkflowTable:
         return changed
 
     def list_workflows(self, criteria: WorkflowFilter) -> list[Mapping[str, Any]]:
-        query = listing(criteria, self._database.schema or None)
+        database = self._database
+        query = listing(criteria, database.schema or None, postgres=database.dialect.is_postgres)
 
         def work(tx: Tx) -> list[Mapping[str, Any]]:
             return [dict(row) for row in tx.connection.execute(query).mappings()]
 
         return self._database.transact(work)
-
-    def save_queues(self, application: str, queues: Mapping[str, QueueLimits]) -> None:
-        def work(tx: Tx) -> None:
-            for name in sorted(queues):
-                limits = queues[name]
-                tx.run(
-                    "save_queue",
-                    application=application,
-                    name=name,
-                    concurrency=limits.concurrency,
-                    worker_concurrency=limits.worker_concurrency,
-                    limiter_limit=limits.limiter["limit"] if limits.limiter else None,
-                    limiter_period=limits.limiter["period"] if limits.limiter else None,
-                )
-
-        self._database.transact(work)
 
 
 def cancel(tx: Tx, workflow_ids: Sequence[str]) -> list[str]:

@@ -63,7 +63,7 @@ WHERE m.consumer = :consumer AND m.incarnation = u.incarnation AND m.partition =
   AND m.holder = :executor;
 
 -- name: list_partitions
--- For `kafka status`. What runs, sleeps, or may run at once is in flight; what waits behind another event of its
+-- For the status. What runs, sleeps, or may run at once is in flight; what waits behind another event of its
 -- lane, or on a queue, is held. All is counted in one pass: each count of its own, for each partition,
 -- took minutes with 200,000 held events. Of what somebody owns only the head of a lane runs.
 WITH open_events AS (
