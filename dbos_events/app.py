@@ -10,6 +10,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from dbos_events.api.callbacks import CallbackVerbs
 from dbos_events.api.consumers import (
     ConsumerDeclaration,
     ConsumerRequest,
@@ -46,7 +47,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 _BREAKER = Breaker()
 
 
-class App(Verbs, QuarantineVerbs, Messages, Values, Streams, PushedConsumers, Scheduling, Queueing):
+class App(
+    Verbs, QuarantineVerbs, Messages, Values, Streams, PushedConsumers, Scheduling, Queueing, CallbackVerbs
+):
     """One application: its workflows, and, once launched, the engine that runs them.
 
     `DBOS` is a facade over a default App; more Apps may live in one process. Use it as

@@ -141,6 +141,8 @@ class DBOS(metaclass=_Context):
     send_bulk_async = _DEFAULT.send_bulk_async
     recv = _DEFAULT.recv
     recv_async = _DEFAULT.recv_async
+    callback = _DEFAULT.callback
+    callback_async = _DEFAULT.callback_async
 
     pause_consumer = _DEFAULT.pause_consumer
     pause_consumer_async = _DEFAULT.pause_consumer_async

@@ -41,7 +41,7 @@ class Receivers:
 
     def http_app(self, path: str) -> HttpApp | None:
         """The receiver with an endpoint at `path`, for a server that is not the program's own."""
-        return next((receiver for receiver in self._receivers if receiver.find(path) is not None), None)
+        return next((receiver for receiver in self._receivers if receiver.has(path)), None)
 
     @property
     def addresses(self) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from dbos_events.storage.rows import (
     StoredEvent,
 )
 from dbos_events.storage.subjects.attributes import Attributes
+from dbos_events.storage.subjects.callbacks import Callbacks
 from dbos_events.storage.subjects.debounces import Debounces
 from dbos_events.storage.subjects.inbox import Inboxes
 from dbos_events.storage.subjects.messages import Messages
@@ -244,6 +245,7 @@ class Storage(
     """A database with our schema in it; newer subjects are attributes of it."""
 
     messages: Messages
+    callbacks: Callbacks
     values: PublishedValues
     streams: Streams
     queues: Queues

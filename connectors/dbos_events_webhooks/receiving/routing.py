@@ -50,6 +50,8 @@ def routes_of(receiver: WebhookReceiver) -> list[BaseRoute]:
         Route(path, _Application(receiver.at(endpoint)), name=endpoint.path)
         for endpoint in receiver.endpoints
         for path in _both(endpoint)
+    ] + [
+        Route(path, _Application(receiver.callback_app), name="callbacks") for path in receiver.callback_paths
     ]
 
 
@@ -74,6 +76,9 @@ def router_of(receiver: WebhookReceiver) -> Any:
             )
             other: Any = _Application(receiver.at(endpoint))  # questions, and methods that nobody asks with
             router.add_route(path, other, include_in_schema=False)
+    for path in receiver.callback_paths:
+        answering: Any = _Application(receiver.callback_app)
+        router.add_route(path, answering, include_in_schema=False)
     return router
 
 
