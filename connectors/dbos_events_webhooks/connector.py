@@ -26,6 +26,8 @@ class Receivers:
         self._receivers = [each for each in dict.fromkeys(found) if isinstance(each, WebhookReceiver)]
 
     def start(self) -> None:
+        for consumer in self._inbox.consumers:
+            self._inbox.report(consumer, "listening")
         for receiver in self._receivers:
             receiver.open(self._inbox)
 

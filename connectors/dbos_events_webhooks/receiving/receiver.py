@@ -290,7 +290,7 @@ class WebhookReceiver:
         """A route for each endpoint: `Starlette(routes=[*hooks.routes, ...])`. Needs Starlette."""
         from dbos_events_webhooks.receiving.routing import routes_of
 
-        return routes_of(self)
+        return list(routes_of(self))
 
     @property
     def router(self) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -44,7 +45,7 @@ class _Application:
         await self._app(scope, receive, send)
 
 
-def routes_of(receiver: WebhookReceiver) -> list[BaseRoute]:
+def routes_of(receiver: WebhookReceiver) -> Sequence[BaseRoute]:
     """A route for each endpoint, with and without a slash at its end; the endpoint answers for its methods."""
     return [
         Route(path, _Application(receiver.at(endpoint)), name=endpoint.path)
