@@ -13,6 +13,9 @@ from dbos_events_webhooks.provider import Provider
 from dbos_events_webhooks.request import WebhookRequest
 from dbos_events_webhooks.stored import ABOUT, Pairs, about, form_of, kept_headers
 
+MOST_SAID = 200
+"""Things that the log is told of one endpoint."""
+
 
 @dataclass(eq=False)
 class Endpoint:
@@ -78,7 +81,9 @@ class Endpoint:
         """Say when a secret other than the first is still used: whoever replaces one wants to know."""
         if secret is None or secret.index == 0:
             return
-        self.counts[f"older-secret:{secret.name}"] += 1
+        self.counts["older-secret"] += 1
+        if len(self._refusals) >= MOST_SAID and f"older:{secret.name}" not in self._refusals:
+            return  # a secret for each of many tenants; `uses` of the provider knows more
         said = self._refusals.setdefault(
             f"older:{secret.name}", Recurring(first_pause=3600.0, longest_pause=86400.0)
         )
