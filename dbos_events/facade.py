@@ -154,6 +154,9 @@ class DBOS(metaclass=_Context):
     wait_for_all = _DEFAULT.wait_for_all
     wait_for_all_async = _DEFAULT.wait_for_all_async
 
+    callback = _DEFAULT.callback
+    callback_async = _DEFAULT.callback_async
+
     pause_consumer = _DEFAULT.pause_consumer
     pause_consumer_async = _DEFAULT.pause_consumer_async
     resume_consumer = _DEFAULT.resume_consumer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dbos_events.api.callbacks import CallbackVerbs
 from dbos_events.api.messages import Messages
 from dbos_events.api.publications import PublicationVerbs
 from dbos_events.api.pushed import PushedConsumers
@@ -25,5 +26,6 @@ class Surface(
     Scheduling,
     Racing,
     PushedConsumers,
+    CallbackVerbs,
 ):
     """The verbs of an App; `DBOS` has the same."""

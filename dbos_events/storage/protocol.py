@@ -25,6 +25,7 @@ from dbos_events.storage.rows import (
     StoredEvent,
 )
 from dbos_events.storage.subjects.attributes import Attributes
+from dbos_events.storage.subjects.callbacks import Callbacks
 from dbos_events.storage.subjects.debounces import Debounces
 from dbos_events.storage.subjects.endings import Endings
 from dbos_events.storage.subjects.inbox import Inboxes
@@ -249,6 +250,7 @@ class Storage(
     messages: Messages
     publications: Publications
     parking: Parking
+    callbacks: Callbacks
     values: PublishedValues
     streams: Streams
     queues: Queues

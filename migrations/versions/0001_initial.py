@@ -52,6 +52,7 @@ def upgrade() -> None:
     create_values(schema)
     create_messages(schema)
     create_publications(schema)
+    create_callbacks(schema)
     create_queues(schema)
     create_debounces(schema)
     create_consumers(schema)
@@ -324,6 +325,21 @@ def create_publications(schema) -> None:
         schema=schema,
     )
     op.create_index("waits_anchor", "waits", ["anchor", "number"], schema=schema)
+
+
+def create_callbacks(schema) -> None:
+    """Hashes of tokens by which somebody outside may answer a workflow once."""
+    op.create_table(
+        "callbacks",
+        text_key("token_hash", key=True),
+        column("application", TEXT),
+        column("name", TEXT),
+        text_key("workflow_id"),
+        column("opened_at", BIG),
+        column("deadline", BIG),
+        column("answered_at", BIG, null=True),
+        schema=schema,
+    )
 
 
 def create_queues(schema) -> None:
