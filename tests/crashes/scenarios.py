@@ -11,7 +11,15 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
-from dbos_events import KafkaMessage, Quarantine, Retry, SendMessage, SetEnqueueOptions, SetWorkflowID
+from dbos_events import (
+    Debouncer,
+    KafkaMessage,
+    Quarantine,
+    Retry,
+    SendMessage,
+    SetEnqueueOptions,
+    SetWorkflowID,
+)
 from tests.connectors.folder.connector import File, event, folder_consumer
 from tests.crashes.outcome import End, Expected
 from tests.crashes.points import Point
@@ -349,7 +357,8 @@ def messages(world: World) -> Play:
         "later": End("SUCCESS", "later", ("work",)),
         "chooser": End("SUCCESS", ["first", "third"], ("work",)),
         "third": End("SUCCESS", "third", ("work",)),
-    }
+    },
+    children={"chooser": 1},
 )
 def enqueues(world: World) -> Play:
     """By priority, delayed, and with ids that meet each other: a workflow is told the same in its replay."""
@@ -384,6 +393,37 @@ def enqueues(world: World) -> Play:
         begin(world, "later", enqueue("later", queue_partition_key="p", delay_seconds=20, priority=2))
         begin(world, "chooser", world.app.start_workflow, chooser)
         world.advance(60)
+
+    return play
+
+
+@scenario(
+    {
+        "caller": End("SUCCESS", "caller-1", ("work",)),
+        "caller-1": End("SUCCESS", ["a", "b"], ("gather",)),
+    }
+)
+def debounced(world: World) -> Play:
+    """Two calls of a workflow become one run, which gets both of them once."""
+    work, gather = world.step("work"), world.step("gather", list)
+
+    @world.app.workflow(name="index")
+    def index(calls: list[str]) -> list[str]:
+        return list(gather(calls))
+
+    debouncer = Debouncer.create(index, keep="all")
+
+    @world.app.workflow(name="caller")
+    def caller() -> str:
+        first = debouncer.debounce("k", 1000, "a").workflow_id
+        work()
+        second = debouncer.debounce("k", 1000, "b").workflow_id
+        return first if first == second else f"{first} and {second}"
+
+    def play() -> None:
+        begin(world, "caller", world.app.start_workflow, caller)
+        world.settle()
+        world.advance(2000)
 
     return play
 
