@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from dbos_events.connect import Connector, PushConnector, PushOptions, find_conn
 from dbos_events.engine.payload import NO_BINDING, Binding, bind, of_messages
 from dbos_events.engine.registry import Registered
 from dbos_events.engine.shapes import check_answers, name_of
-from dbos_events.errors import ConnectorError, RegistrationError
+from dbos_events.errors import ConnectorError, Quarantine, RegistrationError
 from dbos_events.model.event import (
     Breaker,
     ConsumerOptions,
@@ -93,7 +94,9 @@ class ConsumerRequest:
     strict_key_order: bool
     codec: PayloadCodec | None = None
     breaker: Breaker | None = None
+    publishes: Callable[[Any], Any] | None = None
     placing: Placing | None = None
+    expires: Callable[[Any], Any] | None = None
 
     @property
     def decorator(self) -> str:
@@ -116,12 +119,15 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
     _check_ordering(ordering, request)
     topics = (request.topics,) if isinstance(request.topics, str) else tuple(request.topics)
 
-    def decorate(function: F) -> F:
+    def decorate(given: F | None) -> F:
+        function = _only_published(request) if given is None else given
         decorated, entry = workflow_of(app, function, request.name)
         name = request.name or entry.name
         local_names = sys._getframe(1).f_locals  # noqa: SLF001 - models are often declared beside the handler
         connector = connector_of(request.connector, Connector)
-        binding = bind(name, function, request.codec, request.when, local_names, connector.messages)
+        binding = bind(
+            name, function, request.codec, request.when, local_names, connector.messages, request.expires
+        )
         key = request.ordering_key
         if key is not None:
             described = f"Consumer {name!r}: its ordering_key"
@@ -140,6 +146,10 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
             ordering_key=key,
             strict_key_order=request.strict_key_order,
             breaker=request.breaker,
+            publishes=None
+            if request.publishes is None
+            else of_publications(name, request.publishes, request.codec, local_names, connector.messages),
+            starts=given is not None,
             placing=_placing(name, request, local_names, connector.messages),
         )
         _check(options, request.decorator)
@@ -150,6 +160,53 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
         return decorated
 
     return decorate
+
+
+def _only_published(request: ConsumerRequest) -> Any:
+    """Stands for the handler of a consumer that has none.
+
+    Raises:
+        RegistrationError: It would do nothing at all, or has no name.
+    """
+    if request.publishes is None or request.name is None:
+        raise RegistrationError(
+            "kafka_consumer: without a handler it needs publishes=..., which says what is published of a record, and "
+            "name=..."
+        )
+
+    def nothing(message: Any) -> None:  # noqa: ARG001 - what a handler takes
+        """Called for records that could not be published, once they are redriven."""
+        raise Quarantine(
+            "It was not published: discard it, or deploy a mended `publishes` and publish it by hand."
+        )
+
+    nothing.__name__ = nothing.__qualname__ = request.name
+    return nothing
+
+
+def of_publications(
+    name: str,
+    function: Callable[[Any], Any],
+    codec: PayloadCodec | None,
+    namespace: Mapping[str, Any],
+    messages: Any,
+) -> Callable[[Any], tuple[Any, Any]]:
+    """The function, for messages; gives what it was asked with beside its answer."""
+    described = f"Consumer {name!r}: its publishes"
+    check_answers(described, function)
+
+    @functools.wraps(function)
+    def noting(asked: Any) -> tuple[Any, Any]:
+        return function(asked), asked
+
+    bound = of_messages(described, noting, codec, namespace, messages)
+    if bound is not noting:
+        return bound
+
+    def of_message(message: Any) -> tuple[Any, Any]:
+        return function(message), message.value
+
+    return of_message
 
 
 def connector_of(name: str, kind: type[C]) -> C:
@@ -201,9 +258,9 @@ def attach(
                 "their message by their function: give each consumer a function of its own."
             )
         before, now = entry.binding or NO_BINDING, binding or NO_BINDING
-        if before.codec != now.codec or before.rule != now.rule:
+        if (before.codec, before.rule, before.expires) != (now.codec, now.rule, now.expires):
             raise RegistrationError(
-                f"Consumer {name!r}: its handler {entry.name} has a consumer with another codec or another `when` "
+                f"Consumer {name!r}: its handler {entry.name} has a consumer with another codec, `when` or `expires` "
                 "already. Events find both by their function: give each consumer a function of its own."
             )
     entry.binding = binding

@@ -67,6 +67,7 @@ class PartitionState:
     state: str | None
     detail: str | None
     filtered: int = 0
+    expired: int = 0
     reached: int | None = None
 
 

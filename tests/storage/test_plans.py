@@ -22,10 +22,11 @@ BATCH = 200
 FILL = f"""
 INSERT INTO {SCHEMA}.workflows
     (id, application, name, status, owner, take, version, created_at, updated_at, wake_at, awaits, queue,
-     consumer, incarnation, partition, position, lane, lane_sequence, lane_open)
+     queue_partition_key, consumer, incarnation, partition, position, lane, lane_sequence, lane_open)
 SELECT 'w' || n, '{APP}', 'work', CASE WHEN n %% 10 = 1 THEN 'ENQUEUED' ELSE 'PENDING' END,
        CASE WHEN n %% 10 > 3 THEN 1 END, 1, 'v1', n, n, CASE WHEN n %% 10 = 2 THEN n END,
        CASE WHEN n %% 10 = 3 THEN 'workflow:w' || n + 1 END, CASE WHEN n %% 10 IN (1, 5) THEN 'q' END,
+       CASE WHEN n %% 20 IN (1, 5) THEN 'p' || n %% 9 END,
        1, 1, n %% 4, n, CASE WHEN n %% 10 = 6 THEN CAST(n %% 4 AS text) END, n, CASE WHEN n %% 10 = 6 THEN true END
 FROM generate_series(1, %s) AS n
 """
@@ -149,7 +150,6 @@ PARTIAL = {
         "workflows_partitions",
         {"application": APP, "queue": "q", "after": "", "count": 50},
     ),
-    "count_running_of": ("workflows_on_queue", {"application": APP, "queue": "q", "keys": ["p1", "p2"]}),
     "promote_due": ("workflows_wake", {"application": APP}),
     "waiting_on": ("workflows_waiting", {"application": APP, "queue": "q", "count": 50}),
     "take_due": ("workflows_wake", TAKER),
