@@ -20,6 +20,7 @@ from dbos_events.model.event import HeldQuotas
 from dbos_events.model.queue import QUEUES_CHANGED, QueueLimits
 from dbos_events.runtime.contested import declarations
 from dbos_events.runtime.deadlines import DeadlineService
+from dbos_events.runtime.expiry import ExpiryService
 from dbos_events.runtime.identity import this_process
 from dbos_events.runtime.inbox import InboxService
 from dbos_events.runtime.intake.backlog import BacklogService
@@ -135,13 +136,14 @@ class Launched:
         self.notifier = NotifierService(self.core, enabled=self.settings.use_listen_notify)
         self.consumers = ConsumerService(self.core)
         self.loops = LoopService(self.core)
+        self.expiry = ExpiryService(self.core)
         pushed = Services(self.core, self.taken, self.lanes, self.consumers, self._place_freed)
         self.inbox = InboxService(pushed, self.lease.wake)
         self.backlog = BacklogService(self.core, self.taken, self.inbox.consumers)
         self.queues.left_to_others = lambda: self.backlog.functions
         watched = (
             self.lease, self.recovery, self.deadlines, self.timers, self.schedules, self.queues, self.lanes, self.consumers,
-            self.sweeper, self.notifier, self.loops, self.inbox, self.backlog,
+            self.sweeper, self.notifier, self.loops, self.inbox, self.backlog, self.expiry,
         )  # fmt: skip
         self.watch = WatchService(self.core, self.taken.takings, watched, lambda: self.lanes.waiting)
         return (*watched, self.watch)

@@ -20,6 +20,7 @@ _GAPS = {
     "missing": "the log did not have it when the next record was read: compaction, a transaction's marker, retention",
     "retention": "retention deleted it before it was read",
     "filtered": "the consumer's `when` said no",
+    "published": "it was published, and starts no workflow",
     "skipped": "an operator skipped it",
 }
 
@@ -82,7 +83,8 @@ def outcome_of(event: TracedEvent, offset: int) -> Outcome:
         return _ended(event) if event.status in FINISHED else _open(event)
     if event.gap_reason is not None:
         text = _GAPS.get(event.gap_reason, event.gap_reason)
-        return Outcome("filtered" if event.gap_reason == "filtered" else "gap", text)
+        counted = event.gap_reason in ("filtered", "published")
+        return Outcome("filtered" if counted else "gap", text)
     if offset >= event.next_offset:
         return Outcome("not-yet", f"not taken in yet: the watermark is at {event.next_offset}")
     if event.first_offset is not None and offset < event.first_offset:

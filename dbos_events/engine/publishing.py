@@ -48,10 +48,11 @@ class Announcement:
             self._channels = {stream_channel(workflow_id, piece.stream) for piece in change.pieces}
 
     def wake(self) -> None:
+        following = self._core.runner.signal_following
         for channel in self._channels:
-            self._core.signal(channel)
+            following(channel)
         if self._change.woke:
-            self._core.signal("timers")
+            following("timers")
 
 
 def stream_channel(workflow_id: str, stream: str) -> str:

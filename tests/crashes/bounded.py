@@ -108,7 +108,14 @@ def cancelled_tree(world: World) -> Play:
     return play
 
 
-@scenario({"race": End("SUCCESS", [["short"], "quick", 1], ("before", "after"))})
+@scenario(
+    {
+        "race": End("SUCCESS", [["short"], "quick", 1], ("before", "after")),
+        "nap-0": End("SUCCESS", "slow"),
+        "nap-1": End("SUCCESS", "quick"),
+    },
+    children={"race": 2},
+)
 def race(world: World) -> Play:
     """Sleeps race, then workflows; then a wait that is over before anything has ended."""
     before, after = world.async_step("before"), world.async_step("after")
