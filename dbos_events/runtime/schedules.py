@@ -12,7 +12,7 @@ from dbos_events.model.queue import channel_of
 from dbos_events.model.schedule import CHANNEL, ScheduleSpec, jitter_of
 from dbos_events.runtime.service import Service
 from dbos_events.runtime.taken import Taken
-from dbos_events.runtime.ticks import UNUSABLE, Planner
+from dbos_events.runtime.ticks import UNUSABLE, Planner, Postponed
 from dbos_events.serialization.raised import text_of
 from dbos_events.storage.subjects.schedulerows import Decided, ScheduleRow, Server
 from dbos_events.telemetry.log import logger
@@ -220,6 +220,12 @@ class ScheduleService(Service):
         with self._taken.taking():
             decided = core.storage.schedules.decide(self._server(), self._planner.plan, count, only)
             self._taken.start(decided.taken)
+        postponed = [error for error in decided.problems.values() if isinstance(error, Postponed)]
+        if postponed:  # one at a time, so that the others do not wait for all
+            self._planner.prepare(postponed[0].due)
+            for one in postponed:
+                del decided.problems[one.due.spec.name]
+            decided.again = True
         return decided
 
     def _decide_one_by_one(self) -> Decided:

@@ -409,8 +409,8 @@ def test_the_async_twins_do_the_same(app: App, launch: Make) -> None:
     assert names[3:] == ["sched-test/a-2029-12-31T00:00:00[UTC]"], "both ends are left out"
     dbos.run_until_idle()
     assert ran == [7, 7]
-    with pytest.raises(RegistrationError, match="has no schedule_name, workflow_fn, schedule"):
-        asyncio.run(app.create_schedule_async())
+    with pytest.raises(TypeError):
+        asyncio.run(app.create_schedule_async())  # type: ignore[call-arg]
 
 
 # ------------------------------------------------------------------ missed, paused, by hand
@@ -797,3 +797,23 @@ def test_what_another_cron_library_would_move_is_told_at_launch(
     dbos.close()
     launch(worker(calls), clock=clock)
     assert "fire times" not in caplog.text, "once"
+
+
+def test_many_missed_ticks_are_computed_while_no_transaction_is_open(launch: Make) -> None:
+    """A transaction that computes for seconds is ended by the bound on its idle time, again and again."""
+    calls: list[float] = []
+    dbos = launch(worker(calls, catch_up="all", catch_up_window=timedelta(days=90)))
+    planner = dbos.app.launched.schedules._planner
+    computed: list[int] = []
+    passed = planner._passed
+
+    def counting(due: Any, table: Any, most: int) -> Any:
+        computed.append(most)
+        return passed(due, table, most)
+
+    planner._passed = counting  # type: ignore[method-assign]
+    dbos.clock.advance(timedelta(hours=200))
+    dbos.run_until_idle()
+    assert sorted(calls) == [float(hour) for hour in range(1, 201)]
+    assert computed[:2] == [20, 1000], "first it is found to be too much, then it is prepared"
+    assert audit(dbos, "hourly").outcomes == {"ran": 200}
