@@ -14,6 +14,7 @@ from dbos_events.cli import (
     decisions,
     extensions,
     kafka,
+    match,
     migrate,
     positions,
     quarantine,
@@ -123,5 +124,6 @@ app.add_typer(workflow.group, name="workflow")
 app.add_typer(schedule.group, name="schedule")
 decisions.add_to(quarantine.group)
 app.add_typer(quarantine.group, name="quarantine")
+app.add_typer(match.group, name="match")
 app.add_typer(queue.group, name="queue")
 migrate.add_to(app)

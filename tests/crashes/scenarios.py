@@ -729,4 +729,4 @@ def _recoveries() -> None:
 
 _recoveries()
 
-from tests.crashes import scheduled  # noqa: E402, F401 - enters its own
+from tests.crashes import bounded, scheduled  # noqa: E402, F401 - they enter their own

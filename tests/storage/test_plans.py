@@ -284,6 +284,31 @@ def test_what_is_taken_of_a_lane_does_not_read_all_that_is_held(
     assert "lane = " in text, text
 
 
+FILL_PUSHED = f"""
+INSERT INTO {SCHEMA}.workflows
+    (id, application, name, status, take, created_at, updated_at, consumer, incarnation, lane, lane_sequence,
+     lane_open, held)
+SELECT 'p' || n, '{APP}', 'work', 'PENDING', 0, n, n, 7, 0, '/' || n % 5000, n, true, n > 5000
+FROM generate_series(1, 20000) AS n
+"""
+
+
+@pytest.mark.parametrize("filled", [600], indirect=True)
+def test_lanes_of_pushed_events_are_searched_by_their_partial_indexes(
+    filled: SqlStorage, postgres_url: str
+) -> None:
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute(FILL_PUSHED)
+    ready = plan(filled, "ready_pushed_lanes", consumer=7, after="", count=1000)
+    assert looked_up(ready, "workflows") == {"workflows_ready"}, ready
+    idle = plan(filled, "idle_lanes_after", consumer=7, after="", count=500)
+    assert looked_up(idle, "workflows") <= {"workflows_lanes", "workflows_ready"}, idle
+    lanes = [(7, f"/{number}") for number in range(BATCH)]
+    text = plan(filled, "open_pushed_lanes", lanes)
+    assert looked_up(text, "workflows") == {"workflows_lanes"}, text
+    assert "lane = " in text, text
+
+
 @pytest.mark.parametrize("filled", [25_000], indirect=True)
 def test_what_is_due_is_searched_by_time(filled: SqlStorage) -> None:
     for name in ("take_due", "requeue_due", "ready_due_lanes"):

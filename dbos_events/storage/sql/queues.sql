@@ -4,15 +4,18 @@
 -- knows other settings of the queue than those that count now takes nothing. Each index has the order of its claims to the
 -- last column: a planner that expects one row would sort all that waits (docs/storage.md).
 w.status = 'ENQUEUED' AND w.application = :application AND w.name IN ({list:names}) AND w.lane_open IS NOT TRUE
+AND (w.deadline IS NULL OR w.deadline > (SELECT {now})) AND (w.start_by IS NULL OR w.start_by > (SELECT {now}))
 AND CASE WHEN w.version_pinned THEN w.version = :version ELSE w.take = 0 OR {fits_version} END
 AND COALESCE((SELECT q.revision FROM {schema}.queues AS q
               WHERE q.application = :application AND q.name = :queue), 0) = :revision;
 
 -- fragment: make_running
--- Ends each claim: the candidates become this executor's.
+-- Ends each claim: the candidates become this executor's, and have their deadline from now on.
 UPDATE {schema}.workflows AS w
 SET status = 'PENDING', owner = :executor, take = w.take + 1, version = :version, updated_at = {now},
-    started_at = COALESCE(w.started_at, {now})
+    started_at = COALESCE(w.started_at, {now}), start_by = NULL,
+    deadline = CASE WHEN w.timeout_ms IS NULL OR w.deadline <= {now} + w.timeout_ms THEN w.deadline
+                    ELSE {now} + w.timeout_ms END
 FROM candidates AS c
 WHERE w.id = c.workflow_id
 RETURNING id, queue_partition_key;
@@ -304,7 +307,8 @@ WHERE w.deduplication_id = :deduplication_id AND w.deduplication_queue = :queue 
   AND w.status IN ('PENDING', 'ENQUEUED', 'DELAYED');
 
 -- name: withdraw_checkpoints
--- The start that they stand for did not happen: another has its deduplication id.
+-- What they stand for did not happen: a start whose deduplication id another has, a message to nobody, a publication
+-- that somebody else took.
 DELETE FROM {schema}.checkpoints
 WHERE workflow_id = :workflow_id AND generation = :generation AND step = :step AND write_id = :write_id
   AND writer = :executor;
