@@ -80,6 +80,10 @@ soak: servers ## Hold a steady rate for long and fail when anything grows: SECON
 	$(PY) -m tests.chaos.soak --rate $(RATE) --partitions $(PARTITIONS) --keys $(KEYS) --ordering $(ORDERING) \
 	    --handler $(HANDLER) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(DEV_STAMP) ## Send a webhook receiver whatever comes to mind, over sockets: SECONDS=600 SEED=
+	$(PY) -m tests.connectors.webhooks.receiving.fuzz --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
+
 .PHONY: clean
 clean: ## Remove what the other targets made here
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov

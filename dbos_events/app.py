@@ -17,21 +17,15 @@ from dbos_events.api.consumers import (
     declare_consumer,
 )
 from dbos_events.api.decorators import step, workflow
-from dbos_events.api.messages import Messages
-from dbos_events.api.pushed import PushedConsumers
-from dbos_events.api.quarantine import QuarantineVerbs
 from dbos_events.api.queues import Queue
-from dbos_events.api.schedules import Scheduling
-from dbos_events.api.streams import Streams
-from dbos_events.api.values import Values
-from dbos_events.api.verbs import Verbs
+from dbos_events.api.surface import Surface
 from dbos_events.clock import Clock, SystemClock
 from dbos_events.config import DBOSConfig
 from dbos_events.engine.context import CURRENT
 from dbos_events.engine.forked import refuse_after_fork
 from dbos_events.engine.registry import Registry
 from dbos_events.errors import ConfigurationError, DBOSException, DBOSInitializationError, RegistrationError
-from dbos_events.model.event import Breaker, OnFailure, OnRegression, Ordering, PayloadCodec, Retry
+from dbos_events.model.event import Breaker, OnFailure, OnRegression, Ordering, PayloadCodec, Placing, Retry
 from dbos_events.model.queue import QueueLimits, QueueRateLimit
 from dbos_events.model.workflow import StepOptions
 from dbos_events.telemetry.log import logger
@@ -41,11 +35,12 @@ if TYPE_CHECKING:
     from dbos_events.launched import Health, Launched
 
 F = TypeVar("F", bound=Callable[..., Any])
+G = TypeVar("G", bound=Callable[..., Any] | None)
 
 _BREAKER = Breaker()
 
 
-class App(Verbs, QuarantineVerbs, Messages, Values, Streams, PushedConsumers, Scheduling):
+class App(Surface):
     """One application: its workflows, and, once launched, the engine that runs them.
 
     `DBOS` is a facade over a default App; more Apps may live in one process. Use it as
@@ -81,7 +76,7 @@ class App(Verbs, QuarantineVerbs, Messages, Values, Streams, PushedConsumers, Sc
 
         return decorate
 
-    def step(
+    def step(  # noqa: PLR0913 - the options of one declaration
         self,
         *,
         name: str | None = None,
@@ -92,12 +87,16 @@ class App(Verbs, QuarantineVerbs, Messages, Values, Streams, PushedConsumers, Sc
         should_retry: Callable[[BaseException], Any] | None = None,
         timeout_seconds: float | None = None,
         idempotency_key: Callable[..., str] | None = None,
+        preemptible: bool = False,
     ) -> Callable[[F], F]:
         """Make a function a step: within a workflow its outcome is recorded once and replayed after a crash.
 
         The function runs at least once: a crash between its effect and the record repeats it. Hand
         `DBOS.idempotency_key` to whatever must not happen twice. It follows from the workflow's id and the step's
         name; `idempotency_key`, a function over the step's arguments, says it instead.
+
+        A `preemptible` step, which has to be async, is interrupted at once when its workflow is cancelled or its deadline
+        passes, as by a cancellation of its task; then nothing is recorded of it. Others are run to their end.
         """
         options = StepOptions(
             name,
@@ -108,6 +107,7 @@ class App(Verbs, QuarantineVerbs, Messages, Values, Streams, PushedConsumers, Sc
             should_retry,
             timeout_seconds,
             idempotency_key,
+            preemptible,
         )
 
         def decorate(function: F) -> F:
@@ -120,11 +120,10 @@ class App(Verbs, QuarantineVerbs, Messages, Values, Streams, PushedConsumers, Sc
         name: str,
         concurrency: int | None = None,
         limiter: QueueRateLimit | None = None,
-        *,
-        worker_concurrency: int | None = None,
+        **settings: Any,
     ) -> Queue:
-        """Declare a durable queue of this App."""
-        return Queue(name, concurrency, limiter, worker_concurrency=worker_concurrency, app=self)
+        """Declare a durable queue of this App; its settings are those of `Queue`."""
+        return Queue(name, concurrency, limiter, app=self, **settings)
 
     def kafka_consumer(  # noqa: PLR0913 - the options of one declaration
         self,
@@ -145,7 +144,12 @@ class App(Verbs, QuarantineVerbs, Messages, Values, Streams, PushedConsumers, Sc
         strict_key_order: bool = False,
         codec: PayloadCodec | None = None,
         breaker: Breaker | None = _BREAKER,
-    ) -> Callable[[F], F]:
+        publishes: Callable[[Any], Any] | None = None,
+        priority: Callable[[Any], Any] | None = None,
+        queue_partition_key: Callable[[Any], Any] | None = None,
+        delay_seconds: Callable[[Any], Any] | None = None,
+        expires: Callable[[Any], Any] | None = None,
+    ) -> Callable[[G], G]:
         """Run the function as a durable workflow for each record of the topics, exactly once.
 
         The annotation of its argument says what it gets: the message, or its value as bytes, text, or
@@ -165,7 +169,7 @@ class App(Verbs, QuarantineVerbs, Messages, Values, Streams, PushedConsumers, Sc
             max_in_flight: Events that run here at once (1000); more stay in Kafka.
             on_failure: "quarantine": a failed event is put aside and, with order, holds those behind it;
                 "record": it ends as ERROR and the next one runs.
-            ordering_key: Not in this release: raises RegistrationError, as the orderings "key" and "topic".
+            ordering_key: With ordering="key": what events are ordered by; called as `when`.
             when: Which records start a workflow: called with the message, or with its value where its own
                 argument is annotated with a type. Those that it says no to are counted, and nothing else.
             codec: Makes values of the records' bytes, for handlers that take something else than bytes or
@@ -176,32 +180,26 @@ class App(Verbs, QuarantineVerbs, Messages, Values, Streams, PushedConsumers, Sc
                 the events between, or "halt" the partition until an operator decides.
             strict_key_order: With ordering="key": partitions that are added to a topic wait until all that lay in
                 the others at that moment has finished, since keys move.
+            publishes: Gives (name, key), or (name, key, value), to be published with the intake of each record; or None.
+                Called as `when` is. With None for the handler, records start no workflow.
             breaker: When to stop taking events in because the handler fails; None: never.
+            priority: With queue_name: the priority of each event, from 1 on (lower first), or None; called as `when`. So are
+            queue_partition_key: the partition of the queue that it belongs to, and
+            delay_seconds: how long it waits before its turn, or None.
+            expires: Called as `when` is; gives until when an event may begin (docs/timeouts.md). One that is too late
+                when its turn comes ends as EXPIRED, without a run, and frees its lane.
 
         Raises:
             RegistrationError: An option is wrong, or the kafka extra is not installed.
         """
-        return declare_consumer(
+        return declare_consumer(  # type: ignore[return-value]
             self,
             ConsumerRequest(
-                config,
-                topics,
-                in_order,
-                name,
-                ordering,
-                ordering_key,
-                when,
-                queue_name,
-                batch_size,
-                max_in_flight,
-                retries,
-                on_failure,
-                on_regression,
-                strict_key_order,
-                codec,
-                breaker,
+                "kafka", config, topics, in_order, name, ordering, ordering_key, when, queue_name, batch_size, max_in_flight,
+                retries, on_failure, on_regression, strict_key_order, codec, breaker,
+                publishes, Placing(priority, queue_partition_key, delay_seconds), expires,
             ),
-        )
+        )  # fmt: skip
 
     def configure(self, config: DBOSConfig | Mapping[str, Any]) -> None:
         """Set the configuration; it counts from the next launch on.

@@ -94,6 +94,10 @@ class DBOS(metaclass=_Context):
     start_workflow_async = _DEFAULT.start_workflow_async
     run_step = _DEFAULT.run_step
     run_step_async = _DEFAULT.run_step_async
+    shielded = _DEFAULT.shielded
+    asyncio_wait = _DEFAULT.asyncio_wait
+    wait_first = _DEFAULT.wait_first
+    wait_first_async = _DEFAULT.wait_first_async
     sleep = _DEFAULT.sleep
     sleep_async = _DEFAULT.sleep_async
     get_result = _DEFAULT.get_result
@@ -141,6 +145,17 @@ class DBOS(metaclass=_Context):
     send_bulk_async = _DEFAULT.send_bulk_async
     recv = _DEFAULT.recv
     recv_async = _DEFAULT.recv_async
+    publish = _DEFAULT.publish
+    publish_async = _DEFAULT.publish_async
+    wait_for = _DEFAULT.wait_for
+    wait_for_async = _DEFAULT.wait_for_async
+    wait_for_any = _DEFAULT.wait_for_any
+    wait_for_any_async = _DEFAULT.wait_for_any_async
+    wait_for_all = _DEFAULT.wait_for_all
+    wait_for_all_async = _DEFAULT.wait_for_all_async
+
+    callback = _DEFAULT.callback
+    callback_async = _DEFAULT.callback_async
 
     pause_consumer = _DEFAULT.pause_consumer
     pause_consumer_async = _DEFAULT.pause_consumer_async
@@ -155,6 +170,24 @@ class DBOS(metaclass=_Context):
     redrive_events_async = _DEFAULT.redrive_events_async
     discard_events = _DEFAULT.discard_events
     discard_events_async = _DEFAULT.discard_events_async
+
+    enqueue_workflow = _DEFAULT.enqueue_workflow
+    enqueue_workflow_async = _DEFAULT.enqueue_workflow_async
+    enqueue_workflow_with_options = _DEFAULT.enqueue_workflow_with_options
+    enqueue_workflow_with_options_async = _DEFAULT.enqueue_workflow_with_options_async
+    register_queue = _DEFAULT.register_queue
+    register_queue_async = _DEFAULT.register_queue_async
+    retrieve_queue = _DEFAULT.retrieve_queue
+    retrieve_queue_async = _DEFAULT.retrieve_queue_async
+    list_queues = _DEFAULT.list_queues
+    list_queues_async = _DEFAULT.list_queues_async
+    delete_queue = _DEFAULT.delete_queue
+    delete_queue_async = _DEFAULT.delete_queue_async
+    listen_queues = _DEFAULT.listen_queues
+    set_workflow_delay = _DEFAULT.set_workflow_delay
+    set_workflow_delay_async = _DEFAULT.set_workflow_delay_async
+    update_workflow_attributes = _DEFAULT.update_workflow_attributes
+    update_workflow_attributes_async = _DEFAULT.update_workflow_attributes_async
 
     scheduled = _DEFAULT.scheduled
     create_schedule = _DEFAULT.create_schedule
@@ -186,16 +219,10 @@ class Queue(AppQueue):
         concurrency: int | None = None,
         limiter: QueueRateLimit | None = None,
         *,
-        worker_concurrency: int | None = None,
         app: App | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            name,
-            concurrency,
-            limiter,
-            worker_concurrency=worker_concurrency,
-            app=_DEFAULT if app is None else app,
-        )
+        super().__init__(name, concurrency, limiter, app=_DEFAULT if app is None else app, **settings)
 
 
 def default_app() -> App:

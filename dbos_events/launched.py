@@ -17,8 +17,10 @@ from dbos_events.engine.core import Core
 from dbos_events.engine.forked import leave_core
 from dbos_events.engine.registry import Registry
 from dbos_events.model.event import HeldQuotas
-from dbos_events.model.queue import QueueLimits, channel_of
+from dbos_events.model.queue import QUEUES_CHANGED, QueueLimits
 from dbos_events.runtime.contested import declarations
+from dbos_events.runtime.deadlines import DeadlineService
+from dbos_events.runtime.expiry import ExpiryService
 from dbos_events.runtime.identity import this_process
 from dbos_events.runtime.inbox import InboxService
 from dbos_events.runtime.intake.backlog import BacklogService
@@ -121,6 +123,7 @@ class Launched:
             self.core, self.taken, self.settings.lease_seconds, self.settings.executor_id
         )
         self.timers = TimerService(self.core, self.taken)
+        self.deadlines = DeadlineService(self.core)
         self.schedules = ScheduleService(self.core, self.taken)
         self.queues = QueueService(self.core, self.taken, self.settings.max_in_flight)
         self.lanes = LaneService(self.core, self.taken)
@@ -133,13 +136,14 @@ class Launched:
         self.notifier = NotifierService(self.core, enabled=self.settings.use_listen_notify)
         self.consumers = ConsumerService(self.core)
         self.loops = LoopService(self.core)
+        self.expiry = ExpiryService(self.core)
         pushed = Services(self.core, self.taken, self.lanes, self.consumers, self._place_freed)
         self.inbox = InboxService(pushed, self.lease.wake)
         self.backlog = BacklogService(self.core, self.taken, self.inbox.consumers)
         self.queues.left_to_others = lambda: self.backlog.functions
         watched = (
-            self.lease, self.recovery, self.timers, self.schedules, self.queues, self.lanes, self.consumers, self.sweeper,
-            self.notifier, self.loops, self.inbox, self.backlog,
+            self.lease, self.recovery, self.deadlines, self.timers, self.schedules, self.queues, self.lanes, self.consumers,
+            self.sweeper, self.notifier, self.loops, self.inbox, self.backlog, self.expiry,
         )  # fmt: skip
         self.watch = WatchService(self.core, self.taken.takings, watched, lambda: self.lanes.waiting)
         return (*watched, self.watch)
@@ -161,7 +165,7 @@ class Launched:
             self.storage.now_ms()
         self._register()
         self.recovery.look_at_names()
-        self.storage.save_queues(self.settings.name, self._registry.queues)
+        self.storage.queues.save_declared(self.settings.name, self._registry.queues, self.core.version)
         self.schedules.declare()
         self.apply_failure_policies(self._declarations)
         if self.settings.tune_garbage_collector:
@@ -223,15 +227,16 @@ class Launched:
             declaration.options,
             self.lanes,
             self.consumers,
-            connector.messages,
+            connector,
         )
         self.intakes.append(intake)
         return connector.open_source(intake, self.settings.section(declaration.connector))
 
     def queue_added(self, name: str, limits: QueueLimits) -> None:
         """Serve a queue that was declared after launch."""
-        self.storage.save_queues(self.settings.name, {name: limits})
-        self.core.hub.subscribe(channel_of(name), _Telling(self.queues))
+        self.storage.queues.save_declared(self.settings.name, {name: limits}, self.core.version)
+        self.queues.look_at_queues()
+        self.core.signal(QUEUES_CHANGED)
 
     def _register(self) -> None:
         process = this_process()

@@ -10,7 +10,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dbos_events.cli import decisions, kafka, migrate, positions, quarantine, run, schedule, workflow
+from dbos_events.cli import (
+    decisions,
+    extensions,
+    kafka,
+    match,
+    migrate,
+    positions,
+    quarantine,
+    queue,
+    run,
+    schedule,
+    workflow,
+)
 from dbos_events.cli.options import DEBUG, AsJson, examples
 from dbos_events.cli.output import fail, show_json
 from dbos_events.errors import DBOSException
@@ -30,6 +42,13 @@ class Root(TyperGroup):
             ):  # the latter are of the command line itself
                 raise
             fail(error.message if isinstance(error, DBOSException) else _unexpected(error))
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        known = super().list_commands(ctx)
+        return [*known, *(name for name in extensions.names() if name not in known)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return super().get_command(ctx, cmd_name) or extensions.command_of(cmd_name)
 
 
 def _unexpected(error: Exception) -> str:
@@ -78,6 +97,7 @@ def _root(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False,
 ) -> None:
     ctx.meta[DEBUG] = debug
+    ctx.obj = extensions.Tools()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(
             stream, io.TextIOWrapper
@@ -104,4 +124,6 @@ app.add_typer(workflow.group, name="workflow")
 app.add_typer(schedule.group, name="schedule")
 decisions.add_to(quarantine.group)
 app.add_typer(quarantine.group, name="quarantine")
+app.add_typer(match.group, name="match")
+app.add_typer(queue.group, name="queue")
 migrate.add_to(app)

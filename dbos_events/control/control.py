@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dbos_events.control.consumers import ConsumerControl
+from dbos_events.control.matches import MatchControl
 from dbos_events.control.positions import PositionControl
 from dbos_events.control.proofs import ProofControl
 from dbos_events.control.quarantine import QuarantineControl
+from dbos_events.control.queues import QueueControl
 from dbos_events.control.schedules import ScheduleControl
 from dbos_events.control.signals import tell_all
 from dbos_events.control.workflows import WorkflowControl
@@ -32,6 +34,8 @@ class Control:
         self.quarantine = QuarantineControl(storage, codecs, tell=tell)
         self.consumers = ConsumerControl(storage, application, tell=tell)
         self.positions = PositionControl(storage, application)
+        self.matches = MatchControl(storage, codecs, tell=tell)
+        self.queues = QueueControl(storage, application, tell=tell)
         self.proofs = ProofControl(storage, self.workflows)
         self.schedules = ScheduleControl(storage, codecs, application, tell=tell)
 

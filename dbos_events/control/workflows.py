@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.control.signals import Tell, tell_nobody
 from dbos_events.errors import DBOSException, DBOSNonExistentWorkflowError
 from dbos_events.model.event import ReceivedEvent
-from dbos_events.model.workflow import StepInfo, Unhandled, WorkflowFilter, WorkflowStatus
+from dbos_events.model.workflow import CANCELLED_SIGNAL, StepInfo, Unhandled, WorkflowFilter, WorkflowStatus
 from dbos_events.serialization import Codecs
+from dbos_events.serialization.headers import decode_headers
 
 if TYPE_CHECKING:
     from dbos_events.storage.protocol import Storage
@@ -57,6 +59,11 @@ class WorkflowControl:
             stored.topic, stored.partition, stored.offset, stored.key, stored.value, stored.timestamp
         )
 
+    def event_headers(self, workflow_id: str) -> list[tuple[str, bytes | None]]:
+        """The headers of the event that started a workflow; none where it has none, or where none did."""
+        stored = self._storage.read_events([workflow_id]).get(workflow_id)
+        return [] if stored is None else decode_headers(stored.headers) or []
+
     def unhandled(self, application: str | None = None) -> list[Unhandled]:
         """Functions of waiting workflows that no live process has, of applications of which a process lives."""
         return self._storage.unhandled_work(application)
@@ -65,14 +72,18 @@ class WorkflowControl:
         """An error as it was stored; one that cannot be read is told as such."""
         return self._error(codec, text)
 
-    def cancel(self, workflow_ids: Sequence[str]) -> list[str]:
+    def cancel(self, workflow_ids: Sequence[str], *, children: bool = False) -> list[str]:
         """Cancel what has not ended; gives the ids that changed. Idempotent.
 
-        A running workflow learns it at its next durable operation, on another process within a
-        heartbeat.
+        With `children` all that they have started is cancelled in the same transaction, also what one that has ended
+        has started. A running workflow learns it at its next durable operation, on another process at once where
+        that listens, else within a heartbeat.
         """
-        changed = self._storage.cancel(self._existing(workflow_ids))
+        existing = self._existing(workflow_ids)
+        changed = self._storage.endings.cancel_trees(existing) if children else self._storage.cancel(existing)
         self._tell([f"workflow:{workflow_id}" for workflow_id in changed])
+        if changed:
+            self._tell([CANCELLED_SIGNAL, "timers"])
         return changed
 
     def resume(self, workflow_ids: Sequence[str]) -> list[str]:
@@ -120,6 +131,8 @@ class WorkflowControl:
             recovery_attempts=row["crashes"],
             generation=row["generation"],
             wake_at=row["wake_at"],
+            end_reason=row["end_reason"],
+            attributes=_attributes(row["attributes"]),
             schedule_name=row["schedule_name"],
         )
 
@@ -144,3 +157,14 @@ class WorkflowControl:
             return self._codecs.get(codec or "json").decode_error(text)
         except Exception as error:  # noqa: BLE001 - as above
             return DBOSException(f"The stored error cannot be read: {error}")
+
+
+def _attributes(text: str | None) -> dict[str, Any] | None:
+    """Attributes as they were given; what somebody else has written there is shown as it stands."""
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {"": text}
+    return value if isinstance(value, dict) else {"": value}

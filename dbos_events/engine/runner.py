@@ -16,8 +16,10 @@ from dbos_events.engine.cancelled import Cancelled
 from dbos_events.engine.context import CURRENT, Scope, forget_caller
 from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.effects import TASK_CANCELLED, Call, Flow, Reap
+from dbos_events.engine.expiring import ExpiredEvent, expired
 from dbos_events.engine.failures import failure_of, next_attempt, reason_of
 from dbos_events.engine.run import LOST, PARKED, Ending, Run, Unwind
+from dbos_events.engine.shield import Answered
 from dbos_events.engine.tasks import TaskTree, know_runs
 from dbos_events.errors import (
     DBOSBaseException,
@@ -290,8 +292,7 @@ class Runner:
 
 _LOOP_CLOSED = DBOSException("The event loop was closed.")
 
-SOURCE = "The workflow"
-"""What an error that is not an `Exception` came from, as its stand-in says it."""
+SOURCE = "The workflow"  # what an error that is not an `Exception` came from, as its stand-in says it
 
 
 def execute(run: Run) -> Flow[None]:
@@ -323,21 +324,17 @@ def _unforeseen(run: Run, error: BaseException) -> Write | None:
 
 def _closing_write(run: Run) -> Flow[Write | None]:
     """The write that ends this run, or None when it may not write any more."""
-    try:
-        args = run.args if run.function.binding is None else run.function.binding.arguments(run)
-    except BaseException as refusal:
-        if is_interrupt(refusal):
-            raise
-        # The event's value, or what tells whether it is to run.
-        return failure(run, as_exception(refusal, "The decoding of the event's value"))
-    if args is None:
-        return _success(run, None)
+    args = _arguments(run)
+    if isinstance(args, Write):
+        return args
     output, error = yield from _returned_or_raised(run, args)
     if error is _LOOP_CLOSED:
         return run.core.runner.closing_of_cancelled(run)
     if run.tasks is not None and not run.tasks.alone:
         yield Reap(run)
     if isinstance(run.verdict, (DBOSWorkflowConflictIDError, DBOSWorkflowCancelledError)):
+        if run.shields:
+            yield Answered(run)
         return None
     if run.unwinding:
         run.proposed = PARKED
@@ -345,6 +342,19 @@ def _closing_write(run: Run) -> Flow[Write | None]:
     if isinstance(run.verdict, Exception):
         error = run.verdict
     return failure(run, error) if error is not None else _success(run, output)
+
+
+def _arguments(run: Run) -> tuple[Any, ...] | Write:
+    """What the function is called with; or the write that ends the run, where it is not called."""
+    try:
+        args = run.args if run.function.binding is None else run.function.binding.arguments(run)
+    except ExpiredEvent:
+        return expired(run)
+    except BaseException as refusal:  # of the event's value, or of what tells whether it is to run
+        if is_interrupt(refusal):
+            raise
+        return failure(run, as_exception(refusal, "The decoding of the event's value"))
+    return _success(run, None) if args is None else args
 
 
 def _returned_or_raised(run: Run, args: tuple[Any, ...]) -> Flow[tuple[object, Exception | None]]:

@@ -85,6 +85,10 @@ class Timetable:
     def after(self, nominal: datetime, repeat: int = 0) -> Iterator[Fire]:
         """All fire times that follow one, which may be any local time."""
         begun = self.instant(nominal, repeat)
+        if not self._repeats:
+            repeat = (
+                0  # also where one begins in the second of two hours: its times were all there in the first
+            )
         previous = nominal.replace(fold=0)
         while True:
             try:

@@ -8,16 +8,19 @@
     ├── DBOSWorkflowFunctionNotFoundError
     ├── DBOSNonExistentWorkflowError
     ├── DBOSNonExistentConsumerError
+    ├── DBOSNonExistentQueueError
     ├── DBOSNonExistentScheduleError
     ├── DBOSScheduleExistsError
     ├── DBOSConflictingWorkflowError
     ├── DBOSQueueDeduplicatedError
+    ├── DBOSWorkflowIDInUseError
     ├── DBOSUnexpectedStepError                history and code disagree
     ├── DBOSMaxStepRetriesExceeded
     ├── DBOSStepTimeoutError
     ├── DBOSStreamTimeoutError                 nothing came on a stream, in time or before it ended
     ├── DBOSAwaitedWorkflowCancelledError
     ├── DBOSAwaitedWorkflowMaxRecoveryAttemptsExceeded
+    ├── DBOSWorkflowExpiredError               the event was too late when its turn came
     ├── MaxRecoveryAttemptsExceededError
     ├── SerializationError
     ├── RecordedError                          a stored error whose class is gone
@@ -75,11 +78,14 @@ from dbos_events.errors.workflows import (
 )
 from dbos_events.errors.workflows import DBOSConflictingWorkflowError as DBOSConflictingWorkflowError
 from dbos_events.errors.workflows import DBOSNonExistentConsumerError as DBOSNonExistentConsumerError
+from dbos_events.errors.workflows import DBOSNonExistentQueueError as DBOSNonExistentQueueError
 from dbos_events.errors.workflows import DBOSNonExistentWorkflowError as DBOSNonExistentWorkflowError
 from dbos_events.errors.workflows import DBOSQueueDeduplicatedError as DBOSQueueDeduplicatedError
 from dbos_events.errors.workflows import DBOSUnexpectedStepError as DBOSUnexpectedStepError
 from dbos_events.errors.workflows import DBOSWorkflowCancelledError as DBOSWorkflowCancelledError
 from dbos_events.errors.workflows import DBOSWorkflowConflictIDError as DBOSWorkflowConflictIDError
+from dbos_events.errors.workflows import DBOSWorkflowExpiredError as DBOSWorkflowExpiredError
+from dbos_events.errors.workflows import DBOSWorkflowIDInUseError as DBOSWorkflowIDInUseError
 from dbos_events.errors.workflows import MaxRecoveryAttemptsExceededError as MaxRecoveryAttemptsExceededError
 
 # Stored errors name their class by this module, whichever file it stands in.

@@ -6,12 +6,12 @@ from hashlib import blake2b
 from urllib.parse import quote, quote_from_bytes
 
 
-def consumer_prefix(group: str) -> str:
+def log_prefix(connector: str, group: str) -> str:
     """What the ids of all events of one group begin with; topic, incarnation, partition and offset follow.
 
     Percent-encoding keeps the separator out of the parts, so two events can never share an id.
     """
-    return f"kafka/{quote(group, safe='')}/"
+    return f"{connector}/{quote(group, safe='')}/"
 
 
 def pushed_prefix(prefix: str, application: str, consumer: str) -> str:

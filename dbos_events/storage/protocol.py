@@ -24,8 +24,15 @@ from dbos_events.storage.rows import (
     Position,
     StoredEvent,
 )
+from dbos_events.storage.subjects.attributes import Attributes
+from dbos_events.storage.subjects.callbacks import Callbacks
+from dbos_events.storage.subjects.debounces import Debounces
+from dbos_events.storage.subjects.endings import Endings
 from dbos_events.storage.subjects.inbox import Inboxes
 from dbos_events.storage.subjects.messages import Messages
+from dbos_events.storage.subjects.parking import Parking
+from dbos_events.storage.subjects.publications import Publications
+from dbos_events.storage.subjects.queues import Queues
 from dbos_events.storage.subjects.schedules import Schedules
 from dbos_events.storage.subjects.streams import Streams
 from dbos_events.storage.subjects.values import PublishedValues
@@ -36,9 +43,16 @@ class Consumers(Protocol):
     """Consumers as they are known (protocol 9)."""
 
     def save_consumer(
-        self, application: str, name: str, handler: str, group: str, topics: Sequence[str], settings: str
+        self,
+        application: str,
+        name: str,
+        handler: str,
+        group: str,
+        topics: Sequence[str],
+        settings: str,
+        connector: str | None = None,
     ) -> int:
-        """Register a consumer; gives its number.
+        """Register a consumer of a log; gives its number. The ids of its events begin with the connector's name.
 
         Raises `RegistrationError` when its group changed, or another consumer of the application
         reads one of the topics in the same group.
@@ -89,7 +103,7 @@ class Positions(Protocol):
         ...
 
     def report_partitions(self, executor: int, consumer: int, reports: Sequence[tuple[Any, ...]]) -> None:
-        """Store (incarnation, partition, end offset, state, detail) for `kafka status`.
+        """Store (incarnation, partition, end offset, state, detail) for the status.
 
         A sixth value says how far the log was read, what is no record included.
         """
@@ -104,7 +118,7 @@ class Sources(Protocol):
     """What each process says of its consumers."""
 
     def report_source(self, executor: int, consumer: int, state: str, detail: str | None) -> None:
-        """Store it for `kafka status`, in place of what this executor said before."""
+        """Store it for the status, in place of what this executor said before."""
         ...
 
     def list_idle_sources(self, application: str | None) -> list[SourceRow]:
@@ -234,8 +248,14 @@ class Storage(
     """A database with our schema in it; newer subjects are attributes of it."""
 
     messages: Messages
+    publications: Publications
+    parking: Parking
+    callbacks: Callbacks
     values: PublishedValues
     streams: Streams
+    queues: Queues
+    attributes: Attributes
+    debounces: Debounces
 
     @property
     def inbox(self) -> Inboxes:
@@ -265,6 +285,11 @@ class Storage(
 
     def notify(self, channels: Sequence[str]) -> None:
         """Wake those who listen in other processes; never on the path of a write."""
+        ...
+
+    @property
+    def endings(self) -> Endings:
+        """Deadlines, and trees that are cancelled."""
         ...
 
     def close(self) -> None:

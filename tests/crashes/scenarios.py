@@ -5,11 +5,22 @@ client does that got no answer.
 """
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from hashlib import blake2b
 from typing import Any
 
-from dbos_events import KafkaMessage, Quarantine, Retry, SendMessage, SetWorkflowID
+from dbos_events import (
+    Debouncer,
+    KafkaMessage,
+    Quarantine,
+    Retry,
+    SendMessage,
+    SetEnqueueOptions,
+    SetWorkflowID,
+)
+from tests.connectors.folder.connector import File, event, folder_consumer
 from tests.crashes.outcome import End, Expected
 from tests.crashes.points import Point
 from tests.crashes.world import Log, Play, Program, Scenario, World
@@ -339,6 +350,84 @@ def messages(world: World) -> Play:
     return play
 
 
+@scenario(
+    {
+        "first": End("SUCCESS", "first", ("work",)),
+        "second": End("SUCCESS", "second", ("work",)),
+        "later": End("SUCCESS", "later", ("work",)),
+        "chooser": End("SUCCESS", ["first", "third"], ("work",)),
+        "third": End("SUCCESS", "third", ("work",)),
+    },
+    children={"chooser": 1},
+)
+def enqueues(world: World) -> Play:
+    """By priority, delayed, and with ids that meet each other: a workflow is told the same in its replay."""
+    work = world.step("work", lambda name: name)
+    line = world.app.queue("line", partition_concurrency=1)
+    plain = world.app.queue("plain", concurrency=1)
+
+    @world.app.workflow(name="task")
+    def task(name: str) -> str:
+        return str(work(name))
+
+    @world.app.workflow(name="chooser")
+    def chooser() -> list[str]:
+        with SetEnqueueOptions(deduplication_id="d", duplication_policy="return-existing"):
+            met = plain.enqueue(task, "never").workflow_id
+        work("chosen")
+        with SetWorkflowID("third"), SetEnqueueOptions(deduplication_id="e", priority=3):
+            handle = plain.enqueue(task, "third")
+        return [met, handle.get_result()]
+
+    def enqueue(name: str, **options: Any) -> Callable[..., Any]:
+        def start() -> None:
+            queue = line if "queue_partition_key" in options else plain
+            with SetEnqueueOptions(**options):
+                queue.enqueue(task, name)
+
+        return start
+
+    def play() -> None:
+        begin(world, "first", enqueue("first", deduplication_id="d", delay_seconds=50))
+        begin(world, "second", enqueue("second", queue_partition_key="p"))
+        begin(world, "later", enqueue("later", queue_partition_key="p", delay_seconds=20, priority=2))
+        begin(world, "chooser", world.app.start_workflow, chooser)
+        world.advance(60)
+
+    return play
+
+
+@scenario(
+    {
+        "caller": End("SUCCESS", "caller-1", ("work",)),
+        "caller-1": End("SUCCESS", ["a", "b"], ("gather",)),
+    }
+)
+def debounced(world: World) -> Play:
+    """Two calls of a workflow become one run, which gets both of them once."""
+    work, gather = world.step("work"), world.step("gather", list)
+
+    @world.app.workflow(name="index")
+    def index(calls: list[str]) -> list[str]:
+        return list(gather(calls))
+
+    debouncer = Debouncer.create(index, keep="all")
+
+    @world.app.workflow(name="caller")
+    def caller() -> str:
+        first = debouncer.debounce("k", 1000, "a").workflow_id
+        work()
+        second = debouncer.debounce("k", 1000, "b").workflow_id
+        return first if first == second else f"{first} and {second}"
+
+    def play() -> None:
+        begin(world, "caller", world.app.start_workflow, caller)
+        world.settle()
+        world.advance(2000)
+
+    return play
+
+
 @scenario({"approval": End("SUCCESS", ["yes", ["b", "c"]], ("before", "after"))})
 def approval(world: World) -> Play:
     """A client that gets no answer sends again; async branches wait for messages together."""
@@ -557,6 +646,55 @@ def parked(world: World) -> Callable[[], None]:
     return job
 
 
+CONFLICT = "file/shop.shop/a0#" + blake2b(hashlib.sha256(b"other").digest(), digest_size=16).hexdigest()
+
+
+@scenario(
+    {
+        "file/shop.shop/a0": BOTH,
+        "file/shop.shop/a1": BOTH,
+        "file/shop.shop/b0": BOTH,
+        CONFLICT: End("ERROR", quarantined=True),
+    }
+)
+def pushed(world: World) -> Play:
+    """Events are pushed, two of them together; one comes again, one again with other content, and one is filtered."""
+    one, two = world.step("one", lambda: "one"), world.step("two", lambda: "two")
+
+    @folder_consumer(world.app, name="shop", when=lambda file: file.content != b"-")
+    def handle(file: File) -> list[str]:
+        return [one(), two()]
+
+    def play() -> None:
+        world.push([event("shop", "a0", b"a"), event("shop", "a1", b"a")])
+        world.settle()
+        world.push([event("shop", "a1", b"a"), event("shop", "b0", b"b"), event("shop", "c0", b"-")])
+        world.push([event("shop", "a0", b"other")])
+        world.settle()
+
+    return play
+
+
+@scenario(
+    {f"file/shop.shop/{name}": BOTH for name in ("a0", "a1", "a2", "b0")},
+    lanes=[[f"file/shop.shop/a{number}" for number in range(3)]],
+)
+def pushed_by_key(world: World) -> Play:
+    """Events of two keys: those of one run one after the other."""
+    one, two = world.step("one", lambda: "one"), world.step("two", lambda: "two")
+
+    @folder_consumer(world.app, name="shop")
+    def handle(file: File) -> list[str]:
+        return [one(), two()]
+
+    def play() -> None:
+        world.push([event("shop", name, lane=name[0]) for name in ("a0", "b0", "a1")])
+        world.push([event("shop", "a2", lane="a")])
+        world.settle()
+
+    return play
+
+
 def begin(world: World, workflow_id: str, start: Callable[..., Any], *args: Any) -> None:
     """Start a workflow, unless it is there already."""
 
@@ -590,3 +728,5 @@ def _recoveries() -> None:
 
 
 _recoveries()
+
+from tests.crashes import bounded, scheduled  # noqa: E402, F401 - they enter their own

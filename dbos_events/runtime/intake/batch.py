@@ -14,13 +14,17 @@ from dbos_events.runtime.intake.naming import LaneOf
 from dbos_events.runtime.intake.shared import LANE
 from dbos_events.serialization.headers import encode_headers
 from dbos_events.storage.rows import IntakeBatch, NewEvent
+from dbos_events.storage.writes import NewPublication
 
 
 @dataclass(slots=True)
 class Assignment:
-    """One partition while it is ours: `next_offset` is what this assignment last read or wrote."""
+    """One partition while it is ours: `next_offset` is what this assignment last read or wrote.
 
-    group: str
+    `consumer` is what the ids of all events of the consumer begin with.
+    """
+
+    consumer: str
     topic: str
     incarnation: int
     partition: int
@@ -31,7 +35,7 @@ class Assignment:
     prefix: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.prefix = id_prefix(self.group, self.topic, self.incarnation, self.partition)
+        self.prefix = id_prefix(self.consumer, self.topic, self.incarnation, self.partition)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +61,19 @@ class Accepted(NamedTuple):
     lane: str | None
 
 
+class PublishedRecord(NamedTuple):
+    """What is published of a record."""
+
+    partition: int
+    offset: int
+    publication: NewPublication
+
+
 @dataclass(frozen=True, slots=True)
 class Formed:
     """The records of assigned partitions, at or after their position, and what they move.
 
-    `filtered` are those that start nothing; `refused` says of some why their handler must not be called,
+    `filtered` and `published` are those that start nothing; `refused` says of some why their handler must not be called,
     `notes` the same as (codec, stored error).
     """
 
@@ -71,6 +83,8 @@ class Formed:
     filtered: tuple[tuple[int, int, int, int], ...] = ()
     refused: Mapping[str, DBOSException] = field(default_factory=dict)
     notes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    publications: tuple[PublishedRecord, ...] = ()
+    published: tuple[tuple[int, int, int, int], ...] = ()
 
 
 def form(
@@ -124,6 +138,8 @@ def batch_of(common: Intaking, formed: Formed, kept: Sequence[bool], unknown: fr
         unknown=unknown,
         shared_lane=LANE if common.shared else None,
         filtered=formed.filtered,
+        publications=formed.publications,
+        published=formed.published,
     )
 
 

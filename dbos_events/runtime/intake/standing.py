@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from dbos_events.engine.core import Core
 from dbos_events.engine.run import Run
+from dbos_events.errors import DBOSWorkflowExpiredError
 from dbos_events.model.consumer import ConsumerState
 from dbos_events.model.event import Breaker
 from dbos_events.runtime.intake.breaker import RecentEvents, pause_ms, verdict_on
@@ -40,8 +41,9 @@ class Options(Protocol):
 class _Watched:
     """One consumer of this process."""
 
-    def __init__(self, number: int, options: Options, gate: Gate, core: Core) -> None:
+    def __init__(self, number: int, options: Options, gate: Gate, left: str, core: Core) -> None:
         self.number = number
+        self.left = left
         self.name = options.name or ""
         self.gate = gate
         self.breaker = options.breaker
@@ -55,6 +57,8 @@ class _Watched:
         """Count how an event's run has left; True when the service should look."""
         ending = run.ending
         if self.recent is None or ending is None or ending.kind in ("parked", "lost"):
+            return run.id == self.trial
+        if isinstance(ending.error, DBOSWorkflowExpiredError):  # its handler was not called
             return run.id == self.trial
         reason = self.recent.ended(run.id, failed=ending.error is not None)
         if reason is not None and self.tripped is None:
@@ -79,9 +83,12 @@ class ConsumerService(Service):
         self._watched: dict[int, _Watched] = {}
         self._looking = threading.Lock()
 
-    def watch(self, number: int, options: Options, gate: Gate) -> None:
-        """Look after a consumer from now on; when this returns its gate is as its row says."""
-        watched = _Watched(number, options, gate, self._core)
+    def watch(self, number: int, options: Options, gate: Gate, left: str) -> None:
+        """Look after a consumer from now on; when this returns its gate is as its row says.
+
+        `left` tells people what becomes of its events while it takes none in.
+        """
+        watched = _Watched(number, options, gate, left, self._core)
         with self._looking:
             self._watched[number] = watched
         self.tick()
@@ -194,7 +201,7 @@ class ConsumerService(Service):
         if standstill != watched.standstill:
             watched.standstill = standstill
             log = logger.error if standstill.opened else logger.info
-            log("%s: %s. Its events stay in Kafka.", watched.name, standstill.text)
+            log("%s: %s. %s", watched.name, standstill.text, watched.left)
 
     def _go_on(self, watched: _Watched) -> None:
         watched.gate.open()

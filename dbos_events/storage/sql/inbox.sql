@@ -26,6 +26,13 @@ RETURNING digest;
 -- In a statement of its own after `insert_seen`: what that has waited for is visible to this one only.
 SELECT digest, fingerprint, workflow_id, start_id FROM {schema}.seen WHERE digest IN ({list:digests});
 
+-- name: correct_seen
+-- The id had been forgotten, and its workflow is still there, with other content: that is what it stands for.
+UPDATE {schema}.seen AS s
+SET fingerprint = u.fingerprint
+FROM {rows: digest text, fingerprint text}
+WHERE s.digest = u.digest;
+
 -- name: delete_seen
 -- Ids whose time is over, the oldest first.
 DELETE FROM {schema}.seen
@@ -111,7 +118,7 @@ ORDER BY lane
 SELECT DISTINCT w.lane
 FROM {schema}.workflows AS w
 WHERE w.consumer = :consumer AND w.incarnation = 0
-  AND w.lane_open AND w.status = 'PENDING' AND w.owner IS NULL AND w.wake_at IS NULL AND w.awaited_id IS NULL
+  AND w.lane_open AND w.status = 'PENDING' AND w.owner IS NULL AND w.wake_at IS NULL AND w.awaits IS NULL
   AND w.held IS NOT TRUE AND w.lane > :after
 ORDER BY w.lane
 LIMIT :count;
@@ -128,7 +135,7 @@ WITH RECURSIVE found(lane) AS (
     WHERE found.lane IS NOT NULL
 )
 SELECT f.lane,
-       (SELECT h.status = 'PENDING' AND h.wake_at IS NULL AND h.awaited_id IS NULL AND h.owner IS NULL
+       (SELECT h.status = 'PENDING' AND h.wake_at IS NULL AND h.awaits IS NULL AND h.owner IS NULL
         FROM {schema}.workflows AS h
         WHERE h.consumer = :consumer AND h.incarnation = 0 AND h.lane = f.lane AND h.lane_open
         ORDER BY h.lane_sequence

@@ -35,7 +35,8 @@ WHERE id IN ({list:ids}) AND (status <> 'PENDING' OR owner IS NULL OR owner <> :
 -- name: cancel
 -- What has ended by itself stays as it ended.
 UPDATE {schema}.workflows
-SET status = 'CANCELLED', completed_at = {now}, updated_at = {now}, wake_at = NULL, awaits = NULL
+SET status = 'CANCELLED', completed_at = {now}, updated_at = {now}, wake_at = NULL, awaits = NULL,
+    end_reason = 'cancelled'
 WHERE id IN ({list:ids}) AND status IN ('PENDING', 'ENQUEUED', 'DELAYED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')
 RETURNING id;
 
@@ -48,11 +49,13 @@ ORDER BY e.id
 {for_update};
 
 -- name: resume
--- Only from owners that are locked: one who claimed in between may have a batch under way.
+-- Only from owners that are locked: one who claimed in between may have a batch under way. What had ended had given its
+-- deduplication id up, and another may have it.
 UPDATE {schema}.workflows
 SET status = CASE WHEN lane_open IS TRUE THEN 'PENDING' ELSE 'ENQUEUED' END,
     queue = NULL, owner = NULL, held = false, take = take + 1, crashes = 0, completed_at = NULL, wake_at = NULL,
-    awaits = NULL, delay_until = NULL, deadline = NULL, updated_at = {now}
+    awaits = NULL, delay_until = NULL, deadline = NULL, start_by = NULL, end_reason = NULL, updated_at = {now},
+    deduplication_id = CASE WHEN status IN ('PENDING', 'ENQUEUED', 'DELAYED') THEN deduplication_id END
 WHERE id IN ({list:ids})
   AND status IN ('PENDING', 'ENQUEUED', 'DELAYED', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')
   AND (owner IS NULL OR owner IN ({numbers:owners}))
@@ -62,13 +65,3 @@ RETURNING id;
 -- Somebody decided what becomes of these events.
 UPDATE {schema}.quarantine SET released_at = {now}, released_as = :released_as
 WHERE workflow_id IN ({list:ids}) AND released_at IS NULL;
-
--- name: save_queue
--- What was declared last counts.
-INSERT INTO {schema}.queues
-    (application, name, concurrency, worker_concurrency, limiter_limit, limiter_period, updated_at)
-VALUES (:application, :name, :concurrency, :worker_concurrency, :limiter_limit, :limiter_period, {now})
-ON CONFLICT (application, name) DO UPDATE
-SET concurrency = excluded.concurrency, worker_concurrency = excluded.worker_concurrency,
-    limiter_limit = excluded.limiter_limit, limiter_period = excluded.limiter_period,
-    updated_at = excluded.updated_at;

@@ -19,6 +19,11 @@ class NoWorkflow:
 
 
 @dataclass(frozen=True, slots=True)
+class Gone:
+    """Nothing was written, not even the checkpoint: somebody else got what it was about."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fenced:
     """Nothing was written: the workflow does not run under this token any more."""
 
@@ -37,11 +42,25 @@ class Existing:
 
 
 @dataclass(frozen=True, slots=True)
+class Deduplicated:
+    """Nothing was written: the workflow `winner` has the deduplication id."""
+
+    winner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Debounced:
+    """The call belongs to this run."""
+
+    workflow_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """The database does not take this value; the workflow fails with the error."""
 
     error: Exception
 
 
-Result: TypeAlias = Written | Fenced | Existing | NoWorkflow | Refused
+Result: TypeAlias = Written | Fenced | Existing | NoWorkflow | Gone | Deduplicated | Debounced | Refused
 WRITTEN = Written()
