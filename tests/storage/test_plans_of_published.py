@@ -25,12 +25,12 @@ SELECT 'w' || n % 500, 's', n / 500, 1, 0, n, 0, true, false, 1, n, n FROM gener
 """
 
 ROWS: dict[str, tuple[list[tuple[Any, ...]], dict[str, Any]]] = {
-    "insert_values": ([(i, 1, 0, "k9", 1, 1, "json", "1", 5) for i in BATCH], {"executor": 1}),
+    "insert_values": ([(i, 1, 0, "k9", 1, 1, "json", "1", 5, False) for i in BATCH], {"executor": 1}),
     "read_written_values": ([(i, 1, "k1", 5) for i in BATCH], {"executor": 1}),
     "delete_replaced_values": ([(i, 1, "k1", 5) for i in BATCH], {}),
     "published_among": ([(i, 0) for i in BATCH], {}),
     "insert_stream_entries": (
-        [(i, 1, 0, "s", 10**6, 1, 0, True, None, False, "json", "1", 5) for i in BATCH],
+        [(i, 1, 0, "s", 10**6, 1, 0, True, None, False, "json", "1", 5, False) for i in BATCH],
         {"executor": 1},
     ),
     "read_written_entries": ([(i, "s", 5) for i in BATCH], {"executor": 1}),
