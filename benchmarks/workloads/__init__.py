@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from benchmarks.workloads import intake, latency, queues, restarts, schedules, sqlite, steps, waiting
+from benchmarks.workloads import (
+    intake,
+    latency,
+    published,
+    queues,
+    restarts,
+    schedules,
+    sqlite,
+    steps,
+    waiting,
+)
 
-KINDS = (intake, latency, steps, queues, waiting, schedules, restarts, sqlite)
+KINDS = (intake, latency, steps, queues, waiting, schedules, published, restarts, sqlite)
 """The order in which they run."""
 
 WORKLOADS = {workload.name: workload for kind in KINDS for workload in kind.WORKLOADS}

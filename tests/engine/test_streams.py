@@ -314,6 +314,8 @@ def test_a_committed_reader_waits_for_the_end_of_a_step_and_gets_its_entries_the
 
 
 def test_entries_of_a_step_that_is_cancelled_count_for_nothing(app: App, dbos_test_app: MakeTestApp) -> None:
+    timed_out = threading.Event()
+
     @app.step()
     async def hangs() -> None:
         await app.write_stream_async("s", "in vain")
@@ -326,6 +328,7 @@ def test_entries_of_a_step_that_is_cancelled_count_for_nothing(app: App, dbos_te
                 await hangs()
         except TimeoutError:
             await app.write_stream_async("s", "timeout")
+            timed_out.set()
         await app.sleep_async(100)
 
     dbos = dbos_test_app(app)
@@ -333,7 +336,7 @@ def test_entries_of_a_step_that_is_cancelled_count_for_nothing(app: App, dbos_te
     async def run() -> Any:
         with SetWorkflowID("w"):
             await app.start_workflow_async(writes)
-        await asyncio.sleep(0.3)
+        assert await asyncio.to_thread(timed_out.wait, 20)
 
     asyncio.run(run())
     dbos.run_until_idle()

@@ -20,6 +20,7 @@ from dbos_events.engine.publishing import (
 )
 from dbos_events.engine.reader import Item, StreamReader
 from dbos_events.engine.run import Place
+from dbos_events.engine.shield import is_shielded
 from dbos_events.engine.waits import Wait
 from dbos_events.errors import (
     DBOSException,
@@ -83,7 +84,7 @@ def write_entry_in_step(run: Run, step: StepStatus, stream: str, form: Stored | 
         if not outlet.has_room:
             yield Room(run, outlet)
             refuse_when_stopped(run)
-        write = Write(run.id, run.take, run.generation)
+        write = Write(run.id, run.take, run.generation, shielded=is_shielded(run))
         _hand_over(outlet, write, stream, step.step_id, form, step.current_attempt or 0)
         return
     entry = outlet.entry(

@@ -52,15 +52,18 @@ FROM (SELECT p.id AS workflow_id, p.take AS take FROM {schema}.workflows AS p
 WHERE w.id = f.workflow_id AND w.take = f.take AND w.awaits IS NOT NULL AND w.status = 'PENDING'
 RETURNING id;
 
+-- name: read_marked
+-- Those of the workflows for whose end somebody is parked, beside a parent.
+SELECT id FROM {schema}.workflows WHERE id IN ({list:ids}) AND has_waiters;
+
 -- name: wake_readers
--- Whoever is parked on a key that begins so goes on: what it is about has ended.
-WITH ended(first, beyond) AS (SELECT u.first, u.beyond FROM {rows: first text, beyond text})
+-- Whoever is parked on a key that begins so goes on: what it is about has ended. One beginning at a time: a planner has
+-- no idea of how many keys lie between two that come from a table.
 UPDATE {schema}.workflows AS w SET wake_at = {now}, awaits = NULL
-FROM (SELECT p.id AS workflow_id, p.take AS take
-      FROM ended AS e JOIN {schema}.workflows AS p ON p.awaits >= e.first AND p.awaits < e.beyond
+FROM (SELECT p.id AS workflow_id, p.take AS take FROM {schema}.workflows AS p
+      WHERE p.awaits >= :first AND p.awaits < :beyond
       UNION ALL
-      SELECT k.workflow_id, k.take
-      FROM ended AS e JOIN {schema}.parked_keys AS k ON k.key >= e.first AND k.key < e.beyond) AS f
+      SELECT k.workflow_id, k.take FROM {schema}.parked_keys AS k WHERE k.key >= :first AND k.key < :beyond) AS f
 WHERE w.id = f.workflow_id AND w.take = f.take AND w.awaits IS NOT NULL AND w.status = 'PENDING'
 RETURNING id;
 

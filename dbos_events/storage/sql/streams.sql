@@ -32,13 +32,13 @@ WHERE e.workflow_id = u.workflow_id AND e.stream = u.stream AND e.position BETWE
   AND e.take = u.take AND e.step = u.step AND e.attempt = u.attempt;
 
 -- name: cut_entries
--- An entry goes on into the next generation together with the checkpoint of the call that wrote it.
-UPDATE {schema}.stream_entries AS e
-SET cut_in = u.generation + 1
-FROM {rows: workflow_id text, generation int}
-WHERE e.workflow_id = u.workflow_id AND e.cut_in IS NULL
+-- As cut_values.
+UPDATE {schema}.stream_entries
+SET cut_in = :generation + 1
+WHERE workflow_id = :workflow_id AND cut_in IS NULL
   AND NOT EXISTS (SELECT 1 FROM {schema}.checkpoints AS c
-                  WHERE c.workflow_id = e.workflow_id AND c.generation = u.generation + 1 AND c.step = e.step);
+                  WHERE c.workflow_id = :workflow_id AND c.generation = :generation + 1
+                    AND c.step = stream_entries.step);
 
 -- name: read_stream_ends
 -- Where each stream of a workflow goes on, and since where its entries count no more for the generation that runs
