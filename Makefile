@@ -65,6 +65,10 @@ format: $(DEV_STAMP) ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+.PHONY: facade
+facade: $(DEV_STAMP) ## Write the verbs of DBOS into dbos_events/facade.py, after a verb was added to an App
+	$(PY) -m tests.architecture.facade
+
 .PHONY: bench
 bench: servers ## Run the benchmarks on servers of their own, or yours: KAFKA=host:port DATABASE=url
 	$(PY) -m benchmarks $(if $(KAFKA),--kafka '$(KAFKA)') $(if $(DATABASE),--postgres '$(DATABASE)') $(ARGS)
@@ -79,6 +83,10 @@ chaos: servers ## Prove under faults: EVENTS= PROCESSES= PARTITIONS= KEYS= SECON
 soak: servers ## Hold a steady rate for long and fail when anything grows: SECONDS= RATE= SEED= ORDERING= HANDLER=
 	$(PY) -m tests.chaos.soak --rate $(RATE) --partitions $(PARTITIONS) --keys $(KEYS) --ordering $(ORDERING) \
 	    --handler $(HANDLER) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+.PHONY: fuzz
+fuzz: $(DEV_STAMP) ## Send a webhook receiver whatever comes to mind, over sockets: SECONDS=600 SEED=
+	$(PY) -m tests.connectors.webhooks.receiving.fuzz --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
 .PHONY: clean
 clean: ## Remove what the other targets made here

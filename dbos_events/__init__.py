@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbos_events import error as error
 from dbos_events.api.contexts import SetWorkflowID as SetWorkflowID
+from dbos_events.api.contexts import SetWorkflowTimeout as SetWorkflowTimeout
 from dbos_events.api.contexts import WorkflowIDReusePolicy as WorkflowIDReusePolicy
 from dbos_events.api.debouncing import Debouncer as Debouncer
 from dbos_events.api.enqueueing import SetEnqueueOptions as SetEnqueueOptions

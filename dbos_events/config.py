@@ -36,4 +36,5 @@ class DBOSConfig(TypedDict, total=False):
     held_per_consumer: int
     sweep_after_seconds: float
     tune_garbage_collector: bool
+    callback_url: str
     kafka: Mapping[str, Any]

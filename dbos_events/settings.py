@@ -103,6 +103,9 @@ class Settings(BaseSettings):
         le=_YEAR,
         description="How long a partition has no holder before another process runs what is left.",
     )
+    callback_url: str | None = Field(
+        None, description="Where callbacks reach the application from outside: `https://host/callbacks`."
+    )
     tune_garbage_collector: bool = Field(
         True, description="Let Python look for reference cycles less often than by default."
     )

@@ -26,6 +26,8 @@ class Receivers:
         self._receivers = [each for each in dict.fromkeys(found) if isinstance(each, WebhookReceiver)]
 
     def start(self) -> None:
+        for consumer in self._inbox.consumers:
+            self._inbox.report(consumer, "listening")
         for receiver in self._receivers:
             receiver.open(self._inbox)
 
@@ -41,7 +43,7 @@ class Receivers:
 
     def http_app(self, path: str) -> HttpApp | None:
         """The receiver with an endpoint at `path`, for a server that is not the program's own."""
-        return next((receiver for receiver in self._receivers if receiver.find(path) is not None), None)
+        return next((receiver for receiver in self._receivers if receiver.has(path)), None)
 
     @property
     def addresses(self) -> tuple[str, ...]:

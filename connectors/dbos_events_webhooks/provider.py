@@ -142,7 +142,8 @@ class Provider:
         a public one.
 
         Raises:
-            ConfigurationError: What is configured here cannot sign, and no key is given.
+            ConfigurationError: What is configured here cannot sign, and no key is given; or the provider could not
+                send this body.
         """
         if not isinstance(body, bytes):
             raise TypeError(f"The body of a webhook request is bytes, but this is {body.__class__.__name__}.")
@@ -152,7 +153,12 @@ class Provider:
         extra = (*given, *((key, value) for key, value in self._sent(name, type) if key not in known))
         wire = query if isinstance(query, bytes) else query.encode()
         draft = Draft(body, self.clock.now_ms(), name, wire, path, extra)
-        signed = self.row.scheme.sign(draft, self._signing_key(signing_key))
+        try:
+            signed = self.row.scheme.sign(draft, self._signing_key(signing_key))
+        except Refusal as refusal:
+            raise ConfigurationError(
+                f"{self.row.title} could not send this body: {refusal.refused.detail}"
+            ) from None
         return WebhookRequest.of(body, (*extra, *signed), path=path, query=wire)
 
     def _sent(self, name: str, kind: str | None) -> Iterator[tuple[str, str]]:

@@ -33,8 +33,6 @@ from dbos_events.model.subscription import compiled, is_pattern
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", Connector, PushConnector)
 
-CONNECTOR = "kafka"
-
 ORDERINGS = ("none", "partition", "key", "topic")
 
 
@@ -77,8 +75,9 @@ class ConsumerHost(Session, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ConsumerRequest:
-    """The arguments of `kafka_consumer`, as they were given."""
+    """The arguments of the decorator of a connector's consumers, as they were given."""
 
+    connector: str
     config: Mapping[str, Any] | None
     topics: Sequence[str] | str
     in_order: bool | None
@@ -97,6 +96,12 @@ class ConsumerRequest:
     breaker: Breaker | None = None
     publishes: Callable[[Any], Any] | None = None
     placing: Placing | None = None
+    expires: Callable[[Any], Any] | None = None
+
+    @property
+    def decorator(self) -> str:
+        """What the decorator is called, in errors."""
+        return f"{self.connector}_consumer"
 
     @property
     def chosen_ordering(self) -> Ordering:
@@ -119,8 +124,10 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
         decorated, entry = workflow_of(app, function, request.name)
         name = request.name or entry.name
         local_names = sys._getframe(1).f_locals  # noqa: SLF001 - models are often declared beside the handler
-        connector = connector_of(CONNECTOR, Connector)
-        binding = bind(name, function, request.codec, request.when, local_names, connector.messages)
+        connector = connector_of(request.connector, Connector)
+        binding = bind(
+            name, function, request.codec, request.when, local_names, connector.messages, request.expires
+        )
         key = request.ordering_key
         if key is not None:
             described = f"Consumer {name!r}: its ordering_key"
@@ -145,10 +152,10 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
             starts=given is not None,
             placing=_placing(name, request, local_names, connector.messages),
         )
-        _check(options)
+        _check(options, request.decorator)
         connector.check(options)
         attach(app, entry, binding, connector.messages, name)
-        app.add_consumer(ConsumerDeclaration(CONNECTOR, entry, options))
+        app.add_consumer(ConsumerDeclaration(request.connector, entry, options))
         entry.consumers[name] = topics
         return decorated
 
@@ -251,20 +258,18 @@ def attach(
                 "their message by their function: give each consumer a function of its own."
             )
         before, now = entry.binding or NO_BINDING, binding or NO_BINDING
-        if before.codec != now.codec or before.rule != now.rule:
+        if (before.codec, before.rule, before.expires) != (now.codec, now.rule, now.expires):
             raise RegistrationError(
-                f"Consumer {name!r}: its handler {entry.name} has a consumer with another codec or another `when` "
+                f"Consumer {name!r}: its handler {entry.name} has a consumer with another codec, `when` or `expires` "
                 "already. Events find both by their function: give each consumer a function of its own."
             )
     entry.binding = binding
     entry.messages = messages
 
 
-def _check(options: ConsumerOptions) -> None:
+def _check(options: ConsumerOptions, decorator: str) -> None:
     if not options.topics:
-        raise RegistrationError(
-            f"Consumer {options.name!r} names no topic: kafka_consumer(config, ['orders'])."
-        )
+        raise RegistrationError(f"Consumer {options.name!r} names no topic: {decorator}(config, ['orders']).")
     if options.batch_size < 1 or options.max_in_flight < 1:
         raise RegistrationError(
             f"Consumer {options.name!r}: batch_size and max_in_flight must be at least 1."
@@ -318,24 +323,26 @@ def _placing(
 
 def _check_ordering(ordering: str, request: ConsumerRequest) -> None:
     if ordering not in ORDERINGS:
-        raise RegistrationError(f"kafka_consumer: ordering must be one of {ORDERINGS}, not {ordering!r}.")
+        raise RegistrationError(
+            f"{request.decorator}: ordering must be one of {ORDERINGS}, not {ordering!r}."
+        )
     if request.ordering_key is not None and ordering != "key":
         raise RegistrationError(
-            f"kafka_consumer: ordering_key=... says what ordering='key' orders by, and the ordering is {ordering!r}."
+            f"{request.decorator}: ordering_key=... says what ordering='key' orders by, and the ordering is {ordering!r}."
         )
     if request.ordering_key is not None:
-        check_answers("kafka_consumer: its ordering_key", request.ordering_key)
+        check_answers(f"{request.decorator}: its ordering_key", request.ordering_key)
     if request.strict_key_order and ordering != "key":
         raise RegistrationError(
-            f"kafka_consumer: strict_key_order=True is about ordering='key', and the ordering is {ordering!r}."
+            f"{request.decorator}: strict_key_order=True is about ordering='key', and the ordering is {ordering!r}."
         )
     if request.in_order and request.ordering not in ("none", "topic"):
         raise RegistrationError(
-            f"kafka_consumer: in_order=True is the older spelling of ordering='topic', and the ordering is "
+            f"{request.decorator}: in_order=True is the older spelling of ordering='topic', and the ordering is "
             f"{request.ordering!r}. Leave in_order out."
         )
     if request.queue_name is not None and ordering != "none":
         raise RegistrationError(
-            "kafka_consumer: a queue runs its workflows in any order, so queue_name goes with "
+            f"{request.decorator}: a queue runs its workflows in any order, so queue_name goes with "
             f"ordering='none', not {ordering!r}."
         )

@@ -22,11 +22,22 @@ group = typer.Typer(help="Consumers of Kafka topics.", no_args_is_help=True, ric
 
 TITLES = (
     *("CONSUMER", "GROUP", "TOPIC", "PARTITION", "STATE", "HOLDER"),
-    *("WATERMARK", "END", "LAG", "IN FLIGHT", "HELD", "QUARANTINED", "FILTERED", "DETAIL"),
+    *("WATERMARK", "END", "LAG", "IN FLIGHT", "HELD", "QUARANTINED", "FILTERED", "EXPIRED", "DETAIL"),
 )
 KEYS = (
     *("application", "consumer", "group", "topic", "incarnation", "partition", "holder", "holder_alive"),
-    *("watermark", "end_offset", "lag", "in_flight", "held", "quarantined", "filtered", "state", "detail"),
+    *(
+        "watermark",
+        "end_offset",
+        "lag",
+        "in_flight",
+        "held",
+        "quarantined",
+        "filtered",
+        "expired",
+        "state",
+        "detail",
+    ),
     *("paused", "breaker"),
 )
 
@@ -56,15 +67,15 @@ def status(
     It asks the database alone; neither the service nor the broker need to run. WATERMARK is the next
     offset to take in, END what the broker had when the holder last asked, LAG the difference. IN FLIGHT
     events run, HELD ones wait for their turn, QUARANTINED ones were put aside after they failed, FILTERED
-    ones were left out by the consumer's `when`. STATE is `paused` or `breaker open` where the consumer takes
-    nothing in.
+    ones were left out by the consumer's `when`, EXPIRED ones were too late by its `expires`. STATE is `paused` or
+    `breaker open` where the consumer takes nothing in.
 
     A process that has no partition of a consumer is a line without partition: STATE and DETAIL say what it
     waits for.
 
     Keys of --json, one object for each line: application, consumer, group, topic, incarnation (number
     of this life of the topic), partition, holder (label of the process, or null), holder_alive, watermark,
-    end_offset, lag, in_flight, held, quarantined, filtered, state, detail, paused (at, by, reason), breaker
+    end_offset, lag, in_flight, held, quarantined, filtered, expired, state, detail, paused (at, by, reason), breaker
     (state, since, reason, trial_at, trial). What is not known, or does not apply, is null.
     """
     with opened(database, schema, application) as control:
@@ -100,6 +111,7 @@ def fields(row: PartitionState, state: ConsumerState | None) -> dict[str, Any]:
         "held": row.held,
         "quarantined": row.quarantined,
         "filtered": row.filtered,
+        "expired": row.expired,
         "state": row.state,
         "detail": row.detail,
         "paused": pausing.paused_fields(state),
@@ -138,7 +150,7 @@ def _cells(row: PartitionState, consumer: ConsumerState | None) -> tuple[object,
     state, detail = stands or (row.state, row.detail)
     where = (row.consumer, row.group, row.topic, row.partition, state, _holder(row))
     counts = (row.next_offset, row.end_offset, _lag(row), row.in_flight, row.held, row.quarantined)
-    return (*where, *counts, row.filtered, detail)
+    return (*where, *counts, row.filtered, row.expired, detail)
 
 
 def _holder(row: PartitionState) -> str | None:

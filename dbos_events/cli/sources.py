@@ -34,7 +34,7 @@ def source_cells(row: SourceRow, consumer: ConsumerState | None) -> tuple[object
     """One process as a line of the table."""
     stands = None if _state(row) in IN_TROUBLE else pausing.shown_state(consumer)
     state, detail = stands or (_state(row), _detail(row))
-    counts = (None,) * 7
+    counts = (None,) * 8
     return (row.consumer, row.group, _topics(row), None, state, row.process, *counts, detail)
 
 

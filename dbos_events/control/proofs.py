@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from dbos_events.model.proof import Gap, GapQuestion, TracedEvent
-from dbos_events.model.workflow import CANCELLED, ENQUEUED, FINISHED, SUCCESS, StepInfo
+from dbos_events.model.workflow import CANCELLED, ENQUEUED, EXPIRED, FINISHED, SUCCESS, StepInfo
 
 if TYPE_CHECKING:
     from dbos_events.control.workflows import WorkflowControl
     from dbos_events.storage.protocol import Storage
 
 OutcomeWord = Literal[
-    "succeeded", "failed", "quarantined", "discarded", "running", "waiting", "held", "filtered", "gap",
+    "succeeded", "failed", "expired", "quarantined", "discarded", "running", "waiting", "held", "filtered", "gap",
     "not-yet", "before-start", "unexplained",
 ]  # fmt: skip
 
@@ -99,6 +99,10 @@ def outcome_of(event: TracedEvent, offset: int) -> Outcome:
 def _ended(event: TracedEvent) -> Outcome:
     if event.status == SUCCESS:
         return Outcome("succeeded", "its handler returned")
+    if event.status == EXPIRED:
+        return Outcome(
+            "expired", "by the consumer's `expires` it was too late when its turn came; it did not run"
+        )
     if event.quarantine_reason is None:
         return Outcome(
             "failed", "its workflow was cancelled" if event.status == CANCELLED else "its handler failed"

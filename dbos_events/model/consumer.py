@@ -67,6 +67,7 @@ class PartitionState:
     state: str | None
     detail: str | None
     filtered: int = 0
+    expired: int = 0
     reached: int | None = None
 
 
@@ -81,6 +82,25 @@ class SourceRow:
     process: str | None
     state: str | None
     detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PushedState:
+    """How one consumer stands whose events are pushed.
+
+    `addresses` are where they come in; `held` events wait behind others of their lane, `filtered` are those that `when`
+    said no to, as long as their ids are remembered. `processes` are the live ones that have it: label, state, detail.
+    """
+
+    application: str
+    consumer: str
+    connector: str
+    addresses: tuple[str, ...]
+    id_prefix: str
+    held: int
+    quarantined: int
+    filtered: int
+    processes: tuple[tuple[str, str, str | None], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,9 @@ from dbos_events.storage.rows import (
     StoredEvent,
 )
 from dbos_events.storage.subjects.attributes import Attributes
+from dbos_events.storage.subjects.callbacks import Callbacks
 from dbos_events.storage.subjects.debounces import Debounces
+from dbos_events.storage.subjects.endings import Endings
 from dbos_events.storage.subjects.inbox import Inboxes
 from dbos_events.storage.subjects.messages import Messages
 from dbos_events.storage.subjects.parking import Parking
@@ -248,6 +250,7 @@ class Storage(
     messages: Messages
     publications: Publications
     parking: Parking
+    callbacks: Callbacks
     values: PublishedValues
     streams: Streams
     queues: Queues
@@ -282,6 +285,11 @@ class Storage(
 
     def notify(self, channels: Sequence[str]) -> None:
         """Wake those who listen in other processes; never on the path of a write."""
+        ...
+
+    @property
+    def endings(self) -> Endings:
+        """Deadlines, and trees that are cancelled."""
         ...
 
     def close(self) -> None:

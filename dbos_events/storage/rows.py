@@ -88,6 +88,7 @@ class TakenWorkflow:
     position: int | None
     lane: str | None
     attempt: int = 0
+    deadline: int | None = None
     queue_partition_key: str | None = None
 
 

@@ -22,7 +22,9 @@ from dbos_events.storage.families.taking import TakingTable
 from dbos_events.storage.families.unhandled import UnhandledTable
 from dbos_events.storage.families.workflows import WorkflowTable
 from dbos_events.storage.subjects.attributes import Attributes, AttributeTable
+from dbos_events.storage.subjects.callbacks import Callbacks, CallbackTable
 from dbos_events.storage.subjects.debounces import Debounces, DebounceTable
+from dbos_events.storage.subjects.endings import EndingTable
 from dbos_events.storage.subjects.inbox import InboxTable
 from dbos_events.storage.subjects.messages import Messages, MessageTable
 from dbos_events.storage.subjects.parking import Parking, ParkingTable
@@ -66,8 +68,10 @@ class SqlStorage(
         self.messages: Messages = MessageTable(database)
         self.publications: Publications = PublicationTable(database)
         self.parking: Parking = ParkingTable(database)
+        self.callbacks: Callbacks = CallbackTable(database)
         self.inbox = InboxTable(database)
         self.schedules = ScheduleTable(database)
+        self.endings = EndingTable(database)
 
     @property
     def name(self) -> str:

@@ -52,6 +52,7 @@ def upgrade() -> None:
     create_values(schema)
     create_messages(schema)
     create_publications(schema)
+    create_callbacks(schema)
     create_queues(schema)
     create_debounces(schema)
     create_consumers(schema)
@@ -151,6 +152,9 @@ def create_workflows(schema) -> None:
         column("assumed_role", TEXT, null=True),
         column("schedule_name", TEXT, null=True),
         column("own_checkpoints", TEXT, null=True),
+        # until when it must be claimed; why it ended without a run of its own having said so
+        column("start_by", BIG, null=True),
+        column("end_reason", TEXT, null=True),
         # whether its end concerns somebody who is parked, beside its parent
         column("has_waiters", FLAG, null=True),
         schema=schema,
@@ -160,13 +164,13 @@ def create_workflows(schema) -> None:
     partial_index(
         schema,
         "workflows_waiting",
-        [sa.text("COALESCE(queue, '')"), "priority", "created_at", "id"],
+        [sa.text("COALESCE(queue, '')"), "priority", "created_at", "start_id"],
         "status = 'ENQUEUED'",
     )
     partial_index(
         schema,
         "workflows_partitions",
-        ["application", "queue", "queue_partition_key", "priority", "created_at", "id"],
+        ["application", "queue", "queue_partition_key", "priority", "created_at", "start_id"],
         "status = 'ENQUEUED' AND queue_partition_key IS NOT NULL",
     )
     partial_index(
@@ -189,6 +193,19 @@ def create_workflows(schema) -> None:
         "deduplication_id IS NOT NULL AND status IN ('PENDING', 'ENQUEUED', 'DELAYED')",
         unique=True,
     )
+    partial_index(
+        schema,
+        "workflows_deadline",
+        ["deadline"],
+        "deadline IS NOT NULL AND status IN ('PENDING', 'ENQUEUED', 'DELAYED')",
+    )
+    partial_index(
+        schema,
+        "workflows_start_by",
+        ["start_by"],
+        "start_by IS NOT NULL AND status IN ('ENQUEUED', 'DELAYED')",
+    )
+    partial_index(schema, "workflows_expired", ["consumer", "incarnation", "partition"], "status = 'EXPIRED'")
     set_fillfactor(schema, "workflows", 85)
 
 
@@ -308,6 +325,21 @@ def create_publications(schema) -> None:
         schema=schema,
     )
     op.create_index("waits_anchor", "waits", ["anchor", "number"], schema=schema)
+
+
+def create_callbacks(schema) -> None:
+    """Hashes of tokens by which somebody outside may answer a workflow once."""
+    op.create_table(
+        "callbacks",
+        text_key("token_hash", key=True),
+        column("application", TEXT),
+        column("name", TEXT),
+        text_key("workflow_id"),
+        column("opened_at", BIG),
+        column("deadline", BIG),
+        column("answered_at", BIG, null=True),
+        schema=schema,
+    )
 
 
 def create_queues(schema) -> None:

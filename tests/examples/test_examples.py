@@ -123,6 +123,15 @@ def test_sleeping_workflows_need_few_threads_and_survive_the_process() -> None:
     assert third == "started again: 200 reminders, 200 different ones"
 
 
+def test_schedules_fire_each_second_skip_what_overlaps_and_explain_every_tick() -> None:
+    assert run("schedules").splitlines() == [
+        "counted every second until the pause",
+        "crawled less often than its schedule fired",
+        "count: all ticks explained: paused, ran",
+        "crawl: all ticks explained: ran, skipped",
+    ]
+
+
 def test_progress_goes_on_where_a_connection_was_lost() -> None:
     assert run("progress_over_sse").splitlines() == [
         'event 0: {"file": "orders.csv", "done": 1, "of": 4}',
@@ -144,6 +153,15 @@ def test_a_queue_keeps_its_limits() -> None:
     assert int(most[1]) <= 2
     assert took is not None
     assert float(took[1]) >= 1.9
+
+
+def test_options_of_enqueues_say_what_starts_first_and_what_is_one() -> None:
+    assert run("queue_options").splitlines() == [
+        "a second alarm is refused: True",
+        "sent: alarm, invoice, newsletter",
+        "the small tenant came before the end of the big one's backlog: True",
+        "pages indexed by each call's run: [3, 3, 3]",
+    ]
 
 
 def test_an_approval_survives_the_process_and_a_double_click() -> None:

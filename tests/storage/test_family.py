@@ -7,8 +7,10 @@ from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.writes import (
     Anchor,
     Awaited,
+    Bounce,
     Change,
     Consume,
+    Debounced,
     Failure,
     Match,
     NewMessage,
@@ -119,6 +121,11 @@ FORMS = {
         "SELECT CASE WHEN committed THEN 1 ELSE 0 END FROM {schema}.stream_entries WHERE stream = 'kept'",
         0,
     ),
+    "debounced call": (
+        lambda: Bounce("k", 5, None, "last", 1, new("debounced")),
+        "SELECT workflow_id FROM {schema}.debounces WHERE key = 'k'",
+        "debounced",
+    ),
     "park": (lambda: Park(10**15), "SELECT wake_at FROM {schema}.workflows WHERE id = 'w'", 10**15),
 }
 
@@ -162,7 +169,7 @@ def test_what_a_change_asks_for_is_in_the_rows(storage: SqlStorage, form: str, b
     if beside:
         writes = [step("other"), *writes, end("other")]
     answers = storage.write_batch(executor, writes)
-    assert [isinstance(answer, Written) for answer in answers] == [True] * len(writes)
+    assert [isinstance(answer, Written | Debounced) for answer in answers] == [True] * len(writes)
     [row] = read(storage, query)
     assert row[0] == expected
     assert storage.list_steps("w"), "the checkpoint of the same write"

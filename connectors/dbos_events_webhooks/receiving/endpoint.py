@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 
 from dbos_events.connect import PushedEvent, Recurring
 from dbos_events_webhooks.identity import DIGEST, tidy
-from dbos_events_webhooks.outcome import ReceivedEvent, Refused, Verified
+from dbos_events_webhooks.outcome import ReceivedEvent, Refused, SecretUse, Verified
 from dbos_events_webhooks.provider import Provider
 from dbos_events_webhooks.request import WebhookRequest
 from dbos_events_webhooks.stored import ABOUT, Pairs, about, form_of, kept_headers
+
+MOST_SAID = 200
+"""Things that the log is told of one endpoint."""
 
 
 @dataclass(eq=False)
@@ -73,6 +76,18 @@ class Endpoint:
         self.counts[f"refused:{refused.reason}"] += 1
         said = self._refusals.setdefault(refused.reason, Recurring(first_pause=60.0))
         said.say("A request to %s was refused: %s (%s)", self.path, refused.reason, refused.detail)
+
+    def used(self, secret: SecretUse | None) -> None:
+        """Say when a secret other than the first is still used: whoever replaces one wants to know."""
+        if secret is None or secret.index == 0:
+            return
+        self.counts["older-secret"] += 1
+        if len(self._refusals) >= MOST_SAID and f"older:{secret.name}" not in self._refusals:
+            return  # a secret for each of many tenants; `uses` of the provider knows more
+        said = self._refusals.setdefault(
+            f"older:{secret.name}", Recurring(first_pause=3600.0, longest_pause=86400.0)
+        )
+        said.say("Requests to %s are still signed with the older secret %r.", self.path, secret.name)
 
     def count(self, kinds: Sequence[str]) -> None:
         """Count what became of events."""

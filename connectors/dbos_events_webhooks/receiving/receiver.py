@@ -16,6 +16,7 @@ from dbos_events_webhooks.places import Body, Place
 from dbos_events_webhooks.provider import Provider
 from dbos_events_webhooks.receiving import answers
 from dbos_events_webhooks.receiving.bodies import Receive
+from dbos_events_webhooks.receiving.callbacks import MAX_BODY, CallbackEndpoint
 from dbos_events_webhooks.receiving.endpoint import Endpoint
 from dbos_events_webhooks.receiving.limits import Limits
 from dbos_events_webhooks.receiving.ordering import ordering_of
@@ -52,6 +53,7 @@ class WebhookReceiver:
         self.endpoints: list[Endpoint] = []
         self._paths: Paths[Endpoint] = Paths()
         self._service = Service(limits or Limits())
+        self._callbacks: CallbackEndpoint | None = None
 
     # -- declaring ----------------------------------------------------------------------------
 
@@ -154,6 +156,24 @@ class WebhookReceiver:
             )
         return known
 
+    def callbacks(self, path: str = "/callbacks", *, max_body: int = MAX_BODY) -> None:
+        """Answer the URLs of `DBOS.callback` at `PATH/{token}`: the setting `callback_url` is its address from outside.
+
+        POST only: the first one in time counts, 200; a later one is answered as it was; after the deadline 410.
+        """
+        base = checked_path(path).rstrip("/")
+        self._callbacks = CallbackEndpoint(self.app, base, self._service.limits, self._service.load, max_body)
+
+    def _token_in(self, path: str) -> str | None:
+        if self._callbacks is None or not path.startswith(f"{self._callbacks.path}/"):
+            return None
+        token = path[len(self._callbacks.path) + 1 :].rstrip("/")
+        return token if token and "/" not in token else None
+
+    def has(self, path: str) -> bool:
+        """Whether there is something at this path."""
+        return self._paths.find(path) is not None or self._token_in(path) is not None
+
     # -- running ------------------------------------------------------------------------------
 
     def open(self, inbox: Inbox) -> None:
@@ -199,7 +219,11 @@ class WebhookReceiver:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1000})
             return
-        found = self._paths.find(path_in(scope))
+        path = path_in(scope)
+        found = self._paths.find(path)
+        if found is None and (token := self._token_in(path)) is not None and self._callbacks is not None:
+            await self._callbacks.serve(token, scope, receive, send)
+            return
         if found is None:
             http1 = str(scope.get("http_version", "1.1")).startswith("1")
             await answers.send_answer(answers.NOT_FOUND, send, close=http1)
@@ -266,7 +290,7 @@ class WebhookReceiver:
         """A route for each endpoint: `Starlette(routes=[*hooks.routes, ...])`. Needs Starlette."""
         from dbos_events_webhooks.receiving.routing import routes_of
 
-        return routes_of(self)
+        return list(routes_of(self))
 
     @property
     def router(self) -> Any:
@@ -284,9 +308,22 @@ class WebhookReceiver:
 
         return serve
 
+    @property
+    def callback_paths(self) -> tuple[str, ...]:
+        """The route of callbacks, where they are answered."""
+        return () if self._callbacks is None else (f"{self._callbacks.path}/{{token}}",)
+
+    async def callback_app(self, scope: Scope, receive: Receive, send: answers.Send) -> None:
+        """An ASGI app that is the route of callbacks, under whatever path a router gives it."""
+        assert self._callbacks is not None  # noqa: S101 - else there is no such route
+        await self._callbacks.serve(str(scope["path_params"]["token"]), scope, receive, send)
+
     def counts(self) -> dict[str, dict[str, int]]:
         """What became of requests and events in this process, by the endpoint's path."""
-        return {endpoint.path: dict(endpoint.counts) for endpoint in self.endpoints}
+        counted = {endpoint.path: dict(endpoint.counts) for endpoint in self.endpoints}
+        if self._callbacks is not None:
+            counted[self._callbacks.path] = dict(self._callbacks.counts)
+        return counted
 
 
 def _changed(provider: Provider, changes: Options) -> Provider:

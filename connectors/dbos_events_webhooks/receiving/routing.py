@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -44,12 +45,14 @@ class _Application:
         await self._app(scope, receive, send)
 
 
-def routes_of(receiver: WebhookReceiver) -> list[BaseRoute]:
+def routes_of(receiver: WebhookReceiver) -> Sequence[BaseRoute]:
     """A route for each endpoint, with and without a slash at its end; the endpoint answers for its methods."""
     return [
         Route(path, _Application(receiver.at(endpoint)), name=endpoint.path)
         for endpoint in receiver.endpoints
         for path in _both(endpoint)
+    ] + [
+        Route(path, _Application(receiver.callback_app), name="callbacks") for path in receiver.callback_paths
     ]
 
 
@@ -74,6 +77,9 @@ def router_of(receiver: WebhookReceiver) -> Any:
             )
             other: Any = _Application(receiver.at(endpoint))  # questions, and methods that nobody asks with
             router.add_route(path, other, include_in_schema=False)
+    for path in receiver.callback_paths:
+        answering: Any = _Application(receiver.callback_app)
+        router.add_route(path, answering, include_in_schema=False)
     return router
 
 

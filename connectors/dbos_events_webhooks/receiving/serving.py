@@ -105,6 +105,7 @@ class Service:
         if isinstance(outcome, Refused):
             endpoint.refused(outcome)
             return outcome.answer
+        endpoint.used(outcome.secret)
         events = endpoint.pushed(request, outcome)
         if not events:
             endpoint.counts["empty"] += 1

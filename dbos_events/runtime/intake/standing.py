@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from dbos_events.engine.core import Core
 from dbos_events.engine.run import Run
+from dbos_events.errors import DBOSWorkflowExpiredError
 from dbos_events.model.consumer import ConsumerState
 from dbos_events.model.event import Breaker
 from dbos_events.runtime.intake.breaker import RecentEvents, pause_ms, verdict_on
@@ -56,6 +57,8 @@ class _Watched:
         """Count how an event's run has left; True when the service should look."""
         ending = run.ending
         if self.recent is None or ending is None or ending.kind in ("parked", "lost"):
+            return run.id == self.trial
+        if isinstance(ending.error, DBOSWorkflowExpiredError):  # its handler was not called
             return run.id == self.trial
         reason = self.recent.ended(run.id, failed=ending.error is not None)
         if reason is not None and self.tripped is None:

@@ -121,6 +121,7 @@ class PositionTable:
                 state=row.state,
                 detail=row.detail,
                 filtered=row.filtered,
+                expired=row.expired,
                 reached=row.reached,
             )
             for row in rows

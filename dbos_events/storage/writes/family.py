@@ -58,7 +58,8 @@ def write_in_turn(tx: Tx, executor: int, writes: Sequence[Write]) -> list[Result
 def fit_one_call(writes: Sequence[Write]) -> bool:
     """Whether there are only checkpoints, and changes that the function for plain batches writes whole."""
     return all(
-        not write.reset_crashes and (write.change is None or write.change.fits_one_call) for write in writes
+        not (write.reset_crashes or write.shielded) and (write.change is None or write.change.fits_one_call)
+        for write in writes
     )
 
 

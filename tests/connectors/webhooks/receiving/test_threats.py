@@ -638,13 +638,17 @@ def test_how_far_clocks_may_differ_is_bounded() -> None:
 
 
 # T32
-def test_an_old_secret_works_until_its_end_and_tells_when_it_was_used_last() -> None:
+def test_an_old_secret_works_until_its_end_and_tells_when_it_was_used_last(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     now = datetime.now(UTC)
     old = Secret("old", name="2029", expires_at=now + timedelta(hours=1))
     scene = Scene(providers.hmac(secret=[Secret("new", name="2030"), old], header="x-sig"))
     assert scene.send(scene.sign({"n": 1}, signing_key="old")).status == 200
     (endpoint,) = scene.hooks.endpoints
     assert set(endpoint.provider.uses.last_used_ms()) == {"2029"}
+    assert scene.hooks.counts()["/in"]["older-secret"] == 1
+    assert "still signed with the older secret '2029'" in caplog.text
     late = Secret("old", name="2029", expires_at=now - timedelta(hours=1))
     scene = Scene(providers.hmac(secret=[Secret("new", name="2030"), late], header="x-sig"))
     scene.refuses(scene.sign({"n": 1}, signing_key="old"))

@@ -1,0 +1,56 @@
+"""Callbacks: tokens, as hashes, by which somebody outside may answer a workflow once."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from dbos_events.storage.database import Database, Tx
+
+
+class NewCallback(NamedTuple):
+    """One token; `deadline` is milliseconds since 1970."""
+
+    token_hash: str
+    application: str
+    name: str
+    workflow_id: str
+    deadline: int
+
+
+class Answered(NamedTuple):
+    """Whether a token is known, and the workflow that its answer is for; None where its time is over."""
+
+    known: bool
+    workflow_id: str | None = None
+
+
+class Callbacks(Protocol):
+    """Opening and answering callbacks."""
+
+    def open(self, callback: NewCallback) -> None:
+        """Make a token known; safe to repeat."""
+        ...
+
+    def answer(self, application: str, token_hash: str) -> Answered:
+        """Note that an answer came, unless the time is over and none came before; safe to repeat."""
+        ...
+
+
+class CallbackTable:
+    """Callbacks over a database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def open(self, callback: NewCallback) -> None:
+        self._database.transact(lambda tx: tx.run("open_callback", **callback._asdict()))
+
+    def answer(self, application: str, token_hash: str) -> Answered:
+        def work(tx: Tx) -> Answered:
+            named = {"token_hash": token_hash, "application": application}
+            rows = tx.run("answer_callback", **named)
+            if rows:
+                return Answered(True, rows[0].workflow_id)
+            return Answered(bool(tx.run("read_callback", **named)))
+
+        return self._database.transact(work)
