@@ -40,6 +40,11 @@ class Framework:
         self.api(config=cast("dbos_events.DBOSConfig", config))
 
     @property
+    def module(self) -> Any:
+        """What a program imports."""
+        return self._module
+
+    @property
     def is_ours(self) -> bool:
         """Whether it is us."""
         return self.name == OURS

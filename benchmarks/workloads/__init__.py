@@ -11,10 +11,11 @@ from benchmarks.workloads import (
     schedules,
     sqlite,
     steps,
+    talking,
     waiting,
 )
 
-KINDS = (intake, latency, steps, queues, waiting, schedules, published, restarts, sqlite)
+KINDS = (intake, latency, steps, queues, waiting, talking, schedules, published, restarts, sqlite)
 """The order in which they run."""
 
 WORKLOADS = {workload.name: workload for kind in KINDS for workload in kind.WORKLOADS}

@@ -59,6 +59,12 @@ class History:
         self.dropped: list[Checkpoint] = []
         """What was recorded and is done anew, since it does not fit what the calls before it give now."""
 
+    def take_dropped(self, *names: str) -> list[int]:
+        """The steps of these names that are done anew; told once."""
+        taken = [one for one in self.dropped if one.name in names]
+        self.dropped = [one for one in self.dropped if one.name not in names]
+        return [one.step for one in taken]
+
     def find(self, run: Run, call: str, name: str, arguments: str | None) -> Checkpoint | None:
         """The recorded outcome of this call, or None when it has none that may still be used.
 

@@ -19,6 +19,7 @@ from dbos_events import (
     SendMessage,
     SetEnqueueOptions,
     SetWorkflowID,
+    WaitFor,
 )
 from tests.connectors.folder.connector import File, event, folder_consumer
 from tests.crashes.outcome import End, Expected
@@ -451,6 +452,60 @@ def approval(world: World) -> Play:
         more = [SendMessage("approval", topic, topic, idempotency_key=topic) for topic in "cb"]
         world.decide(lambda: world.app.send_bulk(more))
         world.settle()
+
+    return play
+
+
+@scenario(
+    {
+        "first": End("SUCCESS", ["paid 1", "shop is open"], ("first",)),
+        "second": End("SUCCESS", ["paid 2", "shop is open"], ("second",)),
+        "both": End("SUCCESS", [1, 2], ("both",)),
+        "late": End("SUCCESS", None, ("late",)),
+        "publisher": End("SUCCESS", None, ("published",)),
+    }
+)
+def publications(world: World) -> Play:
+    """Takers are served in their order, all see what is for all, and one waits in vain."""
+    did = {name: world.step(name) for name in ("first", "second", "both", "late", "published")}
+    app = world.app
+
+    @app.workflow(name="taker")
+    def taker(name: str) -> list[object]:
+        got = [app.wait_for("payment", "1", timeout_seconds=1000, take=True)]
+        did[name]()
+        return [*got, app.wait_for("shop", "1", timeout_seconds=1000)]
+
+    @app.workflow(name="both")
+    def both() -> list[object] | None:
+        values = app.wait_for_all([("a", "1"), WaitFor("b", "1", take=True)], timeout_seconds=1000)
+        did["both"]()
+        return values
+
+    @app.workflow(name="late")
+    def late() -> object:
+        first = app.wait_for_any([("never", "1"), ("never", "2")], timeout_seconds=10)
+        did["late"]()
+        return first
+
+    @app.workflow(name="publisher")
+    def publisher() -> None:
+        app.publish("b", "1", 2)
+        did["published"]()
+        app.publish("shop", "1", "shop is open")
+
+    def play() -> None:
+        for name in ("first", "second"):
+            begin(world, name, app.start_workflow, taker, name)
+            world.settle()
+        for name, workflow in (("both", both), ("late", late)):
+            begin(world, name, app.start_workflow, workflow)
+        world.settle()
+        for number in (1, 2):
+            world.decide(lambda n=number: app.publish("payment", "1", f"paid {n}", event_id=str(n)))  # type: ignore[misc]
+        world.decide(lambda: app.publish("a", "1", 1, event_id="a"))
+        begin(world, "publisher", app.start_workflow, publisher)
+        world.advance(60)
 
     return play
 

@@ -101,7 +101,7 @@ def recv(core: Core, run: Run, place: Place, topic: str | None, timeout: float |
 
     def fresh() -> Flow[Any]:
         started_at = core.clock.now_ms()
-        dropped = _dropped(run)
+        dropped = [] if run.history is None else run.history.take_dropped(RECV)
         if dropped:
             owner = Owner(core.executor, run.id, run.take)
             yield Query(core, lambda: core.storage.messages.give_back(owner, dropped))
@@ -125,11 +125,6 @@ def recv(core: Core, run: Run, place: Place, topic: str | None, timeout: float |
             return value
 
     return operation(run, place, RECV, None, fresh)
-
-
-def _dropped(run: Run) -> list[int]:
-    """The steps of calls that are recorded as having received something, and do not fit any more."""
-    return [] if run.history is None else [one.step for one in run.history.dropped if one.name == RECV]
 
 
 def _wait(

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from dbos_events.engine.run import Place, Run
 
 PUBLISH = "DBOS.publish"
+WAITS = ("DBOS.wait_for", "DBOS.wait_for_any", "DBOS.wait_for_all")
 EXPIRY = "expiry"
 """Hub channel: something was published that expires."""
 
@@ -184,7 +185,7 @@ class Waiting:
     def _fresh(self) -> Flow[Any]:
         core, run = self.core, self.run
         started_at = core.clock.now_ms()
-        dropped = [] if run.history is None else [one.step for one in run.history.dropped]
+        dropped = [] if run.history is None else run.history.take_dropped(*WAITS)
         if dropped:
             owner = Owner(core.executor, run.id, run.take)
             yield Query(core, lambda: core.storage.publications.give_back(owner, dropped))
