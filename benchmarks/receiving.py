@@ -139,14 +139,18 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.answered: asyncio.Future[bool] | None = None
+        self.got = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        # Heads and bodies are small, and come together.
+        self.got += data
+        if not self.got.endswith(b"}"):
+            return  # the body is JSON, and may come after its head
+        answer, self.got = self.got, b""
         if self.answered is not None and not self.answered.done():
-            self.answered.set_result(data.startswith(b"HTTP/1.1 200"))
+            self.answered.set_result(answer.startswith(b"HTTP/1.1 200"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.answered is not None and not self.answered.done():

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from dbos_events.connect.http import HttpSource
+from dbos_events.connect.http import HttpApp, HttpSource
 from dbos_events.errors import DBOSInitializationError
 
 log = logging.getLogger("dbos_events.cli")
@@ -121,7 +121,7 @@ class Dispatch:
         for source in self._sources:
             app = source.http_app(scope["path"])
             if app is not None:
-                await app(scope, receive, send)
+                await self._answered(app, scope, receive, send)
                 return
         headers = [
             (b"content-type", b"application/json"),
@@ -130,6 +130,15 @@ class Dispatch:
         ]
         await send({"type": "http.response.start", "status": 404, "headers": headers})
         await send({"type": "http.response.body", "body": NOT_FOUND})
+
+    async def _answered(self, app: HttpApp, scope: Any, receive: Any, send: Any) -> None:
+        """Let it answer. What it says is not sent any more where something that is not HTTP came behind its request."""
+        from h11 import LocalProtocolError
+
+        try:
+            await app(scope, receive, send)
+        except LocalProtocolError as error:
+            log.debug("A connection ended before its request was answered: %s", error)
 
 
 def _import_uvicorn() -> Any:

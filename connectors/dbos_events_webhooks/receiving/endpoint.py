@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,9 @@ from dbos_events_webhooks.outcome import ReceivedEvent, Refused, SecretUse, Veri
 from dbos_events_webhooks.provider import Provider
 from dbos_events_webhooks.request import WebhookRequest
 from dbos_events_webhooks.stored import ABOUT, Pairs, about, form_of, kept_headers
+
+_PLAIN = re.compile(r"[\x20-\x7e]{1,255}")
+"""A content type that can be kept as text; another one has been read already, and says nothing to anybody."""
 
 MOST_SAID = 200
 """Things that the log is told of one endpoint."""
@@ -38,7 +42,7 @@ class Endpoint:
         row = self.provider.row
         received = self.provider.clock.now_ms()
         kept = kept_headers(request, row.scheme.single)
-        content_type = request.one("content-type")
+        content_type = request.one("content-type") or ""
         made: list[PushedEvent] = []
         for event in verified.events:
             said = about(
@@ -58,7 +62,7 @@ class Endpoint:
                     fingerprint=bytes.fromhex(event.fingerprint),
                     received_at=received,
                     headers=headers,
-                    content_type=content_type,
+                    content_type=content_type if _PLAIN.fullmatch(content_type) else None,
                 )
                 for consumer in self.consumers
             ]

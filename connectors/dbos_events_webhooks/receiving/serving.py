@@ -140,6 +140,8 @@ class Service:
     def _turned_away(self, endpoint: Endpoint, open_ones: Sequence[Outcome]) -> Answer:
         """Some were not stored: the sender tries again, and those that were are duplicates then."""
         first = open_ones[0]
+        if first.cause == "event":  # it cannot be stored, however often it comes
+            return answers.MALFORMED
         self._not_stored.say("A request to %s was not stored: %s", endpoint.path, first.reason or first.kind)
         seconds = [outcome.retry_after for outcome in open_ones if outcome.retry_after is not None]
         after = max(1, round(max(seconds))) if seconds else self.retry

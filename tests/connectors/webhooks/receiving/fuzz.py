@@ -242,7 +242,7 @@ def fuzz(folder: Path, seconds: float, seed: int) -> Report:
         run.run()
         after = memory_mb(service.process.pid)
         errors = [
-            each["message"]
+            f"{each['message']}: {each.get('exception', '')}"
             for each in service.log
             if each["level"] in ("ERROR", "CRITICAL") and "quarantine" not in each["message"]
         ]

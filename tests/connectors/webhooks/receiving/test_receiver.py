@@ -472,6 +472,7 @@ def test_while_it_drains_senders_are_told_to_come_again() -> None:
         (Outcome("refused", cause="busy", reason="busy", retry_after=0.2), 429, "1"),
         (Outcome("paused", cause="breaker", reason="breaker", retry_after=30), 429, "30"),
         (Outcome("paused", cause="pause", reason="paused"), 429, "5"),
+        (Outcome("refused", cause="event", reason="it cannot be stored"), 400, None),
         (Outcome("conflicting-duplicate", "webhook/on_event/evt_1"), 200, None),
     ],
     ids=lambda value: f"{value.kind}-{value.cause}" if isinstance(value, Outcome) else "",

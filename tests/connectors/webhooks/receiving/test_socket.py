@@ -19,6 +19,7 @@ from tests.connectors.webhooks.receiving.fakes import MemoryApp, MemoryInbox
 from tests.connectors.webhooks.receiving.rawhttp import exchange, read_reply, wire_of
 
 BODY = b'{"id":"evt_1","type":"paid"}'
+CHUNKED = (b"transfer-encoding", b"chunked")
 
 
 class Served:
@@ -30,6 +31,11 @@ class Served:
 
         @self.hooks.webhook("/in", provider=providers.stripe(secret="whsec_t"), max_body=200_000)
         def on_event(event: WebhookEvent) -> None: ...
+
+        @self.hooks.webhook(
+            "/small", provider=providers.stripe(secret="whsec_t"), name="small", max_body=1000
+        )
+        def on_small(event: WebhookEvent) -> None: ...
 
         self.inbox: MemoryInbox = app.launch()
         self.server = HttpServer("127.0.0.1:0")
@@ -140,6 +146,16 @@ def test_a_connection_that_says_nothing_ends(served: Served) -> None:
 def test_broken_http_is_never_answered_with_a_5xx(served: Served, wire: bytes) -> None:
     assert exchange(served.port, wire).status < 500
     assert exchange(served.port, wire_of(served.sign())).status == 200
+
+
+def test_a_body_that_is_too_large_and_then_no_http_is_answered_once(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = wire_of(replace(served.sign().with_body(b""), path="/small"), length=None, more=[CHUNKED])
+    reply = exchange(served.port, head + b"7d0\r\n" + b"x" * 2000 + b"\r\nzz\r\n")
+    assert reply.status == 400
+    assert exchange(served.port, wire_of(served.sign())).status == 200
+    assert "Exception in ASGI" not in caplog.text
 
 
 def test_many_senders_at_once_are_all_answered(served: Served) -> None:

@@ -444,6 +444,13 @@ def test_a_content_type_that_the_provider_does_not_send_is_refused(kind: bytes) 
     scene.refuses(with_header(scene.sign(), "content-type", kind), 415)
 
 
+@pytest.mark.parametrize("kind", [b"appl\x01/json", b"application\x9fjson", b"a" * 300])
+def test_a_content_type_that_is_not_text_is_not_kept(kind: bytes) -> None:
+    scene = Scene(providers.bearer(token="t"))
+    assert scene.send(with_header(scene.sign(), "content-type", kind)).status == 200
+    assert scene.inbox.taken[0].content_type is None
+
+
 def test_a_form_with_too_many_fields_is_kept_without_being_taken_apart() -> None:
     scene = Scene(providers.slack(signing_secret="s"))
     form = {"content-type": "application/x-www-form-urlencoded"}
