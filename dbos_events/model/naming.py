@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
+from typing import TypedDict
+from urllib.parse import quote, unquote
 
 
 def consumer_prefix(group: str) -> str:
@@ -11,3 +12,28 @@ def consumer_prefix(group: str) -> str:
     Percent-encoding keeps the separator out of the parts, so two events can never share an id.
     """
     return f"kafka/{quote(group, safe='')}/"
+
+
+class EventParts(TypedDict):
+    """What the id of an event names."""
+
+    group: str
+    topic: str
+    incarnation: int
+    partition: int
+    offset: int
+
+
+def parts_of_event_id(workflow_id: str) -> EventParts | None:
+    """What the id of an event's workflow names; None for an id that is not one of an event."""
+    parts = workflow_id.split("/")
+    if len(parts) != 6 or parts[0] != "kafka" or not all(part.isdecimal() for part in parts[3:]):  # noqa: PLR2004
+        return None
+    incarnation, partition, offset = map(int, parts[3:])
+    return EventParts(
+        group=unquote(parts[1]),
+        topic=unquote(parts[2]),
+        incarnation=incarnation,
+        partition=partition,
+        offset=offset,
+    )

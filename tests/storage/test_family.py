@@ -67,7 +67,11 @@ def test_each_kind_of_change_is_here() -> None:
     assert (
         names
         == {change.__name__ for change in CHANGES}
-        == {change.__name__ for change in Change.__subclasses__() if change.__module__.startswith("dbos_events.")}
+        == {
+            change.__name__
+            for change in Change.__subclasses__()
+            if change.__module__.startswith("dbos_events.")
+        }
     )
 
 

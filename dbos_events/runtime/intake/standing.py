@@ -11,6 +11,7 @@ from dbos_events.engine.run import Run
 from dbos_events.model.consumer import ConsumerState
 from dbos_events.model.event import Breaker, ConsumerOptions
 from dbos_events.runtime.intake.breaker import RecentEvents, pause_ms, verdict_on
+from dbos_events.runtime.intake.finals import FinalFailures, final_failure
 from dbos_events.runtime.intake.gate import Gate
 from dbos_events.runtime.service import Service
 from dbos_events.telemetry.log import logger
@@ -68,6 +69,7 @@ class ConsumerService(Service):
         self._core = core
         self._watched: dict[int, _Watched] = {}
         self._looking = threading.Lock()
+        self._finals = FinalFailures()
 
     def watch(self, number: int, options: ConsumerOptions, gate: Gate) -> None:
         """Look after a consumer from now on; when this returns its gate is as its row says."""
@@ -78,9 +80,19 @@ class ConsumerService(Service):
 
     def ended(self, run: Run) -> None:
         """A run of an event has left this process; quick, since it is called by the committer."""
-        watched = self._watched.get(run.origin.consumer) if run.origin is not None else None
+        if run.origin is None:
+            return
+        watched = self._watched.get(run.origin.consumer)
+        if run.ending is not None and run.ending.kind == "ended" and run.ending.error is not None:
+            name = run.function.name if watched is None else watched.name
+            self._finals.tell(final_failure(name, run, run.ending.error))
         if watched is not None and watched.ended(run):
             self.wake()
+
+    def let_go(self) -> None:
+        """As of every service; failures that were only counted are told before."""
+        self._finals.look(at_end=True)
+        super().let_go()
 
     @property
     def standstills(self) -> dict[str, Standstill]:
@@ -92,6 +104,7 @@ class ConsumerService(Service):
         }
 
     def tick(self) -> float | None:
+        self._finals.look()
         with self._looking:
             if not self._watched:
                 return None

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from dbos_events.storage.database import Database, Row, Tx
 from dbos_events.storage.families.executors import fence
-from dbos_events.storage.families.taking import end_crashed, read_taken
+from dbos_events.storage.families.taking import end_crashed, read_taken, say_crashed_out
 from dbos_events.storage.rows import LanePlace, LaneTaken, TakenWorkflow
 
 
@@ -24,7 +24,10 @@ class LaneTable:
         count: int,
         limits: Mapping[str, int | None],
     ) -> dict[str, LaneTaken] | None:
+        crashed: list[str] = []
+
         def work(tx: Tx) -> dict[str, LaneTaken] | None:
+            nonlocal crashed
             fence(tx, executor)
             if not _holds(tx, executor, place):
                 return None
@@ -32,14 +35,17 @@ class LaneTable:
                 lane: _Head(tx.run("lane_entries", **_named(place, lane), count=count), limits)
                 for lane in lanes
             }
-            end_crashed(tx, [head.crashed for head in heads.values() if head.crashed is not None])
+            crashed = [head.crashed for head in heads.values() if head.crashed is not None]
+            end_crashed(tx, crashed)
             taken = _take(tx, executor, [row.id for head in heads.values() for row in head.ready])
             for lane, head in heads.items():
                 if head.row is not None and not head.ready:
                     _hold_back(tx, _named(place, lane), head.row)
             return {lane: head.found(taken, count) for lane, head in heads.items()}
 
-        return self._database.transact(work)
+        found = self._database.transact(work)
+        say_crashed_out(crashed)
+        return found
 
     def ready_lanes(self, executor: int, consumer: int, count: int) -> list[tuple[int, int, str]]:
         rows = self._database.transact(

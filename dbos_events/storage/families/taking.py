@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from dbos_events.clock import elapsed_ns
+from dbos_events.model.naming import parts_of_event_id
 from dbos_events.model.queue import QueueLimits
 from dbos_events.storage.database import Database, RollBack, Row, Tx
 from dbos_events.storage.families.executors import fence
 from dbos_events.storage.rows import TakenWorkflow
 from dbos_events.storage.shapes import named, records
+from dbos_events.telemetry.log import logger
+
+CRASHED_OUT = "max-recovery-attempts-exceeded"
+"""The reason of events in quarantine whose processes crashed too often."""
 
 
 class TakingTable:
@@ -27,7 +32,10 @@ class TakingTable:
         count: int,
         waits: bool = False,
     ) -> list[TakenWorkflow]:
+        crashed: set[str] = set()
+
         def work(tx: Tx) -> list[TakenWorkflow]:
+            nonlocal crashed
             fence(tx, executor)
             rows = tx.run(
                 "adopt_from_dead",
@@ -43,7 +51,9 @@ class TakingTable:
             end_crashed(tx, sorted(crashed))
             return [row for row in taken if row.id not in crashed]
 
-        return self._take(work)
+        found = self._take(work)
+        say_crashed_out(sorted(crashed))
+        return found
 
     def free_lanes_of_dead(self, application: str) -> int:
         return len(self._database.transact(lambda tx: tx.run("free_lanes_of_dead", application=application)))
@@ -206,8 +216,20 @@ def end_crashed(tx: Tx, ids: Sequence[str]) -> None:
     if not ids:
         return
     tx.run("end_crashed", ids=ids)
-    tx.run("quarantine_ended", ids=ids, reason="max-recovery-attempts-exceeded")
+    tx.run("quarantine_ended", ids=ids, reason=CRASHED_OUT)
     tx.run("wake_awaiting", ids=ids)
+
+
+def say_crashed_out(ids: Sequence[str]) -> None:
+    """Log what `end_crashed` has ended, once that is committed."""
+    for workflow_id in ids:
+        event = parts_of_event_id(workflow_id)
+        logger.error(
+            "Workflow %s has ended: each process that took it up crashed, more often than its max_recovery_attempts "
+            "allows. Find out what in it ends processes; `dbos-events workflow resume` lets it go on.",
+            workflow_id,
+            extra={"workflow_id": workflow_id, "reason": CRASHED_OUT, **(event or {})},
+        )
 
 
 def _crashed_too_often(row: TakenWorkflow, limits: Mapping[str, int | None]) -> bool:
