@@ -323,8 +323,8 @@ class Launched:
             elif not health.ready:
                 waiting.append(f"{source.name}: {health.detail}")
         standstills = self.consumers.standstills.items()
-        waiting += [f"{name}: {why.text}" for name, why in standstills if not why.wanted]
-        notes = tuple(f"{name}: {why.text}" for name, why in standstills if why.wanted)
+        waiting += [f"{name}: {why.text}" for name, why in standstills if why.opened]
+        notes = tuple(f"{name}: {why.text}" for name, why in standstills if not why.opened)
         if not self.lease.is_fresh:
             waiting.append("the lease is not renewed: the database does not answer")
         waiting += self.core.outages.problems + self.core.committer.problems

@@ -295,11 +295,14 @@ class KafkaSource:
             )
 
     def _note_ends(self) -> None:
-        """Keep the ends of the partitions, as the last fetch told them, for the status."""
+        """Keep the ends of the partitions, as the last fetch told them, for the status.
+
+        A paused partition is not fetched: what it told stays as it was, and the watch asks the cluster instead.
+        """
         for place in self._buffers.opened():
             _, high = self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True)
             if high >= 0:
-                self._commands.ends[place] = high
+                self._commands.fetched(place, high)
 
     def _prove(self) -> None:
         """Whether partitions that the database gave to another process are still ours by the group.

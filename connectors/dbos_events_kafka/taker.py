@@ -15,6 +15,7 @@ from confluent_kafka import KafkaException
 
 from dbos_events.connect import Intake, PartitionReport, Record, TakenIn, logger
 from dbos_events.errors import DBOSException, ExecutorFenced
+from dbos_events_kafka.advice import CLUSTER
 from dbos_events_kafka.buffers import Buffers, Place
 from dbos_events_kafka.client import Clients
 from dbos_events_kafka.commands import Commands, Durable
@@ -313,7 +314,7 @@ class Taker:
             logger.debug("%s: the state could not be stored: %s", self._intake.options.name, error)
 
     def _report_of(self, place: Place) -> PartitionReport:
-        end = self._commands.ends.get(place)
+        end = None if self._state.has(CLUSTER) else self._commands.ends.get(place)
         reason = self._positions.halted.get(place)
         if reason is not None:
             return PartitionReport(place.partition, end, "halted", reason)

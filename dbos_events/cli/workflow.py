@@ -11,6 +11,7 @@ from dbos_events.cli import filters
 from dbos_events.cli.database import opened
 from dbos_events.cli.options import AsJson, Database, Schema, examples
 from dbos_events.cli.output import duration, moment, remark, say, show_fields, show_json, show_table
+from dbos_events.cli.tables import Column
 from dbos_events.errors import DBOSNonExistentWorkflowError
 from dbos_events.model.event import ReceivedEvent
 from dbos_events.model.workflow import StepInfo, Unhandled, WorkflowFilter, WorkflowStatus
@@ -97,7 +98,15 @@ def _show_list(found: list[WorkflowStatus], *, more: bool) -> None:
         print("No workflow fits.")
         return
     show_table(
-        ("ID", "STATUS", "NAME", "QUEUE", "CREATED", "TOOK", "EXECUTOR"),
+        (
+            Column("ID"),
+            Column("STATUS", coloured=True),
+            Column("NAME", rank=1),
+            Column("QUEUE", rank=4),
+            Column("CREATED", rank=2),
+            Column("TOOK", rank=3),
+            Column("EXECUTOR", rank=5),
+        ),
         [
             (
                 one.workflow_id,

@@ -3,6 +3,7 @@
 from dbos_events.clock import Clock as Clock
 from dbos_events.clock import SystemClock as SystemClock
 from dbos_events.connect.connector import Connector as Connector
+from dbos_events.connect.connector import Ends as Ends
 from dbos_events.connect.plugins import find_connector as find_connector
 from dbos_events.connect.source import Intake as Intake
 from dbos_events.connect.source import PartitionReport as PartitionReport

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from dbos_events.control.consumers import ConsumerControl
 from dbos_events.control.positions import PositionControl
@@ -20,17 +21,23 @@ class Control:
     """The subjects of control over one database; needs no registered functions and no running process.
 
     A change wakes the processes concerned. Questions are about all applications unless they are given one;
-    `application` is the one whose consumers are changed.
+    `application` is the one whose consumers are changed, `sections` the settings of connectors by their names.
     """
 
-    def __init__(self, storage: Storage, codecs: Codecs, application: str) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        codecs: Codecs,
+        application: str,
+        sections: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
         tell = tell_all(storage)
         self._storage = storage
         self.application = application
         self.workflows = WorkflowControl(storage, codecs, tell=tell)
         self.quarantine = QuarantineControl(storage, codecs, tell=tell)
         self.consumers = ConsumerControl(storage, application, tell=tell)
-        self.positions = PositionControl(storage, application)
+        self.positions = PositionControl(storage, application, sections)
         self.proofs = ProofControl(storage, self.workflows)
 
     def now_ms(self) -> int:

@@ -27,7 +27,7 @@ class EventParts(TypedDict):
 def parts_of_event_id(workflow_id: str) -> EventParts | None:
     """What the id of an event's workflow names; None for an id that is not one of an event."""
     parts = workflow_id.split("/")
-    if len(parts) != 6 or parts[0] != "kafka" or not all(part.isdecimal() for part in parts[3:]):  # noqa: PLR2004
+    if len(parts) != 6 or parts[0] != "kafka" or not all(part.isdecimal() for part in parts[3:]):
         return None
     incarnation, partition, offset = map(int, parts[3:])
     return EventParts(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from dbos_events.model.consumer import PartitionState, SourceRow
-from dbos_events.model.quarantine import QuarantinedEvent, QuarantineFilter, Redrive
+from dbos_events.model.quarantine import QuarantineCount, QuarantinedEvent, QuarantineFilter, Redrive
 from dbos_events.storage.lives import Lives
 from dbos_events.storage.operating import Doubts, Orphans, Proofs, Quotas, Standing
 from dbos_events.storage.owning import Executors, Workflows
@@ -102,6 +102,10 @@ class Sources(Protocol):
         """Store it for `kafka status`, in place of what this executor said before."""
         ...
 
+    def consumer_settings(self, application: str | None) -> dict[tuple[str, str], dict[str, str]]:
+        """What each consumer, by application and name, was last launched with; secrets are masked."""
+        ...
+
     def list_idle_sources(self, application: str | None) -> list[SourceRow]:
         """Of processes that are alive and hold no partition of the consumer.
 
@@ -184,6 +188,10 @@ class Quarantines(Protocol):
 
     def list_quarantined(self, criteria: QuarantineFilter) -> list[QuarantinedEvent]:
         """Those that fit, in the order in which they were put aside."""
+        ...
+
+    def count_quarantined(self, criteria: QuarantineFilter) -> list[QuarantineCount]:
+        """How many events fit by consumer, reason and class of the error, the most first; the limit does not count."""
         ...
 
     def read_quarantined(self, workflow_id: str) -> StoredQuarantine | None:

@@ -306,6 +306,8 @@ def create_positions(schema) -> None:
         column("epoch", BIG, default="0"),
         column("holder", BIG, null=True),
         column("end_offset", BIG, null=True),
+        column("end_at", BIG, null=True),  # when the holder last told the end
+        column("reported_at", BIG, null=True),  # when it last told anything
         column("state", TEXT, null=True),
         column("detail", TEXT, null=True),
         column("updated_at", BIG),

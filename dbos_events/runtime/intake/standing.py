@@ -21,7 +21,10 @@ LOOK_SECONDS = 0.5
 
 
 class Standstill(NamedTuple):
-    """Why a consumer takes nothing in: `wanted` by an operator, or its breaker, which has just `opened` or is tried."""
+    """Why a consumer takes nothing in: `wanted` by an operator, or its breaker, which is open (`opened`) or tried.
+
+    Only an open breaker makes a process unready: one that is tried waits for the next event, however long that takes.
+    """
 
     text: str
     wanted: bool
@@ -39,6 +42,7 @@ class _Watched:
         self.recent = RecentEvents(options.breaker, core.clock.monotonic) if options.breaker else None
         self.tripped: str | None = None
         self.trial: str | None = None
+        self.redriven = False
         self.epoch: int | None = None
         self.standstill: Standstill | None = None
 
@@ -47,6 +51,9 @@ class _Watched:
         ending = run.ending
         if self.recent is None or ending is None or ending.kind in ("parked", "lost"):
             return run.id == self.trial
+        if ending.error is None and run.generation > 0 and run.attempt == 0 and self.standstill is not None:
+            self.redriven = True
+            return True
         reason = self.recent.ended(run.id, failed=ending.error is not None)
         if reason is not None and self.tripped is None:
             self.tripped = reason
@@ -137,9 +144,12 @@ class ConsumerService(Service):
         storage = self._core.storage
         if watched.breaker is None:
             return state.breaker is not None and storage.close_breaker(state.id, state.epoch)
+        redriven, watched.redriven = watched.redriven, False
         if state.breaker is None:
             return self._open_if_tripped(watched, watched.breaker, state)
         watched.tripped = None
+        if redriven:  # an event that had failed, and was let go by an operator, has ended well
+            return storage.close_breaker(state.id, state.epoch)
         if state.breaker == "half-open" and self._note_trial(watched, state):
             return True
         return self._judge_trial(watched, watched.breaker, state)
@@ -180,7 +190,7 @@ class ConsumerService(Service):
         elif state.breaker is None:
             self._go_on(watched)
         else:
-            standstill = Standstill(_breaker_text(state), wanted=False, opened=state.breaker == "open")
+            standstill = Standstill(_breaker_text(state), wanted=False, opened=state.standing == "open")
             ours = state.breaker == "half-open" and state.breaker_executor == self._core.executor
             if ours and state.trial is None and not state.due:
                 watched.gate.try_one(state.epoch, standstill.text)
@@ -212,13 +222,11 @@ def _pause_text(state: ConsumerState) -> str:
 
 
 def _breaker_text(state: ConsumerState) -> str:
-    text = (
-        f"the circuit breaker is {state.breaker} since {_moment(state.breaker_since)}: {state.breaker_reason}"
-    )
-    if state.breaker == "open":
+    text = f"the circuit breaker is {state.standing} since {_moment(state.standing_since)}: {state.breaker_reason}"
+    if state.standing == "open":
         return f"{text}; a trial event is let in at {_moment(state.breaker_until)}"
     if state.trial is None:
-        return f"{text}; a trial event is let in"
+        return f"{text}; the next event is the trial"
     return f"{text}; {state.trial.workflow_id} is the trial"
 
 
