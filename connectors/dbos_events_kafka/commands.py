@@ -42,7 +42,10 @@ class Commands:
         self._fetched: dict[Place, int] = {}
 
     def fetched(self, place: Place, end: int) -> None:
-        """The end of a partition, as the last fetch told it, however long ago that was."""
+        """The end of a partition, as the last fetch told it, however long ago that was.
+
+        A paused partition is not fetched: what it told stays as it was, and the watch asks the cluster instead.
+        """
         if self._fetched.get(place) != end:
             self._fetched[place] = self.ends[place] = end
 

@@ -295,10 +295,7 @@ class KafkaSource:
             )
 
     def _note_ends(self) -> None:
-        """Keep the ends of the partitions, as the last fetch told them, for the status.
-
-        A paused partition is not fetched: what it told stays as it was, and the watch asks the cluster instead.
-        """
+        """Keep the ends of the partitions, as the last fetch told them, for the status."""
         for place in self._buffers.opened():
             _, high = self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True)
             if high >= 0:

@@ -11,13 +11,13 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 import typer
 
 from dbos_events.cli.tables import Column, lines_of
 from dbos_events.cli.values import plain
+from dbos_events.model.times import shown_moment, shown_span
 from dbos_events.telemetry.log import redact
 
 NOTHING = "-"
@@ -108,7 +108,7 @@ def moment(milliseconds: int | None) -> str | None:
     """A stored time in UTC, to the second."""
     if milliseconds is None:
         return None
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return shown_moment(milliseconds)
 
 
 def duration(begin: int | None, end: int | None) -> str | None:
@@ -120,14 +120,5 @@ def duration(begin: int | None, end: int | None) -> str | None:
 
 
 def age(milliseconds: int | None) -> str | None:
-    """How long ago something was, short: the largest unit that fits, and the next."""
-    if milliseconds is None:
-        return None
-    seconds = max(0, milliseconds) // 1000
-    if seconds < 60:
-        return f"{seconds}s"
-    if seconds < 3600:
-        return f"{seconds // 60}m{seconds % 60:02}s"
-    if seconds < 86_400:
-        return f"{seconds // 3600}h{seconds % 3600 // 60:02}m"
-    return f"{seconds // 86_400}d{seconds % 86_400 // 3600:02}h"
+    """How long ago something was, short."""
+    return None if milliseconds is None else shown_span(milliseconds)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dbos_events.cli import decisions, kafka, migrate, positions, quarantine, run, workflow
+from dbos_events.cli import decisions, kafka, migrate, positions, processes, quarantine, run, workflow
 from dbos_events.cli.options import DEBUG, AsJson, examples
 from dbos_events.cli.output import fail, show_json
 from dbos_events.errors import DBOSException
@@ -103,4 +103,5 @@ app.add_typer(kafka.group, name="kafka")
 app.add_typer(workflow.group, name="workflow")
 decisions.add_to(quarantine.group)
 app.add_typer(quarantine.group, name="quarantine")
+processes.add_to(app)
 migrate.add_to(app)

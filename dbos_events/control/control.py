@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbos_events.control.consumers import ConsumerControl
 from dbos_events.control.positions import PositionControl
+from dbos_events.control.processes import ProcessControl
 from dbos_events.control.proofs import ProofControl
 from dbos_events.control.quarantine import QuarantineControl
 from dbos_events.control.signals import tell_all
@@ -38,6 +39,7 @@ class Control:
         self.quarantine = QuarantineControl(storage, codecs, tell=tell)
         self.consumers = ConsumerControl(storage, application, tell=tell)
         self.positions = PositionControl(storage, application, sections)
+        self.processes = ProcessControl(storage)
         self.proofs = ProofControl(storage, self.workflows)
 
     def now_ms(self) -> int:

@@ -38,6 +38,7 @@ from dbos_events.telemetry.outages import Outages
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dbos_events.engine.operations.step import StepCall
     from dbos_events.model.event import Retry
     from dbos_events.serialization import Codecs
     from dbos_events.storage.protocol import Storage
@@ -91,6 +92,7 @@ class Core:
         self.committer = Committer(self._write_batch, on_fenced, self.runner.start_following, self.outages)
         self.stopped = threading.Event()
         self._numbers = Numbers()
+        self.under_way: dict[StepCall, int] = {}  # steps that run here, and since when
         self.homes = Homes(self, self._new_loop_committer)
         self._outage = Recurring()
         self.lease_end: float | None = None

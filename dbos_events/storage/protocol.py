@@ -24,6 +24,7 @@ from dbos_events.storage.rows import (
     Position,
     StoredEvent,
 )
+from dbos_events.storage.subjects.processes import Processes
 from dbos_events.storage.writes.contract import Batches
 
 
@@ -229,6 +230,8 @@ class Storage(
     Protocol,
 ):
     """A database with our schema in it."""
+
+    processes: Processes
 
     @property
     def name(self) -> str:

@@ -21,6 +21,7 @@ from dbos_events.storage.families.standing import StandingTable
 from dbos_events.storage.families.taking import TakingTable
 from dbos_events.storage.families.unhandled import UnhandledTable
 from dbos_events.storage.families.workflows import WorkflowTable
+from dbos_events.storage.subjects.processes import Processes, ProcessesTable
 
 
 class SqlStorage(
@@ -48,6 +49,7 @@ class SqlStorage(
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self.database = database
+        self.processes: Processes = ProcessesTable(database)
 
     @property
     def name(self) -> str:

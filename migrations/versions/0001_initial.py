@@ -56,6 +56,7 @@ def upgrade() -> None:
     create_generations(schema)
     create_decisions(schema)
     create_steps(schema)
+    create_processes(schema)
     op.create_table(
         "schema_facts",
         column("name", TEXT, key=True),
@@ -87,6 +88,19 @@ def create_executors(schema) -> None:
         column("functions", TEXT, null=True),
         # random: a number may be issued again where a fail-over lost commits
         column("identity", BIG, default="0"),
+        schema=schema,
+    )
+
+
+def create_processes(schema) -> None:
+    # what each process tells, for people, of steps that have been running for some seconds
+    op.create_table(
+        "running_steps",
+        text_key("workflow_id", key=True),
+        column("number", INT, key=True),
+        column("executor", BIG),
+        column("name", TEXT),
+        column("started_at", BIG),
         schema=schema,
     )
 

@@ -60,6 +60,8 @@ class StepCall:
         started_at = self.run.core.clock.now_ms()
         status = StepStatus(self.place.number, 0, self.options.attempts)
         scope = Scope(self.run, "", status, key=self.key)
+        under_way = self.run.core.under_way
+        under_way[self] = started_at
         try:
             if self.options.idempotency_key is not None:
                 declared = yield Call(scope, self.options.idempotency_key, self.args, self.kwargs)
@@ -77,6 +79,8 @@ class StepCall:
             entry = self._record(started_at, name, None, stored)
             self.run.note(error, entry)
             raise
+        finally:
+            under_way.pop(self, None)
         self._record(started_at, codec.name, text, None)
         return output
 
