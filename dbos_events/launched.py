@@ -133,6 +133,8 @@ class Launched:
             self.loops,
         )  # fmt: skip
         self.watch = WatchService(self.core, self.taken.takings, watched, lambda: self.lanes.waiting)
+        for service in (*watched, self.watch):
+            service.outages = self.core.outages
         return (*watched, self.watch)
 
     # -- starting -----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from dbos_events.engine.later import Later
 from dbos_events.engine.waking import ThreadWaker
-from dbos_events.errors import BadWrite, ExecutorFenced, StorageError
+from dbos_events.errors import BadWrite, ExecutorFenced, StorageError, StorageUnavailable
 from dbos_events.storage.writes import Fenced, Refused, Result, Write
 from dbos_events.telemetry.log import Recurring, logger
 from dbos_events.telemetry.outages import Outages
@@ -358,11 +358,14 @@ class Committer:
         self._outages.waits(self, "checkpoints and outcomes wait for the database", why)
         if not isinstance(error, StorageError) and not self._outage.active:
             logger.exception("A batch met an unexpected error and is tried again.")
-        if pause > MAX_PAUSE / 2 or not isinstance(error, StorageError):
+        if isinstance(error, StorageUnavailable) and error.away:
+            self._outages.away(self, why)
+        elif pause > MAX_PAUSE / 2 or not isinstance(error, StorageError):
             self._outage.say("Checkpoints and outcomes wait for the database: %s", why)
 
     def _went_well(self) -> None:
         self._outages.over(self)
+        self._outages.back(self)
         if self._outage.active and not self._later:
             self._outages.over(self._later)
             self._outage.over("The database takes checkpoints and outcomes again.")

@@ -175,19 +175,26 @@ class Core:
         asked = object()
         try:
             while True:
-                self._outage.say("The database does not answer; what needs it waits: %s", error)
+                if error.away:
+                    self.outages.away(asked, error)
+                else:
+                    self._outage.say("What needs an answer of the database waits: %s", error)
                 self.outages.waits(asked, "what needs an answer of the database waits", error)
                 if self.stopped.wait(pause):
                     self.refuse_when_stopped()
                 pause = min(pause * 2, LONGEST_PAUSE)
                 try:
-                    return work()
+                    answer = work()
                 except StorageUnavailable as again:
                     if until is not None and time.monotonic() > until:
                         raise
                     error = again
+                else:
+                    self.outages.back(asked)
+                    return answer
         finally:
             self.outages.over(asked)
+            self.outages.forget(asked)
 
     def signal(self, channel: str) -> None:
         """Wake who waits on `channel`, here and in other processes."""

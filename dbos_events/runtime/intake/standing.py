@@ -207,13 +207,17 @@ class ConsumerService(Service):
         if standstill != watched.standstill:
             watched.standstill = standstill
             log = logger.error if standstill.opened else logger.info
-            log("%s: %s. Its events stay in Kafka.", watched.name, standstill.text)
+            log(
+                "%s: %s. Its events stay in Kafka.",
+                *(watched.name, standstill.text),
+                extra={"consumer": watched.name},
+            )
 
     def _go_on(self, watched: _Watched) -> None:
         watched.gate.open()
         if watched.standstill is not None:
             watched.standstill = None
-            logger.info("%s: events are taken in again.", watched.name)
+            logger.info("%s: events are taken in again.", watched.name, extra={"consumer": watched.name})
 
 
 def _pause_text(state: ConsumerState) -> str:
