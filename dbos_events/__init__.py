@@ -1,24 +1,33 @@
-"""Durable workflows for services that consume events: each event is processed exactly once."""
+"""Durable workflows for services that consume events: each event is processed exactly once.
 
-from dbos_events import error as error
-from dbos_events.api.contexts import SetWorkflowID as SetWorkflowID
-from dbos_events.api.handles import WorkflowHandle as WorkflowHandle
-from dbos_events.api.handles import WorkflowHandleAsync as WorkflowHandleAsync
-from dbos_events.app import App as App
-from dbos_events.config import DBOSConfig as DBOSConfig
-from dbos_events.errors import Quarantine as Quarantine
-from dbos_events.errors import TryAgain as TryAgain
-from dbos_events.facade import DBOS as DBOS
-from dbos_events.facade import Queue as Queue
-from dbos_events.model.event import Breaker as Breaker
-from dbos_events.model.event import KafkaMessage as KafkaMessage
-from dbos_events.model.event import PayloadCodec as PayloadCodec
-from dbos_events.model.event import Retry as Retry
-from dbos_events.model.quarantine import QuarantinedDetail as QuarantinedDetail
-from dbos_events.model.quarantine import QuarantinedEvent as QuarantinedEvent
-from dbos_events.model.workflow import StepInfo as StepInfo
-from dbos_events.model.workflow import StepOptions as StepOptions
-from dbos_events.model.workflow import StepStatus as StepStatus
-from dbos_events.model.workflow import WorkflowFilter as WorkflowFilter
-from dbos_events.model.workflow import WorkflowStatus as WorkflowStatus
-from dbos_events.model.workflow import WorkflowStatusString as WorkflowStatusString
+The public names stand in `dbos_events.public`, which is loaded with the first of them: the command line needs none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dbos_events.public import *  # noqa: F403
+
+
+def __getattr__(name: str) -> object:
+    """Give a public name, and keep all of them; also a module of the package that they have loaded."""
+    if name == "__all__":
+        return sorted(_public())
+    if not name.startswith("__"):
+        globals().update(_public())
+        if name in globals():
+            return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_public()})
+
+
+def _public() -> dict[str, object]:
+    from importlib import import_module  # `from dbos_events import ...` would ask `__getattr__` again
+
+    names = vars(import_module("dbos_events.public"))
+    return {name: value for name, value in names.items() if not name.startswith("_")}

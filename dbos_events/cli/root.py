@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import platform
 import sys
 from typing import Annotated, Any
 
@@ -48,7 +47,6 @@ app = typer.Typer(
         "dbos-events quarantine list",
     ),
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -91,6 +89,8 @@ def version_command(as_json: AsJson = False) -> None:
 
     Keys of --json: version, python.
     """
+    import platform
+
     if as_json:
         show_json({"version": installed_version(), "python": platform.python_version()})
     else:

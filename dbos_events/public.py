@@ -1,0 +1,25 @@
+# ruff: noqa: PLC0414 - each name is given again, which the alias says to type checkers
+"""The public names. `dbos_events` gives them, and loads this module with the first of them that is asked for."""
+
+from dbos_events import error as error
+from dbos_events.api.contexts import SetWorkflowID as SetWorkflowID
+from dbos_events.api.handles import WorkflowHandle as WorkflowHandle
+from dbos_events.api.handles import WorkflowHandleAsync as WorkflowHandleAsync
+from dbos_events.app import App as App
+from dbos_events.config import DBOSConfig as DBOSConfig
+from dbos_events.errors import Quarantine as Quarantine
+from dbos_events.errors import TryAgain as TryAgain
+from dbos_events.facade import DBOS as DBOS
+from dbos_events.facade import Queue as Queue
+from dbos_events.model.event import Breaker as Breaker
+from dbos_events.model.event import KafkaMessage as KafkaMessage
+from dbos_events.model.event import PayloadCodec as PayloadCodec
+from dbos_events.model.event import Retry as Retry
+from dbos_events.model.quarantine import QuarantinedDetail as QuarantinedDetail
+from dbos_events.model.quarantine import QuarantinedEvent as QuarantinedEvent
+from dbos_events.model.workflow import StepInfo as StepInfo
+from dbos_events.model.workflow import StepOptions as StepOptions
+from dbos_events.model.workflow import StepStatus as StepStatus
+from dbos_events.model.workflow import WorkflowFilter as WorkflowFilter
+from dbos_events.model.workflow import WorkflowStatus as WorkflowStatus
+from dbos_events.model.workflow import WorkflowStatusString as WorkflowStatusString
