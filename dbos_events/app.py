@@ -15,6 +15,7 @@ from dbos_events.api.decorators import step, workflow
 from dbos_events.api.quarantine import QuarantineVerbs
 from dbos_events.api.queues import Queue
 from dbos_events.api.verbs import Verbs
+from dbos_events.api.wording import decorator_options
 from dbos_events.clock import Clock, SystemClock
 from dbos_events.config import DBOSConfig
 from dbos_events.engine.context import CURRENT
@@ -55,6 +56,7 @@ class App(Verbs, QuarantineVerbs):
 
     # -- decorators ---------------------------------------------------------------------------
 
+    @decorator_options
     def workflow(
         self, *, name: str | None = None, max_recovery_attempts: int | None = 100
     ) -> Callable[[F], F]:
@@ -70,6 +72,7 @@ class App(Verbs, QuarantineVerbs):
 
         return decorate
 
+    @decorator_options
     def step(
         self,
         *,
@@ -115,6 +118,7 @@ class App(Verbs, QuarantineVerbs):
         """Declare a durable queue of this App."""
         return Queue(name, concurrency, limiter, worker_concurrency=worker_concurrency, app=self)
 
+    @decorator_options
     def kafka_consumer(  # noqa: PLR0913 - the options of one declaration
         self,
         config: Mapping[str, Any] | None = None,
@@ -148,13 +152,15 @@ class App(Verbs, QuarantineVerbs):
             topics: One topic or several.
             in_order: Older spelling of `ordering="topic"`.
             name: The consumer's name in the database and the command line; the handler's by default.
-            ordering: "none": events run at once; "partition": one after the other, by offset.
+            ordering: "none": events run at once; "partition", "key" and "topic": one after the other, by position, those
+                of a partition, of a key, or of the whole topic (docs/ordering.md).
+            ordering_key: With ordering="key": gives the key of a message, or of its value where its own argument is
+                annotated with a type; the record's key by default.
             queue_name: Enqueue the workflows instead; any process that serves the queue runs them.
             batch_size: Records per transaction at most (500).
             max_in_flight: Events that run here at once (1000); more stay in Kafka.
             on_failure: "quarantine": a failed event is put aside and, with order, holds those behind it;
                 "record": it ends as ERROR and the next one runs.
-            ordering_key: Not in this release: raises RegistrationError, as the orderings "key" and "topic".
             when: Which records start a workflow: called with the message, or with its value where its own
                 argument is annotated with a type. Those that it says no to are counted, and nothing else.
             codec: Makes values of the records' bytes, for handlers that take something else than bytes or

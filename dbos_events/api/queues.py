@@ -8,6 +8,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 from dbos_events.api.handles import WorkflowHandle, WorkflowHandleAsync
 from dbos_events.api.session import Session, refuse_on_loop
 from dbos_events.api.starting import prepare
+from dbos_events.api.wording import unknown
 from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.errors import RegistrationError
 from dbos_events.model.queue import QueueLimits, QueueRateLimit
@@ -80,6 +81,25 @@ class Queue:
         return WorkflowHandleAsync(self._app, started.workflow_id)
 
 
+def _check_limiter(name: str, limiter: object) -> None:
+    wanted = ("limit", "period")
+    shape = 'A limiter is {"limit": n, "period": seconds}'
+    if not isinstance(limiter, dict):
+        raise RegistrationError(f"Queue {name!r}: {shape}, not {limiter!r}.")
+    for key in limiter:
+        if key not in wanted:
+            raise RegistrationError(
+                f"{unknown(f'Queue {name!r}: its limiter', 'key', str(key), wanted)} {shape}."
+            )
+    for key in wanted:
+        if key not in limiter:
+            raise RegistrationError(f"Queue {name!r}: its limiter has no {key!r}. {shape}.")
+        if isinstance(limiter[key], bool) or not isinstance(limiter[key], (int, float)):
+            raise RegistrationError(
+                f"Queue {name!r}: the {key} of its limiter is {limiter[key]!r}, and has to be a number. {shape}."
+            )
+
+
 def _checked(name: str, limits: QueueLimits) -> QueueLimits:
     for what, limit in (
         ("concurrency", limits.concurrency),
@@ -92,6 +112,8 @@ def _checked(name: str, limits: QueueLimits) -> QueueLimits:
     ):
         raise RegistrationError(f"Queue {name!r}: worker_concurrency cannot be above concurrency.")
     limiter = limits.limiter
+    if limiter is not None:
+        _check_limiter(name, limiter)
     if limiter is not None and (limiter["limit"] < 1 or limiter["period"] <= 0):
         raise RegistrationError(
             f"Queue {name!r}: the limiter needs a limit of at least 1 and a period above 0."

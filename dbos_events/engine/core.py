@@ -31,6 +31,7 @@ from dbos_events.errors import (
 )
 from dbos_events.model.event import HeldQuotas
 from dbos_events.model.workflow import CANCELLED, FINISHED, MAX_RECOVERY_ATTEMPTS_EXCEEDED
+from dbos_events.serialization import with_stored_traceback
 from dbos_events.serialization.raised import is_interrupt, text_of
 from dbos_events.telemetry.log import Recurring
 from dbos_events.telemetry.outages import Outages
@@ -219,7 +220,9 @@ class Core:
         try:
             codec = self.codecs.get(stored.codec or "json")
             if stored.error is not None:
-                return Ending("ended", error=codec.decode_error(stored.error))
+                return Ending(
+                    "ended", error=with_stored_traceback(codec.decode_error(stored.error), stored.error)
+                )
             return Ending("ended", value=None if stored.output is None else codec.decode(stored.output))
         except BaseException as why:
             if is_interrupt(why):

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.effects import TASK_CANCELLED, Flow, Query, Recorded
 from dbos_events.engine.operations.common import operation
-from dbos_events.errors import DBOSConflictingWorkflowError
+from dbos_events.errors import DBOSConflictingWorkflowError, SerializationError
 from dbos_events.model.queue import channel_of
 from dbos_events.model.workflow import PENDING
-from dbos_events.serialization import fingerprint
+from dbos_events.serialization import fingerprint, not_storable
 from dbos_events.storage.writes import Checkpoint, Existing, Fenced, NewWorkflow, Refused, Result, Write
 
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
     from dbos_events.engine.registry import Registered
     from dbos_events.engine.run import Place, Run
+    from dbos_events.serialization import Codec
 
 
 @dataclass(slots=True)
@@ -104,6 +105,14 @@ def start_child(core: Core, run: Run, place: Place, request: Start) -> Flow[Star
     return operation(run, place, request.function.name, arguments, fresh, again)
 
 
+def _encoded(codec: Codec, request: Start, stored: dict[str, Any]) -> str:
+    try:
+        return codec.encode(stored)
+    except SerializationError as error:
+        what = f"What the workflow {request.function.name} ({request.workflow_id}) was called with"
+        raise not_storable(what, error) from error.__cause__
+
+
 def _new(core: Core, request: Start, parent: Run | None) -> NewWorkflow:
     codec = core.codecs.default
     stored: dict[str, Any] = {"args": list(request.args), "kwargs": request.kwargs}
@@ -117,7 +126,7 @@ def _new(core: Core, request: Start, parent: Run | None) -> NewWorkflow:
         status=PENDING if request.queue is None else "ENQUEUED",
         version=core.version,
         codec=codec.name,
-        input=codec.encode(stored),
+        input=_encoded(codec, request, stored),
         class_name=request.function.class_name,
         queue=request.queue,
         priority=request.priority,

@@ -10,13 +10,14 @@ from dbos_events.engine.effects import Call, Flow
 from dbos_events.engine.keys import arguments_changed, noted, shown_arguments
 from dbos_events.engine.operations.common import operation
 from dbos_events.engine.waits import Pause
-from dbos_events.errors import DBOSMaxStepRetriesExceeded
+from dbos_events.errors import DBOSMaxStepRetriesExceeded, SerializationError
 from dbos_events.model.workflow import StepOptions, StepStatus
-from dbos_events.serialization import encoded, fingerprint, stored_error
+from dbos_events.serialization import encoded, fingerprint, not_storable, stored_error
 
 if TYPE_CHECKING:
     from dbos_events.engine.keys import StepKey
     from dbos_events.engine.run import Place, Run
+    from dbos_events.serialization import Codec
     from dbos_events.storage.writes import Checkpoint, Write
 
 
@@ -73,7 +74,7 @@ class StepCall:
             else:
                 output = yield self._attempt(scope)
             codec = self.run.core.codecs.default
-            text = encoded(codec, output)
+            text = self._encoded(codec, output)
         except Exception as error:
             name, stored = stored_error(self.run.core.codecs.default, error)
             entry = self._record(started_at, name, None, stored)
@@ -83,6 +84,13 @@ class StepCall:
             under_way.pop(self, None)
         self._record(started_at, codec.name, text, None)
         return output
+
+    def _encoded(self, codec: Codec, output: object) -> str | None:
+        try:
+            return encoded(codec, output)
+        except SerializationError as error:
+            what = f"What step {self.name} (number {self.place.number}) of workflow {self.run.id} returned"
+            raise not_storable(what, error) from error.__cause__
 
     def _refuse_other_arguments(self) -> None:
         """Stop the run where the key of this call went out with other arguments in an earlier generation."""
