@@ -11,14 +11,23 @@ if TYPE_CHECKING:
     from dbos_events.public import *  # noqa: F403
 
 
+_OTHERS = ("TYPE_CHECKING", "Any", "OF_CONNECTORS")
+"""Names of that module that are not public."""
+
+
 def __getattr__(name: str) -> object:
     """Give a public name, and keep all of them; also a module of the package that they have loaded."""
     if name == "__all__":
         return sorted(_public())
     if not name.startswith("__"):
-        globals().update(_public())
+        names = _public()
+        globals().update({key: value for key, value in names.items() if value is not None})
         if name in globals():
             return globals()[name]
+        if name in names:
+            from dbos_events import public
+
+            return getattr(public, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -27,7 +36,12 @@ def __dir__() -> list[str]:
 
 
 def _public() -> dict[str, object]:
+    """The public names; those of a connector without a value, since they are loaded when they are asked for."""
     from importlib import import_module  # `from dbos_events import ...` would ask `__getattr__` again
 
-    names = vars(import_module("dbos_events.public"))
-    return {name: value for name, value in names.items() if not name.startswith("_")}
+    public = import_module("dbos_events.public")
+    kept = (name for name in vars(public) if not name.startswith("_") and name not in _OTHERS)
+    return {
+        **dict.fromkeys(getattr(public, "OF_CONNECTORS", ())),
+        **{name: vars(public)[name] for name in kept},
+    }

@@ -10,10 +10,20 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from dbos_events.api.consumers import ConsumerDeclaration, ConsumerRequest, declare_consumer
+from dbos_events.api.consumers import (
+    ConsumerDeclaration,
+    ConsumerRequest,
+    PushedDeclaration,
+    declare_consumer,
+)
 from dbos_events.api.decorators import step, workflow
+from dbos_events.api.messages import Messages
+from dbos_events.api.pushed import PushedConsumers
 from dbos_events.api.quarantine import QuarantineVerbs
 from dbos_events.api.queues import Queue
+from dbos_events.api.schedules import Scheduling
+from dbos_events.api.streams import Streams
+from dbos_events.api.values import Values
 from dbos_events.api.verbs import Verbs
 from dbos_events.api.wording import decorator_options
 from dbos_events.clock import Clock, SystemClock
@@ -36,7 +46,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _BREAKER = Breaker()
 
 
-class App(Verbs, QuarantineVerbs):
+class App(Verbs, QuarantineVerbs, Messages, Values, Streams, PushedConsumers, Scheduling):
     """One application: its workflows, and, once launched, the engine that runs them.
 
     `DBOS` is a facade over a default App; more Apps may live in one process. Use it as
@@ -49,6 +59,7 @@ class App(Verbs, QuarantineVerbs):
         self.config: dict[str, Any] = _as_dict(config)
         self.registry = Registry()
         self.consumers: list[ConsumerDeclaration] = []
+        self.pushed: list[PushedDeclaration] = []
         self._clock = clock or SystemClock()
         self._launched: Launched | None = None
         self._lock = threading.RLock()
@@ -152,10 +163,8 @@ class App(Verbs, QuarantineVerbs):
             topics: One topic or several.
             in_order: Older spelling of `ordering="topic"`.
             name: The consumer's name in the database and the command line; the handler's by default.
-            ordering: "none": events run at once; "partition", "key" and "topic": one after the other, by position, those
-                of a partition, of a key, or of the whole topic (docs/ordering.md).
-            ordering_key: With ordering="key": gives the key of a message, or of its value where its own argument is
-                annotated with a type; the record's key by default.
+            ordering: "none": events run at once; "partition", "key", "topic": one after the other of each.
+            ordering_key: With ordering="key": gives the key of a message; the record's key by default.
             queue_name: Enqueue the workflows instead; any process that serves the queue runs them.
             batch_size: Records per transaction at most (500).
             max_in_flight: Events that run here at once (1000); more stay in Kafka.
@@ -216,19 +225,29 @@ class App(Verbs, QuarantineVerbs):
         if self._launched is not None:
             self._launched.queue_added(name, limits)
 
-    def add_consumer(self, declaration: ConsumerDeclaration) -> None:
+    def add_consumer(self, declaration: ConsumerDeclaration | PushedDeclaration) -> None:
         """Note a consumer; it must be declared before launch, under a name of its own."""
+        name = declaration.name
         if self._launched is not None:
             raise DBOSInitializationError(
-                f"Consumer {declaration.options.name!r} was declared after launch. Import its module before DBOS.launch()."
+                f"Consumer {name!r} was declared after launch. Import its module before DBOS.launch()."
             )
         self.consumers = [known for known in self.consumers if not known.function.replaced]
-        if any(known.options.name == declaration.options.name for known in self.consumers):
+        self.pushed = [known for known in self.pushed if not known.function.replaced]
+        if any(known.name == name for known in self.declared):
             raise RegistrationError(
-                f"Two consumers are called {declaration.options.name!r}, and would share their positions. Give one of "
+                f"Two consumers are called {name!r}, and would share their positions. Give one of "
                 "them another name=..., or both topics to one consumer."
             )
-        self.consumers.append(declaration)
+        if isinstance(declaration, PushedDeclaration):
+            self.pushed.append(declaration)
+        else:
+            self.consumers.append(declaration)
+
+    @property
+    def declared(self) -> list[ConsumerDeclaration | PushedDeclaration]:
+        """All consumers of this App."""
+        return [*self.consumers, *self.pushed]
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -274,7 +293,7 @@ class App(Verbs, QuarantineVerbs):
                 self._forked_from = None
                 CURRENT.set(None)  # forked out of a workflow; what follows belongs to no run of this process
             settings = read_settings(self.config)
-            self.attach(Launched(self.registry, self.consumers, settings, self._clock, _running_loop()))
+            self.attach(Launched(self.registry, self.declared, settings, self._clock, _running_loop()))
         logger.debug("Launched %s.", settings.name)
 
     def attach(self, launched: Launched) -> None:
@@ -322,7 +341,7 @@ class App(Verbs, QuarantineVerbs):
                     self._launched = None
             if destroy_registry:
                 self.registry = Registry()
-                self.consumers = []
+                self.consumers, self.pushed = [], []
 
     async def destroy_async(self, *, workflow_completion_timeout_sec: float = 0) -> None:
         """As `destroy`, without blocking the loop that workflows run on."""

@@ -81,6 +81,7 @@ class DBOS(metaclass=_Context):
     workflow = _DEFAULT.workflow
     step = _DEFAULT.step
     kafka_consumer = _DEFAULT.kafka_consumer
+    pushed_consumer = _DEFAULT.pushed_consumer
 
     launch = _DEFAULT.launch
     launch_async = _DEFAULT.launch_async
@@ -118,6 +119,29 @@ class DBOS(metaclass=_Context):
     resume_workflows = _DEFAULT.resume_workflows
     resume_workflows_async = _DEFAULT.resume_workflows_async
 
+    set_event = _DEFAULT.set_event
+    set_event_async = _DEFAULT.set_event_async
+    get_event = _DEFAULT.get_event
+    get_event_async = _DEFAULT.get_event_async
+    get_all_events = _DEFAULT.get_all_events
+    get_all_events_async = _DEFAULT.get_all_events_async
+
+    write_stream = _DEFAULT.write_stream
+    write_stream_async = _DEFAULT.write_stream_async
+    close_stream = _DEFAULT.close_stream
+    close_stream_async = _DEFAULT.close_stream_async
+    read_stream = _DEFAULT.read_stream
+    read_stream_async = _DEFAULT.read_stream_async
+    read_stream_offset = _DEFAULT.read_stream_offset
+    read_stream_offset_async = _DEFAULT.read_stream_offset_async
+
+    send = _DEFAULT.send
+    send_async = _DEFAULT.send_async
+    send_bulk = _DEFAULT.send_bulk
+    send_bulk_async = _DEFAULT.send_bulk_async
+    recv = _DEFAULT.recv
+    recv_async = _DEFAULT.recv_async
+
     pause_consumer = _DEFAULT.pause_consumer
     pause_consumer_async = _DEFAULT.pause_consumer_async
     resume_consumer = _DEFAULT.resume_consumer
@@ -131,6 +155,26 @@ class DBOS(metaclass=_Context):
     redrive_events_async = _DEFAULT.redrive_events_async
     discard_events = _DEFAULT.discard_events
     discard_events_async = _DEFAULT.discard_events_async
+
+    scheduled = _DEFAULT.scheduled
+    create_schedule = _DEFAULT.create_schedule
+    create_schedule_async = _DEFAULT.create_schedule_async
+    apply_schedules = _DEFAULT.apply_schedules
+    apply_schedules_async = _DEFAULT.apply_schedules_async
+    list_schedules = _DEFAULT.list_schedules
+    list_schedules_async = _DEFAULT.list_schedules_async
+    get_schedule = _DEFAULT.get_schedule
+    get_schedule_async = _DEFAULT.get_schedule_async
+    pause_schedule = _DEFAULT.pause_schedule
+    pause_schedule_async = _DEFAULT.pause_schedule_async
+    resume_schedule = _DEFAULT.resume_schedule
+    resume_schedule_async = _DEFAULT.resume_schedule_async
+    delete_schedule = _DEFAULT.delete_schedule
+    delete_schedule_async = _DEFAULT.delete_schedule_async
+    trigger_schedule = _DEFAULT.trigger_schedule
+    trigger_schedule_async = _DEFAULT.trigger_schedule_async
+    backfill_schedule = _DEFAULT.backfill_schedule
+    backfill_schedule_async = _DEFAULT.backfill_schedule_async
 
 
 class Queue(AppQueue):

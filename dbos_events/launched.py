@@ -10,9 +10,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dbos_events.api.consumers import ConsumerDeclaration
+from dbos_events.api.consumers import ConsumerDeclaration, PushedDeclaration
 from dbos_events.clock import Clock, DatabaseClock, elapsed
-from dbos_events.connect import Source, find_connector
+from dbos_events.connect import Connector, PushConnector, Source, find_connector
 from dbos_events.engine.core import Core
 from dbos_events.engine.forked import leave_core
 from dbos_events.engine.registry import Registry
@@ -20,8 +20,11 @@ from dbos_events.model.event import HeldQuotas
 from dbos_events.model.queue import QueueLimits, channel_of
 from dbos_events.runtime.contested import declarations
 from dbos_events.runtime.identity import this_process
+from dbos_events.runtime.inbox import InboxService
+from dbos_events.runtime.intake.backlog import BacklogService
 from dbos_events.runtime.intake.consumer import ConsumerIntake
 from dbos_events.runtime.intake.keeper import LaneService
+from dbos_events.runtime.intake.pushing import Services
 from dbos_events.runtime.intake.standing import ConsumerService
 from dbos_events.runtime.intake.sweeping import LeftLanes
 from dbos_events.runtime.lease import LeaseService
@@ -30,6 +33,7 @@ from dbos_events.runtime.memory import tune_collector
 from dbos_events.runtime.notifier import NotifierService
 from dbos_events.runtime.queues import QueueService
 from dbos_events.runtime.recovery import RecoveryService
+from dbos_events.runtime.schedules import ScheduleService
 from dbos_events.runtime.service import Service
 from dbos_events.runtime.stopping import Bound, stop_together
 from dbos_events.runtime.sweeper import SweeperService
@@ -70,7 +74,7 @@ class Launched:
     def __init__(
         self,
         registry: Registry,
-        consumers: Sequence[ConsumerDeclaration],
+        consumers: Sequence[ConsumerDeclaration | PushedDeclaration],
         settings: Settings,
         clock: Clock,
         loop: asyncio.AbstractEventLoop | None,
@@ -117,6 +121,7 @@ class Launched:
             self.core, self.taken, self.settings.lease_seconds, self.settings.executor_id
         )
         self.timers = TimerService(self.core, self.taken)
+        self.schedules = ScheduleService(self.core, self.taken)
         self.queues = QueueService(self.core, self.taken, self.settings.max_in_flight)
         self.lanes = LaneService(self.core, self.taken)
         self.sweeper = SweeperService(
@@ -128,14 +133,22 @@ class Launched:
         self.notifier = NotifierService(self.core, enabled=self.settings.use_listen_notify)
         self.consumers = ConsumerService(self.core)
         self.loops = LoopService(self.core)
+        pushed = Services(self.core, self.taken, self.lanes, self.consumers, self._place_freed)
+        self.inbox = InboxService(pushed, self.lease.wake)
+        self.backlog = BacklogService(self.core, self.taken, self.inbox.consumers)
+        self.queues.left_to_others = lambda: self.backlog.functions
         watched = (
-            self.lease, self.recovery, self.timers, self.queues, self.lanes, self.consumers, self.sweeper, self.notifier,
-            self.loops,
+            self.lease, self.recovery, self.timers, self.schedules, self.queues, self.lanes, self.consumers, self.sweeper,
+            self.notifier, self.loops, self.inbox, self.backlog,
         )  # fmt: skip
         self.watch = WatchService(self.core, self.taken.takings, watched, lambda: self.lanes.waiting)
         for service in (*watched, self.watch):
             service.outages = self.core.outages
         return (*watched, self.watch)
+
+    def _place_freed(self) -> None:
+        self.lanes.freed()
+        self.backlog.freed()
 
     # -- starting -----------------------------------------------------------------------------
 
@@ -151,6 +164,7 @@ class Launched:
         self._register()
         self.recovery.look_at_names()
         self.storage.save_queues(self.settings.name, self._registry.queues)
+        self.schedules.declare()
         self.apply_failure_policies(self._declarations)
         if self.settings.tune_garbage_collector:
             tune_collector()
@@ -160,11 +174,11 @@ class Launched:
                 service.start()
         self._start_sources()
 
-    def apply_failure_policies(self, declarations: Sequence[ConsumerDeclaration]) -> None:
+    def apply_failure_policies(self, declarations: Sequence[ConsumerDeclaration | PushedDeclaration]) -> None:
         """Before anything is taken up: an event may fail before its consumer has reached the broker."""
         numbers = self.storage.consumer_numbers(self.settings.name)
         for declaration in declarations:
-            number = numbers.get(declaration.options.name)
+            number = numbers.get(declaration.name)
             if number is not None:
                 self.core.retries[number] = declaration.options.retries
                 self.taken.quarantines[number] = declaration.options.on_failure == "quarantine"
@@ -187,15 +201,34 @@ class Launched:
         return self._own_loop.start()
 
     def _start_sources(self) -> None:
+        pushed: dict[str, list[PushedDeclaration]] = {}
         for declaration in self._declarations:
-            connector = find_connector(declaration.connector)
-            intake = ConsumerIntake(
-                self.core, self.taken, declaration.function, declaration.options, self.lanes, self.consumers
-            )
-            self.intakes.append(intake)
-            self.sources.append(connector.open_source(intake, self.settings.kafka))
+            if isinstance(declaration, PushedDeclaration):
+                pushed.setdefault(declaration.connector, []).append(declaration)
+            else:
+                self.sources.append(self._open_log(declaration))
+        for name, ours in pushed.items():
+            connector = find_connector(name)
+            assert isinstance(connector, PushConnector)  # noqa: S101 - it was so when they were declared
+            inbox = self.inbox.open(connector, [(one.function, one.options) for one in ours])
+            self.sources.append(connector.open_source(inbox, self.settings.section(name)))
         for source in self.sources:
             source.start()
+
+    def _open_log(self, declaration: ConsumerDeclaration) -> Source:
+        connector = find_connector(declaration.connector)
+        assert isinstance(connector, Connector)  # noqa: S101 - it was so when it was declared
+        intake = ConsumerIntake(
+            self.core,
+            self.taken,
+            declaration.function,
+            declaration.options,
+            self.lanes,
+            self.consumers,
+            connector.messages,
+        )
+        self.intakes.append(intake)
+        return connector.open_source(intake, self.settings.section(declaration.connector))
 
     def queue_added(self, name: str, limits: QueueLimits) -> None:
         """Serve a queue that was declared after launch."""
@@ -237,7 +270,7 @@ class Launched:
                     "go on elsewhere; this process goes on as a new executor.",
                     self.core.executor,
                 )
-            self.core.runner.stop_all()
+                self.core.runner.stop_all()
             self._register()
 
     # -- stopping -----------------------------------------------------------------------------

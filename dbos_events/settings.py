@@ -138,6 +138,11 @@ class Settings(BaseSettings):
             raise ValueError("use at most 255 bytes of printable characters")
         return text
 
+    def section(self, connector: str) -> dict[str, Any]:
+        """The settings of a connector."""
+        found: dict[str, Any] = getattr(self, connector, {})
+        return found
+
     @property
     def database_url(self) -> str:
         """The URL to connect to; keep it out of logs."""

@@ -344,7 +344,7 @@ class KafkaSource:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         places = [Place(one.topic, one.partition) for one in partitions]
-        self._state.moved("assigned", places)
+        self._state.holding.moved("assigned", places)
         # `_seek` follows. No logical offset: its late answer would move the position away again.
         targets = [TopicPartition(*place, self._commands.last_position(place)) for place in places]
         if self._settings.cooperative:
@@ -359,7 +359,7 @@ class KafkaSource:
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         places = [Place(one.topic, one.partition) for one in partitions]
-        self._state.moved("revoked", places)
+        self._state.holding.moved("revoked", places)
         self._buffers.drop(places)
         self._taker.revoked(places, REVOKE_SECONDS)
         self._commit(final=True)
@@ -367,7 +367,7 @@ class KafkaSource:
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         places = [Place(one.topic, one.partition) for one in partitions]
-        self._state.moved("lost", places)
+        self._state.holding.moved("lost", places)
         self._buffers.drop(places)
         self._taker.lost(places)
         self._let_go(places)

@@ -44,6 +44,30 @@ OF_PARTITIONS = ("partition", "damage of")
 """Such causes are followed by the partition's name."""
 
 
+class Holding:
+    """The partitions that a process has, for its log."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._held: set[Place] = set()
+
+    def moved(self, how: str, places: Collection[Place]) -> None:
+        """Partitions were `assigned`, or `revoked` or `lost`: say which, and what this process has now."""
+        if how == "assigned":
+            self._held.update(places)
+        else:
+            self._held.difference_update(places)
+        logger.info(
+            "%s: %s %s; this process now has %s",
+            *(self._name, how, shown(places), shown(self._held)),
+            extra={
+                "consumer": self._name,
+                how: [f"{place.topic}[{place.partition}]" for place in sorted(places)],
+                "partitions": [f"{place.topic}[{place.partition}]" for place in sorted(self._held)],
+            },
+        )
+
+
 class SourceState:
     """Troubles by their cause, since they begin and end independently of each other.
 
@@ -64,7 +88,7 @@ class SourceState:
         self._clue = ""
         self._polled_at = self._began_at = time.monotonic()
         self.joined = False
-        self._held: set[Place] = set()
+        self.holding = Holding(name)
 
     # -- what it is ---------------------------------------------------------------------------
 
@@ -216,22 +240,6 @@ class SourceState:
         """Nothing is assigned: with more members than partitions that stays so, and the client says nothing."""
         if not self.joined and not self._troubles and time.monotonic() - self._began_at >= STANDBY_SECONDS:
             self.joined = True
-
-    def moved(self, how: str, places: Collection[Place]) -> None:
-        """Partitions were `assigned`, or `revoked` or `lost`: say which, and what this process has now."""
-        if how == "assigned":
-            self._held.update(places)
-        else:
-            self._held.difference_update(places)
-        logger.info(
-            "%s: %s %s; this process now has %s",
-            *(self._name, how, shown(places), shown(self._held)),
-            extra={
-                "consumer": self._name,
-                how: [f"{place.topic}[{place.partition}]" for place in sorted(places)],
-                "partitions": [f"{place.topic}[{place.partition}]" for place in sorted(self._held)],
-            },
-        )
 
     def say(self, message: str, *details: object) -> None:
         logger.info(f"%s: {message}", self._name, *details)

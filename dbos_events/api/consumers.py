@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from dbos_events.api.decorators import workflow
 from dbos_events.api.retries import check_retries
 from dbos_events.api.session import Session
-from dbos_events.connect import find_connector
+from dbos_events.connect import Connector, PushConnector, PushOptions, find_connector
 from dbos_events.engine.payload import NO_BINDING, Binding, bind, of_messages
 from dbos_events.engine.registry import Registered
 from dbos_events.engine.shapes import check_answers, name_of
@@ -25,9 +25,13 @@ from dbos_events.model.event import (
     PayloadCodec,
     Retry,
 )
+from dbos_events.model.message_type import MessageType
 from dbos_events.model.subscription import compiled, is_pattern
 
 F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C", Connector, PushConnector)
+
+CONNECTOR = "kafka"
 
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 ORDERINGS = ("none", "partition", "key", "topic")
@@ -41,14 +45,33 @@ class ConsumerDeclaration:
     function: Registered
     options: ConsumerOptions
 
+    @property
+    def name(self) -> str:
+        """The consumer's."""
+        return self.options.name
+
+
+@dataclass(frozen=True, slots=True)
+class PushedDeclaration:
+    """A handler of pushed events and what it was declared with; the name is filled."""
+
+    connector: str
+    function: Registered
+    options: PushOptions
+
+    @property
+    def name(self) -> str:
+        """The consumer's."""
+        return self.options.name or self.function.name
+
 
 class ConsumerHost(Session, Protocol):
     """An App that consumers can be declared on."""
 
     @property
-    def consumers(self) -> Sequence[ConsumerDeclaration]: ...
+    def declared(self) -> Sequence[ConsumerDeclaration | PushedDeclaration]: ...
 
-    def add_consumer(self, declaration: ConsumerDeclaration) -> None: ...
+    def add_consumer(self, declaration: ConsumerDeclaration | PushedDeclaration) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +112,15 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
     topics = (request.topics,) if isinstance(request.topics, str) else tuple(request.topics)
 
     def decorate(function: F) -> F:
-        decorated, entry = _workflow_of(app, function, request.name)
+        decorated, entry = workflow_of(app, function, request.name)
         name = request.name or entry.name
         local_names = sys._getframe(1).f_locals  # noqa: SLF001 - models are often declared beside the handler
-        binding = bind(name, function, request.codec, request.when, local_names)
+        connector = connector_of(CONNECTOR, Connector)
+        binding = bind(name, function, request.codec, request.when, local_names, connector.messages)
         key = request.ordering_key
         if key is not None:
-            key = of_messages(f"Consumer {name!r}: its ordering_key", key, request.codec, local_names)
+            described = f"Consumer {name!r}: its ordering_key"
+            key = of_messages(described, key, request.codec, local_names, connector.messages)
         options = ConsumerOptions(
             name=name,
             topics=topics,
@@ -112,15 +137,33 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
             breaker=request.breaker,
         )
         _check(options)
-        _attach(app, entry, binding, name)
-        app.add_consumer(ConsumerDeclaration("kafka", entry, options))
+        connector.check(options)
+        attach(app, entry, binding, connector.messages, name)
+        app.add_consumer(ConsumerDeclaration(CONNECTOR, entry, options))
         entry.consumers[name] = topics
         return decorated
 
     return decorate
 
 
-def _workflow_of(app: ConsumerHost, function: F, name: str | None) -> tuple[F, Registered]:
+def connector_of(name: str, kind: type[C]) -> C:
+    """The installed connector of that name and size.
+
+    Raises:
+        RegistrationError: It is not installed, or events come through it in another way.
+    """
+    try:
+        connector = find_connector(name)
+    except ConnectorError as error:
+        raise RegistrationError(str(error)) from error
+    if not isinstance(connector, kind):
+        raise RegistrationError(
+            f"The connector {name!r} is a {type(connector).__name__}, not a {kind.__name__}."
+        )
+    return connector
+
+
+def workflow_of(app: ConsumerHost, function: F, name: str | None) -> tuple[F, Registered]:
     """The handler as a workflow: `@DBOS.workflow()` below the consumer is allowed, and implied.
 
     One without a name of its own, such as a partial, gets that of the consumer.
@@ -146,9 +189,16 @@ def _workflow_of(app: ConsumerHost, function: F, name: str | None) -> tuple[F, R
     return decorated, entry
 
 
-def _attach(app: ConsumerHost, entry: Registered, binding: Binding | None, name: str) -> None:
+def attach(
+    app: ConsumerHost, entry: Registered, binding: Binding | None, messages: MessageType, name: str
+) -> None:
     """Events of one function are bound in one way, whichever process takes them up."""
-    if any(known.function.name == entry.name and not known.function.replaced for known in app.consumers):
+    if any(known.function.name == entry.name and not known.function.replaced for known in app.declared):
+        if entry.messages is not messages:
+            raise RegistrationError(
+                f"Consumer {name!r}: its handler {entry.name} handles events of another connector already. Events find "
+                "their message by their function: give each consumer a function of its own."
+            )
         before, now = entry.binding or NO_BINDING, binding or NO_BINDING
         if before.codec != now.codec or before.rule != now.rule:
             raise RegistrationError(
@@ -156,6 +206,7 @@ def _attach(app: ConsumerHost, entry: Registered, binding: Binding | None, name:
                 "already. Events find both by their function: give each consumer a function of its own."
             )
     entry.binding = binding
+    entry.messages = messages
 
 
 def _check(options: ConsumerOptions) -> None:
@@ -181,11 +232,6 @@ def _check(options: ConsumerOptions) -> None:
         )
     _check_names(options)
     _check_patterns(options)
-    try:
-        connector = find_connector("kafka")
-    except ConnectorError as error:
-        raise RegistrationError(str(error)) from error
-    connector.check(options)
 
 
 def _check_names(options: ConsumerOptions) -> None:

@@ -9,7 +9,17 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dbos_events.cli import decisions, kafka, migrate, positions, processes, quarantine, run, workflow
+from dbos_events.cli import (
+    decisions,
+    kafka,
+    migrate,
+    positions,
+    processes,
+    quarantine,
+    run,
+    schedule,
+    workflow,
+)
 from dbos_events.cli.options import DEBUG, AsJson, examples
 from dbos_events.cli.output import fail, show_json
 from dbos_events.errors import DBOSException
@@ -101,6 +111,7 @@ run.add_to(app)
 kafka.group.add_typer(positions.decisions)
 app.add_typer(kafka.group, name="kafka")
 app.add_typer(workflow.group, name="workflow")
+app.add_typer(schedule.group, name="schedule")
 decisions.add_to(quarantine.group)
 app.add_typer(quarantine.group, name="quarantine")
 processes.add_to(app)

@@ -4,6 +4,14 @@ from dbos_events.clock import Clock as Clock
 from dbos_events.clock import SystemClock as SystemClock
 from dbos_events.connect.connector import Connector as Connector
 from dbos_events.connect.connector import Ends as Ends
+from dbos_events.connect.connector import LogMessages as LogMessages
+from dbos_events.connect.connector import PushConnector as PushConnector
+from dbos_events.connect.connector import PushedMessages as PushedMessages
+from dbos_events.connect.inbox import Inbox as Inbox
+from dbos_events.connect.inbox import Outcome as Outcome
+from dbos_events.connect.inbox import PushedEvent as PushedEvent
+from dbos_events.connect.inbox import PushHost as PushHost
+from dbos_events.connect.inbox import PushOptions as PushOptions
 from dbos_events.connect.plugins import find_connector as find_connector
 from dbos_events.connect.source import Intake as Intake
 from dbos_events.connect.source import PartitionReport as PartitionReport

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dbos_events.connect.connector import Connector
+from dbos_events.connect.connector import Connector, PushConnector
 from dbos_events.errors import ConnectorError
 
 GROUP = "dbos_events.connectors"
 
 
-def find_connector(name: str) -> Connector:
+def find_connector(name: str) -> Connector | PushConnector:
     """The connector of that name.
 
     Raises:
@@ -26,7 +26,7 @@ def find_connector(name: str) -> Connector:
                 f"The {name} connector needs a package that is not installed ({error}). "
                 f"Install it with: pip install 'dbos-events[{name}]'"
             ) from error
-        if not isinstance(loaded, Connector):
+        if not isinstance(loaded, (Connector, PushConnector)):
             raise ConnectorError(
                 f"The entry point {entry.value} is not a Connector but {type(loaded).__name__}."
             )

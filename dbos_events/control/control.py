@@ -10,6 +10,7 @@ from dbos_events.control.positions import PositionControl
 from dbos_events.control.processes import ProcessControl
 from dbos_events.control.proofs import ProofControl
 from dbos_events.control.quarantine import QuarantineControl
+from dbos_events.control.schedules import ScheduleControl
 from dbos_events.control.signals import tell_all
 from dbos_events.control.workflows import WorkflowControl
 
@@ -41,6 +42,7 @@ class Control:
         self.positions = PositionControl(storage, application, sections)
         self.processes = ProcessControl(storage)
         self.proofs = ProofControl(storage, self.workflows)
+        self.schedules = ScheduleControl(storage, codecs, application, tell=tell)
 
     def now_ms(self) -> int:
         """The database's clock, in milliseconds since 1970 (UTC)."""

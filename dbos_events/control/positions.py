@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from dbos_events.connect.connector import Connector
 from dbos_events.connect.plugins import find_connector
 from dbos_events.errors import ConnectorError
 
@@ -53,7 +54,7 @@ class PositionControl:
             ConnectorError: It does not answer.
         """
         connector = find_connector("kafka")
-        if connector.ask_ends is None:
+        if not isinstance(connector, Connector) or connector.ask_ends is None:
             raise ConnectorError(
                 f"The {connector.name} connector cannot be asked for the ends of partitions."
             )
@@ -64,9 +65,8 @@ class PositionControl:
                 topics = wanted.setdefault((row.application, row.consumer), {})
                 topics.setdefault(row.topic, []).append(row.partition)
         section = self._sections.get(connector.name, {})
-        answers = {
-            key: connector.ask_ends(section, stored.get(key, {}), topics) for key, topics in wanted.items()
-        }
+        ask = connector.ask_ends
+        answers = {key: ask(section, stored.get(key, {}), topics) for key, topics in wanted.items()}
         found = []
         for row in rows:
             answer = answers.get((row.application, row.consumer))

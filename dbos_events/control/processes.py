@@ -97,7 +97,8 @@ def _between_attempts(one: Activity) -> str:
 
 def _waiting(one: Activity) -> str:
     until = "" if one.wake_at is None else f", at most until {shown_moment(one.wake_at)}"
-    return f"for {one.awaits}{until}"
+    what = "one of several" if one.awaits == "*" else (one.awaits or "").replace(":", " ", 1)
+    return f"for {what}{until}"
 
 
 def _ahead(one: Activity, at: int) -> str:

@@ -120,6 +120,7 @@ class WorkflowControl:
             recovery_attempts=row["crashes"],
             generation=row["generation"],
             wake_at=row["wake_at"],
+            schedule_name=row["schedule_name"],
         )
 
     def _input(self, codec: str | None, text: str | None) -> Any:

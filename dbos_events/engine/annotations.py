@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
 from dbos_events.errors import RegistrationError
-from dbos_events.model.event import KafkaMessage
 
 Form: TypeAlias = Any
 
@@ -38,30 +37,34 @@ class Wanted:
 
 
 BARE = Wanted(bytes | str | None, whole=True, raw=_RAW, constrained=False, name="bytes | str | None")
-"""`KafkaMessage`, and nothing else said."""
+"""A message, and nothing else said."""
 
 
 def wanted(
-    described: str, function: Callable[..., Any], namespace: Mapping[str, Any] | None = None
+    described: str,
+    function: Callable[..., Any],
+    message: type,
+    namespace: Mapping[str, Any] | None = None,
 ) -> Wanted | None:
     """What the function's first argument takes; None where it takes any message as it came.
 
     Args:
         described: What `function` is, for errors: "Consumer 'orders': its handler".
         function: Called with one argument.
+        message: The class of the messages that its connector has.
         namespace: Local names of the place where it is defined.
 
     Raises:
         RegistrationError: It does not take one argument, or the annotation cannot be resolved.
     """
-    parameter = _parameter(described, function)
+    parameter = _parameter(described, function, message)
     if any(parameter.annotation is one for one in UNSPECIFIED):
         return None
     form = _resolved(described, function, parameter, namespace or {})
     types_in_it = [leaf for leaf, _ in _leaves(form)]
-    messages = [leaf for leaf in types_in_it if KafkaMessage in (leaf, typing.get_origin(leaf))]
+    messages = [leaf for leaf in types_in_it if message in (leaf, typing.get_origin(leaf))]
     if messages:
-        _refuse_others(described, parameter, types_in_it)
+        _refuse_others(described, parameter, types_in_it, message)
         form = next(iter(typing.get_args(messages[0])), BARE.form)
     if [leaf for leaf, _ in _leaves(form)] in ([Any], [object]):
         return None
@@ -80,7 +83,7 @@ def _wanted(described: str, parameter: inspect.Parameter, form: Form, *, whole: 
     return Wanted(form, whole, frozenset(leaves) if is_raw else frozenset(), constrained, _shown(form))
 
 
-def _parameter(described: str, function: Callable[..., Any]) -> inspect.Parameter:
+def _parameter(described: str, function: Callable[..., Any], message: type) -> inspect.Parameter:
     try:
         signature = _signature(function)
     except ValueError:  # written in C, such as operator.attrgetter
@@ -93,7 +96,7 @@ def _parameter(described: str, function: Callable[..., Any]) -> inspect.Paramete
     if first.kind is inspect.Parameter.VAR_POSITIONAL:
         raise RegistrationError(
             f"{described} takes *{first.name}, so what it gets cannot be told. Name the argument and annotate it: "
-            "`message: KafkaMessage`. A decorator around it keeps its signature with functools.wraps."
+            f"`message: {message.__name__}`. A decorator around it keeps its signature with functools.wraps."
         )
     return first
 
@@ -155,11 +158,11 @@ def _leaves(form: Form, *, remarked: bool = False) -> Iterator[tuple[Form, bool]
         yield form, remarked
 
 
-def _refuse_others(described: str, parameter: inspect.Parameter, beside: list[Form]) -> None:
+def _refuse_others(described: str, parameter: inspect.Parameter, beside: list[Form], message: type) -> None:
     if len(beside) > 1:
         raise RegistrationError(
             f"{described} annotates {parameter.name!r} with a message among others. It always gets a message, or always "
-            "its value: write KafkaMessage[...], or the type of the value alone."
+            f"its value: write {message.__name__}[...], or the type of the value alone."
         )
 
 

@@ -12,9 +12,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from dbos_events.engine.later import Later
+from dbos_events.engine.later import Later, Stands
+from dbos_events.engine.tickets import Interrupted, Ticket, by_workflow, shown, tell
 from dbos_events.engine.waking import ThreadWaker
-from dbos_events.errors import BadWrite, ExecutorFenced, StorageError, StorageUnavailable
+from dbos_events.errors import BadWrite, ExecutorFenced, StorageError
+from dbos_events.storage.answers import refuses_statement
 from dbos_events.storage.writes import Fenced, Refused, Result, Write
 from dbos_events.telemetry.log import Recurring, logger
 from dbos_events.telemetry.outages import Outages
@@ -28,36 +30,11 @@ if TYPE_CHECKING:
 MAX_BATCH = 1000
 FIRST_PAUSE = 0.02
 MAX_PAUSE = 2.0
+TRIES_TOGETHER = 8
+"""How often a batch is tried whole before those of its writes are looked for that are refused, if some are."""
 
 SLOW = 3.0
 """Seconds after which a write that has no answer is a problem."""
-
-
-class Ticket:
-    """A write on its way; `result` is set once, when its fate is known."""
-
-    __slots__ = ("final", "result", "run", "waker", "write")
-
-    def __init__(self, write: Write, run: Run | None, waker: Waker | None, *, final: bool) -> None:
-        self.write = write
-        self.run = run
-        self.waker = waker
-        self.final = final
-        self.result: Result | None = None
-
-    def doom(self) -> Result | None:
-        """The answer without asking: what a run hands over after a refused write is refused too."""
-        if self.run is None or self.run.verdict is None or self.final:
-            return None
-        verdict = self.run.verdict
-        return Refused(verdict) if isinstance(verdict, Exception) else Fenced(None)
-
-    def settle(self, result: Result) -> None:
-        self.result = result
-        if self.run is not None:
-            self.run.settled(self.write, result)
-        if self.waker is not None:
-            self.waker.wake()
 
 
 class Committer:
@@ -88,7 +65,7 @@ class Committer:
         self._outages = outages or Outages()
         self._outage = Recurring()
         self._asked_at: float | None = None
-        self._later = Later()
+        self._later = Later(self._write_once)
         self._lock = threading.Lock()
         self._gate = ThreadWaker()
         self._queue: deque[Ticket] = deque()
@@ -177,7 +154,7 @@ class Committer:
     @property
     def idle(self) -> bool:
         """Whether all that the thread was given has its answer, and what the answers have set free has begun."""
-        return not self._has_work and not self._awake
+        return not self._has_work and not self._awake and not self._later.holds_runs
 
     @property
     def _has_work(self) -> bool:
@@ -270,7 +247,10 @@ class Committer:
 
     def _look_around(self) -> float | None:
         """Take what is due, and what lies on a loop for too long; gives how long to wait at most, None for no bound."""
-        waits = (*(near.look() for near in self._nears), self._later.queue_due(self._queue))
+        due, wait = self._later.due()
+        if due:
+            self._again.append(due)
+        waits = (*(near.look() for near in self._nears), wait)
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _taken(self, most: int) -> list[Ticket]:
@@ -279,44 +259,77 @@ class Committer:
 
     def _commit(self, tickets: Sequence[Ticket]) -> None:
         """Write what is sound: starts apart, since they concern no run that is here and fail for reasons of their own."""
+        if any(ticket.aside for ticket in tickets):
+            self._write_apart(tickets)
+            return
         starts: list[Ticket] = []
         others: list[Ticket] = []
         for ticket in tickets:
-            if ticket.run is None and ticket.write.only_starts:
+            if self._later.holds(ticket):
+                self._later.put(ticket)
+            elif ticket.run is None and ticket.write.only_starts:
                 starts.append(ticket)
             elif (doom := ticket.doom()) is None:
                 others.append(ticket)
             else:
-                _tell(ticket, doom)
+                tell(ticket, doom)
         for group in (starts, others):
             if group:
                 self._commit_sound(group)
 
     def _commit_sound(self, tickets: list[Ticket]) -> None:
         try:
-            results = self._write([ticket.write for ticket in tickets])
+            self._answer(tickets, self._write([ticket.write for ticket in tickets]))
         except BadWrite as error:
             self._isolate(tickets, error)
-            return
-        except _Interrupted:
-            results = [Fenced(None)] * len(tickets)
+        except Stands:
+            self._write_apart(tickets)
         except ExecutorFenced:
-            self._on_fenced()
-            results = [Fenced(None)] * len(tickets)
+            self._fence(tickets)
+        except Interrupted:
+            self._answer(tickets, [Fenced(None)] * len(tickets))
+
+    def _write_apart(self, tickets: Sequence[Ticket]) -> None:
+        """Write what the database takes of these. What it refuses waits, and keeps no other workflow waiting."""
+        stuck, error = self._later.write(tickets)
+        if error is not None:
+            self._outages.waits(self._later, "writes that the database refuses wait apart", shown(error))
+            self._outage.say(
+                "Writes of %s workflows are refused and wait; others go on: %s", stuck, shown(error)
+            )
+        self._went_well()
+
+    def _write_once(self, tickets: list[Ticket]) -> BaseException | None:
+        """Write these in one try and tell the answers; gives the error where there are none."""
+        try:
+            self._answer(tickets, self._write_batch([ticket.write for ticket in tickets]))
+        except BadWrite as error:
+            self._isolate(tickets, error)
+        except ExecutorFenced:
+            self._fence(tickets)
+        except BaseException as error:  # noqa: BLE001 - as in `_write`
+            return error
+        return None
+
+    def _fence(self, tickets: Sequence[Ticket]) -> None:
+        self._on_fenced()
+        self._answer(tickets, [Fenced(None)] * len(tickets))
+
+    def _answer(self, tickets: Sequence[Ticket], results: Sequence[Result]) -> None:
         self._batches += 1
         for ticket, result in zip(tickets, results, strict=True):
-            _tell(ticket, result)
+            tell(ticket, result)
 
     def _isolate(self, tickets: list[Ticket], error: BadWrite) -> None:
         """Find what the database refused by halving, so that it fails alone."""
-        groups = _by_workflow(tickets)
+        groups = by_workflow(tickets)
         if len(groups) == 1:
             if all(ticket.final for ticket in tickets):
                 self._put_off(tickets, error)
                 return
             refusal = BadWrite(error.message)  # stored with the workflow: without the frames of this one
             for ticket in tickets:
-                _tell(ticket, Refused(refusal))
+                tell(ticket, Refused(refusal))
             return
         middle = len(groups) // 2
         for half in (groups[:middle], groups[middle:]):
@@ -327,13 +340,15 @@ class Committer:
         for ticket in tickets:
             self._later.put(ticket)
             self._outages.waits(self._later, "the end of a workflow cannot be written", error)
-            self._outage.say(
-                "The failure of workflow %s cannot be written: %s", ticket.write.workflow_id, error
-            )
+            self._outage.say("The failure of workflow %s is refused: %s", ticket.write.workflow_id, error)
 
     def _write(self, writes: list[Write]) -> Sequence[Result]:
-        """Write, and again with back-off for as long as the database gives no answer that is about the writes."""
-        pause = FIRST_PAUSE
+        """Write, and again with back-off for as long as the database gives no answer that is about the writes.
+
+        Raises:
+            Stands: It refuses the statement again and again, so some of the writes may be to blame.
+        """
+        pause, tries = FIRST_PAUSE, 0
         self._asked_at = time.monotonic()
         try:
             while True:
@@ -342,30 +357,31 @@ class Committer:
                 except (BadWrite, ExecutorFenced):
                     self._went_well()
                     raise
-                except BaseException as error:  # noqa: BLE001 - an outage, an operator's matter, or a defect of ours
+                except BaseException as error:  # an outage, an operator's matter, or a defect of ours
                     self._waits(error, pause)
+                    tries += 1
+                    if tries >= TRIES_TOGETHER and refuses_statement(error):
+                        raise Stands from error
                 else:
                     self._went_well()
                     return results
                 if self._interrupt.wait(pause):
-                    raise _Interrupted
+                    raise Interrupted
                 pause = min(pause * 2, MAX_PAUSE)
         finally:
             self._asked_at = None
 
     def _waits(self, error: BaseException, pause: float) -> None:
-        why = error if isinstance(error, StorageError) else f"{type(error).__name__}: {error}"
-        self._outages.waits(self, "checkpoints and outcomes wait for the database", why)
+        told = self._outages.noticed(
+            self, error, "checkpoints and outcomes wait for the database", shown(error)
+        )
         if not isinstance(error, StorageError) and not self._outage.active:
             logger.exception("A batch met an unexpected error and is tried again.")
-        if isinstance(error, StorageUnavailable) and error.away:
-            self._outages.away(self, why)
-        elif pause > MAX_PAUSE / 2 or not isinstance(error, StorageError):
-            self._outage.say("Checkpoints and outcomes wait for the database: %s", why)
+        if not told and (pause > MAX_PAUSE / 2 or not isinstance(error, StorageError)):
+            self._outage.say("Checkpoints and outcomes wait for the database: %s", shown(error))
 
     def _went_well(self) -> None:
-        self._outages.over(self)
-        self._outages.back(self)
+        self._outages.answered(self)
         if self._outage.active and not self._later:
             self._outages.over(self._later)
             self._outage.over("The database takes checkpoints and outcomes again.")
@@ -377,26 +393,3 @@ class Committer:
         if asked_at is None or (silent := time.monotonic() - asked_at) < SLOW:
             return []
         return [f"checkpoints and outcomes have waited for the database for {silent:.0f} s"]
-
-
-def _tell(ticket: Ticket, result: Result) -> None:
-    """Tell one answer; a defect in who hears it must not keep the others from theirs."""
-    try:
-        ticket.settle(result)
-    except BaseException:  # noqa: BLE001 - the thread has answers for others
-        logger.exception("A run met an unexpected error when it was told of its write.")
-
-
-class _Interrupted(StorageError):
-    """The process stops while the database does not answer."""
-
-    def __init__(self) -> None:
-        super().__init__("Stopped while the database did not answer.")
-
-
-def _by_workflow(tickets: list[Ticket]) -> list[list[Ticket]]:
-    groups: dict[str, list[Ticket]] = {}
-    for number, ticket in enumerate(tickets):
-        key = ticket.write.workflow_id or f"\0{number}"
-        groups.setdefault(key, []).append(ticket)
-    return list(groups.values())

@@ -14,6 +14,7 @@ from dbos_events.engine.committer import Committer
 from dbos_events.engine.homes import Homes
 from dbos_events.engine.loopcommitter import LoopCommitter
 from dbos_events.engine.loopline import OPEN_AGAIN
+from dbos_events.engine.mailboxes import Mailboxes
 from dbos_events.engine.numbers import Numbers
 from dbos_events.engine.pool import Pool
 from dbos_events.engine.readers import Readers
@@ -39,7 +40,6 @@ from dbos_events.telemetry.outages import Outages
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dbos_events.engine.operations.step import StepCall
     from dbos_events.model.event import Retry
     from dbos_events.serialization import Codecs
     from dbos_events.storage.protocol import Storage
@@ -88,12 +88,12 @@ class Core:
         self.pool = Pool(threads, self.hub)
         self.readers = Readers(4)
         self.starts = Takings()  # of callers, as long as they are under way
+        self.mailboxes = Mailboxes()
         self.runner = Runner(self)
         self.outages = Outages()
         self.committer = Committer(self._write_batch, on_fenced, self.runner.start_following, self.outages)
         self.stopped = threading.Event()
         self._numbers = Numbers()
-        self.under_way: dict[StepCall, int] = {}  # steps that run here, and since when
         self.homes = Homes(self, self._new_loop_committer)
         self._outage = Recurring()
         self.lease_end: float | None = None

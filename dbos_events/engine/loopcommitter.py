@@ -22,7 +22,8 @@ from dbos_events.engine.waking import running_loop
 from dbos_events.storage.writes import WRITTEN, Write
 
 if TYPE_CHECKING:
-    from dbos_events.engine.committer import Committer, Ticket
+    from dbos_events.engine.committer import Committer
+    from dbos_events.engine.tickets import Ticket
     from dbos_events.storage.line import Line
 
 MOST = 64

@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dbos_events.engine.annotations import BARE, Wanted, wanted
-from dbos_events.engine.problems import place_of, problem_with, problem_with_json
+from dbos_events.engine.problems import problem_with, problem_with_json
 from dbos_events.engine.shapes import at_once, check_answers, is_async, may_await
 from dbos_events.errors import FilterFailed, RegistrationError, TryAgain, UndecodablePayload
-from dbos_events.model.event import KafkaMessage, PayloadCodec
+from dbos_events.model.event import PayloadCodec
+from dbos_events.model.message_type import MessageType
 from dbos_events.serialization.raised import is_interrupt
 
 if TYPE_CHECKING:
     from dbos_events.engine.run import Run
 
-Message: TypeAlias = KafkaMessage[bytes | None]
+Message: TypeAlias = Any
+"""A message of the connector that the event came through, whose value is bytes or None."""
 Decode: TypeAlias = Callable[[Message], Any]
 
 
@@ -61,6 +63,7 @@ def bind(
     codec: PayloadCodec | None,
     when: Callable[[Any], bool] | None,
     namespace: Mapping[str, Any],
+    messages: MessageType,
 ) -> Binding | None:
     """The binding of a consumer's handler; None where it takes every message as it came.
 
@@ -70,28 +73,33 @@ def bind(
         codec: Makes values of bytes; JSON where there is none.
         when: Which events are run.
         namespace: Local names where the handler is defined.
+        messages: What its events are before they are decoded.
 
     Raises:
         RegistrationError: An annotation cannot be resolved or decoded into, codec or `when` do not fit.
     """
     described = f"Consumer {consumer!r}: its handler"
     _check_codec(consumer, codec)
-    decode = _decoder(described, handler, codec, namespace)
-    judge = None if when is None else _judge(consumer, when, codec, namespace)
+    decode = _decoder(described, handler, codec, namespace, messages)
+    judge = None if when is None else _judge(consumer, when, codec, namespace, messages)
     if decode is None and judge is None:
         return None
     return Binding(decode, judge, codec, when)
 
 
 def of_messages(
-    described: str, function: Callable[[Any], Any], codec: PayloadCodec | None, namespace: Mapping[str, Any]
+    described: str,
+    function: Callable[[Any], Any],
+    codec: PayloadCodec | None,
+    namespace: Mapping[str, Any],
+    messages: MessageType,
 ) -> Callable[[Message], Any]:
     """The function, for messages: it is given the decoded value where its argument is annotated with a type.
 
     Raises:
         RegistrationError: It does not take one argument, or what its annotation says.
     """
-    decode = _decoder(described, function, codec, namespace, bare_is_raw=True)
+    decode = _decoder(described, function, codec, namespace, messages, bare_is_raw=True)
     return function if decode is None else lambda message: function(decode(message))
 
 
@@ -119,10 +127,11 @@ def _judge(
     when: Callable[[Any], bool],
     codec: PayloadCodec | None,
     namespace: Mapping[str, Any],
+    messages: MessageType,
 ) -> Callable[[Message], bool]:
     described = f"Consumer {consumer!r}: its `when`"
     check_answers(described, when)
-    decode = _decoder(described, when, codec, namespace, bare_is_raw=True)
+    decode = _decoder(described, when, codec, namespace, messages, bare_is_raw=True)
 
     def judge(message: Message) -> bool:
         try:
@@ -139,7 +148,7 @@ def _judge(
                 raise
             problem = problem_with(error)
         raise FilterFailed(
-            f"`when` of the consumer {consumer} could not judge {place_of(message)}: {problem}. The event was taken "
+            f"`when` of the consumer {consumer} could not judge {messages.place(message)}: {problem}. The event was taken "
             "in, and its handler was not called."
         )
 
@@ -159,159 +168,154 @@ def _decoder(
     function: Callable[..., Any],
     codec: PayloadCodec | None,
     namespace: Mapping[str, Any],
+    messages: MessageType,
     *,
     bare_is_raw: bool = False,
 ) -> Decode | None:
     """What makes the function's argument of a message; None where that is the message itself."""
-    form = wanted(described, function, namespace)
+    form = wanted(described, function, messages.form, namespace)
     if form is None or (form == BARE and bare_is_raw):
         if codec is None or bare_is_raw:
             return None
-        return _with_value(_of_codec(codec, None, "value"))
+        return _with_value(messages, _Values(messages).of_codec(codec, None, "value"))
     if codec is not None and form == BARE:
         raise RegistrationError(
-            f"{described} takes a KafkaMessage of bytes, and its codec makes other values of them. Write "
-            "KafkaMessage[Order], or KafkaMessage[Any] for whatever the codec gives."
+            f"{described} takes a {messages.form.__name__} of bytes, and its codec makes other values of them. Write "
+            f"{messages.form.__name__}[Order], or {messages.form.__name__}[Any] for whatever the codec gives."
         )
+    values = _Values(messages)
     if codec is None and form.whole and bytes in form.raw and not form.constrained:
-        return None if type(None) in form.raw else _with_any_value(form.name)
-    value = _value_decoder(described, form, codec)
-    return _with_value(value) if form.whole else value
+        return None if type(None) in form.raw else values.none_empty(form.name)
+    value = _value_decoder(values, described, form, codec)
+    return _with_value(messages, value) if form.whole else value
 
 
-def _value_decoder(described: str, form: Wanted, codec: PayloadCodec | None) -> Decode:
+def _value_decoder(values: _Values, described: str, form: Wanted, codec: PayloadCodec | None) -> Decode:
+    name = values.messages.form.__name__
     if codec is not None:
-        return _of_codec(codec, _adapter(described, form, codec), form.name)
+        return values.of_codec(codec, _adapter(described, form, codec, name), form.name)
     if form.raw:
-        check = _adapter(described, form, None) if form.constrained else None
-        return _of_raw(form, check)
-    return _of_json(_adapter(described, form, None), form.name)
+        check = _adapter(described, form, None, name) if form.constrained else None
+        return values.of_raw(form, check)
+    return values.of_json(_adapter(described, form, None, name), form.name)
 
 
-def _with_value(decode: Decode) -> Decode:
-    def message_with_value(message: Message) -> KafkaMessage[Any]:
-        return KafkaMessage(
-            message.headers,
-            message.key,
-            message.latency,
-            message.leader_epoch,
-            message.offset,
-            message.partition,
-            message.timestamp,
-            message.topic,
-            decode(message),
+def _with_value(messages: MessageType, decode: Decode) -> Decode:
+    replaced = messages.with_value
+    return lambda message: replaced(message, decode(message))
+
+
+class _Values:
+    """Makes the decoders of values of one connector's messages."""
+
+    def __init__(self, messages: MessageType) -> None:
+        self.messages = messages
+
+    def none_empty(self, name: str) -> Decode:
+        """The message as it came, but none without a value."""
+        value_of = self.messages.value
+
+        def message_itself(message: Message) -> Message:
+            if value_of(message) is None:
+                raise self._empty(message, name)
+            return message
+
+        return message_itself
+
+    def of_json(self, adapter: Any, name: str) -> Decode:
+        validate, value_of = adapter.validate_json, self.messages.value
+
+        def decode(message: Message) -> Any:
+            value = value_of(message)
+            if value is None:
+                return self._of_none(message, adapter, name)
+            try:
+                return validate(value)
+            except BaseException as error:
+                if is_interrupt(error):
+                    raise
+                problem = problem_with_json(value) or problem_with(error)
+            raise self._unfit(message, name, problem)
+
+        return decode
+
+    def of_raw(self, form: Wanted, adapter: Any) -> Decode:
+        as_text, value_of = bytes not in form.raw, self.messages.value
+
+        def decode(message: Message) -> Any:
+            value = value_of(message)
+            if value is None:
+                if type(None) in form.raw:
+                    return None
+                raise self._empty(message, form.name)
+            if not as_text and adapter is None:
+                return value
+            try:
+                text = value.decode() if as_text else value
+                return text if adapter is None else adapter.validate_python(text)
+            except BaseException as error:
+                if is_interrupt(error):
+                    raise
+                problem = problem_with(error)
+            raise self._unfit(message, form.name, problem)
+
+        return decode
+
+    def of_codec(self, codec: PayloadCodec, adapter: Any, name: str) -> Decode:
+        called, value_of, place = type(codec).__qualname__, self.messages.value, self.messages.place
+
+        def decode(message: Message) -> Any:
+            encoded = value_of(message)
+            if encoded is None:
+                return None if adapter is None else self._of_none(message, adapter, name)
+            try:
+                value = at_once(codec.decode(message))
+            except TryAgain as again:
+                raise TryAgain(
+                    f"The codec {called} cannot decode the value of {place(message)} now: {again.message}"
+                ) from again
+            except BaseException as error:
+                if is_interrupt(error):
+                    raise
+                problem = problem_with(error)
+            else:
+                return value if adapter is None else checked(message, value)
+            raise UndecodablePayload(
+                f"The codec {called} cannot decode the value of {place(message)} ({len(encoded)} bytes): {problem}."
+            )
+
+        def checked(message: Message, value: object) -> Any:
+            try:
+                return adapter.validate_python(value)
+            except BaseException as error:
+                if is_interrupt(error):
+                    raise
+                problem = problem_with(error)
+            raise self._unfit(
+                message, name, f"{problem} (the codec {called} gave a {type(value).__qualname__})"
+            )
+
+        return decode
+
+    def _of_none(self, message: Message, adapter: Any, name: str) -> Any:
+        try:
+            return adapter.validate_python(None)
+        except BaseException as raised:
+            if is_interrupt(raised):
+                raise
+            raise self._empty(message, name) from None
+
+    def _empty(self, message: Message, name: str) -> UndecodablePayload:
+        return UndecodablePayload(
+            f"{self.messages.place(message)} is a tombstone, a record without a value, and {name} is wanted. Annotate it "
+            f"with `{name} | None` to take tombstones."
         )
 
-    return message_with_value
+    def _unfit(self, message: Message, name: str, problem: str) -> UndecodablePayload:
+        return UndecodablePayload(f"The value of {self.messages.place(message)} is no {name}: {problem}.")
 
 
-def _with_any_value(name: str) -> Decode:
-    """The message as it came, but no tombstones."""
-
-    def message_itself(message: Message) -> Message:
-        if message.value is None:
-            raise _tombstone(message, name)
-        return message
-
-    return message_itself
-
-
-def _of_json(adapter: Any, name: str) -> Decode:
-    validate = adapter.validate_json
-
-    def decode(message: Message) -> Any:
-        if message.value is None:
-            return _of_tombstone(message, adapter, name)
-        try:
-            return validate(message.value)
-        except BaseException as error:
-            if is_interrupt(error):
-                raise
-            problem = problem_with_json(message.value) or problem_with(error)
-        raise _no(message, name, problem)
-
-    return decode
-
-
-def _of_raw(form: Wanted, adapter: Any) -> Decode:
-    as_text = bytes not in form.raw
-
-    def decode(message: Message) -> Any:
-        value = message.value
-        if value is None:
-            if type(None) in form.raw:
-                return None
-            raise _tombstone(message, form.name)
-        if not as_text and adapter is None:
-            return value
-        try:
-            text = value.decode() if as_text else value
-            return text if adapter is None else adapter.validate_python(text)
-        except BaseException as error:
-            if is_interrupt(error):
-                raise
-            problem = problem_with(error)
-        raise _no(message, form.name, problem)
-
-    return decode
-
-
-def _of_codec(codec: PayloadCodec, adapter: Any, name: str) -> Decode:
-    called = type(codec).__qualname__
-
-    def decode(message: Message) -> Any:
-        if message.value is None:
-            return None if adapter is None else _of_tombstone(message, adapter, name)
-        try:
-            value = at_once(codec.decode(message))  # type: ignore[arg-type] # the value is there
-        except TryAgain as again:
-            raise TryAgain(
-                f"The codec {called} cannot decode the value of {place_of(message)} now: {again.message}"
-            ) from again
-        except BaseException as error:
-            if is_interrupt(error):
-                raise
-            problem = problem_with(error)
-        else:
-            return value if adapter is None else checked(message, value)
-        size = len(message.value)
-        raise UndecodablePayload(
-            f"The codec {called} cannot decode the value of {place_of(message)} ({size} bytes): {problem}."
-        )
-
-    def checked(message: Message, value: object) -> Any:
-        try:
-            return adapter.validate_python(value)
-        except BaseException as error:
-            if is_interrupt(error):
-                raise
-            problem = problem_with(error)
-        raise _no(message, name, f"{problem} (the codec {called} gave a {type(value).__qualname__})")
-
-    return decode
-
-
-def _of_tombstone(message: Message, adapter: Any, name: str) -> Any:
-    try:
-        return adapter.validate_python(None)
-    except BaseException as raised:
-        if is_interrupt(raised):
-            raise
-        raise _tombstone(message, name) from None
-
-
-def _tombstone(message: Message, name: str) -> UndecodablePayload:
-    return UndecodablePayload(
-        f"{place_of(message)} is a tombstone, a record without a value, and {name} is wanted. Annotate it with "
-        f"`{name} | None` to take tombstones."
-    )
-
-
-def _no(message: Message, name: str, problem: str) -> UndecodablePayload:
-    return UndecodablePayload(f"The value of {place_of(message)} is no {name}: {problem}.")
-
-
-def _adapter(described: str, form: Wanted, codec: PayloadCodec | None) -> Any:
+def _adapter(described: str, form: Wanted, codec: PayloadCodec | None, message: str) -> Any:
     """The validator of an annotation, by pydantic, complete: nothing is left to be found out at the first event."""
     # 80 ms, which a program without typed handlers need not wait for.
     from pydantic import ConfigDict, TypeAdapter
@@ -330,7 +334,7 @@ def _adapter(described: str, form: Wanted, codec: PayloadCodec | None) -> Any:
             rebuild(raise_errors=True)
     except Exception as error:
         advice = (
-            "Take the record as it came (`message: KafkaMessage`), or give a codec=... that makes it."
+            f"Take the record as it came (`message: {message}`), or give a codec=... that makes it."
             if codec is None
             else "Complete it before the handler is decorated."
         )

@@ -6,18 +6,12 @@ import inspect
 from pathlib import PurePath
 from typing import Any
 
-from dbos_events.model.event import KafkaMessage
 from dbos_events.serialization.raised import text_of
 
 MOST_FIELDS = 10
 FIELD_LENGTH = 100
 TEXT_LENGTH = 300
 LIBRARIES = (str(PurePath(inspect.__file__).parent), str(PurePath(__file__).parents[1]))
-
-
-def place_of(message: KafkaMessage[Any]) -> str:
-    """Where a record lies: `orders/0/17`, topic, partition and offset."""
-    return f"{message.topic}/{message.partition}/{message.offset}"
 
 
 def problem_with(error: BaseException) -> str:

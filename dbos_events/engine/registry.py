@@ -20,11 +20,13 @@ from dbos_events.engine.declared import (
 )
 from dbos_events.errors import RegistrationError
 from dbos_events.model.queue import QueueLimits
+from dbos_events.model.schedule import ScheduleSpec
 from dbos_events.serialization.class_names import own_package
 from dbos_events.telemetry.log import logger
 
 if TYPE_CHECKING:
     from dbos_events.engine.payload import Binding
+    from dbos_events.model.message_type import MessageType
 
 DEFAULT_MAX_RECOVERY_ATTEMPTS = 100
 
@@ -36,9 +38,9 @@ STEP_PREFIX = "<temp>."
 class Registered:
     """A workflow function: `name` is what its rows carry, `binding` what events are made into for it.
 
-    `loading` stands for the execution of its module, `replaced` says that a reload has declared it anew;
-    `consumers` are the topics of those whose handler it is, by name. `may_await` says that it is a plain function around
-    an async one: on a running loop it is called as an async one.
+    `messages` are those of the connector whose events it handles. `loading` stands for the execution of its module,
+    `replaced` says that a reload has declared it anew; `consumers` are the topics of those whose handler it is, by name.
+    `may_await` says that it is a plain function around an async one: on a running loop it is called as an async one.
     """
 
     name: str
@@ -49,10 +51,13 @@ class Registered:
     temporary: bool = False
     wrapper: Any = None
     binding: Binding | None = None
+    messages: MessageType | None = None
     loading: object = None
     replaced: bool = False
     consumers: dict[str, tuple[str, ...]] = field(default_factory=dict)
     may_await: bool = False
+    schedule_loading: object = False
+    """The `loading` in which it was scheduled last; a reload schedules it anew."""
 
 
 @dataclass(slots=True)
@@ -61,6 +66,7 @@ class Registry:
 
     workflows: dict[str, Registered] = field(default_factory=dict)
     queues: dict[str, QueueLimits] = field(default_factory=dict)
+    schedules: dict[str, ScheduleSpec] = field(default_factory=dict)
     contested: frozenset[str] = frozenset()
     """Names by which a live process of the application means another function."""
 

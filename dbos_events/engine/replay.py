@@ -28,6 +28,10 @@ STALL_SECONDS = 1.0
 """How long a recorded result waits for an earlier one whose caller does not come."""
 
 
+NOTE = "~"
+"""Ends the name of what is noted beside a call while it is under way; nobody waits for the turn of a note."""
+
+
 class History:
     """The checkpoints of one workflow, as its latest run may use them.
 
@@ -43,9 +47,13 @@ class History:
         self.numbers = frozenset(entry.step for entry in self.steps)
         self.last_order = max((entry.completion_order for entry in self.steps), default=0)
         self.turns = Turns(
-            entry.completion_order for entry in self.by_call.values() if entry.codec != CANCELLED_CALL
+            entry.completion_order
+            for entry in self.by_call.values()
+            if entry.codec != CANCELLED_CALL and not entry.call.endswith(NOTE)
         )
         self._diverged = diverged or {}
+        self.dropped: list[Checkpoint] = []
+        """What was recorded and is done anew, since it does not fit what the calls before it give now."""
 
     def find(self, run: Run, call: str, name: str, arguments: str | None) -> Checkpoint | None:
         """The recorded outcome of this call, or None when it has none that may still be used.
@@ -62,6 +70,7 @@ class History:
         if entry.name != name or not same_arguments:
             if self._may_differ(entry):
                 del self.by_call[call]
+                self.dropped.append(entry)
                 self.turns.pass_by(entry.completion_order)
                 return None
             raise self._mismatch(run, entry, name, same_name=entry.name == name)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dbos_events.engine.context import Scope
     from dbos_events.engine.core import Core
     from dbos_events.engine.keys import UsedKeys
+    from dbos_events.engine.outlet import Outlet
     from dbos_events.engine.registry import Registered
     from dbos_events.engine.replay import History
     from dbos_events.engine.tasks import TaskTree
@@ -89,7 +90,7 @@ class Run:
         "__weakref__", "_deferred", "_durable", "_handed", "_lock", "_number", "_wakers", "args", "attempt", "context",
         "core", "crashes", "ending", "function", "generation", "history", "host", "id", "key_prefix", "kwargs", "listeners",
         "open_calls",
-        "order", "origin", "parent_id", "park", "proposed", "queue", "resting", "root_id", "take", "tasks",
+        "order", "origin", "outlet", "parent_id", "park", "proposed", "queue", "resting", "root_id", "take", "tasks",
         "thread", "unsuccessful", "unwinding", "used_keys", "verdict",
     )  # fmt: skip
 
@@ -127,10 +128,11 @@ class Run:
         self.key_prefix = f"{workflow_id}:" if key_prefix is None else key_prefix
         self.used_keys: UsedKeys | None = None
         self.unsuccessful: list[Unsuccessful] = []
-        self.thread = self.open_calls = 0
-        self.tasks: TaskTree | None = None
-        self.order = history.last_order if history else 0
+        self.thread = self.open_calls = self._number = self._handed = self._durable = 0
         self.unwinding = False
+        self.tasks: TaskTree | None = None
+        self.outlet: Outlet | None = None
+        self.order = history.last_order if history else 0
         self.park: Park | None = None
         self.verdict: BaseException | None = None
         self.proposed: Ending | None = None
@@ -139,7 +141,6 @@ class Run:
         self.context: Context | None = None
         self.listeners: list[Waker] = []
         self.resting: ThreadWaker | None = None
-        self._number = self._handed = self._durable = 0
         self._deferred: list[Write] = []
         self._wakers: list[Waker] = []
         self._lock = threading.Lock()
@@ -229,9 +230,9 @@ class Run:
         if entry is not None and self.origin is not None:
             self.unsuccessful.append(Unsuccessful(error, entry.step, entry.completion_order, cancelled))
 
-    def hand_over(self, write: Write) -> None:
-        """Give `write` to the committer and go on; the run's next operation waits for it."""
-        self.core.committer.submit(write, self)
+    def hand_over(self, write: Write, waker: Waker | None = None) -> None:
+        """Give `write` to the committer and go on; the run's next operation waits for it. `waker` learns of its fate."""
+        self.core.committer.submit(write, self, waker)
 
     def defer(self, write: Write) -> None:
         """Hand `write` over with the next one: what was cancelled is known then not to be so because the loop ends."""
@@ -267,6 +268,16 @@ class Run:
             waker.wake()
         if write.closes:
             self.core.runner.closed(self, write, result)
+
+    @property
+    def handed(self) -> int:
+        """How many writes it has handed over so far."""
+        return self._handed
+
+    @property
+    def under_way(self) -> int:
+        """How many of them have no answer yet."""
+        return self._handed - self._durable
 
     def is_settled(self) -> bool:
         """Whether nothing is on its way. Raises what stopped the run, if something did."""

@@ -44,6 +44,7 @@ from dbos_events.telemetry.log import Recurring, logger
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
     from dbos_events.engine.homes import Begin, Home
+    from dbos_events.engine.operations.step import StepCall
 
 
 class Runner:
@@ -59,6 +60,7 @@ class Runner:
         self._giving = threading.Lock()
         self._cancelled = Cancelled()
         self.past_the_factory = Recurring()
+        self.under_way: dict[StepCall, int] = {}  # steps that run here, and since when
 
     # -- starting -----------------------------------------------------------------------------
 
@@ -213,6 +215,8 @@ class Runner:
         self.leave(run, run.proposed or LOST)
         if isinstance(write.change, (Park, NextAttempt)) or run.parent_id is not None:
             self._core.hub.signal("timers")
+        elif isinstance(write.change, Outcome) and write.change.woke:
+            self._core.signal("timers")
 
     def leave(self, run: Run, ending: Ending) -> None:
         """Forget `run` and tell all who wait for it; once, whoever says it first."""

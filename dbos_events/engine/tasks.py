@@ -179,10 +179,9 @@ class TaskTree:
 
 
 def earliest(parks: list[Park]) -> Park:
-    """One wait that ends no later than any of `parks`."""
+    """One wait that ends when the first of `parks` does: at the earliest time, or when one of all keys is true."""
     times = [park.wake_at for park in parks if park.wake_at is not None]
-    awaited = [park.awaited_id for park in parks if park.awaited_id is not None]
-    return Park(min(times, default=None), awaited[0] if awaited else None, polls=len(awaited) > 1)
+    return Park(min(times, default=None), tuple(key for park in parks for key in park.keys))
 
 
 def know_runs(loop: asyncio.AbstractEventLoop) -> None:

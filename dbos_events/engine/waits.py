@@ -69,11 +69,10 @@ class Leased:
 class _Rest:
     """What all waits share: they are woken by signals, by a timer, or by a test that moves the time."""
 
-    def __init__(self, core: Core, run: Run | None, channel: str = "") -> None:
+    def __init__(self, core: Core, run: Run | None, *channels: str) -> None:
         self.core = core
         self.run = run
-        channels = [channel, f"run:{run.id}" if run else ""]
-        self._channels = [name for name in channels if name]
+        self._channels = [name for name in (*channels, f"run:{run.id}" if run else "") if name]
 
     @contextmanager
     def _subscribed(self, waker: ThreadWaker | LoopWaker, until: int | None, *more: str) -> Iterator[None]:
@@ -150,7 +149,9 @@ class Wait(_Rest):
     `peek` looks in memory, `look` in the database; both are asked after subscribing to `channel`,
     so that no wake-up is lost. `is_here` says that memory is enough: what is waited for runs in
     this process, so the database is asked only now and then. A wait that may be long lets the run
-    be parked as `park`.
+    be parked as `park`: one that ends at its time alone is known to be long before it begins, of all others it is found out
+    (those whose time is the latest end are marked by `ends_sooner`). One without `park`, as in a step, stays where it is.
+    `also` are more channels.
     """
 
     def __init__(  # noqa: PLR0913 - the ways to wait
@@ -158,21 +159,24 @@ class Wait(_Rest):
         core: Core,
         run: Run | None,
         *,
-        park: Park,
+        park: Park | None,
         until: int | None = None,
         channel: str = "",
+        also: Sequence[str] = (),
         peek: Callable[[], Any] = lambda: None,
         look: Callable[[], Any] | None = None,
         is_here: Callable[[], bool] = lambda: False,
         poll: float = 1.0,
+        ends_sooner: bool = False,
     ) -> None:
-        super().__init__(core, run, channel)
+        super().__init__(core, run, channel, *also)
         self.park = park
         self.until = until
         self.peek = peek
         self.look = look
         self.is_here = is_here
         self.poll = poll
+        self.ends_sooner = ends_sooner
         self._timed_out = False
         self._patient_until = core.clock.now_ms() + round(core.park_after * 1000)
         self._since = core.clock.monotonic()
@@ -231,14 +235,18 @@ class Wait(_Rest):
         return True
 
     def _may_park(self, *, starved: bool) -> bool:
+        if self.park is None:
+            return False
         patience = self.core.park_after
-        if self.until is not None:
+        if self.until is not None and not self.ends_sooner:
             return starved or self.until - self.core.clock.now_ms() > patience * 1000
         return starved or self.core.clock.monotonic() - self._since >= patience
 
     def _alarm_at(self) -> int | None:
         """When a test's clock should wake this."""
-        return self._patient_until if self.until is None and self.run is not None else self.until
+        if self.run is None or self.park is None or (self.until is not None and not self.ends_sooner):
+            return self.until
+        return self._patient_until if self.until is None else min(self._patient_until, self.until)
 
     def _seconds(self) -> float | None:
         """How long to wait before looking again; None: until woken."""
@@ -249,7 +257,7 @@ class Wait(_Rest):
             bounds.append((self.until - self.core.clock.now_ms()) / 1000)
         if self.look is not None:
             bounds.append(self.poll)
-        if self.until is None and self.run is not None:
+        if self.run is not None and self.park is not None and (self.until is None or self.ends_sooner):
             patience = self.core.park_after - (self.core.clock.monotonic() - self._since)
             bounds.append(max(0.001, patience))
         return min(bounds, default=None)

@@ -8,11 +8,14 @@
     ├── DBOSWorkflowFunctionNotFoundError
     ├── DBOSNonExistentWorkflowError
     ├── DBOSNonExistentConsumerError
+    ├── DBOSNonExistentScheduleError
+    ├── DBOSScheduleExistsError
     ├── DBOSConflictingWorkflowError
     ├── DBOSQueueDeduplicatedError
     ├── DBOSUnexpectedStepError                history and code disagree
     ├── DBOSMaxStepRetriesExceeded
     ├── DBOSStepTimeoutError
+    ├── DBOSStreamTimeoutError                 nothing came on a stream, in time or before it ended
     ├── DBOSAwaitedWorkflowCancelledError
     ├── DBOSAwaitedWorkflowMaxRecoveryAttemptsExceeded
     ├── MaxRecoveryAttemptsExceededError
@@ -42,10 +45,13 @@ from dbos_events.errors.base import DBOSException as DBOSException
 from dbos_events.errors.connectors import ClusterChanged as ClusterChanged
 from dbos_events.errors.connectors import ConnectorError as ConnectorError
 from dbos_events.errors.connectors import StaleTopic as StaleTopic
+from dbos_events.errors.events import ConflictingDuplicate as ConflictingDuplicate
 from dbos_events.errors.events import FilterFailed as FilterFailed
 from dbos_events.errors.events import Quarantine as Quarantine
 from dbos_events.errors.events import TryAgain as TryAgain
 from dbos_events.errors.events import UndecodablePayload as UndecodablePayload
+from dbos_events.errors.schedules import DBOSNonExistentScheduleError as DBOSNonExistentScheduleError
+from dbos_events.errors.schedules import DBOSScheduleExistsError as DBOSScheduleExistsError
 from dbos_events.errors.setup import ConfigurationError as ConfigurationError
 from dbos_events.errors.setup import DBOSInitializationError as DBOSInitializationError
 from dbos_events.errors.setup import DBOSWorkflowFunctionNotFoundError as DBOSWorkflowFunctionNotFoundError
@@ -58,6 +64,7 @@ from dbos_events.errors.storage import BadWrite as BadWrite
 from dbos_events.errors.storage import ExecutorFenced as ExecutorFenced
 from dbos_events.errors.storage import StorageError as StorageError
 from dbos_events.errors.storage import StorageUnavailable as StorageUnavailable
+from dbos_events.errors.streams import DBOSStreamTimeoutError as DBOSStreamTimeoutError
 from dbos_events.errors.values import RecordedError as RecordedError
 from dbos_events.errors.values import SerializationError as SerializationError
 from dbos_events.errors.workflows import DBOSArgumentsChangedError as DBOSArgumentsChangedError

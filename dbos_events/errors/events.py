@@ -45,3 +45,16 @@ class TryAgain(DBOSException):
     """Raise it in a codec when what it needs (a schema registry) does not answer: another attempt may go better."""
 
     code = "unavailable"
+
+
+class ConflictingDuplicate(Quarantine):
+    """An event came with the id of another one, and with other content.
+
+    The first one stays as it is. This one was not run: redrive it to run it as an event of its own, or discard it.
+    """
+
+    code = "conflicting-duplicate"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.reason = self.code

@@ -4,56 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol
-
-if TYPE_CHECKING:
-    from typing_extensions import TypeVar
-
-    V_co = TypeVar("V_co", covariant=True, default="bytes | str | None")
-else:  # the default is for type checkers alone, and what knows of it takes 10 ms to import before Python 3.13
-    import typing
-
-    V_co = typing.TypeVar("V_co", covariant=True)
+from typing import Any, Literal, NamedTuple, Protocol
 
 Ordering = Literal["none", "partition", "topic", "key"]
 OnFailure = Literal["quarantine", "record"]
 OnRegression = Literal["replay", "halt"]
 
 
-@dataclass(frozen=True, slots=True)
-class KafkaMessage(Generic[V_co]):
-    """One Kafka record, field for field what confluent-kafka delivers.
-
-    `timestamp` is `(type, milliseconds)` as in confluent-kafka, type 0 when the record
-    has none. `value` is None for a tombstone, which is not the same as `b""`.
-    """
-
-    headers: list[tuple[str, bytes | None]] | None
-    key: bytes | str | None
-    latency: float | None
-    leader_epoch: int | None
-    offset: int | None
-    partition: int | None
-    timestamp: tuple[int, int]
-    topic: str | None
-    value: V_co
-
-    def __repr__(self) -> str:
-        size = len(self.value) if isinstance(self.value, (bytes, str)) else 0
-        return f"KafkaMessage({self.topic}/{self.partition}/{self.offset}, key={self.key!r}, {size} bytes)"
-
-
 class PayloadCodec(Protocol):
-    """Makes a value of a record's bytes: `kafka_consumer(codec=...)`, for what is not JSON.
+    """Makes a value of an event's bytes, for what is not JSON: the `codec` of a consumer.
 
-    Its `decode` gets the whole record, so that it can look at headers and topic. What it gives is
+    Its `decode` gets the whole message, so that it can look at headers and topic. What it gives is
     checked against the handler's annotation. It runs whenever a run of the event starts, on the thread
     or loop that the handler runs on, several at once; it must give the same for the same record. What
     it raises puts the event into quarantine as undecodable. It is not asked about tombstones.
     """
 
-    def decode(self, message: KafkaMessage[bytes], /) -> Any:
-        """What the record's value means; `message.value` is never None."""
+    def decode(self, message: Any, /) -> Any:
+        """What the message's value means; it is never None."""
         ...
 
 
@@ -160,11 +128,14 @@ class ConsumerOptions:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedEvent:
-    """The event that a workflow was started by, as it was received; `timestamp` is milliseconds since 1970."""
+    """The event that a workflow was started by, as it was received; `timestamp` is milliseconds since 1970.
 
-    topic: str
-    partition: int
-    offset: int
+    One that was pushed has no topic, partition and offset; its `key` is its id.
+    """
+
+    topic: str | None
+    partition: int | None
+    offset: int | None
     key: bytes | None
     value: bytes | None
     timestamp: int

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import TypedDict
-from urllib.parse import quote, unquote
+from urllib.parse import quote, quote_from_bytes, unquote
 
 
 def consumer_prefix(group: str) -> str:
@@ -37,3 +38,22 @@ def parts_of_event_id(workflow_id: str) -> EventParts | None:
         partition=partition,
         offset=offset,
     )
+
+
+def pushed_prefix(prefix: str, application: str, consumer: str) -> str:
+    """What the ids of all events of one pushed consumer begin with; the encoded event id follows.
+
+    Full stops of the application are encoded, too, so `a.b` with `c` is not `a` with `b.c`.
+    """
+    left = quote(application, safe="").replace(".", "%2E")
+    return f"{prefix}/{left}.{quote(consumer, safe='')}/"
+
+
+def pushed_id(event_id: str) -> str:
+    """An event's id as a part of its workflow's: two different ones never give the same.
+
+    One that would be longer than 400 characters stands as a hash, behind a character that no encoded one has.
+    """
+    encoded = event_id.encode("utf-8", "surrogatepass")
+    text = quote_from_bytes(encoded, safe="")
+    return text if len(text) <= 400 else f"${blake2b(encoded, digest_size=32).hexdigest()}"

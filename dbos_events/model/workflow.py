@@ -65,6 +65,7 @@ class WorkflowStatus:
     recovery_attempts: int = 0
     generation: int = 0
     wake_at: int | None = None
+    schedule_name: str | None = None
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dbos_events.engine.core import Core
 from dbos_events.engine.run import Run
@@ -39,6 +39,8 @@ class QueueService(Service):
         self._lacks_room = False
         self._failing = Failing()
         self._trouble = Recurring()
+        self.left_to_others: Callable[[], frozenset[str]] = frozenset
+        """Functions whose work without a queue another service of this process takes up."""
 
     @property
     def signals(self) -> list[str]:
@@ -143,7 +145,7 @@ class QueueService(Service):
         if room <= 0:
             return False
         core = self._core
-        names = core.registry.names()
+        names = sorted(set(core.registry.names()) - self.left_to_others())
         with self._taken.taking():
             rows = core.storage.claim_resumed(
                 core.executor, core.application, core.version, names, room, core.waits_for_version

@@ -22,8 +22,7 @@ from dbos_events.errors import (
     StorageError,
     UndecodablePayload,
 )
-from dbos_events.model.event import KafkaMessage
-from dbos_events.serialization.headers import decode_headers
+from dbos_events.runtime.messages import message_of
 from dbos_events.serialization.raised import text_of
 from dbos_events.storage.rows import StoredEvent, TakenWorkflow
 from dbos_events.telemetry.log import Recurring, logger
@@ -190,7 +189,7 @@ class Taken:
         try:
             if row.consumer is None:
                 return *self._arguments(row), None
-            return (_received(event),), {}, None, self._refusal(row)
+            return (self._received(row, event),), {}, None, self._refusal(row)
         except BaseException as error:  # noqa: BLE001 - whatever the reading of a damaged row raises
             return (), {}, None, _unreadable(row, error)
 
@@ -205,6 +204,12 @@ class Taken:
         keys = stored.get("keys") if isinstance(stored, dict) else None
         return tuple(args), kwargs, keys if isinstance(keys, str) else None
 
+    def _received(self, row: TakenWorkflow, event: StoredEvent | None) -> Any:
+        """The event as its handler saw it first."""
+        if event is None:
+            raise SerializationError("Its record is missing in the table events.")
+        return message_of(event, self._core.registry.workflows[row.name].messages)
+
     def _refusal(self, row: TakenWorkflow) -> BaseException | None:
         """Why an event's handler must not be called: its consumer's filter could not judge it."""
         if row.input is None or row.generation > 0:
@@ -217,24 +222,3 @@ def _unreadable(row: TakenWorkflow, why: BaseException) -> DBOSException:
     if row.consumer is None:
         return SerializationError(f"The stored input of workflow {row.id} cannot be read: {shown}")
     return UndecodablePayload(f"What is stored of the event {row.id} cannot be read: {shown}")
-
-
-def _received(event: StoredEvent | None) -> KafkaMessage[bytes | None]:
-    if event is None:
-        raise SerializationError("Its record is missing in the table events.")
-    return message_of(event)
-
-
-def message_of(event: StoredEvent) -> KafkaMessage[bytes | None]:
-    """The record as the handler saw it first."""
-    return KafkaMessage(
-        headers=decode_headers(event.headers),
-        key=event.key,
-        latency=event.latency,
-        leader_epoch=event.leader_epoch,
-        offset=event.offset,
-        partition=event.partition,
-        timestamp=(event.timestamp_type, event.timestamp),
-        topic=event.topic,
-        value=event.value,
-    )

@@ -83,7 +83,7 @@ class WatchService(Service):
         """Say which steps have been running here for some seconds, when others do than before: for people only."""
         core = self._core
         before = core.clock.now_ms() - TOLD_AFTER_MS
-        running = [(call, since) for call, since in tuple(core.under_way.items()) if since <= before]
+        running = [(call, since) for call, since in tuple(core.runner.under_way.items()) if since <= before]
         long = {
             (call.run.id, call.place.number): RunningStep(call.run.id, call.place.number, call.name, since)
             for call, since in running[:MOST_TOLD]
@@ -103,8 +103,8 @@ class WatchService(Service):
         # After the question: a taking whose rows it saw has started them, or is still under way, or has failed.
         under_way = self._takings.open | core.starts.open
         here = {**self._waiting(), **core.runner.here}
-        before = self._strange if self._session == executor else {}
-        self._session = executor
+        before = self._strange if self._session == core.registrations else {}
+        self._session = core.registrations
         found = {(id_, take) for id_, take in owned.items() if here.get(id_) != take}
         self._strange = {one: before.get(one, under_way) for one in found}
         ripe = sorted(one for one in found if one in before and not before[one] & under_way)

@@ -13,6 +13,10 @@ from dbos_events.serialization.trees import to_tree
 
 TRACEBACK_LIMIT = 20_000
 _HEAD = 4_000
+ERROR_LIMIT = 1_000_000
+"""Characters of a stored error without its traceback. A message that holds a whole response is cut, not kept for ever."""
+TEXT_LIMIT = 50_000
+"""Characters of each text in an error that is longer than that."""
 
 
 def encode_error(error: BaseException) -> str:
@@ -27,13 +31,43 @@ def error_node(error: BaseException) -> dict[str, Tree]:
     """Return the tree of an error with its traceback."""
     try:
         node = error_tree(error, to_tree)
-        write_json(node)
+        if len(write_json(node)) > ERROR_LIMIT:
+            node = _shortened(node)
     except BaseException as raised:
         if is_interrupt(raised):
             raise
-        node = {TAG: "error", "n": ascii(type_name(type(error)))[1:-1], "m": ascii(text_of(error))[1:-1]}
+        node = _named_only(error)
     node["tb"] = _traceback_text(error)
     return node
+
+
+def _named_only(error: BaseException) -> dict[str, Tree]:
+    """An error by its name and its message; it comes back as a RecordedError."""
+    return {TAG: "error", "n": ascii(type_name(type(error)))[1:-1], "m": _cut(ascii(text_of(error))[1:-1])}
+
+
+def _shortened(node: dict[str, Tree]) -> dict[str, Tree]:
+    """The same error with its long texts cut. Raises SerializationError where it is long by other things."""
+    shorter = {key: _with_short_texts(part) for key, part in node.items()}
+    if len(write_json(shorter)) > ERROR_LIMIT:
+        raise SerializationError("The error is too large to be stored whole.")
+    return shorter
+
+
+def _with_short_texts(tree: Tree) -> Tree:
+    if isinstance(tree, str):
+        return _cut(tree)
+    if isinstance(tree, dict):
+        return {key: _with_short_texts(part) for key, part in tree.items()}
+    if isinstance(tree, list):
+        return [_with_short_texts(part) for part in tree]
+    return tree
+
+
+def _cut(text: str) -> str:
+    if len(text) <= TEXT_LIMIT:
+        return text
+    return f"{text[:TEXT_LIMIT]} ... {len(text) - TEXT_LIMIT} characters left out"
 
 
 def decode_error(text: str) -> BaseException:

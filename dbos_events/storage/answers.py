@@ -48,6 +48,10 @@ _WORDS_AT_CONNECT = (
     (r"too many connections|too many clients|remaining connection slots", "53300"),
 )
 """What a server says to somebody whom it does not let in, in its default language, and the state that it means."""
+# Answers that another statement would get as well: of connections, sessions, roles, resources, conflicts, shutdowns.
+_OF_THE_SERVER = ("08", "25", "26", "28", "3D", "40", "42P05", "53", "57P", "F0")
+# PERM, BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, FULL, CANTOPEN, PROTOCOL, NOLFS, AUTH, NOTADB.
+_OF_THE_FILE = (3, 5, 6, 7, 8, 9, 10, 13, 14, 15, 22, 23, 26)
 
 _ADVICE = {
     "08": "It is asked again until it answers: see whether it runs and can be reached",
@@ -149,6 +153,24 @@ def spoils_all_sessions(error: BaseException) -> bool:
     if isinstance(code, str):
         return code.startswith(_ALL_SESSIONS_CLASSES) or code in _ALL_SESSIONS_CODES
     return code is None and spoils_session(error)
+
+
+def refuses_statement(error: BaseException) -> bool:
+    """Whether the database, as far as is known, is well and refuses what it was asked: it may take something else.
+
+    An error that is none of the database's counts, too: a defect may concern one row only.
+    """
+    if not isinstance(error, StorageError):
+        return isinstance(error, Exception)
+    cause = cause_of(error.__cause__ or error)
+    code = code_of(cause)
+    if isinstance(code, str):
+        return not code.startswith(_OF_THE_SERVER)
+    if isinstance(code, int):
+        return code not in _OF_THE_FILE
+    return not isinstance(cause, (StorageError, exc.SQLAlchemyError, OSError)) and "OperationalError" not in {
+        kind.__name__ for kind in type(cause).__mro__
+    }
 
 
 def code_of(cause: BaseException) -> str | int | None:

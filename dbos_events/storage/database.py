@@ -15,7 +15,7 @@ from sqlalchemy import event, exc
 
 from dbos_events.clock import Clock, DatabaseClock
 from dbos_events.errors import BadWrite, DBOSException, StorageError
-from dbos_events.storage import answers
+from dbos_events.storage import answers, sequences
 from dbos_events.storage.shapes import Shape, tuples, turned
 from dbos_events.storage.statements import Dialect, Statement, load
 
@@ -257,6 +257,7 @@ class Database:
                 raise
             if answers.spoils_all_sessions(error):
                 self.renew()
+            sequences.advance_where_behind(error, self.engine, self.schema)
             meaning = self.translate(error)
             # What is stored with a workflow must not hold the statement, which the driver's error shows.
             raise meaning from None if isinstance(meaning, BadWrite) else error

@@ -20,6 +20,27 @@
 {all: update_outcomes, an outcome was not written}
 {all: insert_results, a result was not written};
 
+-- function: write_talk(executor bigint, identity bigint) returns void
+-- As write_batch, with messages that are sent and consumed: two workflows that answer each other do nothing else.
+-- table: destinations(destination text)
+-- table: wake_waiting(workflow_id text, key text)
+{found: fence, the executor is dead}
+{all: insert_checkpoints, a checkpoint was not written}
+IF {size: destinations} > 0 THEN
+    WITH locked AS MATERIALIZED ({select: lock_destinations from destinations, ids = destinations.destination})
+    SELECT count(*) INTO hit FROM locked;
+    {expect: destinations, a destination does not exist}
+    {do: insert_messages}
+    {do: wake_waiting}
+END IF;
+{all: consume_messages, a message is not there}
+{all: update_outcomes, an outcome was not written}
+{all: insert_results, a result was not written};
+
+-- function: look_for_message(destination text, topic text) returns text
+-- What a receipt looks for first, in one exchange.
+RETURN (SELECT CAST(to_json(f) AS text) FROM ({select: next_message}) AS f);
+
 -- function: write_starts(executor bigint, identity bigint) returns bigint
 -- Starts from outside of workflows. An id that exists already is usual here: people start a workflow twice to be sure. So
 -- nothing is raised, which the server would log. The caller compares the count that it gets back.

@@ -16,8 +16,9 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from dbos_events.errors import ConfigurationError, MigrationRequired, StorageUnavailable
-from dbos_events.storage import answers, functions
+from dbos_events.storage import answers, functions, sequences
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.telemetry.log import logger
 
 REVISION = "0001"
 """The newest revision that this code knows."""
@@ -92,6 +93,7 @@ def migrate(storage: SqlStorage) -> SchemaState:
     """
     state = read_state(storage)
     if state.fits and not _functions_missing(storage):
+        _advance_sequences(storage)
         return state
     if state.revision is not None and not state.fits and state.revision > REVISION:
         raise MigrationRequired(_explain(state))
@@ -108,6 +110,14 @@ def migrate(storage: SqlStorage) -> SchemaState:
         )
         raise type(reason)(f"The schema could not be migrated: {reason}{advice}") from error
     return verify(storage)
+
+
+def _advance_sequences(storage: SqlStorage) -> None:
+    """After a restore of the data alone they stand behind the rows; whoever may not set them leaves it to the owner."""
+    if storage.database.schema:
+        advanced = sequences.advance(storage.database.engine, storage.database.schema)
+        if advanced.tables:
+            logger.warning("%s", advanced.message)
 
 
 def _functions_missing(storage: SqlStorage) -> bool:

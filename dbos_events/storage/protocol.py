@@ -24,7 +24,12 @@ from dbos_events.storage.rows import (
     Position,
     StoredEvent,
 )
+from dbos_events.storage.subjects.inbox import Inboxes
+from dbos_events.storage.subjects.messages import Messages
 from dbos_events.storage.subjects.processes import Processes
+from dbos_events.storage.subjects.schedules import Schedules
+from dbos_events.storage.subjects.streams import Streams
+from dbos_events.storage.subjects.values import PublishedValues
 from dbos_events.storage.writes.contract import Batches
 
 
@@ -148,8 +153,14 @@ class Lanes(Protocol):
         """
         ...
 
-    def ready_lanes(self, executor: int, consumer: int, count: int) -> list[tuple[int, int, str]]:
-        """Lanes (incarnation, partition, name), held by this executor, in which an event became ready."""
+    def ready_lanes(
+        self, executor: int, consumer: int, count: int, after: tuple[int, str] = (0, "")
+    ) -> list[tuple[int, int, str]]:
+        """Lanes (incarnation, partition, name), held by this executor, in which an event became ready.
+
+        The first `count` after (incarnation, name), in this order. Whoever asks goes on where it stopped: what
+        becomes ready before that place again and again keeps nothing waiting that lies behind it.
+        """
         ...
 
     def lanes_after(
@@ -229,9 +240,22 @@ class Storage(
     Quotas,
     Protocol,
 ):
-    """A database with our schema in it."""
+    """A database with our schema in it; newer subjects are attributes of it."""
 
+    messages: Messages
+    values: PublishedValues
+    streams: Streams
     processes: Processes
+
+    @property
+    def inbox(self) -> Inboxes:
+        """Events that are pushed."""
+        ...
+
+    @property
+    def schedules(self) -> Schedules:
+        """Schedules, and what became of their ticks."""
+        ...
 
     @property
     def name(self) -> str:

@@ -99,12 +99,15 @@ class StoredEnding:
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """The event that a workflow was started by, as it was received."""
+    """The event that a workflow was started by, as it was received.
+
+    Of one that was pushed, `key` is its id, and topic, partition and offset are None.
+    """
 
     workflow_id: str
-    topic: str
-    partition: int
-    offset: int
+    topic: str | None
+    partition: int | None
+    offset: int | None
     key: bytes | None
     value: bytes | None
     headers: str | None
@@ -112,6 +115,11 @@ class StoredEvent:
     timestamp: int
     leader_epoch: int | None
     latency: float | None
+    content_type: str | None = None
+    lane: str | None = None
+    fingerprint: int | None = None
+    consumer: str | None = None
+    connector: str | None = None
 
 
 class NewEvent(NamedTuple):
@@ -199,7 +207,8 @@ class Position:
 class LanePlace(NamedTuple):
     """Where lanes lie, and the epoch under which this process holds them.
 
-    `partition` is None for a lane over all partitions of the topic; `lane` is then its name.
+    `partition` is None for a lane over all partitions of the topic; `lane` is then its name. The incarnation of pushed
+    events is 0: their place is all lanes of a consumer, and has no epoch.
     """
 
     consumer: int
@@ -207,6 +216,11 @@ class LanePlace(NamedTuple):
     partition: int | None
     epoch: int
     lane: str = ""
+
+    @property
+    def is_pushed(self) -> bool:
+        """Whether the events of these lanes are pushed."""
+        return self.incarnation == 0
 
 
 @dataclass(frozen=True, slots=True)

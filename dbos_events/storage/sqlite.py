@@ -10,18 +10,22 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, cast
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 
 from dbos_events.clock import Clock
 from dbos_events.errors import ConfigurationError
+from dbos_events.storage import answers
 from dbos_events.storage.database import Database
 from dbos_events.storage.forks import InParent, keep_for_ever
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.statements import SQLITE
 
 BUSY_SECONDS = 30
+_HELD = (5, 6)
+"""BUSY and LOCKED: another connection is at it, and will be done soon (https://www.sqlite.org/rescode.html)."""
 
 
 class SqliteStorage(SqlStorage):
@@ -33,11 +37,13 @@ class SqliteStorage(SqlStorage):
             hide_parameters=True,
             connect_args={"timeout": float(BUSY_SECONDS), "check_same_thread": False},
         )
+        event.listen(engine, "do_connect", self._connect)
         event.listen(engine, "connect", _prepare)
         event.listen(engine, "connect", self._opened)
         event.listen(engine, "checkout", self._refuse_moved)
         event.listen(engine, "begin", _begin)
         self._path = _file(url)
+        self._was_opened = False
         super().__init__(Database(engine, SQLITE, "", "main", clock))
         _open.add(self)
 
@@ -48,8 +54,23 @@ class SqliteStorage(SqlStorage):
     def cut(self) -> None:
         """A file always answers, if only that it is locked."""
 
+    def _connect(self, _dialect: object, _record: object, arguments: Any, options: Any) -> Any:
+        """Make the file once only: one that was deleted later would come back empty, and look like a new database."""
+        if not self._was_opened or options.get("uri"):
+            return None
+        try:
+            return sqlite3.connect(f"file:{quote(arguments[0])}?mode=rw", uri=True, **options)
+        except sqlite3.OperationalError:
+            if self._identity() is None:
+                raise self._moved_away() from None
+            raise
+
+    def _moved_away(self) -> sqlite3.OperationalError:
+        return sqlite3.OperationalError(f"the file {self._path} was deleted or moved away: restore it")
+
     def _opened(self, _connection: object, record: Any) -> None:
         record.info["file"] = self._identity()
+        self._was_opened = self._was_opened or record.info["file"] is not None
 
     def _refuse_moved(self, _connection: object, record: Any, _proxy: object) -> None:
         """What is written to a file that was deleted or replaced is kept by nobody, and SQLite does not say so."""
@@ -57,7 +78,7 @@ class SqliteStorage(SqlStorage):
             return
         now = self._identity()
         if now is None:
-            raise sqlite3.OperationalError(f"the file {self._path} was deleted or moved away: restore it")
+            raise self._moved_away()
         if record.info["file"] != now:
             raise exc.DisconnectionError("The file is another one than the one that was opened.")
 
@@ -88,8 +109,8 @@ def _use_write_ahead_log(connection: Any) -> None:
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL").close()
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
+        except sqlite3.OperationalError as error:
+            if answers.code_of(error) not in _HELD or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
         else:

@@ -8,6 +8,7 @@
     {registration_lock}           a column that has transactions with it go one after the other
     {idle_bound}                  a column that bounds how long this transaction may be idle: a process that
                                   is frozen in the middle of one must not hold its locks for ever
+    {accept_bounds}               columns that bound how long each following statement of this transaction may take, too
     {plain_plan}                  a column that has the following statements of this transaction neither compiled
                                   nor run in parallel
     {list:ids} {numbers:ids}      the elements of a list parameter, as a sub-select
@@ -89,6 +90,8 @@ POSTGRES = Dialect(
         "skip_locked_w": "FOR UPDATE OF w SKIP LOCKED",
         "registration_lock": "pg_advisory_xact_lock(4821007731)",
         "idle_bound": "set_config('idle_in_transaction_session_timeout', '5000', true)",
+        "accept_bounds": "set_config('statement_timeout', '2000', true) AS statements, "
+        "set_config('idle_in_transaction_session_timeout', '5000', true) AS idle",
         "plain_plan": "set_config('jit', 'off', true), set_config('max_parallel_workers_per_gather', '0', true)",
     },
 )
@@ -103,6 +106,7 @@ SQLITE = Dialect(
         "skip_locked_w": "",
         "registration_lock": "NULL",
         "idle_bound": "NULL",
+        "accept_bounds": "NULL",
         "plain_plan": "NULL",
     },
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
+from dbos_events.errors import StorageUnavailable
 from dbos_events.telemetry.log import Recurring, redact
 
 SHOWN_AFTER = 0.5
@@ -47,6 +48,19 @@ class Outages:
             "The database does not answer: %s What needs it waits, and goes on by itself when it answers.",
             why,
         )
+
+    def noticed(self, key: object, error: BaseException, who: str, why: object) -> bool:
+        """As `waits`; and as `away`, where that is what the error says. Gives whether it is."""
+        self.waits(key, who, why)
+        found = isinstance(error, StorageUnavailable) and error.away
+        if found:
+            self.away(key, why)
+        return found
+
+    def answered(self, key: object) -> None:
+        """The database has answered this one: it neither waits nor finds the server away."""
+        self.over(key)
+        self.back(key)
 
     def back(self, key: object) -> None:
         """It answers this one again; when it answers all, that is said."""

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from dbos_events.api.consumers import ConsumerDeclaration
+from dbos_events.api.consumers import ConsumerDeclaration, connector_of
 from dbos_events.app import App
-from dbos_events.connect import Record
+from dbos_events.connect import Connector, Record
 from dbos_events.errors import DBOSException
 from dbos_events.launched import Launched
 from dbos_events.runtime.encoding import id_prefix
 from dbos_events.runtime.intake.consumer import ConsumerIntake
+from dbos_events.testing.bytes import Headers, bytes_of, headers_of
 
 CLUSTER = "testing"
-
-Headers = Sequence[tuple[str, bytes | None]]
 
 
 class TestTopics:
@@ -51,9 +49,9 @@ class TestTopics:
         record = Record(
             partition,
             offset,
-            _bytes(key),
-            _bytes(value),
-            _headers(headers),
+            bytes_of(key),
+            bytes_of(value),
+            headers_of(headers),
             1,
             now,
             leader_epoch=0,
@@ -110,6 +108,7 @@ class TestTopics:
                 options,
                 launched.lanes,
                 launched.consumers,
+                connector_of(declaration.connector, Connector).messages,
             )
             intake.open(_group(intake, declaration), options.topics, {})
             self._intakes[options.name] = intake
@@ -125,29 +124,3 @@ class TestTopics:
 def _group(intake: ConsumerIntake, declaration: ConsumerDeclaration) -> str:
     config = declaration.options.config
     return str(config.get("group.id") or config.get("group_id") or intake.default_group)
-
-
-def _bytes(value: object) -> bytes | None:
-    """A record's bytes: text as UTF-8, a pydantic model or anything else as JSON; None is a tombstone."""
-    if value is None or isinstance(value, bytes):
-        return value
-    if isinstance(value, str):
-        return value.encode()
-    as_json = getattr(value, "model_dump_json", None)
-    if as_json is not None:
-        return str(as_json()).encode()
-    try:
-        return json.dumps(value).encode()
-    except TypeError:  # dataclasses, dates, models within lists
-        from pydantic_core import to_json
-
-        return to_json(value)
-
-
-def _headers(
-    headers: Headers | Mapping[str, bytes | str | None] | None,
-) -> list[tuple[str, bytes | None]] | None:
-    if headers is None:
-        return None
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    return [(name, _bytes(value)) for name, value in pairs]

@@ -23,8 +23,10 @@ from dbos_events.facade import default_app
 from dbos_events.model.workflow import ENQUEUED, PENDING, WorkflowFilter
 from dbos_events.runtime.service import Service
 from dbos_events.settings import read_settings
+from dbos_events.testing.bytes import Headers
 from dbos_events.testing.clock import ManualClock
-from dbos_events.testing.events import Headers, TestTopics
+from dbos_events.testing.events import TestTopics
+from dbos_events.testing.pushed import TestInbox
 from dbos_events.testing.values import CheckedCodec
 
 if TYPE_CHECKING:
@@ -86,6 +88,7 @@ class TestApp:
         self._crashed = False
         self._in_vain: tuple[object, ...] = ()
         self._topics = TestTopics(self.app)
+        self._pushed = TestInbox(self.app)
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -141,7 +144,7 @@ class TestApp:
             launched.core.codecs.default = CheckedCodec(launched.core.codecs.default)
         launched.core.stepper = self._step
         launched.core.chance = lambda: 1.0
-        launched.apply_failure_policies(self.app.consumers)
+        launched.apply_failure_policies(self.app.declared)
 
     def _relaunch(self) -> None:
         self._crashed = False
@@ -154,6 +157,7 @@ class TestApp:
             if row.id == old.core.executor:
                 storage.declare_dead(row.id, row.heartbeat, "crashed in a test")
         self._topics.relaunched()
+        self._pushed.relaunched()
 
     # -- events -------------------------------------------------------------------------------
 
@@ -166,22 +170,29 @@ class TestApp:
         headers: Headers | Mapping[str, bytes | str | None] | None = None,
         topic: str | None = None,
         partition: int = 0,
+        event_id: str | None = None,
     ) -> WorkflowHandle[Any]:
-        """Have a consumer take in the next record of a partition; gives the handle of its workflow.
+        """Have a consumer take in the next record of a partition, or an event that is pushed; gives its workflow's handle.
 
         Args:
-            handler: The function that `@DBOS.kafka_consumer` decorates.
+            handler: The function that the decorator of a consumer stands on.
             value: Bytes; text as UTF-8; a pydantic model or any other value as JSON; None is a tombstone.
             key: The record's key; text as UTF-8.
             headers: The record's headers, a mapping or pairs.
             topic: The consumer's first one by default.
             partition: Its offsets count from 0.
+            event_id: Of a pushed event; another one each time by default. `key` is its lane then; topic and partition say
+                nothing. The same id again is the same event: it starts nothing, and gives the same handle.
 
         A record that the consumer's `when` says no to has no workflow: its handle's `get_status` raises
         `DBOSNonExistentWorkflowError`, and `filtered` counts it.
         """
         with self._moving:
             self._go_on()
+            pushed = self._pushed.declaration(handler)
+            if pushed is not None:
+                workflow_id = self._pushed.deliver(pushed, value, key=key, headers=headers, event_id=event_id)
+                return WorkflowHandle(self.app, workflow_id)
             workflow_id = self._topics.deliver(
                 handler, value, key=key, headers=headers, topic=topic, partition=partition
             )
@@ -191,7 +202,8 @@ class TestApp:
         """How many records the `when` of a handler's consumers has said no to."""
         with self._moving:
             self._go_on()
-            return self._topics.filtered(handler)
+            pushed = self._pushed.declaration(handler)
+            return self._topics.filtered(handler) if pushed is None else self._pushed.filtered(pushed)
 
     # -- moving on ----------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ TEXT = sa.Text()
 BYTES = sa.LargeBinary()
 
 READY = (
-    "lane_open AND status = 'PENDING' AND owner IS NULL AND wake_at IS NULL AND awaited_id IS NULL "
+    "lane_open AND status = 'PENDING' AND owner IS NULL AND wake_at IS NULL AND awaits IS NULL "
     "AND held IS NOT TRUE"
 )
 
@@ -48,13 +48,18 @@ def upgrade() -> None:
     schema = context.config.attributes["schema"]
     create_executors(schema)
     create_workflows(schema)
+    create_parked_keys(schema)
     create_values(schema)
+    create_messages(schema)
     create_queues(schema)
     create_consumers(schema)
     create_events(schema)
     create_lanes(schema)
+    create_seen(schema)
     create_generations(schema)
     create_decisions(schema)
+    create_published(schema)
+    create_schedules(schema)
     create_steps(schema)
     create_processes(schema)
     op.create_table(
@@ -123,9 +128,9 @@ def create_workflows(schema) -> None:
         column("updated_at", BIG),
         column("started_at", BIG, null=True),
         column("completed_at", BIG, null=True),
-        # waiting: for a time, for a workflow, for a queue
+        # waiting: for a time, for a key (`*`: for those in parked_keys), for a queue
         column("wake_at", BIG, null=True),
-        text_key("awaited_id", null=True),
+        text_key("awaits", null=True),
         column("queue", TEXT, null=True),
         column("priority", INT, default="0"),
         column("deduplication_id", TEXT, null=True),
@@ -154,6 +159,8 @@ def create_workflows(schema) -> None:
         column("assumed_role", TEXT, null=True),
         column("schedule_name", TEXT, null=True),
         column("own_checkpoints", TEXT, null=True),
+        # whether its end concerns somebody who is parked, beside its parent
+        column("has_waiters", FLAG, null=True),
         schema=schema,
     )
     # Each index equals the order of one query and holds only the rows that the query can want.
@@ -163,7 +170,7 @@ def create_workflows(schema) -> None:
     )
     partial_index(schema, "workflows_on_queue", ["queue"], "status = 'PENDING' AND queue IS NOT NULL")
     partial_index(schema, "workflows_wake", ["wake_at"], "wake_at IS NOT NULL")
-    partial_index(schema, "workflows_awaiting", ["awaited_id"], "awaited_id IS NOT NULL")
+    partial_index(schema, "workflows_awaiting", ["awaits"], "awaits IS NOT NULL")
     partial_index(
         schema, "workflows_lanes", ["consumer", "incarnation", "lane", "lane_sequence"], "lane_open"
     )
@@ -177,6 +184,18 @@ def create_workflows(schema) -> None:
         unique=True,
     )
     set_fillfactor(schema, "workflows", 85)
+
+
+def create_parked_keys(schema) -> None:
+    """What a parked workflow waits for, where it waits for more than one key."""
+    op.create_table(
+        "parked_keys",
+        text_key("workflow_id", key=True),
+        text_key("key", key=True),
+        column("take", INT),
+        schema=schema,
+    )
+    op.create_index("parked_keys_key", "parked_keys", ["key"], schema=schema)
 
 
 def create_values(schema) -> None:
@@ -215,6 +234,26 @@ def create_values(schema) -> None:
         column("recorded_in", INT, null=True),
         schema=schema,
     )
+
+
+def create_messages(schema) -> None:
+    """To workflows, numbered under the lock of their destination; with the step that consumed each."""
+    op.create_table(
+        "messages",
+        numbered("number"),
+        text_key("destination"),
+        column("message_id", TEXT),
+        column("topic", TEXT, null=True),
+        column("codec", TEXT, null=True),
+        column("value", TEXT, null=True),
+        text_key("sender", null=True),
+        column("sent_at", BIG),
+        column("consumed_step", INT, null=True),
+        column("consumed_at", BIG, null=True),
+        sa.UniqueConstraint("destination", "message_id", name="messages_identity"),
+        schema=schema,
+    )
+    partial_index(schema, "messages_waiting", ["destination", "number"], "consumed_step IS NULL")
 
 
 def create_queues(schema) -> None:
@@ -272,6 +311,10 @@ def create_consumers(schema) -> None:
         column("breaker_trial", TEXT, null=True),
         column("breaker_epoch", BIG, default="0"),
         column("breaker_openings", BIG, default="0"),
+        column("connector", TEXT, null=True),
+        column(
+            "addresses", TEXT, null=True
+        ),  # of consumers whose events are pushed: where they come in, as JSON
         sa.UniqueConstraint("application", "name", name="consumers_name"),
         schema=schema,
     )
@@ -364,6 +407,7 @@ def create_events(schema) -> None:
         column("leader_epoch", INT, null=True),
         column("latency", sa.Float(), null=True),
         column("fingerprint", BIG),
+        column("content_type", TEXT, null=True),  # of pushed events
         schema=schema,
     )
     op.create_table(
@@ -392,13 +436,30 @@ def create_lanes(schema) -> None:
         "lanes",
         column("consumer", INT, key=True),
         column("incarnation", INT, key=True),
-        column("lane", TEXT, key=True),
+        text_key("lane", key=True),
         column("next_sequence", BIG),
         column("epoch", BIG),
         column("holder", BIG, null=True),
         column("updated_at", BIG),
         schema=schema,
     )
+
+
+def create_seen(schema) -> None:
+    """The ids of pushed events, which are remembered for longer than the events themselves."""
+    op.create_table(
+        "seen",
+        text_key("digest", key=True),
+        column("consumer", INT),
+        column("fingerprint", TEXT),
+        text_key("workflow_id", null=True),  # NULL where the consumer's `when` said no
+        column("start_id", BIG),
+        column("accepted_at", BIG),
+        column("expires_at", BIG),
+        schema=schema,
+    )
+    op.create_index("seen_expiry", "seen", ["expires_at"], schema=schema)
+    partial_index(schema, "seen_filtered", ["consumer"], "workflow_id IS NULL")
 
 
 def create_generations(schema) -> None:
@@ -445,6 +506,126 @@ def create_decisions(schema) -> None:
         column("edited_at", BIG),
         schema=schema,
     )
+
+
+def create_published(schema) -> None:
+    """What workflows show of themselves while they run: values by key, and streams."""
+    op.create_table(
+        "published_values",
+        text_key("workflow_id", key=True),
+        text_key("key", key=True),
+        # the latest value is the one with the highest take, and the highest number within it
+        column("take", INT, key=True),
+        column("number", INT, key=True),
+        column("generation", INT),
+        column("step", INT),
+        column("codec", TEXT, null=True),
+        column("value", TEXT, null=True),
+        column("writer", BIG),
+        column("write_id", BIG),
+        column("set_at", BIG),
+        # the generation that does without it, since it does without the call
+        column("cut_in", INT, null=True),
+        schema=schema,
+    )
+    op.create_table(
+        "stream_entries",
+        text_key("workflow_id", key=True),
+        text_key("stream", key=True),
+        column("position", BIG, key=True),
+        column("take", INT),
+        column("generation", INT),
+        column("step", INT),
+        column("attempt", INT),
+        # whether its call has ended well with this attempt; not known while it runs
+        column("committed", FLAG, null=True),
+        # an entry of a new attempt: the first position of what its call had written before
+        column("resets", BIG, null=True),
+        column("ends", FLAG),
+        column("codec", TEXT, null=True),
+        column("value", TEXT, null=True),
+        column("writer", BIG),
+        column("write_id", BIG),
+        column("written_at", BIG),
+        column("cut_in", INT, null=True),
+        schema=schema,
+    )
+
+
+def create_schedules(schema) -> None:
+    """Schedules, each change of one, and what became of every tick."""
+    op.create_table(
+        "schedules",
+        text_key("application", key=True),
+        text_key("name", key=True),
+        column("schedule_id", TEXT),
+        column("source", TEXT),
+        # by which version of the application it was declared last; NULL where it was not declared in code
+        column("version", TEXT, null=True),
+        # the revision that the next tick follows, and the newest one
+        column("revision", INT),
+        column("latest", INT),
+        # the last nominal time that was decided, local and which of two, from which the next one is computed
+        column("position", TEXT),
+        column("repeat", INT),
+        column("due_at", BIG, null=True),
+        column("next_at", BIG, null=True),
+        column("last_run", TEXT, null=True),
+        column("last_fired_at", TEXT, null=True),
+        # a tick that waits for the end of the last run, as JSON
+        column("buffered", TEXT, null=True),
+        column("alarm", TEXT, null=True),
+        column("created_at", BIG),
+        column("updated_at", BIG),
+        schema=schema,
+    )
+    op.create_index("schedules_due", "schedules", ["application", "due_at"], schema=schema)
+    partial_index(schema, "schedules_buffered", ["application"], "buffered IS NOT NULL")
+    op.create_table(
+        "schedule_specs",
+        text_key("application", key=True),
+        text_key("name", key=True),
+        column("revision", INT, key=True),
+        column("valid_from", BIG),
+        column("paused", FLAG),
+        column("workflow_name", TEXT),
+        column("class_name", TEXT, null=True),
+        column("expression", TEXT),
+        column("zone", TEXT, null=True),
+        column("dst", TEXT),
+        column("catch_up", TEXT),
+        column("catch_up_window_ms", BIG),
+        column("overlap", TEXT),
+        column("jitter_ms", BIG),
+        column("queue", TEXT, null=True),
+        column("second", TEXT),
+        column("codec", TEXT, null=True),
+        column("context", TEXT, null=True),
+        column("changed_by", TEXT),
+        column("change_reason", TEXT, null=True),
+        schema=schema,
+    )
+    op.create_table(
+        "ticks",
+        text_key("application", key=True),
+        text_key("schedule", key=True),
+        # `tick`, or `trigger`, which has no nominal time
+        text_key("kind", key=True),
+        text_key("nominal", key=True),
+        text_key("zone", key=True),
+        column("repeat", INT, key=True),
+        # of a run of ticks with one outcome: the last of them, and how many where they were counted
+        text_key("until", null=True),
+        column("ticks", BIG, null=True),
+        column("outcome", TEXT),
+        column("due_at", BIG),
+        column("decided_at", BIG),
+        text_key("workflow_id", null=True),
+        column("executor", BIG, null=True),
+        column("detail", TEXT, null=True),
+        schema=schema,
+    )
+    op.create_index("ticks_due", "ticks", ["application", "schedule", "due_at"], schema=schema)
 
 
 def create_steps(schema) -> None:

@@ -25,7 +25,7 @@ LEFT_OVER = {
     ),
     "event that is still held": "SELECT id FROM {t}workflows WHERE held AND status = 'PENDING'",
     "finished workflow that still waits for something": (
-        "SELECT id FROM {t}workflows WHERE status = 'SUCCESS' AND (wake_at IS NOT NULL OR awaited_id IS NOT NULL)"
+        "SELECT id FROM {t}workflows WHERE status = 'SUCCESS' AND (wake_at IS NOT NULL OR awaits IS NOT NULL)"
     ),
     "child without a parent": (
         "SELECT id FROM {t}workflows k WHERE parent_id IS NOT NULL "

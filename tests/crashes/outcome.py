@@ -21,6 +21,8 @@ COUNTED = (
     "incarnations",
     "lanes",
     "queues",
+    "messages",
+    "parked_keys",
 )
 
 
@@ -77,7 +79,10 @@ class Ended:
 
     def counts(self) -> dict[str, int]:
         """How many rows each table has, to be compared with a sound run."""
-        return {table: self._rows.one(f"SELECT count(*) FROM {{t}}{table}") for table in COUNTED}
+        counts = {table: self._rows.one(f"SELECT count(*) FROM {{t}}{table}") for table in COUNTED}
+        # What is noted beside a call while it waits is not there when it had nothing to wait for.
+        counts["steps"] -= self._rows.one("SELECT count(*) FROM {t}steps WHERE call LIKE '%~'")
+        return counts
 
     def _of_ends(self, expected: Expected) -> list[str]:
         rows = self._rows.query(
@@ -131,6 +136,12 @@ class Ended:
             "WHERE w.consumer IS NOT NULL AND e.workflow_id IS NULL"
         )
         problems += [f"{name_of(id_)} has no event" for (id_,) in bare]
+        unread = self._rows.query(
+            "SELECT m.destination, m.number FROM {t}messages m LEFT JOIN {t}steps s ON s.workflow_id = m.destination "
+            "AND s.step = m.consumed_step AND s.output = m.value "
+            "JOIN {t}workflows w ON w.id = m.destination AND w.status = 'SUCCESS' WHERE s.step IS NULL"
+        )
+        problems += [f"message {number} to {name_of(id_)} was not received" for id_, number in unread]
         held = self._rows.query(
             "SELECT w.id FROM {t}workflows w WHERE w.status IN ('SUCCESS', 'ERROR', 'CANCELLED') AND w.wake_at IS NOT NULL"
         )

@@ -4,11 +4,12 @@ A program is played from its beginning by every process: what it asks for is ask
 client does that got no answer.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dbos_events import KafkaMessage, Quarantine, Retry, SetWorkflowID
+from dbos_events import KafkaMessage, Quarantine, Retry, SendMessage, SetWorkflowID
 from tests.crashes.outcome import End, Expected
 from tests.crashes.points import Point
 from tests.crashes.world import Log, Play, Program, Scenario, World
@@ -297,6 +298,102 @@ def resume(world: World) -> Play:
         world.decide(lambda: world.app.cancel_workflow("job"))
         world.decide(lambda: world.app.resume_workflow("job"))
         world.advance(120)
+
+    return play
+
+
+@scenario(
+    {
+        "asker": End("SUCCESS", ["answer to 1", "answer to 2"], ("ask", "ask", "done")),
+        "answerer": End("SUCCESS", [1, 2, None], ("answer", "answer")),
+    }
+)
+def messages(world: World) -> Play:
+    """Two workflows answer each other; in the end one of them waits in vain."""
+    ask, answer, done = world.step("ask"), world.step("answer"), world.step("done")
+
+    @world.app.workflow(name="asker")
+    def asker() -> list[str]:
+        answers = []
+        for number in (1, 2):
+            ask()
+            world.app.send("answerer", number, "questions")
+            answers.append(world.app.recv("answers", timeout_seconds=1000))
+        done()
+        return answers
+
+    @world.app.workflow(name="answerer")
+    def answerer() -> list[int | None]:
+        questions = []
+        for _ in (1, 2):
+            questions.append(world.app.recv("questions", timeout_seconds=1000))
+            answer()
+            world.app.send("asker", f"answer to {questions[-1]}", "answers")
+        return [*questions, world.app.recv("questions", timeout_seconds=10)]
+
+    def play() -> None:
+        begin(world, "answerer", world.app.start_workflow, answerer)
+        begin(world, "asker", world.app.start_workflow, asker)
+        world.advance(60)
+
+    return play
+
+
+@scenario({"approval": End("SUCCESS", ["yes", ["b", "c"]], ("before", "after"))})
+def approval(world: World) -> Play:
+    """A client that gets no answer sends again; async branches wait for messages together."""
+    before, after = world.async_step("before"), world.async_step("after")
+
+    @world.app.workflow(name="approval")
+    async def approve() -> list[object]:
+        await before()
+        approved = await world.app.recv_async(timeout_seconds=None)
+        both = await asyncio.gather(
+            world.app.recv_async("b", timeout_seconds=1000), world.app.recv_async("c", timeout_seconds=1000)
+        )
+        await after()
+        return [approved, both]
+
+    def play() -> None:
+        begin(world, "approval", world.app.start_workflow, approve)
+        world.settle()
+        world.decide(lambda: world.app.send("approval", "yes", idempotency_key="first"))
+        world.settle()
+        more = [SendMessage("approval", topic, topic, idempotency_key=topic) for topic in "cb"]
+        world.decide(lambda: world.app.send_bulk(more))
+        world.settle()
+
+    return play
+
+
+@scenario(
+    {"0/0": End("SUCCESS", ["first", "second"], ("kept", "fails", "fails", "fails"))},
+    log={0: (b"a",)},
+)
+def retried_receipts(world: World) -> Play:
+    """An event's handler receives, fails and is retried: what it has received it has, once."""
+    kept = world.step("kept")
+
+    def fails(generation: int) -> None:
+        if generation < 2:
+            raise OSError("down")
+
+    failing = world.step("fails", fails)
+
+    @world.app.kafka_consumer(None, "orders", name="shop", retries=Retry(max_attempts=3, interval_seconds=10))
+    def handle(message: KafkaMessage) -> list[str]:
+        first = world.app.recv(timeout_seconds=1000)
+        kept()
+        failing(world.generation)
+        return [first, world.app.recv(timeout_seconds=1000)]
+
+    def play() -> None:
+        world.receive()
+        world.settle()
+        [event] = world.app.list_workflows()
+        for text in ("first", "second"):
+            world.decide(lambda text=text: world.app.send(event.workflow_id, text, idempotency_key=text))
+        world.advance(300)
 
     return play
 

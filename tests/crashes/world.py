@@ -13,6 +13,7 @@ from dbos_events.engine.context import CURRENT
 from dbos_events.errors import StorageUnavailable
 from dbos_events.runtime.intake.consumer import ConsumerIntake
 from dbos_events.testing import TestApp
+from dbos_events_kafka.message import KafkaMessages
 from tests.crashes.outcome import Effect, Expected, name_of
 from tests.crashes.points import Point, Watch
 
@@ -144,6 +145,7 @@ class World:
             declaration.options,
             launched.lanes,
             launched.consumers,
+            KafkaMessages(),
         )
 
 

@@ -162,13 +162,16 @@ async def helper() -> int:
     return 1
 
 
-@pytest.mark.filterwarnings("ignore:coroutine 'helper' was never awaited")
 def test_what_cannot_be_stored_is_told_with_its_workflow_and_step(dbos_test_app: MakeTestApp) -> None:
     app = App({"name": "shop"})
+    made: list[Any] = []
 
     @app.step()
     def charge(what: str) -> Any:
-        return object() if what == "object" else [helper()]
+        if what == "object":
+            return object()
+        made.append(helper())
+        return made[-1:]
 
     @app.workflow()
     def order(what: Any) -> Any:
@@ -191,6 +194,8 @@ def test_what_cannot_be_stored_is_told_with_its_workflow_and_step(dbos_test_app:
     )
     assert told(object()).startswith(f"What the workflow {order.__qualname__} (order-<object object")
     assert "was called with" in told(object())
+    for coroutine in made:
+        coroutine.close()
 
 
 def test_a_coroutine_that_was_never_awaited_carries_the_name_of_its_verb(dbos_test_app: MakeTestApp) -> None:

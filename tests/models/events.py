@@ -288,7 +288,7 @@ class Model(Lanes):
             aside, ended = self.quarantine[row.id], row.generation
             row.status = "PENDING" if row.lane_open else "ENQUEUED"
             row.owner, row.take, row.generation, row.version = None, row.take + 1, ended + 1, None
-            row.attempt, row.crashes, row.wake_at, row.awaited_id = 0, 0, None, None
+            row.attempt, row.crashes, row.wake_at, row.awaits = 0, 0, None, frozenset()
             row.held = False if row.lane_open else row.held
             if not order.fresh:
                 self.keep_but(row.id, ended, self._left_behind(row.id, ended, order.from_step))

@@ -213,7 +213,7 @@ class WorkflowMachine(ActingMachine):
                 self.numbers
             )  # no two at the same time: which is first would be chance
             known = list(self.model.workflows)
-            awaited = known[waits[1] % len(known)]
+            awaited = [known[(waits[1] + more) % len(known)] for more in range(1 + number % 3)]
             return run.end(end, self.clock.now_ms(), delay_ms, awaited, knows_more=number % 2 == 0)
         if how == "clash" and run.steps:
             return run.checkpoint(min(run.steps), write_id)

@@ -20,6 +20,7 @@ from dbos_events.storage.writes import (
     Result,
     Write,
     Written,
+    result_key,
 )
 
 ENDS = ("succeed", "fail", "put aside", "retry", "park", "await")
@@ -75,7 +76,7 @@ class Run:
         resets, self.crashes = self.crashes > 0, 0
         return self.write(checkpoint=entry, change=child, reset_crashes=resets)
 
-    def end(self, how: str, now: int, delay_ms: int, awaited: str | None, *, knows_more: bool) -> Write:
+    def end(self, how: str, now: int, delay_ms: int, awaited: Sequence[str], *, knows_more: bool) -> Write:
         """The last write of this run."""
         self.over = True
         failure = Failure("json", "boom", "ValueError", "boom", tuple(self.failed))
@@ -87,7 +88,7 @@ class Run:
         if how == "park":
             return self.write(change=Park(now + delay_ms))
         if how == "await":
-            return self.write(change=Park(None, awaited, polls=knows_more))
+            return self.write(change=Park(None, tuple(map(result_key, awaited))))
         note = None
         if how == "put aside" and self.consumer is not None:
             known = failure if knows_more else None

@@ -22,6 +22,7 @@ from dbos_events.storage.writes import (
     Park,
     Result,
     Write,
+    result_key,
 )
 from tests.models.state import OPEN, Executor, Kept, Quarantined, State, Workflow
 
@@ -153,8 +154,8 @@ class Batches(Executors):
                 note.consumer, note.reason, note.attempts, steps, self.now()
             )
         parent = self.workflows.get(outcome.parent_id or "")
-        if parent is not None and parent.awaited_id == row.id and parent.status == "PENDING":
-            parent.wake_at, parent.awaited_id = self.now(), None
+        if parent is not None and result_key(row.id).text in parent.awaits and parent.status == "PENDING":
+            parent.wake_at, parent.awaits = self.now(), frozenset()
         return WRITTEN
 
     def _retry(self, executor: int, write: Write) -> Result:
@@ -162,7 +163,7 @@ class Batches(Executors):
         assert isinstance(again, NextAttempt)
         row = self.workflows.get(write.workflow_id)
         if row is not None and self.runs(executor, write) and row.generation == write.generation:
-            row.owner, row.wake_at, row.awaited_id = None, self.now() + again.delay_ms, None
+            row.owner, row.wake_at, row.awaits = None, self.now() + again.delay_ms, frozenset()
             row.generation, row.attempt, row.crashes = row.generation + 1, again.attempt, 0
             self.keep_but(row.id, write.generation, again.failure.steps)
             self.ended(row.id, write.generation, (again.attempt, "retry", again.reason), again.delay_ms)
@@ -202,14 +203,14 @@ class Batches(Executors):
         if row is None or not self.runs(executor, write):
             parked = row is not None and (row.owner, row.take, row.status) == (None, write.take, "PENDING")
             return WRITTEN if parked else self._refuse(write)
+        row.owner, row.wake_at, row.awaits = None, park.wake_at, frozenset(key.text for key in park.keys)
         poll = self.now() + UNRELATED_POLL_MS
-        awaited = self.workflows.get(park.awaited_id or "")
-        row.owner, row.wake_at, row.awaited_id = None, park.wake_at, park.awaited_id
-        if park.awaited_id is None:
-            row.wake_at = poll if park.wake_at is None else park.wake_at
-        elif awaited is None or awaited.status not in OPEN:
-            row.wake_at, row.awaited_id = self.now(), None
-        elif park.polls or awaited.parent_id != row.id:
+        if not park.keys and park.wake_at is None:
+            row.wake_at = poll
+        awaited = [self.workflows.get(key.subject) for key in park.keys]
+        if any(other is None or other.status not in OPEN for other in awaited):
+            row.wake_at, row.awaits = self.now(), frozenset()
+        elif any(other is not None and other.parent_id != row.id for other in awaited):
             row.wake_at = min(park.wake_at or poll, poll)
         return WRITTEN
 
@@ -222,7 +223,7 @@ class Taking(Batches):
         mine = list(rows)
         for row in mine:
             row.status, row.owner, row.take, row.version = "PENDING", executor, row.take + 1, version
-            row.wake_at = row.awaited_id = None
+            row.wake_at, row.awaits = None, frozenset()
         return [row.taken() for row in sorted(mine, key=Workflow.started_before)]
 
     def may_run(self, row: Workflow, version: str, *, waits: bool, started: bool) -> bool:
@@ -271,8 +272,8 @@ class Taking(Batches):
         if row.consumer is not None:
             self.quarantine[row.id] = Quarantined(row.consumer, reason, row.attempt + 1, (), self.now())
         for other in self.workflows.values():
-            if other.awaited_id == row.id:
-                other.wake_at, other.awaited_id = self.now(), None
+            if result_key(row.id).text in other.awaits:
+                other.wake_at, other.awaits = self.now(), frozenset()
 
     def take_due(
         self,
@@ -301,9 +302,9 @@ class Taking(Batches):
         ]
         for row in due:
             if row.lane_open:
-                row.held, row.wake_at, row.awaited_id = False, None, None
+                row.held, row.wake_at, row.awaits = False, None, frozenset()
             elif row.queue is not None:
-                row.status, row.owner, row.wake_at, row.awaited_id = "ENQUEUED", None, None, None
+                row.status, row.owner, row.wake_at, row.awaits = "ENQUEUED", None, None, frozenset()
         return self.take(executor, version, sorted(found, key=lambda row: row.wake_at or 0)[:count])
 
     def next_wake(self, application: str) -> int | None:
@@ -362,7 +363,7 @@ class Taking(Batches):
         rows = [self.workflows[one] for one in workflow_ids if one in self.workflows]
         found = [row for row in rows if row.status in (*OPEN, "MAX_RECOVERY_ATTEMPTS_EXCEEDED")]
         for row in found:
-            row.status, row.wake_at, row.awaited_id = "CANCELLED", None, None
+            row.status, row.wake_at, row.awaits = "CANCELLED", None, frozenset()
         for row in found:
             self._end_from_outside(row, "cancelled")
         return [row.id for row in found]
@@ -373,7 +374,7 @@ class Taking(Batches):
         for row in found:
             row.status = "PENDING" if row.lane_open else "ENQUEUED"
             row.queue, row.owner, row.held, row.take, row.crashes = None, None, False, row.take + 1, 0
-            row.wake_at = row.awaited_id = None
+            row.wake_at, row.awaits = None, frozenset()
             self.release(row.id, "resumed")
         return [row.id for row in found]
 

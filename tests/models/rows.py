@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from dbos_events.storage.database import Tx
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.writes.waiting import SEVERAL
 from tests.models.events import Model
 from tests.models.state import Workflow
 
@@ -20,7 +21,7 @@ R = TypeVar("R")
 TABLES = (
     "executors", "workflows", "payloads", "results", "checkpoints", "queues", "queue_starts", "consumers",
     "incarnations", "watermarks", "gaps", "events", "quarantine", "lanes", "generations", "decisions",
-    "edited_values", "subscriptions", "source_states",
+    "edited_values", "subscriptions", "source_states", "parked_keys",
 )  # fmt: skip
 
 
@@ -54,7 +55,7 @@ def modelled(model: Model) -> Tables:
             key: (one.application, one.version, one.alive, one.heartbeat, one.lease_until)
             for key, one in model.executors.items()
         },
-        "workflows": {key: {name: getattr(row, name) for name in WORKFLOW} for key, row in model.workflows.items()},
+        "workflows": {key: _of_model(row) for key, row in model.workflows.items()},
         "checkpoints": {
             key: tuple(asdict(one).values()) for key, one in sorted(model.checkpoints.items())
         },
@@ -68,7 +69,15 @@ def modelled(model: Model) -> Tables:
         "gaps": sorted(model.gaps, key=repr),
         "lanes": {key: (one.next_sequence, one.epoch, one.holder) for key, one in model.lanes.items()},
         "events": model.fingerprints,
+        "parked keys": sorted((row.id, key) for row in model.workflows.values() if len(row.awaits) > 1
+                              for key in row.awaits),
     }  # fmt: skip
+
+
+def _of_model(row: Workflow) -> dict[str, Any]:
+    values = {name: getattr(row, name) for name in WORKFLOW}
+    values["awaits"] = None if not row.awaits else next(iter(row.awaits)) if len(row.awaits) == 1 else SEVERAL
+    return values
 
 
 def difference(found: Tables, expected: Tables) -> str:
@@ -176,5 +185,12 @@ _QUERIES: dict[str, tuple[str, Callable[[Sequence[Any]], Any]]] = {
     "events": (
         "SELECT workflow_id, fingerprint FROM {schema}.events",
         lambda rows: {row[0]: row[1] for row in rows},
+    ),
+    "parked keys": (
+        (
+            "SELECT k.workflow_id, k.key FROM {schema}.parked_keys AS k "
+            "JOIN {schema}.workflows AS w ON w.id = k.workflow_id AND w.take = k.take AND w.awaits = '*'"
+        ),
+        lambda rows: sorted(map(tuple, rows)),
     ),
 }

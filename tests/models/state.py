@@ -40,7 +40,7 @@ class Workflow:
     priority: int = 0
     parent_id: str | None = None
     wake_at: int | None = None
-    awaited_id: str | None = None
+    awaits: frozenset[str] = frozenset()
     consumer: int | None = None
     incarnation: int | None = None
     partition: int | None = None
@@ -56,8 +56,8 @@ class Workflow:
 
     @property
     def waits(self) -> bool:
-        """Whether it is parked: for a time, or for another workflow."""
-        return self.wake_at is not None or self.awaited_id is not None
+        """Whether it is parked: for a time, or for keys."""
+        return self.wake_at is not None or bool(self.awaits)
 
     @property
     def ready(self) -> bool:

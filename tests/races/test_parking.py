@@ -91,7 +91,7 @@ def wake(by: str) -> Operation[Family]:
 def parent_wakes(_: Family, storage: SqlStorage) -> None:
     """It waits for nothing that has ended already, and is found by the timers."""
     row = workflow(storage, "parent")
-    assert (row.status, row.owner, row.awaited_id) == (PENDING, None, None)
+    assert (row.status, row.owner, row.awaits) == (PENDING, None, None)
     assert row.wake_at is not None
 
 

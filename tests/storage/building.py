@@ -10,7 +10,17 @@ from dbos_events.model.workflow import SUCCESS
 from dbos_events.storage.database import Row
 from dbos_events.storage.rows import NewExecutor, TakenWorkflow
 from dbos_events.storage.sqldatabase import SqlStorage
-from dbos_events.storage.writes import Checkpoint, NewWorkflow, Outcome, Park, QuarantineNote, Result, Write
+from dbos_events.storage.writes import (
+    Checkpoint,
+    Key,
+    NewWorkflow,
+    Outcome,
+    Park,
+    QuarantineNote,
+    Result,
+    Write,
+    result_key,
+)
 
 APP = "shop"
 LEASE_MS = 30_000
@@ -86,10 +96,12 @@ def park(
     wake_at: int | None = None,
     *,
     take: int = 1,
-    awaited: str | None = None,
-    polls: bool = False,
+    awaited: str | Sequence[str] = (),
+    keys: Sequence[Key] = (),
 ) -> Write:
-    return Write(workflow_id=workflow_id, take=take, change=Park(wake_at, awaited, polls))
+    """Park until a time, until one of the `awaited` workflows has ended, or until one of the keys is true."""
+    results = [awaited] if isinstance(awaited, str) else awaited
+    return Write(workflow_id=workflow_id, take=take, change=Park(wake_at, (*map(result_key, results), *keys)))
 
 
 def begin(storage: SqlStorage, executor: int, *workflow_ids: str, **fields: Any) -> None:

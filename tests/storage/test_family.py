@@ -5,15 +5,20 @@ import pytest
 from dbos_events.model.workflow import ERROR, PENDING, SUCCESS
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.writes import (
-    WRITTEN,
     Change,
+    Consume,
     Failure,
+    NewMessage,
     NewWorkflow,
     NextAttempt,
     Outcome,
     Park,
     QuarantineNote,
+    Send,
     Write,
+    Written,
+    message_key,
+    result_key,
 )
 from dbos_events.storage.writes.family import CHANGES, fit_one_call
 from tests.storage.building import begin, end, read, register, start, step, workflow
@@ -50,12 +55,27 @@ FORMS = {
     ),
     "waking a parent": (
         lambda: Outcome(SUCCESS, parent_id="parent"),
-        "SELECT awaited_id FROM {schema}.workflows WHERE id = 'parent'",
+        "SELECT awaits FROM {schema}.workflows WHERE id = 'parent'",
         None,
     ),
     "retry": (
         lambda: NextAttempt(5, 1, "failed", FAILURE),
         "SELECT generation FROM {schema}.workflows WHERE id = 'w'",
+        1,
+    ),
+    "send": (
+        lambda: Send((NewMessage("other", "m", "t", "json", "1", "w"),)),
+        "SELECT value FROM {schema}.messages WHERE destination = 'other' AND topic = 't' AND sender = 'w'",
+        "1",
+    ),
+    "waking by a message": (
+        lambda: Send((NewMessage("waiter", "m", "t", "json", "1"),)),
+        "SELECT awaits FROM {schema}.workflows WHERE id = 'waiter'",
+        None,
+    ),
+    "consume": (
+        lambda: Consume(0),
+        "SELECT consumed_step FROM {schema}.messages WHERE destination = 'w'",
         1,
     ),
     "park": (lambda: Park(10**15), "SELECT wake_at FROM {schema}.workflows WHERE id = 'w'", 10**15),
@@ -82,12 +102,20 @@ def test_what_a_change_asks_for_is_in_the_rows(storage: SqlStorage, form: str, b
     executor = register(storage)
     begin(storage, executor, "parent")
     begin(storage, executor, "w", parent_id="parent")
-    begin(storage, executor, "other")
-    storage.write_batch(executor, [Write("parent", 1, 0, change=Park(None, "w"))])
-    writes = [Write("w", 1, 0, step("w").checkpoint, make())]
+    begin(storage, executor, "other", "waiter")
+    storage.write_batch(executor, [Write("waiter", 1, 0, change=Park(None, (message_key("waiter", "t"),)))])
+    storage.messages.send([NewMessage("w", "m", None, "json", "1")])
+    storage.write_batch(executor, [Write("parent", 1, 0, change=Park(None, (result_key("w"),)))])
+    change = make()
+    if isinstance(change, Consume):
+        message = storage.messages.peek("w", None)
+        assert message is not None
+        change.message = message.number
+    writes = [Write("w", 1, 0, step("w").checkpoint, change)]
     if beside:
         writes = [step("other"), *writes, end("other")]
-    assert storage.write_batch(executor, writes) == [WRITTEN] * len(writes)
+    answers = storage.write_batch(executor, writes)
+    assert [isinstance(answer, Written) for answer in answers] == [True] * len(writes)
     [row] = read(storage, query)
     assert row[0] == expected
     assert storage.list_steps("w"), "the checkpoint of the same write"

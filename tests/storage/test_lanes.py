@@ -224,6 +224,26 @@ def test_rule_10_what_is_not_kept_is_held_and_found_by_nobody_until_its_turn(sto
     assert storage.ready_lanes(executor, orders.consumer, 9) == []
 
 
+def test_rule_10_what_became_ready_is_read_page_by_page_from_any_place_on(storage: SqlStorage) -> None:
+    orders = topic(storage, partitions=2)
+    executor = register(storage)
+    epochs = {partition: orders.epoch(executor, partition) for partition in (0, 1)}
+    names = ["0/a", "0/b", "1/a", "1/b", "1/c"]
+    for number, lane in enumerate(names):
+        partition = int(lane[0])
+        offset = number if partition == 0 else number - 2
+        moves = {partition: (epochs[partition], offset, offset + 1)}
+        orders.intake(executor, moves, events=[event(partition, offset, lane=lane)])
+        storage.cancel([f"e-{partition}-{offset}"])
+        storage.resume([f"e-{partition}-{offset}"])
+    found: list[str] = []
+    after = (0, "")
+    while page := storage.ready_lanes(executor, orders.consumer, 2, after):
+        found += [lane for _, _, lane in page]
+        after = (page[-1][0], page[-1][2])
+    assert found == names
+
+
 def test_rule_10_what_is_ready_is_found_among_what_is_held(storage: SqlStorage) -> None:
     orders = topic(storage, partitions=2)
     executor, other = register(storage), register(storage)

@@ -4,12 +4,14 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from dbos_events import App
 from dbos_events.errors import StorageError
 from dbos_events.storage.migrate import migrate
+from dbos_events.storage.sqlite import _use_write_ahead_log
 from tests.storage.building import register
 from tests.storage.conftest import Open
 
@@ -96,3 +98,49 @@ def test_a_file_that_was_deleted_or_replaced_while_it_was_open_is_not_written_to
     number = register(storage)
     with sqlite3.connect(file) as again:
         assert again.execute("SELECT id FROM executors").fetchall() == [(number,)]
+
+
+def test_a_deleted_file_does_not_come_back_empty_through_a_new_connection(
+    migrated_sqlite: str, opened: Open, tmp_path: Path
+) -> None:
+    storage = opened(migrated_sqlite)
+    register(storage)
+    for each in tmp_path.glob("test.sqlite*"):
+        each.unlink()
+    storage.database.engine.dispose()  # as the pool does with connections that are old or doubtful
+    for _ in range(2):
+        with pytest.raises(StorageError, match="was deleted or moved away"):
+            register(storage)
+    assert list(tmp_path.glob("test.sqlite*")) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["a b.sqlite", "100%.sqlite", "what?.sqlite", "frag#ment.sqlite", "über.sqlite"]
+)
+def test_a_file_of_any_name_is_opened_again_by_later_connections(
+    name: str, migrated_sqlite: str, opened: Open, tmp_path: Path
+) -> None:
+    file = tmp_path / name
+    shutil.copy(Path(migrated_sqlite.removeprefix("sqlite:///")), file)
+    storage = opened(f"sqlite:///{quote(str(file)) if '?' in name else file}")
+    first = register(storage)
+    storage.database.engine.dispose()
+    assert register(storage) == first + 1
+
+
+def test_what_is_not_a_lock_is_said_at_once_when_the_log_is_switched_on() -> None:
+    class Full:
+        """A disk without room: SQLITE_FULL."""
+
+        asked = 0
+
+        def execute(self, _pragma: str) -> None:
+            self.asked += 1
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = 13
+            raise error
+
+    connection = Full()
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        _use_write_ahead_log(connection)
+    assert connection.asked == 1

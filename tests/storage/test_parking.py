@@ -9,7 +9,20 @@ from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.writes import WRITTEN
 from dbos_events.storage.writes.park import UNRELATED_POLL_MS
 from dbos_events.testing.clock import ManualClock
-from tests.storage.building import APP, begin, end, ids, kill, park, register, start, workflow, write
+from tests.storage.building import (
+    APP,
+    begin,
+    change,
+    end,
+    ids,
+    kill,
+    park,
+    read,
+    register,
+    start,
+    workflow,
+    write,
+)
 from tests.storage.racing import PATIENCE, await_waiting, meanwhile, open_batch
 from tests.storage.topics import topic
 
@@ -162,7 +175,10 @@ def test_a_parent_is_woken_when_its_child_has_ended(storage: SqlStorage, status:
     executor = register(storage)
     family(storage, executor)
     write(storage, executor, park("parent", awaited="child"))
-    assert (workflow(storage, "parent").wake_at, workflow(storage, "parent").awaited_id) == (None, "child")
+    assert (workflow(storage, "parent").wake_at, workflow(storage, "parent").awaits) == (
+        None,
+        "workflow:child",
+    )
     assert due(storage, executor) == []
     write(storage, executor, end("child", status=status, parent_id="parent"))
     assert due(storage, executor) == ["parent"]
@@ -227,11 +243,54 @@ def test_a_park_on_a_stranger_looks_now_and_then(storage: SqlStorage, clock: Man
     assert due(storage, executor) == ["w"]
 
 
-def test_a_park_on_several_children_looks_now_and_then(storage: SqlStorage) -> None:
+@pytest.mark.parametrize("first", ["child", "second"])
+def test_a_park_on_several_children_is_woken_by_whichever_ends_first(storage: SqlStorage, first: str) -> None:
     executor = register(storage)
     family(storage, executor)
-    write(storage, executor, park("parent", awaited="child", polls=True))
-    assert storage.next_wake(APP) == UNRELATED_POLL_MS
+    begin(storage, executor, "second", parent_id="parent")
+    write(storage, executor, park("parent", awaited=["child", "second"]))
+    assert storage.next_wake(APP) is None
+    write(storage, executor, end(first, parent_id="parent"))
+    assert due(storage, executor) == ["parent"]
+    assert read(storage, "SELECT * FROM {schema}.parked_keys") == [], "nothing is left of the wait"
+
+
+def test_a_park_on_several_workflows_of_which_one_has_ended_is_due_at_once(storage: SqlStorage) -> None:
+    executor = register(storage)
+    family(storage, executor)
+    begin(storage, executor, "second", parent_id="parent")
+    write(storage, executor, end("second", parent_id="parent"), park("parent", awaited=["child", "second"]))
+    assert due(storage, executor) == ["parent"]
+
+
+def test_what_a_parent_waited_for_earlier_does_not_wake_it(storage: SqlStorage, clock: ManualClock) -> None:
+    executor = register(storage)
+    family(storage, executor)
+    begin(storage, executor, "second", "third", parent_id="parent")
+    write(storage, executor, park("parent", clock.now_ms(), awaited=["child", "second"]))
+    change(storage, "UPDATE {schema}.workflows SET owner = :executor, take = 2, wake_at = NULL, awaits = NULL "
+           "WHERE id = 'parent'", executor=executor)  # fmt: skip
+    write(storage, executor, park("parent", take=2, awaited=["second", "third"]))
+    write(storage, executor, end("child", parent_id="parent"))
+    assert due(storage, executor) == []
+    write(storage, executor, end("third", parent_id="parent"))
+    assert due(storage, executor) == ["parent"]
+
+
+@pytest.mark.parametrize("ending", ["cancelled", "cancels the parent", "resumes the parent"])
+def test_nothing_is_left_of_a_wait_for_several(storage: SqlStorage, ending: str) -> None:
+    executor = register(storage)
+    family(storage, executor)
+    begin(storage, executor, "second", parent_id="parent")
+    write(storage, executor, park("parent", awaited=["child", "second"]))
+    if ending == "cancelled":
+        storage.cancel(["child"])
+        assert due(storage, executor) == ["parent"]
+    elif ending == "cancels the parent":
+        storage.cancel(["parent"])
+    else:
+        storage.resume(["parent"])
+    assert read(storage, "SELECT * FROM {schema}.parked_keys") == []
 
 
 def test_a_park_with_a_time_and_a_child_wakes_at_what_is_first(
@@ -295,4 +354,4 @@ def test_a_start_and_its_parents_park_may_be_one_batch(storage: SqlStorage) -> N
     begin(storage, executor, "parent")
     write(storage, executor, start("child", parent_id="parent"), park("parent", awaited="child"))
     assert due(storage, executor) == []
-    assert workflow(storage, "parent").awaited_id == "child"
+    assert workflow(storage, "parent").awaits == "workflow:child"

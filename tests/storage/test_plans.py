@@ -21,11 +21,11 @@ BATCH = 200
 # What a busy process has: its own running workflows, some of them waiting, woken, in a lane.
 FILL = f"""
 INSERT INTO {SCHEMA}.workflows
-    (id, application, name, status, owner, take, version, created_at, updated_at, wake_at, awaited_id, queue,
+    (id, application, name, status, owner, take, version, created_at, updated_at, wake_at, awaits, queue,
      consumer, incarnation, partition, position, lane, lane_sequence, lane_open)
 SELECT 'w' || n, '{APP}', 'work', CASE WHEN n %% 10 = 1 THEN 'ENQUEUED' ELSE 'PENDING' END,
        CASE WHEN n %% 10 > 3 THEN 1 END, 1, 'v1', n, n, CASE WHEN n %% 10 = 2 THEN n END,
-       CASE WHEN n %% 10 = 3 THEN 'w' || n + 1 END, CASE WHEN n %% 10 IN (1, 5) THEN 'q' END,
+       CASE WHEN n %% 10 = 3 THEN 'workflow:w' || n + 1 END, CASE WHEN n %% 10 IN (1, 5) THEN 'q' END,
        1, 1, n %% 4, n, CASE WHEN n %% 10 = 6 THEN CAST(n %% 4 AS text) END, n, CASE WHEN n %% 10 = 6 THEN true END
 FROM generate_series(1, %s) AS n
 """
@@ -117,6 +117,9 @@ BATCHES: dict[str, tuple[str, list[tuple[Any, ...]], dict[str, Any]]] = {
     "archive_checkpoints": ("checkpoints", [(i, 0, 1) for i in IDS], {}),
     "archive_children": ("checkpoints", [(i, 0, 1) for i in IDS], {}),
     "wake_parents": ("workflows", [(i, i) for i in IDS], {}),
+    "wake_waiting": ("workflows", [(i, f"message:{i}/") for i in IDS], {}),
+    "hasten_parks": ("workflows", [(i, 1, 5, True) for i in IDS], {}),
+    "look_for_endings": ("workflows", [(n, "w", i, None, 0) for n, i in enumerate(IDS)], {}),
     "read_written_checkpoints": ("checkpoints", [(i, 0, 1) for i in IDS], {"executor": 1}),
 }
 BY_ID = {
@@ -161,7 +164,7 @@ PARTIAL = {
         "workflows_lanes",
         {"consumer": 1, "incarnation": 1, "lane": "1", "count": 100},
     ),
-    "wake_awaiting": ("workflows_awaiting", {"ids": ["w4", "w14"]}),
+    "wake_parked": ("workflows_awaiting", {"keys": ["workflow:w4", "workflow:w14"]}),
     "lane_entries": (
         "workflows_lanes",
         {"consumer": 1, "incarnation": 1, "lane": "2", "count": 50},
@@ -178,7 +181,10 @@ PARTIAL = {
         "workflows_lanes",
         {"consumer": 1, "incarnation": 1, "after": "2", "before": "20", "count": 50},
     ),
-    "ready_lanes": ("workflows_ready", {"executor": 1, "consumer": 1, "count": 50}),
+    "ready_lanes": (
+        "workflows_ready",
+        {"executor": 1, "consumer": 1, "count": 50, "after_incarnation": 1, "after_lane": "0/a"},
+    ),
     "count_open": ("workflows_lanes", {"consumer": 1, "incarnation": 1, "lane": "2", "limit": 50}),
 }
 

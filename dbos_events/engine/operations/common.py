@@ -6,14 +6,15 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.effects import TASK_CANCELLED, Effect, Flow, Settled
-from dbos_events.engine.replay import Recall
+from dbos_events.engine.replay import NOTE, Recall
+from dbos_events.engine.run import Place
 from dbos_events.engine.waits import Leased
 from dbos_events.errors import SerializationError
 from dbos_events.serialization.raised import is_interrupt, text_of
 from dbos_events.storage.writes import CANCELLED_CALL
 
 if TYPE_CHECKING:
-    from dbos_events.engine.run import Place, Run
+    from dbos_events.engine.run import Run
     from dbos_events.storage.writes import Checkpoint
 
 
@@ -57,15 +58,17 @@ def operation(
     fresh: Callable[[], Flow[Any]],
     recorded: Callable[[Run, Checkpoint], Any] = deliver,
     noted: Callable[[], str | None] | None = None,
+    may_go_on: Callable[[Run], bool] | None = None,
 ) -> Flow[Any]:
     """One durable call: what was `recorded` for it, in its turn, or what `fresh` does and records now.
 
     A call that is cancelled before it has recorded anything is recorded as cancelled: what is
-    recorded is what the user's code saw. `noted` gives what is stored of its arguments then.
+    recorded is what the user's code saw. `noted` gives what is stored of its arguments then. `may_go_on` tells for a
+    call that need not wait for all that the run has handed over whether it may be done now.
     """
     run.open_calls += 1
     try:
-        entry = None if run.is_clear() else (yield from _replayed(run, place, name, arguments))
+        entry = None if run.is_clear() else (yield from _replayed(run, place, name, arguments, may_go_on))
         if entry is None:
             return (yield from fresh())
     except TASK_CANCELLED as cancelled:
@@ -76,7 +79,13 @@ def operation(
     return recorded(run, entry)
 
 
-def _replayed(run: Run, place: Place, name: str, arguments: str | None) -> Flow[Checkpoint | None]:
+def _replayed(
+    run: Run,
+    place: Place,
+    name: str,
+    arguments: str | None,
+    may_go_on: Callable[[Run], bool] | None = None,
+) -> Flow[Checkpoint | None]:
     """The recorded outcome of this call in its turn; None when it has to be done now.
 
     What the run handed over before is durable when this returns None (promise P5).
@@ -89,7 +98,7 @@ def _replayed(run: Run, place: Place, name: str, arguments: str | None) -> Flow[
         yield Recall(run, entry)
         if entry is not None:
             return entry
-    if not run.is_settled():
+    if not (run.is_settled() if may_go_on is None else may_go_on(run)):
         yield Settled(run)
     if not run.core.holds_lease:
         yield Leased(run)
@@ -112,6 +121,11 @@ def record_cancelled(
     )
     run.note(cancelled, write.checkpoint, cancelled=True)
     run.defer(write)
+
+
+def noted_beside(place: Place) -> Place:
+    """Where something is noted beside the call at this place, while it is under way."""
+    return Place(f"{place.call}{NOTE}", -place.number)
 
 
 def counted(run: Run, flow: Flow[Any]) -> Generator[Effect, Any, Any]:

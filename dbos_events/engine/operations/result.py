@@ -9,7 +9,7 @@ from dbos_events.engine.operations.common import operation
 from dbos_events.engine.run import Ending
 from dbos_events.engine.waits import Wait
 from dbos_events.serialization import encoded, stored_error
-from dbos_events.storage.writes import Park
+from dbos_events.storage.writes import Park, result_key
 
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
@@ -38,7 +38,7 @@ def ending_of(
         look=look,
         is_here=lambda: awaited is not None and awaited.ending is None,
         poll=poll,
-        park=Park(None, awaited_id=workflow_id),
+        park=Park(None, (result_key(workflow_id),)),
     )
     return ending
 

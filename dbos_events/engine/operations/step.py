@@ -6,19 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.context import Scope
-from dbos_events.engine.effects import Call, Flow
+from dbos_events.engine.effects import TASK_CANCELLED, Call, Flow
 from dbos_events.engine.keys import arguments_changed, noted, shown_arguments
 from dbos_events.engine.operations.common import operation
+from dbos_events.engine.publishing import Announcement
 from dbos_events.engine.waits import Pause
 from dbos_events.errors import DBOSMaxStepRetriesExceeded, SerializationError
 from dbos_events.model.workflow import StepOptions, StepStatus
 from dbos_events.serialization import encoded, fingerprint, not_storable, stored_error
+from dbos_events.storage.writes import Write
 
 if TYPE_CHECKING:
     from dbos_events.engine.keys import StepKey
     from dbos_events.engine.run import Place, Run
     from dbos_events.serialization import Codec
-    from dbos_events.storage.writes import Checkpoint, Write
+    from dbos_events.storage.writes import Checkpoint
 
 
 class StepCall:
@@ -61,7 +63,7 @@ class StepCall:
         started_at = self.run.core.clock.now_ms()
         status = StepStatus(self.place.number, 0, self.options.attempts)
         scope = Scope(self.run, "", status, key=self.key)
-        under_way = self.run.core.under_way
+        under_way = self.run.core.runner.under_way
         under_way[self] = started_at
         try:
             if self.options.idempotency_key is not None:
@@ -80,9 +82,12 @@ class StepCall:
             entry = self._record(started_at, name, None, stored)
             self.run.note(error, entry)
             raise
+        except TASK_CANCELLED:
+            self._settle_entries()
+            raise
         finally:
             under_way.pop(self, None)
-        self._record(started_at, codec.name, text, None)
+        self._record(started_at, codec.name, text, None, attempt=status.current_attempt or 0)
         return output
 
     def _encoded(self, codec: Codec, output: object) -> str | None:
@@ -135,14 +140,28 @@ class StepCall:
             return True
         return bool((yield Call(scope, self.options.should_retry, (error,), {}, name="should_retry")))
 
+    def _settle_entries(self) -> None:
+        """What a cancelled step has written into streams counts for nothing."""
+        run = self.run
+        if run.outlet is None or run.unwinding or run.verdict is not None:
+            return
+        settled = run.outlet.settle(self.place.number, None)
+        if settled is not None:
+            run.defer(Write(run.id, run.take, run.generation, change=settled))
+
     def _record(
-        self, started_at: int, codec: str, output: str | None, error: str | None
+        self,
+        started_at: int,
+        codec: str,
+        output: str | None,
+        error: str | None,
+        attempt: int | None = None,
     ) -> Checkpoint | None:
-        """Hand the outcome over, unless the run may not write any more."""
+        """Hand the outcome over, unless the run may not write any more; `attempt` is the one that ended well."""
         run = self.run
         if run.unwinding or run.verdict is not None:
             return None
-        write: Write = run.checkpoint(
+        write = run.checkpoint(
             self.place,
             self.name,
             arguments=noted(self.arguments, self.key) if error is None else self._noted_with_arguments(),
@@ -152,5 +171,9 @@ class StepCall:
             started_at=started_at,
             completed_at=run.core.clock.now_ms(),
         )
-        run.hand_over(write)
+        waker = None
+        if run.outlet is not None:
+            write.change = settled = run.outlet.settle(self.place.number, attempt)
+            waker = None if settled is None else Announcement(run.core, run.id, settled)
+        run.hand_over(write, waker)
         return write.checkpoint

@@ -9,12 +9,13 @@ from dataclasses import replace
 from itertools import compress
 from typing import NamedTuple
 
+from dbos_events.connect.connector import LogMessages
 from dbos_events.connect.source import PartitionReport, Position, Record, TakenIn
 from dbos_events.engine.core import Core
 from dbos_events.engine.registry import Registered
 from dbos_events.engine.run import EventOrigin, Run
 from dbos_events.errors import DBOSException
-from dbos_events.model.event import ConsumerOptions, KafkaMessage
+from dbos_events.model.event import ConsumerOptions
 from dbos_events.runtime.intake.batch import Accepted, Assignment, Formed, Intaking, batch_of, form
 from dbos_events.runtime.intake.filters import judged
 from dbos_events.runtime.intake.gate import Gate
@@ -64,6 +65,7 @@ class ConsumerIntake(Positioning):
         options: ConsumerOptions,
         lanes: LaneService,
         consumers: ConsumerService,
+        messages: LogMessages,
     ) -> None:
         super().__init__()
         self._core = core
@@ -74,7 +76,8 @@ class ConsumerIntake(Positioning):
         self._number = 0
         self._assignments: dict[tuple[int, int], Assignment] = {}
         self._shared: dict[int, SharedLane] = {}
-        self._lane_of = lane_naming(options, _message, taken.new_context)
+        self._message = messages.of
+        self._lane_of = lane_naming(options, self._message, taken.new_context)
         self.places = Places(options.max_in_flight, lanes.freed)
         self.holdups = HoldUps(core, options.name, core.quotas)
         self._consumers = consumers
@@ -276,7 +279,7 @@ class ConsumerIntake(Positioning):
         topic = self._assignments[incarnation, formed.records[0].record.partition].topic
         codec = self._core.codecs.default
         new_context = self._taken.new_context
-        return judged(formed, when, lambda record: _message(topic, record), codec, new_context)
+        return judged(formed, when, lambda record: self._message(topic, record), codec, new_context)
 
     def _groups(self, incarnation: int, formed: Formed) -> dict[int, LaneGroup]:
         found = {partition: self._assignments[incarnation, partition].lanes for partition in formed.moves}
@@ -338,7 +341,7 @@ class ConsumerIntake(Positioning):
         unordered: list[Run] = []
         ordered: dict[str, list[Run]] = {}
         for workflow_id, record, lane in events:
-            message = _message(self._assignments[incarnation, record.partition].topic, record)
+            message = self._message(self._assignments[incarnation, record.partition].topic, record)
             run = Run(self._core, workflow_id, self._function, (message,), {})
             run.origin = origins[lane is not None]
             run.verdict = refused.get(workflow_id)
@@ -352,17 +355,3 @@ class ConsumerIntake(Positioning):
         self.places.occupy(len(unordered))
         self._core.runner.submit(unordered)
         plan.carry_out(ordered, spilled)
-
-
-def _message(topic: str, record: Record) -> KafkaMessage[bytes | None]:
-    return KafkaMessage(
-        None if record.headers is None else list(record.headers),
-        record.key,
-        record.latency,
-        record.leader_epoch,
-        record.offset,
-        record.partition,
-        (record.timestamp_type, record.timestamp),
-        topic,
-        record.value,
-    )

@@ -15,6 +15,9 @@ from dbos_events.telemetry.log import logger
 Key = tuple[int, int]
 """Incarnation, partition."""
 
+PUSHED: Key = (0, -1)
+"""What stands for them where events are pushed."""
+
 COUNT_EVERY = 10
 """A lane is counted each time that a tenth of its quota was added to it."""
 LOOK_AGAIN_SECONDS = 5.0
@@ -56,6 +59,11 @@ class HoldUps:
             self._gates[key] = {int(number): offset for number, offset in json.loads(gate).items()}
         self._held.setdefault(key[0], _Held())
 
+    @property
+    def watches(self) -> bool:
+        """Whether something is to be counted, or was too much when it was."""
+        return any(held.full or held.full_lanes or held.added for held in self._held.values())
+
     def reason(self, incarnation: int, partition: int) -> str | None:
         """Why the partition takes nothing in now; None when nothing keeps it."""
         if (incarnation, partition) in self._gates:
@@ -64,6 +72,13 @@ class HoldUps:
         if held is None:
             return None
         return held.full or self._told.get(f"{incarnation}/{partition}")
+
+    def reason_of(self, lane: str) -> str | None:
+        """Why a lane of pushed events takes nothing in now."""
+        held = self._held.get(PUSHED[0])
+        if held is None:
+            return None
+        return held.full or (self._told.get(f"{PUSHED[0]}/{PUSHED[1]}") if lane in held.full_lanes else None)
 
     def spilled(self, incarnation: int, counts: Mapping[int, Counter[str]]) -> None:
         """Events were taken in that wait in the database."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dbos_events.engine.core import Core
 from dbos_events.engine.run import Run
 from dbos_events.runtime.intake.lanes import LaneGroup, LaneHost
+from dbos_events.runtime.intake.pushedlanes import PushedLanes
 from dbos_events.runtime.intake.shared import LANE, SharedLane
 from dbos_events.runtime.service import Service
 from dbos_events.runtime.taken import Taken
@@ -35,11 +36,13 @@ class LaneService(Service):
         self._taken = taken
         self._groups: dict[tuple[int, int, int], LaneGroup] = {}
         self._shared: dict[tuple[int, int], SharedLane] = {}
+        self._pushed: dict[int, PushedLanes] = {}
         self._sweeps: dict[LaneGroup, str] = {}
         self._leftovers: dict[tuple[int, int, int], LaneGroup] = {}
         self._leaving: deque[SharedLane] = deque()
         self._doubts: deque[tuple[int, LaneGroup, list[str]]] = deque()
         self._released: deque[tuple[int, list[str]]] = deque()
+        self._pages: dict[int, tuple[int, str]] = {}
         self._polls_at = 0.0
         self._sweeps_at = 0.0
         self._short = False
@@ -49,6 +52,11 @@ class LaneService(Service):
 
     @property
     def session(self) -> int:
+        """How often the process has registered: the number of an executor may be issued again."""
+        return self._core.registrations
+
+    @property
+    def executor(self) -> int:
         """The executor that the process is now."""
         return self._core.executor
 
@@ -109,6 +117,13 @@ class LaneService(Service):
         self.wake()
         return self._shared[key]
 
+    def push(self, consumer: int, host: LaneHost) -> PushedLanes:
+        """The lanes of a consumer whose events are pushed, of which each process runs what it finds ready."""
+        if consumer not in self._pushed:
+            self._pushed[consumer] = PushedLanes(self._core, self, consumer, host)
+        self.wake()
+        return self._pushed[consumer]
+
     def left_of_topic(self, consumer: int, incarnation: int) -> bool:
         """Whether events stand in the lane over all partitions, whatever ordering the consumer has now."""
         return self._core.ask(lambda: self._core.storage.count_open(consumer, incarnation, LANE, 1)) > 0
@@ -159,6 +174,7 @@ class LaneService(Service):
             *tuple(self._groups.values()),
             *tuple(self._leftovers.values()),
             *(group for lane in tuple(self._shared.values()) if (group := lane.group) is not None),
+            *(lanes.group for lanes in tuple(self._pushed.values())),
         ]
 
     def _give_back(self) -> None:
@@ -173,8 +189,7 @@ class LaneService(Service):
         """Look for what became ready, and once more at what could not go on."""
         executor = self._core.executor
         for consumer in {where[0] for where in (*self._groups, *self._leftovers)}:
-            ready = self._core.storage.ready_lanes(executor, consumer, READY_AT_ONCE)
-            for incarnation, partition, lane in ready:
+            for incarnation, partition, lane in self._ready(executor, consumer):
                 where = (consumer, incarnation, partition)
                 group = self._groups.get(where)
                 if group is None or group.pinned not in (None, lane):
@@ -183,8 +198,21 @@ class LaneService(Service):
                     group.activate([lane])
         for shared in tuple(self._shared.values()):
             shared.poll()
+        for lanes in tuple(self._pushed.values()):
+            lanes.poll()
         for group in self._all_groups():
             group.look_again()
+
+    def _ready(self, executor: int, consumer: int) -> list[tuple[int, int, str]]:
+        """The next page of lanes in which something became ready; after the last one, from the first on."""
+        after = self._pages.pop(consumer, (0, ""))
+        ready = self._core.storage.ready_lanes(executor, consumer, READY_AT_ONCE, after)
+        if len(ready) == READY_AT_ONCE:
+            incarnation, _, lane = ready[-1]
+            self._pages[consumer] = (incarnation, lane)
+        elif after != (0, ""):
+            ready += self._core.storage.ready_lanes(executor, consumer, READY_AT_ONCE - len(ready))
+        return ready
 
     def _begin_sweep(self, group: LaneGroup, own: str | None = None) -> None:
         low = str(group.place.partition)
@@ -199,22 +227,24 @@ class LaneService(Service):
             for group in (*self._groups.values(), *self._leftovers.values()):
                 if group.pinned is None:
                     self._sweeps.setdefault(group, "")
-        did_any = False
+        did_any = more = False
+        for lanes in tuple(self._pushed.values()):
+            more |= lanes.sweep(now)
         for group, after in tuple(self._sweeps.items()):
             if group.backlog >= PAGE:
                 continue
             low, high = _names(group.place)
             place = group.place
-            lanes = self._core.storage.lanes_after(
+            found = self._core.storage.lanes_after(
                 place.consumer, place.incarnation, after or low, high, PAGE
             )
-            group.activate([name for name, may_go_on in lanes if may_go_on and not group.knows(name)])
+            group.activate([name for name, may_go_on in found if may_go_on and not group.knows(name)])
             did_any = True
-            if len(lanes) < PAGE:
+            if len(found) < PAGE:
                 self._sweeps.pop(group, None)
             elif group in self._sweeps:
-                self._sweeps[group] = lanes[-1][0]
-        return did_any and bool(self._sweeps)
+                self._sweeps[group] = found[-1][0]
+        return more or (did_any and bool(self._sweeps))
 
     def _ask(self, group: LaneGroup) -> bool:
         """Settle some of the group's questions; False when it has none, or no place is free."""
@@ -292,7 +322,8 @@ class LaneService(Service):
             orphan and taken.head is not None
         ):  # taken by a commit whose answer was lost, or by a run that got lost
             self._core.storage.release_unstarted(self._core.executor, [taken.head])
-        group.blocked(name, watched=taken.owner is not None)
+        # Whoever runs the head of a pushed lane asks for what follows it.
+        group.blocked(name, watched=taken.owner is not None and not group.place.is_pushed)
 
 
 def _where(place: LanePlace) -> tuple[int, int, int]:

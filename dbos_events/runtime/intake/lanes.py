@@ -55,6 +55,11 @@ class LaneKeeper(Protocol):
 
     @property
     def session(self) -> int:
+        """How often the process has registered."""
+        ...
+
+    @property
+    def executor(self) -> int:
         """The executor that the process is now."""
         ...
 
@@ -113,6 +118,7 @@ class LaneGroup:
         self.stale = False
         self._keeper = keeper
         self._session = keeper.session
+        self._executor = keeper.executor
         self._lock = threading.Lock()
         self._lanes: dict[str, Lane] = {}
         self._asking: OrderedDict[str, None] = OrderedDict()
@@ -318,7 +324,7 @@ class LaneGroup:
         """Before anybody can ask for the lane again: what is given back must not be running anew."""
         if runs:
             self.dropped(runs)
-            self._keeper.release(self._session, [run.id for run in runs])
+            self._keeper.release(self._executor, [run.id for run in runs])
 
     # -- under the lock -----------------------------------------------------------------------
 

@@ -87,10 +87,11 @@ class _Extracted:
         return None if key is None else key_lane(record.partition, key)
 
     def _key_of(self, topic: str, record: Record) -> bytes | None:
-        return _bytes(at_once(self._extract(self._message_of(topic, record))))
+        return key_bytes(at_once(self._extract(self._message_of(topic, record))))
 
 
-def _bytes(key: object) -> bytes | None:
+def key_bytes(key: object) -> bytes | None:
+    """What `ordering_key` gave, as bytes. Raises TypeError for what is no key."""
     if key is None or isinstance(key, bytes):
         return key
     if isinstance(key, (str, int)):

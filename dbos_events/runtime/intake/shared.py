@@ -28,6 +28,7 @@ class SharedLane:
         self._keeper = keeper
         self._host = host
         self._session = 0
+        self._executor = 0
         self._open = 0
         self._lock = threading.Lock()  # polls come from the lanes' thread, the end from the intake thread
 
@@ -48,7 +49,7 @@ class SharedLane:
 
     def _poll(self) -> None:
         core = self._core
-        if self._session != core.executor or (self.group is not None and self.group.stale):
+        if self._session != core.registrations or (self.group is not None and self.group.stale):
             self._drop()
         if self.group is None:
             self._hold()
@@ -61,12 +62,12 @@ class SharedLane:
         with self._lock:
             if self.group is not None:
                 self._give_back(self.group)
-                self._core.storage.leave_lane(self._session, self.consumer, self.incarnation, LANE)
+                self._core.storage.leave_lane(self._executor, self.consumer, self.incarnation, LANE)
                 self.group = None
 
     def _hold(self) -> None:
-        self._session = self._core.executor
-        epoch = self._core.storage.hold_lane(self._session, self.consumer, self.incarnation, LANE)
+        self._session, self._executor = self._core.registrations, self._core.executor
+        epoch = self._core.storage.hold_lane(self._executor, self.consumer, self.incarnation, LANE)
         if epoch is not None:
             place = LanePlace(self.consumer, self.incarnation, None, epoch, LANE)
             self.group = LaneGroup(self._keeper, place, self._host, LANE)
@@ -79,4 +80,4 @@ class SharedLane:
     def _give_back(self, group: LaneGroup) -> None:
         unstarted = group.close()
         if unstarted:
-            self._keeper.release(self._session, [run.id for run in unstarted])
+            self._keeper.release(self._executor, [run.id for run in unstarted])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from dbos_events.engine.core import Core
 from dbos_events.engine.run import Run
 from dbos_events.model.consumer import ConsumerState
-from dbos_events.model.event import Breaker, ConsumerOptions
+from dbos_events.model.event import Breaker
 from dbos_events.runtime.intake.breaker import RecentEvents, pause_ms, verdict_on
 from dbos_events.runtime.intake.finals import FinalFailures, final_failure
 from dbos_events.runtime.intake.gate import Gate
@@ -31,12 +31,22 @@ class Standstill(NamedTuple):
     opened: bool = False
 
 
+class Options(Protocol):
+    """What the options of a consumer say about standing still."""
+
+    @property
+    def name(self) -> str | None: ...
+
+    @property
+    def breaker(self) -> Breaker | None: ...
+
+
 class _Watched:
     """One consumer of this process."""
 
-    def __init__(self, number: int, options: ConsumerOptions, gate: Gate, core: Core) -> None:
+    def __init__(self, number: int, options: Options, gate: Gate, core: Core) -> None:
         self.number = number
-        self.name = options.name
+        self.name = options.name or ""
         self.gate = gate
         self.breaker = options.breaker
         self.recent = RecentEvents(options.breaker, core.clock.monotonic) if options.breaker else None
@@ -78,7 +88,7 @@ class ConsumerService(Service):
         self._looking = threading.Lock()
         self._finals = FinalFailures()
 
-    def watch(self, number: int, options: ConsumerOptions, gate: Gate) -> None:
+    def watch(self, number: int, options: Options, gate: Gate) -> None:
         """Look after a consumer from now on; when this returns its gate is as its row says."""
         watched = _Watched(number, options, gate, self._core)
         with self._looking:

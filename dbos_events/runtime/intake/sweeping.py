@@ -17,7 +17,7 @@ class LeftLanes:
     def __init__(self, lanes: LaneService, orphan: Orphan, position: Position) -> None:
         place = LanePlace(orphan.consumer, orphan.incarnation, orphan.partition, position.epoch)
         self._lanes = lanes
-        self._session = lanes.session
+        self._executor = lanes.executor
         self._group = lanes.open(place, Places(CAPACITY, lanes.freed), by_key=True)
 
     @property
@@ -27,4 +27,4 @@ class LeftLanes:
     def close(self) -> None:
         unstarted = self._lanes.close(self._group)
         if unstarted:
-            self._lanes.release(self._session, [run.id for run in unstarted])
+            self._lanes.release(self._executor, [run.id for run in unstarted])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from dbos_events.storage.database import Database, Row, Tx
 from dbos_events.storage.families.executors import fence
@@ -29,7 +30,7 @@ class LaneTable:
         def work(tx: Tx) -> dict[str, LaneTaken] | None:
             nonlocal crashed
             fence(tx, executor)
-            if not _holds(tx, executor, place):
+            if not _holds(tx, executor, place, lanes):
                 return None
             heads = {
                 lane: _Head(tx.run("lane_entries", **_named(place, lane), count=count), limits)
@@ -41,15 +42,28 @@ class LaneTable:
             for lane, head in heads.items():
                 if head.row is not None and not head.ready:
                     _hold_back(tx, _named(place, lane), head.row)
-            return {lane: head.found(taken, count) for lane, head in heads.items()}
+            found = {lane: head.found(taken, count) for lane, head in heads.items()}
+            if place.is_pushed:  # any process may put more into them at any moment
+                found = {lane: replace(one, more=bool(one.rows)) for lane, one in found.items()}
+            return found
 
         found = self._database.transact(work)
         say_crashed_out(crashed)
         return found
 
-    def ready_lanes(self, executor: int, consumer: int, count: int) -> list[tuple[int, int, str]]:
+    def ready_lanes(
+        self, executor: int, consumer: int, count: int, after: tuple[int, str] = (0, "")
+    ) -> list[tuple[int, int, str]]:
+        incarnation, lane = after
         rows = self._database.transact(
-            lambda tx: tx.run("ready_lanes", executor=executor, consumer=consumer, count=count)
+            lambda tx: tx.run(
+                "ready_lanes",
+                executor=executor,
+                consumer=consumer,
+                after_incarnation=incarnation,
+                after_lane=lane,
+                count=count,
+            )
         )
         return [(row.incarnation, row.partition, row.lane) for row in rows]
 
@@ -135,8 +149,15 @@ def _named(place: LanePlace, lane: str) -> dict[str, object]:
     return {"consumer": place.consumer, "incarnation": place.incarnation, "lane": lane}
 
 
-def _holds(tx: Tx, executor: int, place: LanePlace) -> bool:
-    """Whether this process holds the lanes still, and under the epoch that it knows."""
+def _holds(tx: Tx, executor: int, place: LanePlace, lanes: Sequence[str]) -> bool:
+    """Whether this process holds the lanes still, and under the epoch that it knows.
+
+    A lane of pushed events has no holder beside whoever owns its head: its row is locked, so that nothing is put into it
+    meanwhile.
+    """
+    if place.is_pushed:
+        tx.run("lock_pushed_lanes", consumer=place.consumer, lanes=sorted(lanes))
+        return True
     where = {"consumer": place.consumer, "incarnation": place.incarnation, "executor": executor}
     if place.partition is None:
         row = tx.one("holder_of_lane", **where, lane=place.lane)

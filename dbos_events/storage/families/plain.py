@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dbos_events.storage.database import Database, Step
+from dbos_events.storage.database import Database, NotAsExpected, Step
 from dbos_events.storage.line import Line
-from dbos_events.storage.writes import Write
+from dbos_events.storage.writes import Consume, Send, Write
 from dbos_events.storage.writes.family import plain_records
 
-FUNCTIONS = ("write_step", "write_ends", "write_batch")
-"""One checkpoint alone; outcomes; checkpoints and outcomes."""
+FUNCTIONS = ("write_step", "write_ends", "write_batch", "write_talk")
+"""One checkpoint alone; outcomes; checkpoints and outcomes; those with messages that are sent and consumed."""
 
 
 def write_plain(database: Database, executor: int, writes: Sequence[Write]) -> None:
@@ -28,6 +28,8 @@ def write_plain(database: Database, executor: int, writes: Sequence[Write]) -> N
     if database.calls:
         database.call(*_call(database, executor, writes))
         return
+    if any(isinstance(write.change, Send | Consume) for write in writes):
+        raise NotAsExpected  # how many rows their statements hit is not known before
     parameters = {"executor": executor}
     steps = [Step("fence", None, database.identified(executor), 1)]
     for name, records in plain_records(writes).items():
@@ -45,6 +47,9 @@ def _call(database: Database, executor: int, writes: Sequence[Write]) -> tuple[A
     """The function that takes no more than what there is, and its arguments."""
     tables = {name: database.rows(name, records) for name, records in plain_records(writes).items()}
     identified = database.identified(executor)
+    if "insert_messages" in tables:
+        tables["destinations"] = [(one,) for one in sorted({row[1] for row in tables["insert_messages"]})]
+        return "write_talk", identified, tables
     checkpoints, outcomes = tables["insert_checkpoints"], tables["update_outcomes"]
     if len(checkpoints) == 1 and not outcomes:
         return "write_step", identified, {}, checkpoints[0]

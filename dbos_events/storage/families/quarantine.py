@@ -19,6 +19,7 @@ from dbos_events.storage.database import Database, Row, Tx
 from dbos_events.storage.quarantined import Decided, StoredQuarantine, counts_query, quarantined_query
 from dbos_events.storage.shapes import named, records
 from dbos_events.storage.writes import CANCELLED_CALL
+from dbos_events.storage.writes.publishing import cut_published
 from dbos_events.storage.writes.retry import keep_but
 
 
@@ -85,9 +86,12 @@ def _redrive(tx: Tx, ids: Sequence[str], order: Redrive, decision: Decided) -> t
         return [], missed
     rows = tx.run("update_redriven", ids=done)
     ended = {row.id: row.generation - 1 for row in rows}
-    if not order.fresh:
+    if order.fresh:
+        tx.run("return_all_messages", ids=done)
+    else:
         behind = _left_behind(tx, {one: waiting[one] for one in done}, order.from_step)
         keep_but(tx, {(one, ended[one]): behind[one] for one in done})
+    cut_published(tx, ended)
     edited = order.value is not None
     tx.change(
         "insert_generations", [_ended_generation(waiting[one], ended[one], edited=edited) for one in done]

@@ -48,7 +48,7 @@ class StandingTable:
 def _state(row: Row) -> ConsumerState:
     trial = None
     if row.trial_id is not None:
-        waits = row.trial_wake_at is not None or row.trial_awaited_id is not None
+        waits = row.trial_wake_at is not None or row.trial_awaits is not None
         trial = Trial(row.trial_id, row.trial_status, row.trial_owner is not None, waits, row.trial_attempt)
     return ConsumerState(
         id=row.id,

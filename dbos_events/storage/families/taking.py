@@ -11,6 +11,7 @@ from dbos_events.storage.database import Database, RollBack, Row, Tx
 from dbos_events.storage.families.executors import fence
 from dbos_events.storage.rows import TakenWorkflow
 from dbos_events.storage.shapes import named, records
+from dbos_events.storage.writes.waiting import result_key, wake
 from dbos_events.telemetry.log import logger
 
 CRASHED_OUT = "max-recovery-attempts-exceeded"
@@ -69,8 +70,8 @@ class TakingTable:
     ) -> list[TakenWorkflow]:
         def work(tx: Tx) -> list[TakenWorkflow]:
             fence(tx, executor)
-            tx.run("requeue_due", application=application)
-            tx.run("ready_due_lanes", application=application)
+            woken = [row.id for row in tx.run("requeue_due", application=application)]
+            woken += [row.id for row in tx.run("ready_due_lanes", application=application)]
             rows = tx.run(
                 "take_due",
                 executor=executor,
@@ -80,7 +81,10 @@ class TakingTable:
                 count=count,
                 waits=waits,
             )
-            return read_taken(tx, [row.id for row in rows])
+            taken = [row.id for row in rows]
+            if woken or taken:
+                tx.run("forget_parked_keys", ids=woken + taken)
+            return read_taken(tx, taken)
 
         return self._database.transact(work)
 
@@ -217,7 +221,7 @@ def end_crashed(tx: Tx, ids: Sequence[str]) -> None:
         return
     tx.run("end_crashed", ids=ids)
     tx.run("quarantine_ended", ids=ids, reason=CRASHED_OUT)
-    tx.run("wake_awaiting", ids=ids)
+    wake(tx, [result_key(one) for one in ids])
 
 
 def say_crashed_out(ids: Sequence[str]) -> None:

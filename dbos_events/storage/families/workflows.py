@@ -13,6 +13,7 @@ from dbos_events.storage.listing import listing
 from dbos_events.storage.rows import StoredEnding
 from dbos_events.storage.shapes import records
 from dbos_events.storage.writes import Checkpoint
+from dbos_events.storage.writes.waiting import result_key, wake
 
 
 class WorkflowTable:
@@ -56,7 +57,8 @@ class WorkflowTable:
             changed = [row.id for row in tx.run("cancel", ids=workflow_ids)]
             if changed:
                 tx.run("quarantine_ended", ids=changed, reason="cancelled")
-                tx.run("wake_awaiting", ids=changed)
+                tx.run("forget_parked_keys", ids=changed)
+                wake(tx, [result_key(one) for one in changed])
             return changed
 
         return self._database.transact(work)
@@ -99,6 +101,7 @@ def _resume(tx: Tx, ids: Sequence[str]) -> tuple[list[str], list[str]]:
     owners = [row.id for row in tx.run("lock_owners", ids=ids)]
     changed = [row.id for row in tx.run("resume", ids=ids, owners=owners)]
     if changed:
+        tx.run("forget_parked_keys", ids=changed)
         tx.run("release_quarantine", ids=changed, released_as="resumed")
     unchanged = sorted(set(ids) - set(changed))
     rows = tx.run("read_tokens", ids=unchanged) if unchanged else ()

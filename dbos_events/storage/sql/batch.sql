@@ -39,13 +39,25 @@ ORDER BY id
 
 -- name: update_outcomes
 -- Only what runs under the token ends; the CASE is explained at insert_checkpoints. Checkpoints of the same batch
--- come along in the row.
+-- come along in the row. Where somebody is parked who has to hear of it, the end is written once that is seen to.
 UPDATE {schema}.workflows AS w
 SET status = u.status, completed_at = {now}, updated_at = {now}, own_checkpoints = u.own_checkpoints,
     lane_open = CASE WHEN u.frees_lane THEN NULL ELSE w.lane_open END
 FROM {rows: workflow_id text, take int, status text, frees_lane bool, own_checkpoints text}
 WHERE w.id = u.workflow_id
-  AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' THEN true ELSE false END;
+  AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' AND w.has_waiters IS NOT TRUE
+           THEN true ELSE false END;
+
+-- name: forget_waiters
+-- Those who are parked for the ends of these workflows are going to be told; the CASE is explained at
+-- insert_checkpoints. Whoever parks from now on waits for this transaction, and finds the end.
+UPDATE {schema}.workflows AS w
+SET has_waiters = NULL
+FROM {rows: workflow_id text, take int}
+WHERE w.id = u.workflow_id
+  AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' AND w.has_waiters
+           THEN true ELSE false END
+RETURNING id;
 
 -- name: insert_results
 -- Written with the outcome; again, and the same, when the answer to the commit was lost.
@@ -73,9 +85,15 @@ SET reason = excluded.reason, error = excluded.error, attempts = excluded.attemp
 -- name: wake_parents
 -- A parent that is parked on its child goes on when the child has ended.
 UPDATE {schema}.workflows AS w
-SET wake_at = {now}, awaited_id = NULL
+SET wake_at = {now}, awaits = NULL
 FROM {rows: parent_id text, workflow_id text}
-WHERE w.id = u.parent_id AND w.awaited_id = u.workflow_id AND w.status = 'PENDING';
+WHERE w.id = u.parent_id
+  AND CASE WHEN w.status <> 'PENDING' OR w.awaits IS NULL THEN false
+           WHEN w.awaits = 'workflow:' || u.workflow_id THEN true
+           WHEN w.awaits = '*' THEN EXISTS (SELECT 1 FROM {schema}.parked_keys AS k
+                                            WHERE k.workflow_id = w.id AND k.key = 'workflow:' || u.workflow_id
+                                              AND k.take = w.take)
+           ELSE false END;
 
 -- name: insert_starts
 -- What is there already stays; `start_id` tells our own lost commit answer from another's workflow.
@@ -106,18 +124,6 @@ FROM {rows: id text, codec text, input text, start_id bigint}
 JOIN {schema}.workflows AS w ON w.id = u.id AND w.start_id = u.start_id
 WHERE true
 ON CONFLICT (workflow_id) DO NOTHING;
-
--- name: lock_awaited
--- Held until the parking is committed, so the awaited workflow cannot end unseen in between.
-SELECT id, status, parent_id FROM {schema}.workflows WHERE id IN ({list:ids}) ORDER BY id {for_share};
-
--- name: update_parks
--- The run gives its workflow up; the CASE is explained at insert_checkpoints.
-UPDATE {schema}.workflows AS w
-SET owner = NULL, wake_at = u.wake_at, awaited_id = u.awaited_id, updated_at = {now}
-FROM {rows: workflow_id text, take int, wake_at bigint, awaited_id text}
-WHERE w.id = u.workflow_id
-  AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' THEN true ELSE false END;
 
 -- name: reset_crashes
 -- Progress was made: the crashes before it do not count any more.

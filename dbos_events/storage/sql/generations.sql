@@ -2,7 +2,7 @@
 -- The run failed and gives its workflow up until the next attempt; the CASE is explained at insert_checkpoints.
 -- An attempt that ended by itself is no crash.
 UPDATE {schema}.workflows AS w
-SET owner = NULL, wake_at = {now} + u.delay_ms, awaited_id = NULL, generation = w.generation + 1,
+SET owner = NULL, wake_at = {now} + u.delay_ms, awaits = NULL, generation = w.generation + 1,
     attempt = u.attempt, crashes = 0, updated_at = {now}
 FROM {rows: workflow_id text, token int, ended int, delay_ms bigint, attempt int}
 WHERE w.id = u.workflow_id

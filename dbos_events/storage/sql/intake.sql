@@ -52,11 +52,12 @@ SELECT workflow_id, fingerprint FROM {schema}.events WHERE workflow_id IN ({list
 
 -- name: read_events
 -- The records as they were received; with the value that an operator gave instead, where one did.
-SELECT e.workflow_id, i.topic, w.partition, w.position AS "offset", e.key,
+SELECT e.workflow_id, c.name AS consumer, c.connector, i.topic, w.partition, w.position AS "offset", e.key,
        COALESCE((SELECT v.value FROM {schema}.edited_values AS v WHERE v.workflow_id = e.workflow_id
                  ORDER BY v.generation DESC LIMIT 1), e.value) AS value,
-       e.headers, e.timestamp_type, e.timestamp, e.leader_epoch, e.latency
+       e.headers, e.timestamp_type, e.timestamp, e.leader_epoch, e.latency, e.content_type, w.lane, e.fingerprint
 FROM {schema}.events AS e
 JOIN {schema}.workflows AS w ON w.id = e.workflow_id
-JOIN {schema}.incarnations AS i ON i.id = w.incarnation
+LEFT JOIN {schema}.consumers AS c ON c.id = w.consumer
+LEFT JOIN {schema}.incarnations AS i ON i.id = w.incarnation
 WHERE e.workflow_id IN ({list:ids});

@@ -9,7 +9,7 @@ WHERE (SELECT 1 FROM {schema}.workflows AS w
 
 -- name: lane_entries
 -- The head of a lane and what follows it.
-SELECT id, name, lane_sequence, owner, status, COALESCE(wake_at IS NOT NULL OR awaited_id IS NOT NULL, false) AS waits,
+SELECT id, name, lane_sequence, owner, status, COALESCE(wake_at IS NOT NULL OR awaits IS NOT NULL, false) AS waits,
        crashes
 FROM {schema}.workflows
 WHERE consumer = :consumer AND incarnation = :incarnation AND lane = :lane AND lane_open
@@ -22,7 +22,7 @@ LIMIT :count;
 UPDATE {schema}.workflows
 SET owner = :executor, take = take + 1, held = false, updated_at = {now}
 WHERE id IN ({list:ids})
-  AND CASE WHEN status = 'PENDING' AND owner IS NULL AND wake_at IS NULL AND awaited_id IS NULL THEN true ELSE false END
+  AND CASE WHEN status = 'PENDING' AND owner IS NULL AND wake_at IS NULL AND awaits IS NULL THEN true ELSE false END
 RETURNING id;
 
 -- name: ready_behind
@@ -30,7 +30,7 @@ RETURNING id;
 -- in the index of what is ready: the other one would lead through all that is held.
 SELECT w.id FROM {schema}.workflows AS w
 WHERE w.consumer = :consumer AND w.incarnation = :incarnation AND w.lane = :lane AND w.lane_open
-  AND w.status = 'PENDING' AND w.owner IS NULL AND w.wake_at IS NULL AND w.awaited_id IS NULL AND w.held IS NOT TRUE
+  AND w.status = 'PENDING' AND w.owner IS NULL AND w.wake_at IS NULL AND w.awaits IS NULL AND w.held IS NOT TRUE
   AND +w.lane_sequence > :head
 LIMIT 1;
 
@@ -43,7 +43,7 @@ SELECT id FROM {schema}.workflows WHERE id = :workflow_id AND lane_open {for_upd
 UPDATE {schema}.workflows
 SET held = true
 WHERE consumer = :consumer AND incarnation = :incarnation AND lane = :lane AND lane_open
-  AND status = 'PENDING' AND owner IS NULL AND wake_at IS NULL AND awaited_id IS NULL AND held IS NOT TRUE
+  AND status = 'PENDING' AND owner IS NULL AND wake_at IS NULL AND awaits IS NULL AND held IS NOT TRUE
   AND +lane_sequence > :head;
 
 -- name: holder_of_partition
@@ -59,14 +59,16 @@ WHERE consumer = :consumer AND incarnation = :incarnation AND lane = :lane AND h
 {for_share};
 
 -- name: ready_lanes
--- Lanes of partitions that this executor holds, in which an event became ready.
+-- Lanes of partitions that this executor holds, in which an event became ready; a page after a given lane.
 SELECT DISTINCT w.incarnation, w.partition, w.lane
 FROM {schema}.workflows AS w
 JOIN {schema}.watermarks AS m
   ON m.consumer = w.consumer AND m.incarnation = w.incarnation AND m.partition = w.partition
 WHERE m.holder = :executor AND w.consumer = :consumer
-  AND w.lane_open AND w.status = 'PENDING' AND w.owner IS NULL AND w.wake_at IS NULL AND w.awaited_id IS NULL
+  AND w.lane_open AND w.status = 'PENDING' AND w.owner IS NULL AND w.wake_at IS NULL AND w.awaits IS NULL
   AND w.held IS NOT TRUE
+  AND (w.incarnation, w.lane) > (:after_incarnation, :after_lane)
+ORDER BY w.incarnation, w.lane
 LIMIT :count;
 
 -- name: lanes_after
@@ -84,7 +86,7 @@ WITH RECURSIVE found(lane) AS (
     WHERE found.lane IS NOT NULL
 )
 SELECT f.lane,
-       (SELECT h.status = 'PENDING' AND h.wake_at IS NULL AND h.awaited_id IS NULL
+       (SELECT h.status = 'PENDING' AND h.wake_at IS NULL AND h.awaits IS NULL
         FROM {schema}.workflows AS h
         WHERE h.consumer = :consumer AND h.incarnation = :incarnation AND h.lane = f.lane AND h.lane_open
         ORDER BY h.lane_sequence

@@ -16,7 +16,7 @@ WHERE c.application = :application AND c.handler IN ({list:handlers})
           AND (w.lane = CAST(m.partition AS text)
                OR (w.lane >= CAST(m.partition AS text) || '/' AND w.lane < CAST(m.partition AS text) || '0'))
           AND w.lane_open AND w.status = 'PENDING' AND w.owner IS NULL AND w.wake_at IS NULL
-          AND w.awaited_id IS NULL AND w.held IS NOT TRUE)
+          AND w.awaits IS NULL AND w.held IS NOT TRUE)
 ORDER BY m.consumer, m.incarnation, m.partition;
 
 -- name: take_orphan

@@ -37,7 +37,7 @@ ORDER BY e.application, e.label, e.id;
 -- name: what_they_do
 -- Of workflows that have not ended. What stands before one in its lane is the first there that has not freed it; the
 -- generation before tells whether the time that one waits for is that of its next attempt.
-SELECT w.id, w.status, w.owner, w.queue, w.attempt, w.wake_at, w.awaited_id AS awaits, w.delay_until, w.lane, w.consumer,
+SELECT w.id, w.status, w.owner, w.queue, w.attempt, w.wake_at, w.awaits, w.delay_until, w.lane, w.consumer,
        COALESCE(w.held, false) AS held, w.created_at, w.started_at, {now} AS now,
        e.label, e.pid, e.alive, e.lease_until > {now} AS fresh, e.version AS executor_version,
        g.next_at, g.error_type, g.error_message,

@@ -4,7 +4,7 @@ SELECT c.id, c.application, c.name, c.paused_at, c.paused_by, c.paused_reason,
        c.breaker, c.breaker_reason, c.breaker_since, c.breaker_until, c.breaker_executor,
        COALESCE(c.breaker_until <= {now}, false) AS due, c.breaker_epoch, c.breaker_openings,
        w.id AS trial_id, w.status AS trial_status, w.owner AS trial_owner, w.attempt AS trial_attempt,
-       w.wake_at AS trial_wake_at, w.awaited_id AS trial_awaited_id
+       w.wake_at AS trial_wake_at, w.awaits AS trial_awaits
 FROM {schema}.consumers AS c
 LEFT JOIN {schema}.workflows AS w ON w.id = c.breaker_trial
 WHERE CAST(:application AS text) IS NULL OR c.application = :application

@@ -64,7 +64,7 @@ WITH candidates AS (
     {skip_locked_w}
 )
 UPDATE {schema}.workflows AS w
-SET owner = :executor, take = w.take + 1, version = :version, wake_at = NULL, awaited_id = NULL, updated_at = {now}
+SET owner = :executor, take = w.take + 1, version = :version, wake_at = NULL, awaits = NULL, updated_at = {now}
 FROM candidates AS c
 WHERE w.id = c.workflow_id
 RETURNING id;
@@ -72,18 +72,18 @@ RETURNING id;
 -- name: requeue_due
 -- Parked workflows of a queue take their slot again through the queue.
 UPDATE {schema}.workflows AS w
-SET status = 'ENQUEUED', owner = NULL, wake_at = NULL, awaited_id = NULL, updated_at = {now}
+SET status = 'ENQUEUED', owner = NULL, wake_at = NULL, awaits = NULL, updated_at = {now}
 WHERE w.wake_at <= (SELECT {now}) AND CASE WHEN w.status = 'PENDING' THEN true ELSE false END
   AND w.application = :application AND w.queue IS NOT NULL AND w.lane_open IS NOT TRUE
-RETURNING queue;
+RETURNING id;
 
 -- name: ready_due_lanes
 -- Parked events of an ordered lane become ready; only the lane's holder runs them.
 UPDATE {schema}.workflows AS w
-SET wake_at = NULL, awaited_id = NULL, held = false, updated_at = {now}
+SET wake_at = NULL, awaits = NULL, held = false, updated_at = {now}
 WHERE w.wake_at <= (SELECT {now}) AND CASE WHEN w.status = 'PENDING' THEN true ELSE false END
   AND w.application = :application AND w.lane_open
-RETURNING consumer;
+RETURNING id;
 
 -- name: next_wake
 -- So that a process need not look before something is due.
@@ -210,8 +210,3 @@ ON CONFLICT (workflow_id) DO UPDATE
 SET reason = excluded.reason, attempts = excluded.attempts, quarantined_at = excluded.quarantined_at,
     released_at = NULL, released_as = NULL, codec = NULL, error = NULL, error_type = NULL, error_message = NULL,
     failed_steps = excluded.failed_steps;
-
--- name: wake_awaiting
--- Whoever is parked on one of these goes on.
-UPDATE {schema}.workflows SET wake_at = {now}, awaited_id = NULL
-WHERE awaited_id IN ({list:ids}) AND awaited_id IS NOT NULL;

@@ -35,7 +35,7 @@ WHERE id IN ({list:ids}) AND (status <> 'PENDING' OR owner IS NULL OR owner <> :
 -- name: cancel
 -- What has ended by itself stays as it ended.
 UPDATE {schema}.workflows
-SET status = 'CANCELLED', completed_at = {now}, updated_at = {now}, wake_at = NULL, awaited_id = NULL
+SET status = 'CANCELLED', completed_at = {now}, updated_at = {now}, wake_at = NULL, awaits = NULL
 WHERE id IN ({list:ids}) AND status IN ('PENDING', 'ENQUEUED', 'DELAYED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')
 RETURNING id;
 
@@ -52,7 +52,7 @@ ORDER BY e.id
 UPDATE {schema}.workflows
 SET status = CASE WHEN lane_open IS TRUE THEN 'PENDING' ELSE 'ENQUEUED' END,
     queue = NULL, owner = NULL, held = false, take = take + 1, crashes = 0, completed_at = NULL, wake_at = NULL,
-    awaited_id = NULL, delay_until = NULL, deadline = NULL, updated_at = {now}
+    awaits = NULL, delay_until = NULL, deadline = NULL, updated_at = {now}
 WHERE id IN ({list:ids})
   AND status IN ('PENDING', 'ENQUEUED', 'DELAYED', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')
   AND (owner IS NULL OR owner IN ({numbers:owners}))

@@ -1,1 +1,1 @@
-"""Subjects of the storage, each in a file: its rows, its contract, its implementation."""
+"""The storage by subject: each file has the contract of its subject, its row types, and its implementation."""

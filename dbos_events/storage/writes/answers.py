@@ -12,6 +12,13 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
+class NoWorkflow:
+    """Nothing was written, not even the checkpoint: the workflow that it is for does not exist."""
+
+    workflow_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Fenced:
     """Nothing was written: the workflow does not run under this token any more."""
 
@@ -36,5 +43,5 @@ class Refused:
     error: Exception
 
 
-Result: TypeAlias = Written | Fenced | Existing | Refused
+Result: TypeAlias = Written | Fenced | Existing | NoWorkflow | Refused
 WRITTEN = Written()

@@ -11,26 +11,34 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dbos_events.storage.writes.checkpoint import Checkpoints, CrashResets
+from dbos_events.storage.writes.consume import Consume, Consumes
 from dbos_events.storage.writes.member import Batch, Member
 from dbos_events.storage.writes.outcome import Outcome, Outcomes, with_result
 from dbos_events.storage.writes.own_checkpoints import Parted, part
 from dbos_events.storage.writes.park import Park, Parks
+from dbos_events.storage.writes.publishing import Publishers
 from dbos_events.storage.writes.retry import NextAttempt, Retries
+from dbos_events.storage.writes.send import Send, Sends, placed, waiters
 from dbos_events.storage.writes.start import NewWorkflow, Starts
+from dbos_events.storage.writes.stream import SettledEntries, SettleEntries, StreamEntries, StreamEntry
+from dbos_events.storage.writes.value import SetValue, Values
 
 if TYPE_CHECKING:
     from dbos_events.storage.database import Tx
     from dbos_events.storage.writes.answers import Result
     from dbos_events.storage.writes.write import Change, Write
 
-CHANGES: tuple[type[Change], ...] = (NewWorkflow, Outcome, NextAttempt, Park)
+CHANGES: tuple[type[Change], ...] = (
+    NewWorkflow, Send, Consume, SetValue, StreamEntry, SettleEntries, Outcome, NextAttempt, Park,
+)  # fmt: skip
 """All kinds of changes."""
 
 
 def members(parted: Parted) -> tuple[Member, ...]:
     """In the order of a batch: a park comes last, because the workflow has no owner after it."""
     return (
-        Checkpoints(parted.checkpoints), CrashResets(), Starts(), Outcomes(parted), Retries(), Parks(),
+        Publishers(), Checkpoints(parted.checkpoints), CrashResets(), Starts(), Sends(), Consumes(), Values(),
+        StreamEntries(), SettledEntries(), Outcomes(parted), Retries(), Parks(),
     )  # fmt: skip
 
 
@@ -52,7 +60,18 @@ def fit_one_call(writes: Sequence[Write]) -> bool:
 def plain_records(writes: Sequence[Write]) -> dict[str, list[tuple[object, ...]]]:
     """Of a batch that fits one call: for each statement, the records that its rows are made of."""
     parted = part(writes)
-    return {
+    messages = [one for write in writes if isinstance(write.change, Send) for one in write.change.messages]
+    consumed = [
+        (write, write.change, write.checkpoint) for write in writes if isinstance(write.change, Consume)
+    ]
+    talk: dict[str, list[tuple[object, ...]]] = {}
+    if messages or consumed:
+        talk = {
+            "insert_messages": [*placed(messages)],
+            "wake_waiting": [*waiters(messages)],
+            "consume_messages": [*consumed],
+        }
+    return talk | {
         "insert_checkpoints": [(write, entry) for _, write, entry in parted.checkpoints],
         "update_outcomes": [(end.write, end.outcome, end) for end in parted.ended],
         "insert_results": with_result(parted.ended),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dbos_events.storage.writes.answers import Fenced
+from dbos_events.storage.writes.waiting import result_key, wake
 from dbos_events.storage.writes.write import Change
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class Outcome(Change):
     parent_id: str | None = None
     quarantine: QuarantineNote | None = None
     frees_lane: bool = True
+    woke: bool = False
+    """Set when it was written: whether a parked run is due now that had waited for what the workflow publishes."""
 
     closes: ClassVar[bool] = True
 
@@ -70,10 +73,23 @@ class Outcomes:
     def write(self, batch: Batch) -> None:
         ended = [end for end in self._parted.ended if batch.may_go_on(end.number, end.write)]
         rows = batch.tx.rows("update_outcomes", [(end.write, end.outcome, end) for end in ended])
-        if batch.change("update_outcomes", rows) < len(rows):
+        awaited: list[str] = []
+        hit = batch.change("update_outcomes", rows)
+        if hit < len(rows):
+            awaited = self._awaited(batch, ended)
+            if awaited:
+                hit += batch.change("update_outcomes", rows)
+        if hit < len(rows):
             ended = self._judge(batch, ended)
         self._write_results(batch, ended)
         self._answer_riders(batch)
+        if awaited and wake(batch.tx, [result_key(one) for one in awaited]):
+            ended[-1].outcome.woke = True
+
+    def _awaited(self, batch: Batch, ended: Sequence[Ended]) -> list[str]:
+        """Those for whose end somebody is parked, beside a parent: they can be ended now."""
+        tokens = [{"workflow_id": end.write.workflow_id, "take": end.write.take} for end in ended]
+        return [row.id for row in batch.tx.batch("forget_waiters", tokens, executor=batch.executor)]
 
     def _judge(self, batch: Batch, ended: Sequence[Ended]) -> list[Ended]:
         """The outcomes that are ours: written now, or by a commit whose answer was lost."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from dbos_events.storage.shapes import named
+from dbos_events.storage.writes.waiting import SEVERAL, Key, Waiting, lock_meetings, look_again
 from dbos_events.storage.writes.write import Change
 
 if TYPE_CHECKING:
@@ -14,37 +16,79 @@ if TYPE_CHECKING:
     from dbos_events.storage.writes.write import Write
 
 UNRELATED_POLL_MS = 5000
-"""How often a parked workflow looks for the end of one that is not its child."""
+"""How often a parked workflow looks for what nobody might tell it of, as the end of one that is not its child."""
 
 
 @dataclass(slots=True)
 class Park(Change):
-    """Give the workflow up until `wake_at` or until the workflow `awaited_id` has ended.
-
-    `polls` says that it waits for more workflows than the one, so it has to look now and then.
-    """
+    """Give the workflow up until `wake_at`, or until one of the `keys` is true."""
 
     wake_at: int | None
-    awaited_id: str | None = None
-    polls: bool = False
+    keys: tuple[Key, ...] = ()
 
     closes: ClassVar[bool] = True
 
 
+Parking: TypeAlias = "tuple[int, Write, Park]"
+
+
 class Parks:
-    """Parks runs, unless what they wait for has come true meanwhile: then they are due at once."""
+    """Parks runs, unless what they wait for has come true meanwhile: then they are due at once.
+
+    The look is a statement of its own, after the rows are locked on which a waiter and whoever makes its key true meet.
+    """
 
     def write(self, batch: Batch) -> None:
         parks = batch.changes(Park)
         if not parks:
             return
-        awaited = [park.awaited_id for _, _, park in parks if park.awaited_id is not None]
-        locked = {row.id: row for row in batch.tx.run("lock_awaited", ids=awaited)} if awaited else {}
+        waiting = [
+            Waiting(number, write.workflow_id, key) for number, write, park in parks for key in park.keys
+        ]
+        lock_meetings(batch.tx, waiting)
         now = batch.tx.run("now")[0].now
-        rows = [_row(write, park, locked, now) for _, write, park in parks]
-        if batch.change("update_parks", rows) < len(rows):
-            tokens = batch.tokens([write.workflow_id for _, write, _ in parks])
-            batch.refuse([(number, write) for number, write, _ in parks if not _is_parked(tokens, write)])
+        rows = [_row(write, park, now) for _, write, park in parks]
+        parked = {row.id for row in batch.tx.batch("update_parks", rows, executor=batch.executor)}
+        others = [(number, write) for number, write, _ in parks if write.workflow_id not in parked]
+        if others:
+            tokens = batch.tokens([write.workflow_id for _, write in others])
+            batch.refuse([(number, write) for number, write in others if not _is_parked(tokens, write)])
+        now_parked = [one for one in parks if one[1].workflow_id in parked]
+        self._note_keys(batch, now_parked)
+        self._look_again(batch, now_parked, waiting, now)
+
+    def _note_keys(self, batch: Batch, parks: Sequence[Parking]) -> None:
+        several = [
+            (write.workflow_id, write.take, key)
+            for _, write, park in parks
+            if len(park.keys) > 1
+            for key in sorted({key.text for key in park.keys})
+        ]
+        batch.tx.change("insert_parked_keys", named(several, "workflow_id", "take", "key"))
+
+    def _look_again(
+        self, batch: Batch, parks: Sequence[Parking], waiting: Sequence[Waiting], now: int
+    ) -> None:
+        numbers = {number for number, _, _ in parks}
+        true, polling = look_again(batch.tx, [one for one in waiting if one.number in numbers])
+        hastened = []
+        for number, write, park in parks:
+            wake_at = now
+            if number not in true:
+                if number not in polling:
+                    continue
+                wake_at = now + UNRELATED_POLL_MS
+                if park.wake_at is not None and park.wake_at <= wake_at:
+                    continue
+            hastened.append(
+                {
+                    "workflow_id": write.workflow_id,
+                    "take": write.take,
+                    "wake_at": wake_at,
+                    "is_true": number in true,
+                }
+            )
+        batch.tx.change("hasten_parks", hastened)
 
 
 def _is_parked(tokens: Mapping[str, Row], write: Write) -> bool:
@@ -55,20 +99,11 @@ def _is_parked(tokens: Mapping[str, Row], write: Write) -> bool:
     )
 
 
-def _row(write: Write, park: Park, locked: Mapping[str, Row], now: int) -> dict[str, Any]:
-    """When to wake: at its time, at once if what it waits for has ended, or by a slow poll."""
-    wake_at, awaited_id = park.wake_at, park.awaited_id
-    if awaited_id is not None:
-        row = locked.get(awaited_id)
-        if row is None or row.status not in ("PENDING", "ENQUEUED", "DELAYED"):
-            wake_at, awaited_id = now, None
-        elif park.polls or row.parent_id != write.workflow_id:
-            wake_at = min(wake_at or now + UNRELATED_POLL_MS, now + UNRELATED_POLL_MS)
-    elif wake_at is None:
+def _row(write: Write, park: Park, now: int) -> dict[str, Any]:
+    """When to wake; what waits for nothing at all is looked at now and then."""
+    keys = {key.text for key in park.keys}
+    awaits = None if not keys else next(iter(keys)) if len(keys) == 1 else SEVERAL
+    wake_at = park.wake_at
+    if wake_at is None and awaits is None:
         wake_at = now + UNRELATED_POLL_MS
-    return {
-        "workflow_id": write.workflow_id,
-        "take": write.take,
-        "wake_at": wake_at,
-        "awaited_id": awaited_id,
-    }
+    return {"workflow_id": write.workflow_id, "take": write.take, "wake_at": wake_at, "awaits": awaits}

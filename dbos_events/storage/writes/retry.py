@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dbos_events.storage.shapes import named
 from dbos_events.storage.writes.outcome import Failure
+from dbos_events.storage.writes.publishing import cut_published
 from dbos_events.storage.writes.write import Change
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Retries:
         begun = {(row.id, row.take) for row in tx.batch("update_retries", rows, executor=batch.executor)}
         ended = [(write, retry) for _, write, retry in retries if (write.workflow_id, write.take) in begun]
         keep_but(tx, {(write.workflow_id, write.generation): retry.failure.steps for write, retry in ended})
+        cut_published(tx, {write.workflow_id: write.generation for write, _ in ended})
         history = [_ended(write, retry) for write, retry in ended]
         tx.change("insert_generations", history)
         others = [
@@ -93,3 +95,4 @@ def keep_but(tx: Tx, ended: Mapping[tuple[str, int], Sequence[int]]) -> None:
     failed = named(archived, "workflow_id", "generation", "step")
     tx.change("archive_checkpoints", failed)
     tx.change("archive_children", failed)
+    tx.change("return_messages", failed)

@@ -1,15 +1,19 @@
 """Handing writes over to the committer: each is answered once, whoever hands it over and whenever the committer ends."""
 
+import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import psycopg
 import pytest
 
 from dbos_events.engine import committer as committer_module
 from dbos_events.engine import later
-from dbos_events.engine.committer import MAX_BATCH, Committer, Ticket
+from dbos_events.engine.committer import MAX_BATCH, Committer
+from dbos_events.engine.tickets import Ticket
 from dbos_events.engine.waking import ThreadWaker
 from dbos_events.errors import BadWrite, StorageUnavailable
 from dbos_events.storage.writes import WRITTEN, Fenced, NewWorkflow, Refused, Result, Write
@@ -222,6 +226,106 @@ def test_a_refused_value_is_found_by_halving_and_stored_without_the_frames_of_th
     refused = results["bad"]
     assert isinstance(refused, Refused)
     assert refused.error.__traceback__ is None
+    assert committer.stop(PATIENCE)
+
+
+class Damaged:
+    """A database that refuses each batch with certain workflows in it, for no reason that lies in their values."""
+
+    def __init__(self, error: Callable[[], Exception], *refused: str) -> None:
+        self.error = error
+        self.refused = set(refused)
+        self.written: list[tuple[str, int]] = []
+        self.tries = 0
+
+    def __call__(self, writes: Sequence[Write]) -> Sequence[Result]:
+        self.tries += 1
+        if self.refused & {write.workflow_id for write in writes}:
+            raise self.error()
+        self.written += [(write.workflow_id, write.take) for write in writes]
+        return [WRITTEN] * len(writes)
+
+
+def by_trigger() -> Exception:
+    error = StorageUnavailable("a trigger refuses it")
+    error.__cause__ = psycopg.errors.RaiseException()
+    return error
+
+
+def of_a_damaged_page() -> Exception:
+    error = StorageUnavailable("the file is damaged")
+    error.__cause__ = sqlite3.DatabaseError()
+    error.__cause__.sqlite_errorcode = 11
+    return error
+
+
+REFUSALS = [by_trigger, of_a_damaged_page, lambda: TypeError("a defect of ours")]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(later, "PAUSE", 0.01)
+    monkeypatch.setattr(committer_module, "FIRST_PAUSE", 0.0005)
+    monkeypatch.setattr(committer_module, "MAX_PAUSE", 0.001)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("error", REFUSALS)
+@pytest.mark.parametrize("beside", [0, 1, 7, 300])
+def test_a_workflow_that_the_database_refuses_again_and_again_keeps_no_other_waiting(
+    error: Callable[[], Exception], beside: int
+) -> None:
+    database = Damaged(error, "bad", "worse")
+    outages = Outages()
+    committer = Committer(database, lambda: None, outages=outages)
+    names = [f"{number}" for number in range(beside)]
+    middle = beside // 2
+    answers = {
+        name: hand_over(committer, name) for name in [*names[:middle], "bad", *names[middle:], "worse"]
+    }
+    committer.start()
+    for name in names:
+        assert answers[name]() is WRITTEN
+    late = hand_over(committer, "late")
+    assert late() is WRITTEN, "what comes later does not wait either"
+    after = committer.submit(Write("bad", 2))
+    before_it = committer.submit(Write("late", 2))
+    while before_it.result is None:
+        time.sleep(0)
+    assert after.result is None, "it does not overtake what its workflow has handed over before"
+    assert not committer.idle
+    while not outages.problems:
+        time.sleep(0)
+    assert "wait apart" in outages.problems[0]
+    database.refused.clear()
+    assert [answers[name]() for name in ("bad", "worse")] == [WRITTEN] * 2
+    while after.result is None or not committer.idle:
+        time.sleep(0)
+    assert [take for name, take in database.written if name == "bad"] == sorted(
+        take for name, take in database.written if name == "bad"
+    )
+    assert outages.problems == []
+    assert committer.stop(PATIENCE)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("error", REFUSALS)
+def test_where_all_is_refused_the_database_is_not_stormed_and_all_is_written_once_it_is_over(
+    error: Callable[[], Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(later, "PAUSE", 0.05)
+    names = [f"{number}" for number in range(500)]
+    database = Damaged(error, *names)
+    committer = Committer(database, lambda: None)
+    answers = [hand_over(committer, name) for name in names]
+    began = time.monotonic()
+    committer.start()
+    while database.tries < 300:
+        time.sleep(0)
+    cycles = 1 + (time.monotonic() - began) / 0.05
+    assert database.tries <= committer_module.TRIES_TOGETHER + (later.TRIES_AT_ONCE + 1) * (cycles + 1)
+    database.refused.clear()
+    assert [answer() for answer in answers] == [WRITTEN] * 500
     assert committer.stop(PATIENCE)
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from dbos_events.engine import loopcommitter, loopline
-from dbos_events.engine.committer import Committer, Ticket
+from dbos_events.engine.committer import Committer
 from dbos_events.engine.loopcommitter import MOST, LoopCommitter
+from dbos_events.engine.tickets import Ticket
 from dbos_events.engine.waking import ThreadWaker
 from dbos_events.runtime.loops import BackgroundLoop
 from dbos_events.storage.database import NotAsExpected

@@ -48,6 +48,7 @@ class Keeper:
 
     def __init__(self) -> None:
         self.session = 1
+        self.executor = 1
         self.started: list[str] = []
         self.released: list[str] = []
         self.runs: dict[str, Run] = {}

@@ -5,6 +5,7 @@ from typing import Any
 
 from dbos_events import KafkaMessage, PayloadCodec
 from dbos_events.engine.payload import Binding, bind
+from dbos_events_kafka.message import KafkaMessages
 
 
 def record(value: bytes | None, **fields: Any) -> KafkaMessage[bytes | None]:
@@ -31,7 +32,7 @@ def binding(
     **names: Any,
 ) -> Binding | None:
     """How the events of a consumer called `orders` are bound."""
-    return bind("orders", handler, codec, when, names)
+    return bind("orders", handler, codec, when, names, KafkaMessages())
 
 
 def argument(handler: Callable[..., Any], value: bytes | None, **options: Any) -> Any:

@@ -282,3 +282,39 @@ def test_an_error_whose_class_name_was_tampered_with_is_a_recorded_error(name: o
 
     assert type(found) is RecordedError
     assert found.recorded_message == "text"
+
+
+class TooMuch(Exception):
+    """An error with more in it than a message."""
+
+    def __init__(self, text: str, rows: object = None) -> None:
+        super().__init__(text, rows)
+        self.body = text
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ValueError("x" * 30_000_000), ValueError),
+        (TooMuch("y" * 2_000_000, {"answer": ["z" * 3_000_000]}), TooMuch),
+        (ExceptionGroup("many", [ValueError("w" * 2_000_000) for _ in range(3)]), ExceptionGroup),
+        (ValueError(list(range(1_000_000))), RecordedError),
+        (ValueError(b"b" * 5_000_000), RecordedError),
+        (ValueError("\N{SNOWMAN}" * 2_000_000), ValueError),
+    ],
+    ids=["message", "attributes", "group", "list", "bytes", "not-ascii"],
+)
+def test_an_error_that_holds_a_whole_response_is_stored_cut(
+    error: BaseException, kind: type[BaseException]
+) -> None:
+    stored = encode_error(error)
+    assert len(stored) < 1_200_000
+    again = decode_error(stored)
+    assert type(again) is kind
+    assert len(str(again)) < 1_200_000
+    assert "left out" in stored
+
+
+def test_an_error_just_below_the_limit_is_stored_whole() -> None:
+    text = "x" * 400_000
+    assert str(decode_error(encode_error(ValueError(text)))) == text

@@ -1,0 +1,139 @@
+"""Values that a workflow publishes under a key, and whoever waits for them (docs/protocol.md, rule 17)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dbos_events.engine.effects import Flow, Query, Recorded
+from dbos_events.engine.operations.common import operation
+from dbos_events.engine.operations.deadline import begin_deadline, recorded_deadline
+from dbos_events.engine.outlet import outlet_of
+from dbos_events.engine.publishing import (
+    Announcement,
+    Stored,
+    read_back,
+    refuse_unwritten,
+    refuse_when_stopped,
+    stored,
+    written_in_step,
+)
+from dbos_events.engine.waits import Wait
+from dbos_events.model.workflow import FINISHED
+from dbos_events.serialization import fingerprint
+from dbos_events.storage.writes import Park, value_key
+
+if TYPE_CHECKING:
+    from dbos_events.engine.core import Core
+    from dbos_events.engine.run import Place, Run
+    from dbos_events.model.workflow import StepStatus
+    from dbos_events.storage.subjects.values import StoredValue
+
+SET = "DBOS.setEvent"
+GET = "DBOS.getEvent"
+GET_ALL = "DBOS.get_events"
+
+
+def value_to_store(run: Run, key: str, value: object) -> Stored:
+    """The stored form of an event's value; raises an error that names workflow and key."""
+    return stored(run.core, value, f"The value of the event {key!r} of workflow {run.id}")
+
+
+def set_value(run: Run, place: Place, key: str, value: object) -> Flow[None]:
+    """Publish a value from the workflow: one write with its checkpoint, durable when this returns."""
+
+    def fresh() -> Flow[None]:
+        now = run.core.clock.now_ms()
+        form = value_to_store(run, key, value)
+        write = run.checkpoint(place, SET, arguments=arguments, started_at=now, completed_at=now)
+        write.change = change = outlet_of(run).set_value(key, place.number, form.codec, form.text)
+        result = yield Recorded(run.core, write, run)
+        refuse_unwritten(run, result)
+        Announcement(run.core, run.id, change).wake()
+
+    arguments = fingerprint((key,), {})
+    return operation(run, place, SET, arguments, fresh)
+
+
+def set_value_in_step(run: Run, step: StepStatus, key: str, value: object) -> Flow[None]:
+    """Publish a value from within a step: at once, and again when the step is repeated."""
+    refuse_when_stopped(run)
+    form = value_to_store(run, key, value)
+    change = outlet_of(run).set_value(key, step.step_id, form.codec, form.text, again=True)
+    yield from written_in_step(run, change)
+
+
+def _wait(
+    core: Core, run: Run | None, workflow_id: str, key: str, until: int | None, *, parks: bool
+) -> Flow[StoredValue | None]:
+    """What there is once the key is set or its workflow has ended; None when the time is over."""
+    waited_for = value_key(workflow_id, key)
+
+    found: StoredValue | None = yield Wait(
+        core,
+        run,
+        channel=waited_for.text,
+        also=(f"workflow:{workflow_id}",),
+        look=lambda: _decided(core, workflow_id, key),
+        until=until,
+        ends_sooner=True,
+        park=Park(until, (waited_for,)) if parks else None,
+    )
+    return found
+
+
+def _decided(core: Core, workflow_id: str, key: str) -> StoredValue | None:
+    """The value, or that there will be none: its workflow has ended."""
+    found = core.storage.values.read(workflow_id, key)
+    return found if found is not None and (found.is_set or found.status in FINISHED) else None
+
+
+def get_value(core: Core, run: Run | None, workflow_id: str, key: str, seconds: float | None) -> Flow[Any]:
+    """The value of a key for a caller outside of workflows, or within a step (then of `run`); nothing is recorded."""
+    until = None if seconds is None else core.clock.now_ms() + round(max(0.0, seconds) * 1000)
+    found = yield from _wait(core, run, workflow_id, key, until, parks=False)
+    return None if found is None else _value(core, workflow_id, key, found)
+
+
+def _value(core: Core, workflow_id: str, key: str, found: StoredValue) -> object:
+    return read_back(core, found.codec, found.value, f"The event {key!r} of workflow {workflow_id}")
+
+
+def get_value_recorded(
+    run: Run, place: Place, end: Place, workflow_id: str, key: str, seconds: float | None
+) -> Flow[Any]:
+    """The value of a key for a workflow: recorded at `place`. The end of the wait is recorded at `end`, before it begins."""
+    core = run.core
+    arguments = fingerprint((workflow_id, key), {})
+    until = yield from recorded_deadline(run, end)
+
+    def fresh() -> Flow[Any]:
+        started_at = core.clock.now_ms()
+        ends_at, found = until, None
+        if until is None and seconds is not None:
+            found = yield Query(core, lambda: _decided(core, workflow_id, key))
+            if found is None:
+                ends_at = yield from begin_deadline(run, end, seconds)
+        if found is None:
+            found = yield from _wait(core, run, workflow_id, key, ends_at, parks=True)
+        write = run.checkpoint(
+            place,
+            GET,
+            arguments=arguments,
+            codec=None if found is None else found.codec,
+            output=None if found is None else found.value,
+            started_at=started_at,
+            completed_at=core.clock.now_ms(),
+        )
+        value = None if found is None else _value(core, workflow_id, key, found)
+        run.hand_over(write)
+        return value
+
+    return (yield from operation(run, place, GET, arguments, fresh))
+
+
+def get_all_values(core: Core, workflow_id: str) -> dict[str, Any]:
+    """The latest value of each key of a workflow."""
+    return {
+        each.key: read_back(core, each.codec, each.value, f"The event {each.key!r} of workflow {workflow_id}")
+        for each in core.storage.values.read_all(workflow_id)
+    }

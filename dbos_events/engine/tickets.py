@@ -1,0 +1,81 @@
+"""Writes on their way to the database, and how their answers are told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from dbos_events.errors import StorageError
+from dbos_events.storage.writes import Fenced, Refused, Result, Write
+from dbos_events.telemetry.log import logger
+
+if TYPE_CHECKING:
+    from dbos_events.engine.run import Run
+    from dbos_events.engine.waking import Waker
+
+
+class Ticket:
+    """A write on its way; `result` is set once, when its fate is known.
+
+    `final` is the write that records the failure of a run. `aside` says that the database refuses it for no reason
+    that lies in its values, so that it waits apart from the others.
+    """
+
+    __slots__ = ("aside", "final", "result", "run", "waker", "write")
+
+    def __init__(self, write: Write, run: Run | None, waker: Waker | None, *, final: bool) -> None:
+        self.write = write
+        self.run = run
+        self.waker = waker
+        self.final = final
+        self.aside = False
+        self.result: Result | None = None
+
+    def doom(self) -> Result | None:
+        """The answer without asking: what a run hands over after a refused write is refused too."""
+        if self.run is None or self.run.verdict is None or self.final:
+            return None
+        verdict = self.run.verdict
+        return Refused(verdict) if isinstance(verdict, Exception) else Fenced(None)
+
+    def settle(self, result: Result) -> None:
+        self.result = result
+        if self.run is not None:
+            self.run.settled(self.write, result)
+        if self.waker is not None:
+            self.waker.wake()
+
+
+def tell(ticket: Ticket, result: Result) -> None:
+    """Tell one answer; a defect in who hears it must not keep the others from theirs."""
+    try:
+        ticket.settle(result)
+    except BaseException:  # noqa: BLE001 - the thread has answers for others
+        logger.exception("A run met an unexpected error when it was told of its write.")
+
+
+def by_workflow(tickets: Iterable[Ticket]) -> list[list[Ticket]]:
+    """The tickets of each workflow, in their order; a start from outside of workflows stands alone."""
+    groups: dict[str, list[Ticket]] = {}
+    for number, ticket in enumerate(tickets):
+        key = ticket.write.workflow_id or f"\0{number}"
+        groups.setdefault(key, []).append(ticket)
+    return list(groups.values())
+
+
+def flat(groups: Sequence[Sequence[Ticket]]) -> list[Ticket]:
+    """The tickets of several workflows one after the other."""
+    return list(chain.from_iterable(groups))
+
+
+def shown(error: BaseException) -> str:
+    """An error for people; one that is not of the storage, with its type."""
+    return str(error) if isinstance(error, StorageError) else f"{type(error).__name__}: {error}"
+
+
+class Interrupted(StorageError):
+    """The process stops while the database does not answer."""
+
+    def __init__(self) -> None:
+        super().__init__("Stopped while the database did not answer.")

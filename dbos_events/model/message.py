@@ -1,0 +1,20 @@
+"""Messages to workflows, as callers write them down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(slots=True)
+class SendMessage:
+    """One message of `DBOS.send_bulk`; the fields are those of `DBOS.send`.
+
+    `shard_key` is taken for the sake of programs that have it, and has no effect.
+    """
+
+    destination_id: str
+    message: Any
+    topic: str | None = None
+    idempotency_key: str | None = None
+    shard_key: str | None = None

@@ -1,0 +1,357 @@
+"""Accepts pushed events: those of all who wait at a moment, in one transaction (docs/protocol.md, rule 26)."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+from dbos_events.connect.connector import PushConnector
+from dbos_events.connect.inbox import Outcome, PushedEvent, PushOptions
+from dbos_events.engine.core import Core
+from dbos_events.engine.registry import Registered
+from dbos_events.engine.waking import ThreadWaker, running_loop
+from dbos_events.errors import (
+    BadWrite,
+    ConflictingDuplicate,
+    DBOSException,
+    ExecutorFenced,
+    StorageError,
+)
+from dbos_events.runtime.intake.pushing import Formed, PushedConsumer, Reserved, Services
+from dbos_events.runtime.service import Service
+from dbos_events.serialization import error_summary, stored_error
+from dbos_events.serialization.raised import text_of
+from dbos_events.storage.subjects.acceptance import AcceptBatch, Accepted, StoredError
+from dbos_events.telemetry.log import Recurring
+
+EVENTS_AT_ONCE = 500
+BYTES_AT_ONCE = 8 << 20
+"""One transaction takes no more, but always one caller's events."""
+
+MOST_EVENTS = 10_000
+MOST_BYTES = 64 << 20
+"""What may wait for a transaction; more is refused at once."""
+
+DATABASE_SECONDS = 5.0
+BUSY_SECONDS = 1.0
+STOPPING_SECONDS = 1.0
+"""After so long a sender should try again."""
+
+FORGET_SECONDS = 600.0
+"""Between two looks for ids and lanes whose time is over."""
+FORGET_AT_ONCE = 1000
+IDLE_LANE_MS = 24 * 3600 * 1000
+
+DATABASE = Outcome(
+    "refused", None, "database", "the database gave no answer in time; nothing is kept here", DATABASE_SECONDS
+)
+BUSY = Outcome("refused", None, "busy", "too many events wait to be accepted", BUSY_SECONDS)
+STOPPING = Outcome("refused", None, "stopping", "this process is stopping", STOPPING_SECONDS)
+EMPTY = Outcome("refused", None, "event", "the event has no id")
+
+
+class _Request:
+    """The events of one caller. Its fields are guarded by the service's lock."""
+
+    __slots__ = ("deadline", "events", "outcomes", "size", "taken", "wake")
+
+    def __init__(self, events: Sequence[PushedEvent], deadline: float, wake: Callable[[], object]) -> None:
+        self.events = events
+        self.deadline = deadline
+        self.wake = wake
+        self.size = sum(len(event.payload) for event in events)
+        self.taken = False
+        self.outcomes: list[Outcome] | None = None
+
+
+class InboxService(Service):
+    """Takes what callers have brought, in one transaction after the other; while one is under way, more gathers.
+
+    Nothing is held back to gather more. Callers wait no longer than they say, whatever the database does: their
+    events are dropped then, and their senders bring them again.
+    """
+
+    name = "inbox"
+    takes_work = True
+
+    def __init__(self, services: Services, on_fenced: Callable[[], object]) -> None:
+        super().__init__(interval=FORGET_SECONDS)
+        self._services = services
+        self._core = services.core
+        self._on_fenced = on_fenced
+        self._lock = threading.Lock()
+        self._accepting = threading.Lock()
+        self._waiting: deque[_Request] = deque()
+        self._events = 0
+        self._bytes = 0
+        self._closed = False
+        self._forget_at = time.monotonic() + FORGET_SECONDS
+        self._trouble = Recurring()
+        self._conflict: StoredError | None = None
+        self.consumers: dict[str, PushedConsumer] = {}
+
+    def open(
+        self, connector: PushConnector, consumers: Sequence[tuple[Registered, PushOptions]]
+    ) -> ConnectorInbox:
+        """Register the consumers of a connector; gives what it hands its events to."""
+        opened = {}
+        for function, options in consumers:
+            consumer = PushedConsumer(self._services, connector, function, options)
+            consumer.open()
+            self.consumers[consumer.name] = opened[consumer.name] = consumer
+        return ConnectorInbox(self, self._core, opened)
+
+    # -- callers ------------------------------------------------------------------------------
+
+    def submit(self, request: _Request) -> Outcome | None:
+        """Have the events accepted; gives why they are not even waited for."""
+        with self._lock:
+            if self._closed or self._core.stopped.is_set():
+                return STOPPING
+            if self._events and (
+                self._events + len(request.events) > MOST_EVENTS or self._bytes + request.size > MOST_BYTES
+            ):
+                return BUSY
+            self._waiting.append(request)
+            self._events += len(request.events)
+            self._bytes += request.size
+        if self._thread is None:  # in tests, which move the services by hand
+            self._accept_waiting()
+        else:
+            self.wake()
+        return None
+
+    def result(self, request: _Request) -> list[Outcome]:
+        """What became of the events; whoever asks waits no longer."""
+        with self._lock:
+            if request.outcomes is not None:
+                return request.outcomes
+            request.outcomes = [DATABASE] * len(request.events)
+            if not request.taken:
+                self._waiting.remove(request)
+                self._leave(request)
+            return request.outcomes
+
+    def let_go(self) -> None:
+        with self._lock:
+            self._closed = True
+            waiting, self._waiting = list(self._waiting), deque()
+            for request in waiting:
+                self._leave(request)
+        for request in waiting:
+            self._tell(request, [STOPPING] * len(request.events))
+        super().let_go()
+
+    def _leave(self, request: _Request) -> None:
+        self._events -= len(request.events)
+        self._bytes -= request.size
+
+    def _tell(self, request: _Request, outcomes: list[Outcome]) -> None:
+        with self._lock:
+            if request.outcomes is None:
+                request.outcomes = outcomes
+        request.wake()
+
+    # -- the thread ---------------------------------------------------------------------------
+
+    def tick(self) -> float | None:
+        self._accept_waiting()
+        if time.monotonic() >= self._forget_at or self._core.clock.manual:
+            self._forget_at = time.monotonic() + FORGET_SECONDS
+            while self._core.storage.inbox.forget(FORGET_AT_ONCE) == FORGET_AT_ONCE:
+                self._accept_waiting()
+            self._core.storage.inbox.forget_lanes(IDLE_LANE_MS)
+        held_up = [consumer for consumer in tuple(self.consumers.values()) if consumer.holdups.watches]
+        for consumer in held_up:
+            consumer.look()
+        return 1.0 if held_up else None
+
+    def _accept_waiting(self) -> None:
+        with self._accepting:
+            while requests := self._next():
+                try:
+                    self._accept(requests)
+                except BaseException:
+                    for request in requests:
+                        self._tell(request, [DATABASE] * len(request.events))
+                    raise
+
+    def _next(self) -> list[_Request]:
+        """Whoever waits, as many as one transaction takes."""
+        requests: list[_Request] = []
+        events = size = 0
+        with self._lock:
+            while self._waiting:
+                first = self._waiting[0]
+                if requests and (
+                    events + len(first.events) > EVENTS_AT_ONCE or size + first.size > BYTES_AT_ONCE
+                ):
+                    break
+                self._waiting.popleft()
+                self._leave(first)
+                first.taken = True
+                requests.append(first)
+                events += len(first.events)
+                size += first.size
+        return requests
+
+    def _accept(self, requests: Sequence[_Request]) -> None:
+        """Accept the events of these callers in one transaction, and tell each of them."""
+        try:
+            outcomes = self._accepted(requests)
+        except BadWrite as bad:
+            if len(requests) > 1:  # somebody's event cannot be stored; the others' can
+                for request in requests:
+                    self._accept([request])
+                return
+            refused = Outcome("refused", None, "event", f"the event cannot be stored: {text_of(bad)}")
+            outcomes = [[refused] * len(requests[0].events)]
+        except StorageError as error:
+            if isinstance(error, ExecutorFenced):
+                self._on_fenced()
+            self._trouble.say(
+                "Pushed events are refused, since the database gives no answer: %s", text_of(error)
+            )
+            outcomes = [[DATABASE] * len(request.events) for request in requests]
+        else:
+            self._trouble.over("Pushed events are accepted again.")
+        for request, told in zip(requests, outcomes, strict=True):
+            self._tell(request, told)
+
+    def _accepted(self, requests: Sequence[_Request]) -> list[list[Outcome]]:
+        for consumer in self.consumers.values():
+            consumer.begin()
+        formed = [[self._form(event) for event in request.events] for request in requests]
+        by_consumer: dict[str, list[Formed]] = {}
+        places: dict[str, list[tuple[int, int]]] = {}
+        outcomes: list[list[Outcome]] = []
+        for number, request in enumerate(requests):
+            told: list[Outcome] = []
+            for index, one in enumerate(formed[number]):
+                if isinstance(one, Outcome):
+                    told.append(one)
+                    continue
+                told.append(DATABASE)
+                name = request.events[index].consumer
+                by_consumer.setdefault(name, []).append(one)
+                places.setdefault(name, []).append((number, index))
+            outcomes.append(told)
+        if by_consumer:
+            until = max(request.deadline for request in requests)
+            for name, found in self._transact(by_consumer, until).items():
+                for (number, index), outcome in zip(places[name], found, strict=True):
+                    outcomes[number][index] = outcome
+        return outcomes
+
+    def _form(self, event: PushedEvent) -> Formed | Outcome:
+        consumer = self.consumers.get(event.consumer)
+        if consumer is None:
+            return Outcome("refused", None, "consumer", f"there is no consumer {event.consumer!r}")
+        return consumer.form(event) if event.event_id else EMPTY
+
+    def _transact(self, events: Mapping[str, list[Formed]], until: float) -> dict[str, list[Outcome]]:
+        core, storage = self._core, self._core.storage
+        rows = tuple(one.row for formed in events.values() for one in formed)
+        batch = AcceptBatch(core.executor, core.application, core.version, rows, self._conflicting())
+        reserved: dict[str, Reserved] = {}
+        with self._services.taken.takings.under_way():
+            try:
+                for name, formed in events.items():
+                    reserved[name] = self.consumers[name].reserve(formed)
+                found = core.ask(lambda: storage.inbox.accept(batch), max(0.0, until - time.monotonic()))
+            except BaseException:
+                for name, lanes in reserved.items():
+                    self.consumers[name].give_up(lanes)
+                raise
+            return self._carry_out(events, reserved, found)
+
+    def _carry_out(
+        self,
+        events: Mapping[str, list[Formed]],
+        reserved: Mapping[str, Reserved],
+        found: Sequence[Accepted],
+    ) -> dict[str, list[Outcome]]:
+        outcomes: dict[str, list[Outcome]] = {}
+        begin = 0
+        for name, formed in events.items():
+            end = begin + len(formed)
+            outcomes[name] = self.consumers[name].carry_out(reserved[name], formed, found[begin:end])
+            begin = end
+        return outcomes
+
+    def _conflicting(self) -> StoredError:
+        """What is stored of every event whose id was used before with other content."""
+        if self._conflict is None:
+            why = ConflictingDuplicate(
+                "Its id was accepted before with other signed content, or another workflow has it. The first one stays as "
+                "it is; this one was not run. Redrive it to run it as an event of its own, or discard it."
+            )
+            codec, text = stored_error(self._core.codecs.default, why)
+            kind, message, _ = error_summary(text)
+            self._conflict = StoredError(codec, text, kind, message)
+        return self._conflict
+
+
+class ConnectorInbox:
+    """What one connector hands its events to: `dbos_events.connect.Inbox`."""
+
+    def __init__(self, service: InboxService, core: Core, consumers: Mapping[str, PushedConsumer]) -> None:
+        self._service = service
+        self._core = core
+        self._consumers = consumers
+        self._options = MappingProxyType({name: one.options for name, one in consumers.items()})
+
+    @property
+    def consumers(self) -> Mapping[str, PushOptions]:
+        return self._options
+
+    def accept(self, events: Sequence[PushedEvent], *, timeout_seconds: float = 2.5) -> list[Outcome]:
+        if running_loop() is not None:
+            raise DBOSException(
+                "accept blocks and was called on a running event loop. Use `await accept_async(...)` there."
+            )
+        waker = ThreadWaker()
+        request = _Request(events, time.monotonic() + timeout_seconds, waker.wake)
+        refused = self._service.submit(request)
+        if refused is not None:
+            return [refused] * len(events)
+        waker.wait(timeout_seconds)
+        return self._service.result(request)
+
+    async def accept_async(
+        self, events: Sequence[PushedEvent], *, timeout_seconds: float = 2.5
+    ) -> list[Outcome]:
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[None] = loop.create_future()
+        inbox = self._core.homes.of(loop).inbox
+
+        def answer() -> None:
+            if not answered.done():
+                answered.set_result(None)
+
+        request = _Request(events, time.monotonic() + timeout_seconds, lambda: inbox.post(answer))
+        refused = self._service.submit(request)
+        if refused is not None:
+            return [refused] * len(events)
+        timer = loop.call_later(timeout_seconds, answer)
+        try:
+            await answered
+        finally:
+            timer.cancel()
+            outcomes = self._service.result(request)
+        return outcomes
+
+    def workflow_id(self, consumer: str, event_id: str) -> str:
+        return self._consumers[consumer].workflow_id(event_id)
+
+    def closed_by(self, consumer: str) -> str:
+        return self._consumers[consumer].closed_by
+
+    def report(self, consumer: str, state: str, detail: str | None = None) -> None:
+        number = self._consumers[consumer].number
+        core = self._core
+        core.ask(lambda: core.storage.report_source(core.executor, number, state, detail))

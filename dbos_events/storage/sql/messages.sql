@@ -1,0 +1,57 @@
+-- name: lock_destinations
+-- Whoever sends to one of these, or parks as one of them, comes before or after us: so numbers grow in the order of
+-- the commits, and no wake-up is lost (docs/protocol.md, rule 16).
+SELECT id FROM {schema}.workflows WHERE id IN ({list:ids}) ORDER BY id {for_update};
+
+-- name: insert_messages
+-- Under the locks of the destinations. What was sent under the same id stays as it was sent first.
+INSERT INTO {schema}.messages (destination, message_id, topic, codec, value, sender, sent_at)
+SELECT u.destination, u.message_id, u.topic, u.codec, u.value, u.sender, {now}
+FROM {rows: place int, destination text, message_id text, topic text, codec text, value text, sender text}
+WHERE true
+ORDER BY u.place
+ON CONFLICT (destination, message_id) DO NOTHING;
+
+-- name: withdraw_checkpoints
+-- Of calls that turned out to have done nothing; they are recorded otherwise.
+DELETE FROM {schema}.checkpoints AS c
+WHERE EXISTS (SELECT 1 FROM {rows: workflow_id text, generation int, step int, write_id bigint}
+              WHERE c.workflow_id = u.workflow_id AND c.generation = u.generation AND c.step = u.step
+                AND c.write_id = u.write_id);
+
+-- name: next_message
+-- The oldest of a topic that was not consumed, or was by calls that the workflow does not make any more.
+SELECT m.number, m.codec, m.value
+FROM {schema}.messages AS m
+WHERE m.destination = :destination AND m.consumed_step IS NULL
+  AND (m.topic = CAST(:topic AS text) OR (m.topic IS NULL AND CAST(:topic AS text) IS NULL))
+ORDER BY m.number
+LIMIT 1;
+
+-- name: consume_messages
+-- With the checkpoint that holds the value, in its transaction.
+UPDATE {schema}.messages AS m
+SET consumed_step = u.step, consumed_at = {now}
+FROM {rows: workflow_id text, message bigint, step int}
+WHERE m.number = u.message AND m.destination = u.workflow_id;
+
+-- name: return_messages
+-- The next generation makes these calls anew.
+UPDATE {schema}.messages AS m
+SET consumed_step = NULL, consumed_at = NULL
+FROM {rows: workflow_id text, generation int, step int}
+WHERE m.destination = u.workflow_id AND m.consumed_step = u.step;
+
+-- name: return_all_messages
+-- The next generation begins with nothing.
+UPDATE {schema}.messages
+SET consumed_step = NULL, consumed_at = NULL
+WHERE destination IN ({list:ids}) AND consumed_step IS NOT NULL;
+
+-- name: look_for_messages
+-- Whether a parked run has one.
+SELECT u.number, true AS is_true
+FROM {rows: number int, waiter text, subject text, detail text, since bigint}
+WHERE EXISTS (SELECT 1 FROM {schema}.messages AS m
+              WHERE m.destination = u.waiter AND m.consumed_step IS NULL
+                AND (m.topic = u.detail OR (m.topic IS NULL AND u.detail IS NULL)));

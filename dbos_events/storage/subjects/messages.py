@@ -1,0 +1,106 @@
+"""Messages to workflows, beside the runs that send and consume them (docs/protocol.md, rule 16)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from dbos_events.errors import DBOSNonExistentWorkflowError, DBOSWorkflowConflictIDError
+from dbos_events.storage.database import Database, NotAsExpected, Tx
+from dbos_events.storage.families.executors import fence
+from dbos_events.storage.shapes import records
+from dbos_events.storage.writes.send import NewMessage, insert, lock_destinations
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A message that waits to be consumed."""
+
+    number: int
+    codec: str | None
+    value: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A run that changes something without a checkpoint, as a step does when it sends."""
+
+    executor: int
+    workflow_id: str
+    take: int
+
+
+class Messages(Protocol):
+    """Sending from outside of workflows, and looking into a mailbox."""
+
+    def send(self, messages: Sequence[NewMessage], sender: Owner | None = None) -> None:
+        """Send all of them, or none, and wake the workflows that are parked until one of them comes.
+
+        Safe to repeat after a lost commit answer: the same message id is the same message.
+        Raises `DBOSNonExistentWorkflowError` when a destination does not exist, and `DBOSWorkflowConflictIDError` or
+        `ExecutorFenced` when the sender does not run any more.
+        """
+        ...
+
+    def peek(self, workflow_id: str, topic: str | None) -> StoredMessage | None:
+        """The oldest message of the topic that was not consumed."""
+        ...
+
+    def give_back(self, receiver: Owner, steps: Sequence[int]) -> None:
+        """What these calls of a run consumed is not consumed; raises as `send` does when the run does not own it."""
+        ...
+
+
+class MessageTable:
+    """Messages over a database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def send(self, messages: Sequence[NewMessage], sender: Owner | None = None) -> None:
+        def work(tx: Tx) -> None:
+            if sender is not None:
+                fence(tx, sender.executor)
+            known = lock_destinations(tx, messages)
+            if sender is not None:
+                _hold(tx, sender)
+            for message in messages:
+                if message.destination not in known:
+                    raise DBOSNonExistentWorkflowError(message.destination)
+            insert(tx, messages)
+
+        if messages:
+            self._database.transact(work)
+
+    def peek(self, workflow_id: str, topic: str | None) -> StoredMessage | None:
+        if self._database.calls:
+            with suppress(NotAsExpected):
+                found = self._database.call(
+                    "look_for_message", {"destination": workflow_id, "topic": topic}, {}
+                )
+                return None if found is None else StoredMessage(**json.loads(found))
+        rows = self._database.transact(
+            lambda tx: tx.run("next_message", destination=workflow_id, topic=topic)
+        )
+        return records(StoredMessage, rows)[0] if rows else None
+
+    def give_back(self, receiver: Owner, steps: Sequence[int]) -> None:
+        rows = [{"workflow_id": receiver.workflow_id, "generation": 0, "step": step} for step in steps]
+
+        def work(tx: Tx) -> None:
+            fence(tx, receiver.executor)
+            _hold(tx, receiver)
+            tx.change("return_messages", rows)
+
+        self._database.transact(work)
+
+
+def _hold(tx: Tx, sender: Owner) -> None:
+    """Refuse a sender that does not own its workflow any more; nobody takes it while the executor's row is held."""
+    rows = tx.run("read_tokens", ids=[sender.workflow_id])
+    tokens = [(row.status, row.owner, row.take) for row in rows]
+    if tokens != [("PENDING", sender.executor, sender.take)]:
+        raise DBOSWorkflowConflictIDError(sender.workflow_id)

@@ -1,0 +1,41 @@
+"""What values and streams have in common: readers, and what a new generation does without."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from dbos_events.storage.shapes import named
+from dbos_events.storage.writes.stream import SettleEntries, StreamEntry
+from dbos_events.storage.writes.value import SetValue
+
+if TYPE_CHECKING:
+    from dbos_events.storage.database import Tx
+    from dbos_events.storage.writes.member import Batch
+
+
+class Publishers:
+    """Locks the rows of the workflows that publish something, before anything else of the batch.
+
+    Whoever parks to wait for it has this row locked, too: either this batch finds it parked, or it finds what was
+    published (docs/protocol.md, rule 17).
+    """
+
+    def write(self, batch: Batch) -> None:
+        ids = {
+            write.workflow_id
+            for write in batch.writes
+            if isinstance(write.change, SetValue | StreamEntry | SettleEntries)
+        }
+        if ids:
+            batch.tx.run("lock_publishers", ids=sorted(ids))
+
+
+def cut_published(tx: Tx, ended: Mapping[str, int]) -> None:
+    """Leave behind what was published by calls that the next generation does not have; `ended` by workflow.
+
+    To be called when the checkpoints have gone on to the next generation.
+    """
+    rows = named(sorted(ended.items()), "workflow_id", "generation")
+    tx.change("cut_values", rows)
+    tx.change("cut_entries", rows)

@@ -1,0 +1,110 @@
+"""Entries of streams, and what becomes of those that a step has written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from dbos_events.storage.writes.waiting import Key, wake
+from dbos_events.storage.writes.write import Change
+
+if TYPE_CHECKING:
+    from dbos_events.storage.writes.member import Batch
+    from dbos_events.storage.writes.write import Write
+
+
+@dataclass(slots=True)
+class StreamEntry(Change):
+    """One entry of a stream, or its end (`ends`), at a position that the run has counted.
+
+    `committed` is true for what the workflow itself writes; for what a step writes it is None until the step has ended.
+    `resets` says that a new attempt of the call begins: from this position on, what the call wrote before counts no more.
+    """
+
+    stream: str
+    position: int
+    step: int
+    attempt: int
+    committed: bool | None
+    ends: bool
+    codec: str | None
+    value: str | None
+    write_id: int
+    resets: int | None = None
+    woke: bool = False
+    """Set when it was written: whether a parked run is due now that had waited for it."""
+
+
+class Piece(NamedTuple):
+    """What one attempt of a step has written into one stream, and whether it counts."""
+
+    stream: str
+    first: int
+    last: int
+    step: int
+    attempt: int
+    committed: bool
+
+
+@dataclass(slots=True)
+class SettleEntries(Change):
+    """A step has ended: with the attempt whose entries count, or with an error."""
+
+    pieces: tuple[Piece, ...]
+    woke: bool = False
+    """As that of an entry."""
+
+
+def stream_key(workflow_id: str, stream: str, since: int, *, committed: bool = False) -> Key:
+    """That there is something to read in a stream from a position on, or that its workflow has ended."""
+    return Key("committed" if committed else "stream", workflow_id, stream, since)
+
+
+class StreamEntries:
+    """Writes the entries of a batch, each once, and wakes those who wait for them."""
+
+    def write(self, batch: Batch) -> None:
+        entries = batch.changes(StreamEntry)
+        if not entries:
+            return
+        rows = batch.tx.rows("insert_stream_entries", [(write, entry) for _, write, entry in entries])
+        if batch.change("insert_stream_entries", rows) < len(rows):
+            self._judge(batch, entries)
+        done = batch.changes(StreamEntry)
+        if not done:
+            return
+        written = {(write.workflow_id, entry.stream) for _, write, entry in done}
+        counting = {(write.workflow_id, entry.stream) for _, write, entry in done if entry.committed}
+        keys = [stream_key(*one, 0) for one in sorted(written)]
+        keys += [stream_key(*one, 0, committed=True) for one in sorted(counting)]
+        done[-1][2].woke = bool(wake(batch.tx, keys))
+
+    def _judge(self, batch: Batch, entries: Sequence[tuple[int, Write, StreamEntry]]) -> None:
+        """What was not inserted is there by our own hand already, or is not ours to write."""
+        places = batch.tx.rows("read_written_entries", [(write, entry) for _, write, entry in entries])
+        ours = {
+            (row.workflow_id, row.write_id)
+            for row in batch.tx.batch("read_written_entries", places, executor=batch.executor)
+        }
+        batch.refuse(
+            [
+                (number, write)
+                for number, write, entry in entries
+                if (write.workflow_id, entry.write_id) not in ours
+            ]
+        )
+
+
+class SettledEntries:
+    """Says of the entries of steps that have ended whether they count."""
+
+    def write(self, batch: Batch) -> None:
+        settled = batch.changes(SettleEntries)
+        pieces = [(write, piece) for _, write, change in settled for piece in change.pieces]
+        if not pieces:
+            return
+        batch.tx.change("settle_entries", batch.tx.rows("settle_entries", pieces))
+        streams = {(write.workflow_id, piece.stream) for write, piece in pieces}
+        woken = wake(batch.tx, [stream_key(*one, 0, committed=True) for one in sorted(streams)])
+        settled[-1][2].woke = bool(woken)
