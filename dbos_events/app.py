@@ -20,6 +20,7 @@ from dbos_events.api.decorators import step, workflow
 from dbos_events.api.messages import Messages
 from dbos_events.api.pushed import PushedConsumers
 from dbos_events.api.quarantine import QuarantineVerbs
+from dbos_events.api.queueing import Queueing
 from dbos_events.api.queues import Queue
 from dbos_events.api.schedules import Scheduling
 from dbos_events.api.streams import Streams
@@ -32,7 +33,7 @@ from dbos_events.engine.context import CURRENT
 from dbos_events.engine.forked import refuse_after_fork
 from dbos_events.engine.registry import Registry
 from dbos_events.errors import ConfigurationError, DBOSException, DBOSInitializationError, RegistrationError
-from dbos_events.model.event import Breaker, OnFailure, OnRegression, Ordering, PayloadCodec, Retry
+from dbos_events.model.event import Breaker, OnFailure, OnRegression, Ordering, PayloadCodec, Placing, Retry
 from dbos_events.model.queue import QueueLimits, QueueRateLimit
 from dbos_events.model.workflow import StepOptions
 from dbos_events.telemetry.log import logger
@@ -46,7 +47,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _BREAKER = Breaker()
 
 
-class App(Verbs, QuarantineVerbs, Messages, Values, Streams, PushedConsumers, Scheduling):
+class App(Verbs, QuarantineVerbs, Messages, Values, Streams, PushedConsumers, Scheduling, Queueing):
     """One application: its workflows, and, once launched, the engine that runs them.
 
     `DBOS` is a facade over a default App; more Apps may live in one process. Use it as
@@ -123,11 +124,10 @@ class App(Verbs, QuarantineVerbs, Messages, Values, Streams, PushedConsumers, Sc
         name: str,
         concurrency: int | None = None,
         limiter: QueueRateLimit | None = None,
-        *,
-        worker_concurrency: int | None = None,
+        **settings: Any,
     ) -> Queue:
-        """Declare a durable queue of this App."""
-        return Queue(name, concurrency, limiter, worker_concurrency=worker_concurrency, app=self)
+        """Declare a durable queue of this App; its settings are those of `Queue`."""
+        return Queue(name, concurrency, limiter, app=self, **settings)
 
     @decorator_options
     def kafka_consumer(  # noqa: PLR0913 - the options of one declaration
@@ -149,6 +149,9 @@ class App(Verbs, QuarantineVerbs, Messages, Values, Streams, PushedConsumers, Sc
         strict_key_order: bool = False,
         codec: PayloadCodec | None = None,
         breaker: Breaker | None = _BREAKER,
+        priority: Callable[[Any], Any] | None = None,
+        queue_partition_key: Callable[[Any], Any] | None = None,
+        delay_seconds: Callable[[Any], Any] | None = None,
     ) -> Callable[[F], F]:
         """Run the function as a durable workflow for each record of the topics, exactly once.
 
@@ -181,6 +184,9 @@ class App(Verbs, QuarantineVerbs, Messages, Values, Streams, PushedConsumers, Sc
             strict_key_order: With ordering="key": partitions that are added to a topic wait until all that lay in
                 the others at that moment has finished, since keys move.
             breaker: When to stop taking events in because the handler fails; None: never.
+            priority: With queue_name: the priority of each event, from 1 on (lower first), or None; called as `when`. So are
+            queue_partition_key: the partition of the queue that it belongs to, and
+            delay_seconds: how long it waits before its turn, or None.
 
         Raises:
             RegistrationError: An option is wrong, or the kafka extra is not installed.
@@ -188,24 +194,11 @@ class App(Verbs, QuarantineVerbs, Messages, Values, Streams, PushedConsumers, Sc
         return declare_consumer(
             self,
             ConsumerRequest(
-                config,
-                topics,
-                in_order,
-                name,
-                ordering,
-                ordering_key,
-                when,
-                queue_name,
-                batch_size,
-                max_in_flight,
-                retries,
-                on_failure,
-                on_regression,
-                strict_key_order,
-                codec,
-                breaker,
+                config, topics, in_order, name, ordering, ordering_key, when, queue_name, batch_size, max_in_flight, retries,
+                on_failure, on_regression, strict_key_order, codec, breaker,
+                Placing(priority, queue_partition_key, delay_seconds),
             ),
-        )
+        )  # fmt: skip
 
     def configure(self, config: DBOSConfig | Mapping[str, Any]) -> None:
         """Set the configuration; it counts from the next launch on.

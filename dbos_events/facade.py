@@ -156,6 +156,24 @@ class DBOS(metaclass=_Context):
     discard_events = _DEFAULT.discard_events
     discard_events_async = _DEFAULT.discard_events_async
 
+    enqueue_workflow = _DEFAULT.enqueue_workflow
+    enqueue_workflow_async = _DEFAULT.enqueue_workflow_async
+    enqueue_workflow_with_options = _DEFAULT.enqueue_workflow_with_options
+    enqueue_workflow_with_options_async = _DEFAULT.enqueue_workflow_with_options_async
+    register_queue = _DEFAULT.register_queue
+    register_queue_async = _DEFAULT.register_queue_async
+    retrieve_queue = _DEFAULT.retrieve_queue
+    retrieve_queue_async = _DEFAULT.retrieve_queue_async
+    list_queues = _DEFAULT.list_queues
+    list_queues_async = _DEFAULT.list_queues_async
+    delete_queue = _DEFAULT.delete_queue
+    delete_queue_async = _DEFAULT.delete_queue_async
+    listen_queues = _DEFAULT.listen_queues
+    set_workflow_delay = _DEFAULT.set_workflow_delay
+    set_workflow_delay_async = _DEFAULT.set_workflow_delay_async
+    update_workflow_attributes = _DEFAULT.update_workflow_attributes
+    update_workflow_attributes_async = _DEFAULT.update_workflow_attributes_async
+
     scheduled = _DEFAULT.scheduled
     create_schedule = _DEFAULT.create_schedule
     create_schedule_async = _DEFAULT.create_schedule_async
@@ -186,16 +204,10 @@ class Queue(AppQueue):
         concurrency: int | None = None,
         limiter: QueueRateLimit | None = None,
         *,
-        worker_concurrency: int | None = None,
         app: App | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            name,
-            concurrency,
-            limiter,
-            worker_concurrency=worker_concurrency,
-            app=_DEFAULT if app is None else app,
-        )
+        super().__init__(name, concurrency, limiter, app=_DEFAULT if app is None else app, **settings)
 
 
 def default_app() -> App:

@@ -17,7 +17,7 @@ from dbos_events.engine.core import Core
 from dbos_events.engine.forked import leave_core
 from dbos_events.engine.registry import Registry
 from dbos_events.model.event import HeldQuotas
-from dbos_events.model.queue import QueueLimits, channel_of
+from dbos_events.model.queue import QUEUES_CHANGED, QueueLimits
 from dbos_events.runtime.contested import declarations
 from dbos_events.runtime.identity import this_process
 from dbos_events.runtime.inbox import InboxService
@@ -163,7 +163,7 @@ class Launched:
             self.storage.now_ms()
         self._register()
         self.recovery.look_at_names()
-        self.storage.save_queues(self.settings.name, self._registry.queues)
+        self.storage.queues.save_declared(self.settings.name, self._registry.queues, self.core.version)
         self.schedules.declare()
         self.apply_failure_policies(self._declarations)
         if self.settings.tune_garbage_collector:
@@ -225,15 +225,16 @@ class Launched:
             declaration.options,
             self.lanes,
             self.consumers,
-            connector.messages,
+            connector,
         )
         self.intakes.append(intake)
         return connector.open_source(intake, self.settings.section(declaration.connector))
 
     def queue_added(self, name: str, limits: QueueLimits) -> None:
         """Serve a queue that was declared after launch."""
-        self.storage.save_queues(self.settings.name, {name: limits})
-        self.core.hub.subscribe(channel_of(name), _Telling(self.queues))
+        self.storage.queues.save_declared(self.settings.name, {name: limits}, self.core.version)
+        self.queues.look_at_queues()
+        self.core.signal(QUEUES_CHANGED)
 
     def _register(self) -> None:
         process = this_process()

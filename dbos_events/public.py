@@ -5,8 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from dbos_events import error as error
 from dbos_events.api.contexts import SetWorkflowID as SetWorkflowID
+from dbos_events.api.contexts import WorkflowIDReusePolicy as WorkflowIDReusePolicy
+from dbos_events.api.debouncing import Debouncer as Debouncer
+from dbos_events.api.enqueueing import SetEnqueueOptions as SetEnqueueOptions
+from dbos_events.api.enqueueing import SetWorkflowAttributes as SetWorkflowAttributes
 from dbos_events.api.handles import WorkflowHandle as WorkflowHandle
 from dbos_events.api.handles import WorkflowHandleAsync as WorkflowHandleAsync
+from dbos_events.api.queueing import EnqueueOptions as EnqueueOptions
 from dbos_events.app import App as App
 from dbos_events.config import DBOSConfig as DBOSConfig
 from dbos_events.errors import Quarantine as Quarantine
@@ -19,8 +24,10 @@ from dbos_events.model.event import Retry as Retry
 from dbos_events.model.message import SendMessage as SendMessage
 from dbos_events.model.quarantine import QuarantinedDetail as QuarantinedDetail
 from dbos_events.model.quarantine import QuarantinedEvent as QuarantinedEvent
+from dbos_events.model.queue import DuplicationPolicy as DuplicationPolicy
 from dbos_events.model.schedule import ScheduleInput as ScheduleInput
 from dbos_events.model.schedule import WorkflowSchedule as WorkflowSchedule
+from dbos_events.model.stream import StreamReset as StreamReset
 from dbos_events.model.workflow import StepInfo as StepInfo
 from dbos_events.model.workflow import StepOptions as StepOptions
 from dbos_events.model.workflow import StepStatus as StepStatus

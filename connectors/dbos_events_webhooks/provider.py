@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import inspect
 import secrets as chance
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +19,10 @@ from dbos_events_webhooks.places import FirstOf, Header, Place
 from dbos_events_webhooks.request import Headers, Text, WebhookRequest, pairs_of
 from dbos_events_webhooks.rows import Row
 from dbos_events_webhooks.schemes import Draft, OpenScheme
-from dbos_events_webhooks.secret import Secret, SecretUses
+from dbos_events_webhooks.secret import Ask, Secret, SecretUses
+
+LARGE = 256 * 1024
+"""A body of more bytes is judged on a thread: to compute and to parse it takes longer than other requests may wait."""
 
 
 @dataclass(frozen=True)
@@ -68,22 +73,29 @@ class Provider:
         """
         return self._driven(self._case(request).judged())
 
-    async def verify_async(self, request: WebhookRequest) -> Outcome:
-        """The same on an event loop, where the functions that were given may be async."""
+    async def verify_async(self, request: WebhookRequest, *, lookup_seconds: float | None = None) -> Outcome:
+        """The same on an event loop, where the functions that were given may be async.
+
+        A function that is not async is called on a thread, as is the judging of a large body, so that the loop goes on.
+        A function that takes longer than `lookup_seconds` has failed.
+        """
         judging = self._case(request).judged()
+        step = _on_thread if len(request.body) > LARGE else _here
         try:
-            ask = next(judging)
-            while True:
+            ask = await step(judging.send, None)
+            while not isinstance(ask, Ended):
                 try:
-                    given = ask.function(ask.argument)
-                    if inspect.isawaitable(given):
-                        given = await given
+                    async with asyncio.timeout(lookup_seconds):
+                        given = await _asked(ask)
                 except Exception as error:  # noqa: BLE001 - the generator says what it means
-                    ask = judging.throw(error)
+                    ask = await step(judging.throw, error)
                 else:
-                    ask = judging.send(given)
-        except StopIteration as done:
-            return _outcome(done)
+                    ask = await step(judging.send, given)
+        except asyncio.CancelledError:
+            with contextlib.suppress(ValueError):  # a thread is at it still
+                judging.close()
+            raise
+        return ask.outcome
 
     def _driven(self, judging: Judging) -> Outcome:
         try:
@@ -170,6 +182,48 @@ class Provider:
 def _header(place: Place | None) -> str | None:
     first = place.places[0] if isinstance(place, FirstOf) else place
     return first.name if isinstance(first, Header) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What a generator returned: a StopIteration cannot come back from a thread."""
+
+    outcome: Outcome
+
+
+async def _here(step: Callable[[Any], Ask], value: Any) -> Ask | Ended:
+    try:
+        return step(value)
+    except StopIteration as done:
+        return Ended(done.value)
+
+
+async def _on_thread(step: Callable[[Any], Ask], value: Any) -> Ask | Ended:
+    def stepped() -> Ask | Ended:
+        try:
+            return step(value)
+        except StopIteration as done:
+            return Ended(done.value)
+
+    return await asyncio.to_thread(stepped)
+
+
+async def _asked(ask: Ask) -> Any:
+    function = ask.function
+    called = (
+        function if inspect.isfunction(function) or inspect.ismethod(function) else type(function).__call__
+    )
+    if inspect.iscoroutinefunction(called):
+        return await function(ask.argument)
+    given = await asyncio.to_thread(_called, ask)
+    return await given if inspect.isawaitable(given) else given
+
+
+def _called(ask: Ask) -> Any:
+    try:
+        return ask.function(ask.argument)
+    except StopIteration as error:  # which no future takes
+        raise RuntimeError("It raised StopIteration.") from error
 
 
 def _outcome(done: StopIteration) -> Outcome:

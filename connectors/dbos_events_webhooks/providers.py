@@ -7,18 +7,18 @@ request that returns them, sync or async. An empty or unfit secret is refused he
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
-from typing import Any, TypedDict, Unpack
+from dataclasses import replace
+from typing import Any, Unpack
 
 from dbos_events.connect import Clock, SystemClock, logger
 from dbos_events.errors import ConfigurationError
 from dbos_events_webhooks.algorithms import Encoding
 from dbos_events_webhooks.certificates import Certificates
+from dbos_events_webhooks.changes import Options, changed_row, changed_scheme
 from dbos_events_webhooks.handshakes import AllowOrigin, Subscribe, verify_tokens
 from dbos_events_webhooks.judging import Judge
-from dbos_events_webhooks.places import Body, Header, Place
+from dbos_events_webhooks.places import Body, Header
 from dbos_events_webhooks.provider import Provider
-from dbos_events_webhooks.reading import Reading
 from dbos_events_webhooks.rows import ROWS, STANDARD_ED25519, Row
 from dbos_events_webhooks.schemes import TokenScheme
 from dbos_events_webhooks.secret import NoSecret, Secrets, key_source, listed
@@ -27,28 +27,6 @@ from dbos_events_webhooks.signature import SignatureScheme, Stamp, Style
 PAYPAL_HOSTS = ("api.paypal.com",)
 PAYPAL_SANDBOX_HOSTS = ("api.sandbox.paypal.com",)
 PAYPAL_OWNER = "paypal.com"
-
-
-class Options(TypedDict, total=False):
-    """What may be said differently for one endpoint, beside its secrets.
-
-    `key`, `type`, `time` are places (`Header`, `Body`, `BodyHash`, `FirstOf`, a tuple of them, or a function of the
-    content). `split` is a list's path such as `items[]`, or a `Body`. `replay_guard=False` is for senders that
-    rightly send the same bytes twice.
-    """
-
-    key: Place
-    type: Place
-    time: Place
-    split: str | Body | tuple[str, ...]
-    replay_guard: bool
-    max_body: int
-    accepted_status: int
-    tolerance_seconds: int
-    clock: Clock
-
-
-_READING = {item.name for item in fields(Reading)}
 
 
 def standard_webhooks(
@@ -168,7 +146,7 @@ def twilio(
         raise ConfigurationError("Twilio needs auth_token=, or shared_key=, and not both.")
     row = _at_url(ROWS["twilio"], public_url)
     if shared_key is not None:
-        row = _scheme(row, algorithm="hmac-sha256")
+        row = changed_scheme(row, algorithm="hmac-sha256")
     return _provider(row, auth_token if shared_key is None else shared_key, options)
 
 
@@ -196,8 +174,8 @@ def paypal(
         raise ConfigurationError("webhook_id is empty. The developer dashboard shows it with the webhook.")
     hosts = PAYPAL_SANDBOX_HOSTS if sandbox else PAYPAL_HOSTS
     address = f"https://{hosts[0]}/v1/notifications/certs/CERT-test"
-    row = _scheme(ROWS["paypal"], constants={"webhook_id": webhook_id})
-    row = _changed(replace(row, sent=(("paypal-cert-url", address),)), options)
+    row = changed_scheme(ROWS["paypal"], constants={"webhook_id": webhook_id})
+    row = changed_row(replace(row, sent=(("paypal-cert-url", address),)), options)
     source = Certificates(certificate, "paypal-cert-url", hosts, PAYPAL_OWNER, roots)
     return Provider(row, source, clock=_clock(options))
 
@@ -298,7 +276,7 @@ def custom(*, verify: Judge, **options: Unpack[Options]) -> Provider:
             "verify= is a function of the request that returns True. To take in what everybody sends, use "
             "unverified(insecure_no_verify=True)."
         )
-    row = _changed(ROWS["custom"], options)
+    row = changed_row(ROWS["custom"], options)
     return Provider(row, NoSecret(), judge=verify, clock=_clock(options))
 
 
@@ -311,7 +289,7 @@ def unverified(*, insecure_no_verify: bool, **options: Unpack[Options]) -> Provi
     logger.warning(
         "A webhook endpoint verifies nothing (insecure_no_verify=True): everybody can send it events."
     )
-    return Provider(_changed(ROWS["unverified"], options), NoSecret(), clock=_clock(options))
+    return Provider(changed_row(ROWS["unverified"], options), NoSecret(), clock=_clock(options))
 
 
 # ---------------------------------------------------------------- rows with arguments
@@ -322,7 +300,7 @@ def _provider(row: Row, secrets: Secrets | None, options: Options) -> Provider:
         raise ConfigurationError(
             f"{row.title}: the secret is None. Is the environment variable set that it comes from?"
         )
-    changed = _changed(row, options)
+    changed = changed_row(row, options)
     source = key_source(secrets, changed.scheme.key_form)
     signing = () if callable(secrets) else tuple(listed(secrets))
     return Provider(changed, source, signing, clock=_clock(options))
@@ -332,34 +310,8 @@ def _clock(options: Options) -> Clock:
     return options.get("clock") or SystemClock()
 
 
-def _changed(row: Row, options: Options) -> Row:
-    given: dict[str, Any] = dict(options)
-    if "split" in given:
-        given["split"] = _split(given["split"])
-    reading = replace(row.reading, **{name: given[name] for name in given.keys() & _READING})
-    own = {name: given[name] for name in given.keys() & {"max_body", "accepted_status"}}
-    changed = replace(row, reading=reading, **own)
-    if "tolerance_seconds" not in given:
-        return changed
-    if not isinstance(row.scheme, SignatureScheme) or row.scheme.timestamp is None:
-        raise ConfigurationError(f"{row.title} signs no time, so there is no tolerance_seconds.")
-    return _scheme(changed, tolerance_seconds=given["tolerance_seconds"])
-
-
-def _split(given: str | Body | tuple[str, ...]) -> tuple[str, ...]:
-    if isinstance(given, Body):
-        given = given.path if isinstance(given.path, str) else ".".join(given.path)
-    several = (given,) if isinstance(given, str) else given
-    return tuple(path if path.endswith("[]") else f"{path}[]" for path in several)
-
-
-def _scheme(row: Row, **changes: Any) -> Row:
-    assert isinstance(row.scheme, SignatureScheme)  # noqa: S101 - the rows that are changed have one
-    return replace(row, scheme=replace(row.scheme, **changes))
-
-
 def _at_url(row: Row, public_url: str) -> Row:
-    return _scheme(row, public_url=public_url)
+    return changed_scheme(row, public_url=public_url)
 
 
 def _header(name: str) -> str:

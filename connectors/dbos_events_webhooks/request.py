@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from dbos_events_webhooks.outcome import Reason, refuse
 
@@ -91,6 +91,15 @@ class WebhookRequest:
             path=_wsgi_path(environ),
             query=environ.get("QUERY_STRING", ""),
         )
+
+    def with_body(self, body: bytes) -> WebhookRequest:
+        """The same request once its body was read to its end."""
+        return replace(self, body=body)
+
+    def at_path(self, url: str) -> WebhookRequest:
+        """The same request to the path and query of a URL."""
+        split = urlsplit(url)
+        return replace(self, path=split.path or "/", query=_wire(split.query))
 
     def has(self, name: str) -> bool:
         """Whether a header of that name was sent."""

@@ -23,6 +23,7 @@ from dbos_events.model.event import (
     OnRegression,
     Ordering,
     PayloadCodec,
+    Placing,
     Retry,
 )
 from dbos_events.model.message_type import MessageType
@@ -94,6 +95,7 @@ class ConsumerRequest:
     strict_key_order: bool
     codec: PayloadCodec | None = None
     breaker: Breaker | None = None
+    placing: Placing | None = None
 
     @property
     def chosen_ordering(self) -> Ordering:
@@ -135,6 +137,7 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
             ordering_key=key,
             strict_key_order=request.strict_key_order,
             breaker=request.breaker,
+            placing=_placing(name, request, local_names, connector.messages),
         )
         _check(options)
         connector.check(options)
@@ -258,6 +261,27 @@ def _check_patterns(options: ConsumerOptions) -> None:
                 f"Consumer {options.name!r}: {subscription!r} begins with ^, so it is a pattern, and none that can be "
                 f"read: {error}."
             ) from error
+
+
+def _placing(
+    name: str, request: ConsumerRequest, local_names: Mapping[str, Any], messages: MessageType
+) -> Placing | None:
+    """The functions that place events on the queue, for messages; None where the consumer has none."""
+    wanted = request.placing or Placing()
+    asked = {"priority": wanted.priority, "partition": wanted.partition, "delay": wanted.delay}
+    shown = {"partition": "queue_partition_key", "delay": "delay_seconds"}
+    given = {part: function for part, function in asked.items() if function is not None}
+    if not given:
+        return None
+    if request.queue_name is None:
+        first = shown.get(next(iter(given)), next(iter(given)))
+        raise RegistrationError(f"Consumer {name!r}: {first}=... is about its queue, so it needs queue_name.")
+    bound = {}
+    for part, function in given.items():
+        described = f"Consumer {name!r}: its {shown.get(part, part)}"
+        check_answers(described, function)
+        bound[part] = of_messages(described, function, request.codec, local_names, messages)
+    return Placing(**bound)
 
 
 def _check_ordering(ordering: str, request: ConsumerRequest) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from contextvars import Token
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self, TypeAlias
 
-from dbos_events.engine.context import NEXT_WORKFLOW_ID
+from dbos_events.engine.context import NEXT_REUSE, NEXT_WORKFLOW_ID
 from dbos_events.errors import DBOSException
 from dbos_events.telemetry.log import logger
+
+WorkflowIDReusePolicy: TypeAlias = Literal["reject", "return-existing"]
+POLICIES = ("reject", "return-existing")
 
 
 class SetWorkflowID:
@@ -16,17 +19,28 @@ class SetWorkflowID:
 
     The same id is the same workflow: starting it again, from anywhere, gives the one that is there.
     Later starts in the block get generated ids, with a warning.
+
+    Args:
+        workflow_id: The id.
+        workflow_id_reuse_policy: "return-existing" (the default): a start whose id is taken gives a handle on what is
+            there; "reject": it raises `DBOSWorkflowIDInUseError`.
     """
 
-    def __init__(self, workflow_id: str) -> None:
+    def __init__(
+        self, workflow_id: str, *, workflow_id_reuse_policy: WorkflowIDReusePolicy | None = None
+    ) -> None:
         check_workflow_id(workflow_id)
+        check_policy("workflow_id_reuse_policy", workflow_id_reuse_policy)
         self._workflow_id = workflow_id
+        self._policy = workflow_id_reuse_policy
         self._token: Token[list[str] | None] | None = None
+        self._policy_token: Token[str | None] | None = None
 
     def __enter__(self) -> Self:
         if self._token is not None:
             raise DBOSException("This SetWorkflowID is in use already; make a new one for a nested block.")
         self._token = NEXT_WORKFLOW_ID.set([self._workflow_id])
+        self._policy_token = NEXT_REUSE.set(self._policy)
         return self
 
     def __exit__(
@@ -35,6 +49,9 @@ class SetWorkflowID:
         if self._token is not None:
             NEXT_WORKFLOW_ID.reset(self._token)
             self._token = None
+        if self._policy_token is not None:
+            NEXT_REUSE.reset(self._policy_token)
+            self._policy_token = None
 
 
 def take_workflow_id() -> str | None:
@@ -62,3 +79,13 @@ def check_workflow_id(workflow_id: object) -> None:
         raise DBOSException(
             f"The workflow id {workflow_id!r} holds a character that a database cannot store."
         )
+
+
+def check_policy(name: str, policy: object) -> None:
+    """Refuse a policy that there is not.
+
+    Raises:
+        DBOSException: It is none of the two.
+    """
+    if policy is not None and policy not in POLICIES:
+        raise DBOSException(f"{name} must be 'reject' or 'return-existing', not {policy!r}.")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from dbos_events.errors import DBOSException
+from dbos_events.model.attributes import attributes_text
 from dbos_events.model.workflow import WorkflowFilter
 
 Texts = str | Sequence[str] | None
@@ -28,6 +30,7 @@ def workflow_filter(  # noqa: PLR0913 - one argument per filter, as callers know
     completed_before: str | None = None,
     queues_only: bool = False,
     has_parent: bool | None = None,
+    attributes: Mapping[str, Any] | None = None,
     limit: int | None = None,
     offset: int | None = None,
     sort_desc: bool = False,
@@ -51,6 +54,7 @@ def workflow_filter(  # noqa: PLR0913 - one argument per filter, as callers know
         completed_until=milliseconds_of(completed_before),
         on_a_queue=queues_only,
         has_parent=has_parent,
+        attributes=None if attributes is None else attributes_text(attributes),
         limit=limit,
         offset=offset,
         descending=sort_desc,

@@ -24,15 +24,14 @@ class Session(Protocol):
         ...
 
 
-def refuse_on_loop(name: str) -> None:
+def refuse_on_loop(name: str, *, hint: str | None = None) -> None:
     """Raise when a blocking verb is called where it would block a running event loop."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return
-    raise RuntimeError(
-        f"DBOS.{name} blocks and was called on a running event loop. Use `await DBOS.{name}_async(...)` there."
-    )
+    called, instead = (f"DBOS.{name}", f"await DBOS.{name}_async(...)") if hint is None else (name, hint)
+    raise RuntimeError(f"{called} blocks and was called on a running event loop. Use `{instead}` there.")
 
 
 def on_loop() -> bool:

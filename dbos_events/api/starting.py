@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dbos_events.api.contexts import take_workflow_id
+from dbos_events.api.enqueueing import EnqueueSettings, apply
 from dbos_events.api.session import Session
-from dbos_events.engine.context import CURRENT, Scope
+from dbos_events.engine.context import CURRENT, NEXT_REUSE, Scope
 from dbos_events.engine.core import Core
 from dbos_events.engine.effects import Flow
 from dbos_events.engine.operations.start import Start, Started, start, start_child
@@ -40,6 +41,7 @@ def prepare(
     kwargs: dict[str, Any],
     *,
     queue: str | None = None,
+    settings: EnqueueSettings | None = None,
 ) -> Starting:
     """Take the start's number and id now, before anything waits, so that gathers are deterministic."""
     core = session.core
@@ -50,14 +52,17 @@ def prepare(
             f"{entry.name}: a workflow cannot be started from within a step, since the step may run more "
             "than once. Start it from the workflow."
         )
+    request = apply(Start(entry, args, kwargs, "", queue), session.registry, settings)
     place = scope.run.locate(scope) if scope is not None else None
     workflow_id, key_prefix = take_workflow_id(), None
+    request.rejects_existing = workflow_id is not None and NEXT_REUSE.get() == "reject"
     if workflow_id is None and scope is not None and place is not None:
         # Its id moves with the calls before it, and with the generation; the keys of its steps must not.
         workflow_id, key_prefix = child_id(scope, place), scope.child_prefix(entry.name)
     elif workflow_id is None:
         workflow_id = str(uuid.uuid4())
-    return Starting(core, Start(entry, args, kwargs, workflow_id, queue, key_prefix=key_prefix), scope, place)
+    request.workflow_id, request.key_prefix = workflow_id, key_prefix
+    return Starting(core, request, scope, place)
 
 
 def child_id(scope: Scope, place: Place) -> str:

@@ -11,11 +11,13 @@ from typer.core import TyperGroup
 
 from dbos_events.cli import (
     decisions,
+    extensions,
     kafka,
     migrate,
     positions,
     processes,
     quarantine,
+    queue,
     run,
     schedule,
     workflow,
@@ -39,6 +41,13 @@ class Root(TyperGroup):
             ):  # the latter are of the command line itself
                 raise
             fail(error.message if isinstance(error, DBOSException) else _unexpected(error))
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        known = super().list_commands(ctx)
+        return [*known, *(name for name in extensions.names() if name not in known)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return super().get_command(ctx, cmd_name) or extensions.command_of(cmd_name)
 
 
 def _unexpected(error: Exception) -> str:
@@ -86,6 +95,7 @@ def _root(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False,
 ) -> None:
     ctx.meta[DEBUG] = debug
+    ctx.obj = extensions.Tools()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(
             stream, io.TextIOWrapper
@@ -115,4 +125,5 @@ app.add_typer(schedule.group, name="schedule")
 decisions.add_to(quarantine.group)
 app.add_typer(quarantine.group, name="quarantine")
 processes.add_to(app)
+app.add_typer(queue.group, name="queue")
 migrate.add_to(app)

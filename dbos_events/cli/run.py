@@ -12,6 +12,7 @@ from dbos_events.cli.options import DEBUG, Database, Schema, examples
 EPILOG = examples(
     "dbos-events run consumers.py",
     "dbos-events run shop.consumers:app --health-port 8080 --log-level debug",
+    "dbos-events run billing.py --http :8000",
     "DBOS_SYSTEM_DATABASE_URL=postgresql://user@host/shop dbos-events run consumers.py --json",
 )
 
@@ -40,6 +41,13 @@ HealthPort = Annotated[
     ),
 ]
 HealthHost = Annotated[str, typer.Option(metavar="ADDRESS", help="Address that the probes listen on.")]
+Http = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[HOST]:PORT",
+        help="Answer HTTP requests of the program's sources there, such as :8000; port 0: a free one.",
+    ),
+]
 LogLevel = Annotated[
     Level | None, typer.Option(case_sensitive=False, help="Else log_level of the settings, INFO by default.")
 ]
@@ -71,6 +79,7 @@ def run_command(  # noqa: PLR0913 - one argument per option
     *,
     health_port: HealthPort = None,
     health_host: HealthHost = "0.0.0.0",  # noqa: S104 - probes come from outside of the container
+    http: Http = None,
     log_level: LogLevel = None,
     as_json: AsJson = False,
     name: Name = None,
@@ -114,5 +123,6 @@ def run_command(  # noqa: PLR0913 - one argument per option
         health_host=health_host,
         health_port=health_port,
         fail_fast=fail_fast,
+        http=http,
     )
     ConsumerService(options).run()

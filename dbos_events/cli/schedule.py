@@ -145,7 +145,7 @@ def audit(
 
     Keys of --json: name, begin, end (milliseconds since 1970, UTC), expected, explained, outcomes (a number for each
     outcome), unexplained, ticks (those of `schedule`, `kind`, `nominal`, `zone`, `repeat`, `outcome`, `due_at`, `until`,
-    `ticks`, `workflow_id`, `detail`, `decided_at`, `executor`).
+    `workflow_id`, `detail`, `decided_at`, `executor`).
     """
     with opened(database, schema, application) as control:
         now = control.now_ms()
@@ -299,5 +299,5 @@ def _remarkable(row: dict[str, Any]) -> str | None:
 
 
 def _nominal(tick: Tick) -> str:
-    until = f" to {tick.until}" if tick.until else ""
+    until = f" to {moment(tick.until)}" if tick.until is not None else ""
     return f"{tick.nominal}{until}{' (second)' if tick.repeat else ''}"

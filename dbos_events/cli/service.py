@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from dbos_events.cli.http import HttpServer
 from dbos_events.cli.logs import set_level
 from dbos_events.cli.output import one_line
 from dbos_events.cli.probes import Answer, HealthServer
 from dbos_events.cli.signals import StopRequested, StopSignals
 from dbos_events.cli.target import load_app, module_of
+from dbos_events.connect.http import HttpSource
 from dbos_events.errors import DBOSInitializationError, StorageUnavailable
 from dbos_events.settings import is_name, read_settings
 from dbos_events.telemetry.log import Recurring, redact
@@ -33,6 +35,7 @@ LONGEST_PAUSE = 5.0
 LAUNCH_STOP_SECONDS = 5.0
 """How long a launch that is under way may take to notice that it is not wanted any more."""
 EXIT_SECONDS = 2.0
+HTTP_STOP_SECONDS = 3.0
 COME_BACK_SECONDS = 1.0
 """So often the main thread comes back to the interpreter, which runs handlers of signals there."""
 OVERTIME_SECONDS = 4.0
@@ -49,6 +52,7 @@ class ServiceOptions:
     health_host: str = "0.0.0.0"  # noqa: S104 - probes come from outside of the container
     health_port: int | None = None
     fail_fast: bool = False
+    http: str | None = None
 
 
 class ConsumerService:
@@ -63,6 +67,7 @@ class ConsumerService:
         self._happenings: SimpleQueue[signal.Signals | BaseException | None] = SimpleQueue()
         self._unwanted = threading.Event()
         self._signals = StopSignals(self._happenings.put)
+        self._http: HttpServer | None = None
 
     def run(self) -> None:
         """Run until a signal comes, then stop gracefully; a second signal ends the process at once.
@@ -73,10 +78,13 @@ class ConsumerService:
         with self._signals:
             probes = self._open_probes()
             try:
+                self._http = None if self._options.http is None else HttpServer(self._options.http)
                 self._run()
             except StopRequested:
                 log.info("Stopped before anything was launched.")
             finally:
+                if self._http is not None:
+                    self._http.stop(HTTP_STOP_SECONDS)
                 if probes is not None:
                     probes.stop()
 
@@ -85,6 +93,7 @@ class ConsumerService:
         requested = self._launch(app)
         if requested is None:
             _announce(app)
+            self._start_http(app)
             requested = self._next_signal()
         self._stop(app, requested)
 
@@ -109,6 +118,22 @@ class ConsumerService:
             "Health probes: http://%s:%d/livez and /readyz.", host, server.port, extra={"port": server.port}
         )
         return server
+
+    def _start_http(self, app: App) -> None:
+        if self._http is None:
+            return
+        sources = [source for source in app.launched.sources if isinstance(source, HttpSource)]
+        addresses = [address for source in sources for address in source.addresses]
+        if not addresses:
+            raise DBOSInitializationError(
+                f"{self._options.target} declares nothing that is asked over HTTP on the App that was launched, so there is "
+                "nothing to serve with --http."
+            )
+        self._http.start(sources)
+        log.info(
+            "HTTP: http://%s:%d with %s.", self._http.host, self._http.port, ", ".join(addresses),
+            extra={"port": self._http.port, "addresses": addresses},
+        )  # fmt: skip
 
     def _load(self) -> App:
         self._signals.interrupts = True

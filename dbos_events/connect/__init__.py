@@ -7,6 +7,7 @@ from dbos_events.connect.connector import Ends as Ends
 from dbos_events.connect.connector import LogMessages as LogMessages
 from dbos_events.connect.connector import PushConnector as PushConnector
 from dbos_events.connect.connector import PushedMessages as PushedMessages
+from dbos_events.connect.hosts import default_host as default_host
 from dbos_events.connect.inbox import Inbox as Inbox
 from dbos_events.connect.inbox import Outcome as Outcome
 from dbos_events.connect.inbox import PushedEvent as PushedEvent

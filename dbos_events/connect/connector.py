@@ -36,7 +36,7 @@ class Connector:
     """One kind of source whose events lie in a log.
 
     Args:
-        name: What the settings section and the command group are called (`kafka`).
+        name: What the settings section and the command group are called, and what the ids of its events begin with.
         check: Refuses options that would break a promise, at registration; gives the group id.
         open_source: Makes the source of one consumer; `settings` are those of its section, below
             what the consumer's own config says.

@@ -70,7 +70,7 @@ class TakenIn:
 
 @dataclass(frozen=True, slots=True)
 class PartitionReport:
-    """What `kafka status` shows of a partition beyond its watermark.
+    """What the status shows of a partition beyond its watermark.
 
     `reached` is how far the log was read, what is no record (the marker of a transaction) included.
     """

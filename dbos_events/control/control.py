@@ -10,6 +10,7 @@ from dbos_events.control.positions import PositionControl
 from dbos_events.control.processes import ProcessControl
 from dbos_events.control.proofs import ProofControl
 from dbos_events.control.quarantine import QuarantineControl
+from dbos_events.control.queues import QueueControl
 from dbos_events.control.schedules import ScheduleControl
 from dbos_events.control.signals import tell_all
 from dbos_events.control.workflows import WorkflowControl
@@ -41,6 +42,7 @@ class Control:
         self.consumers = ConsumerControl(storage, application, tell=tell)
         self.positions = PositionControl(storage, application, sections)
         self.processes = ProcessControl(storage)
+        self.queues = QueueControl(storage, application, tell=tell)
         self.proofs = ProofControl(storage, self.workflows)
         self.schedules = ScheduleControl(storage, codecs, application, tell=tell)
 

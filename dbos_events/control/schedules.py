@@ -239,7 +239,7 @@ class ScheduleControl:
         for spec, fire in _expected(specs, begin, end):
             expected += 1
             nominal, zone = nominal_text(fire.nominal), spec.zone or "UTC"
-            tick = single.get((nominal, zone, fire.repeat)) or _run_with(runs, nominal, zone)
+            tick = single.get((nominal, zone, fire.repeat)) or _run_with(runs, fire)
             if tick is None:
                 unexplained.append(f"{nominal}[{zone}]{f'#{fire.repeat + 1}' if fire.repeat else ''}")
             else:
@@ -315,8 +315,8 @@ def _expected(specs: Sequence[SpecRow], begin_ms: int, end_ms: int) -> Iterator[
                 yield one.spec, fire
 
 
-def _run_with(runs: Sequence[Tick], nominal: str, zone: str) -> Tick | None:
+def _run_with(runs: Sequence[Tick], fire: Fire) -> Tick | None:
     for run in runs:
-        if run.zone == zone and run.nominal <= nominal <= (run.until or run.nominal):
+        if run.until is not None and run.due_at <= fire.at_ms <= run.until:
             return run
     return None

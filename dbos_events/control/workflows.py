@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from dbos_events.errors import DBOSException, DBOSNonExistentWorkflowError
 from dbos_events.model.event import ReceivedEvent
 from dbos_events.model.workflow import StepInfo, Unhandled, WorkflowFilter, WorkflowStatus
 from dbos_events.serialization import Codecs
+from dbos_events.serialization.headers import decode_headers
 
 if TYPE_CHECKING:
     from dbos_events.storage.protocol import Storage
@@ -56,6 +58,11 @@ class WorkflowControl:
         return ReceivedEvent(
             stored.topic, stored.partition, stored.offset, stored.key, stored.value, stored.timestamp
         )
+
+    def event_headers(self, workflow_id: str) -> list[tuple[str, bytes | None]]:
+        """The headers of the event that started a workflow; none where it has none, or where none did."""
+        stored = self._storage.read_events([workflow_id]).get(workflow_id)
+        return [] if stored is None else decode_headers(stored.headers) or []
 
     def unhandled(self, application: str | None = None) -> list[Unhandled]:
         """Functions of waiting workflows that no live process has, of applications of which a process lives."""
@@ -120,6 +127,7 @@ class WorkflowControl:
             recovery_attempts=row["crashes"],
             generation=row["generation"],
             wake_at=row["wake_at"],
+            attributes=_attributes(row["attributes"]),
             schedule_name=row["schedule_name"],
         )
 
@@ -144,3 +152,14 @@ class WorkflowControl:
             return self._codecs.get(codec or "json").decode_error(text)
         except Exception as error:  # noqa: BLE001 - as above
             return DBOSException(f"The stored error cannot be read: {error}")
+
+
+def _attributes(text: str | None) -> dict[str, Any] | None:
+    """Attributes as they were given; what somebody else has written there is shown as it stands."""
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {"": text}
+    return value if isinstance(value, dict) else {"": value}

@@ -13,10 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from dbos_events.engine.later import Later, Stands
-from dbos_events.engine.tickets import Interrupted, Ticket, by_workflow, shown, tell
+from dbos_events.engine.tickets import Interrupted, Ticket, by_workflow, refuses_statement, shown, tell
 from dbos_events.engine.waking import ThreadWaker
 from dbos_events.errors import BadWrite, ExecutorFenced, StorageError
-from dbos_events.storage.answers import refuses_statement
 from dbos_events.storage.writes import Fenced, Refused, Result, Write
 from dbos_events.telemetry.log import Recurring, logger
 from dbos_events.telemetry.outages import Outages

@@ -81,10 +81,23 @@ NEXT_WORKFLOW_ID: ContextVar[list[str] | None] = ContextVar("dbos_events_next_wo
 """What the block around a start says of the next one; no run inherits it."""
 
 
+NEXT_REUSE: ContextVar[str | None] = ContextVar("dbos_events_next_reuse", default=None)
+"""What becomes of a start whose id is taken: see `WorkflowIDReusePolicy`."""
+
+NEXT_ENQUEUE: ContextVar[object | None] = ContextVar("dbos_events_next_enqueue", default=None)
+"""What the block around a start says of enqueues (`dbos_events.api.enqueueing`)."""
+
+NEXT_ATTRIBUTES: ContextVar[str | None] = ContextVar("dbos_events_next_attributes", default=None)
+"""The attributes of workflows that the block starts, as JSON."""
+
+
 def forget_caller() -> None:
     """Nothing runs here yet: for the context of a new run, which is a copy of its caller's."""
     CURRENT.set(None)
     NEXT_WORKFLOW_ID.set(None)
+    NEXT_REUSE.set(None)
+    NEXT_ENQUEUE.set(None)
+    NEXT_ATTRIBUTES.set(None)
 
 
 def workflow_scope() -> Scope | None:

@@ -185,6 +185,8 @@ def _decoder(
         )
     values = _Values(messages)
     if codec is None and form.whole and bytes in form.raw and not form.constrained:
+        if form != BARE and getattr(messages, "reads_values", False):
+            return _with_value(messages, values.of_raw(form, None))
         return None if type(None) in form.raw else values.none_empty(form.name)
     value = _value_decoder(values, described, form, codec)
     return _with_value(messages, value) if form.whole else value

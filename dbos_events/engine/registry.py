@@ -19,7 +19,7 @@ from dbos_events.engine.declared import (
     why_not,
 )
 from dbos_events.errors import RegistrationError
-from dbos_events.model.queue import QueueLimits
+from dbos_events.model.queue import QueueLimits, QueueState
 from dbos_events.model.schedule import ScheduleSpec
 from dbos_events.serialization.class_names import own_package
 from dbos_events.telemetry.log import logger
@@ -66,6 +66,10 @@ class Registry:
 
     workflows: dict[str, Registered] = field(default_factory=dict)
     queues: dict[str, QueueLimits] = field(default_factory=dict)
+    stored_queues: dict[str, QueueState] = field(default_factory=dict)
+    """As the database held them when this process last looked."""
+    listens_to: frozenset[str] | None = None
+    """The queues that this process serves; None: all that it declares, and all that are registered."""
     schedules: dict[str, ScheduleSpec] = field(default_factory=dict)
     contested: frozenset[str] = frozenset()
     """Names by which a live process of the application means another function."""
@@ -94,6 +98,20 @@ class Registry:
                 f"Queue {name!r} is declared twice with different limits. Declare it once and import it."
             )
         self.queues[name] = limits
+
+    def limits_of(self, queue: str) -> QueueLimits | None:
+        """The settings of a queue, as far as this process knows it."""
+        stored = self.stored_queues.get(queue)
+        return stored.limits if stored is not None else self.queues.get(queue)
+
+    def served(self) -> list[QueueState]:
+        """The queues that this process claims of: those that it declares, and those that are registered."""
+        return [
+            state
+            for name, state in self.stored_queues.items()
+            if (name in self.queues or not state.declared)
+            and (self.listens_to is None or name in self.listens_to)
+        ]
 
     def names(self) -> list[str]:
         """The functions whose work may be taken up here."""

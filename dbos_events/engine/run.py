@@ -90,9 +90,12 @@ class Run:
         "__weakref__", "_deferred", "_durable", "_handed", "_lock", "_number", "_wakers", "args", "attempt", "context",
         "core", "crashes", "ending", "function", "generation", "history", "host", "id", "key_prefix", "kwargs", "listeners",
         "open_calls",
-        "order", "origin", "outlet", "parent_id", "park", "proposed", "queue", "resting", "root_id", "take", "tasks",
+        "order", "origin", "outlet", "parent_id", "park", "partition", "proposed", "queue", "resting", "root_id", "take",
+        "tasks",
         "thread", "unsuccessful", "unwinding", "used_keys", "verdict",
     )  # fmt: skip
+
+    partition: str | None
 
     def __init__(  # noqa: PLR0913 - what a row says of its run
         self,
@@ -122,7 +125,7 @@ class Run:
         self.crashes = crashes
         self.history = history
         self.origin = origin
-        self.queue = queue
+        self.queue, self.partition = queue, None
         self.parent_id, self.root_id = parent_id, root_id
         self.attempt = attempt
         self.key_prefix = f"{workflow_id}:" if key_prefix is None else key_prefix

@@ -74,6 +74,13 @@ def shown(error: BaseException) -> str:
     return str(error) if isinstance(error, StorageError) else f"{type(error).__name__}: {error}"
 
 
+def refuses_statement(error: BaseException) -> bool:
+    """As `storage.answers` says; asked of an error only, since it loads SQLAlchemy."""
+    from dbos_events.storage import answers
+
+    return answers.refuses_statement(error)
+
+
 class Interrupted(StorageError):
     """The process stops while the database does not answer."""
 

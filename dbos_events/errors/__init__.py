@@ -8,10 +8,12 @@
     ├── DBOSWorkflowFunctionNotFoundError
     ├── DBOSNonExistentWorkflowError
     ├── DBOSNonExistentConsumerError
+    ├── DBOSNonExistentQueueError
     ├── DBOSNonExistentScheduleError
     ├── DBOSScheduleExistsError
     ├── DBOSConflictingWorkflowError
     ├── DBOSQueueDeduplicatedError
+    ├── DBOSWorkflowIDInUseError
     ├── DBOSUnexpectedStepError                history and code disagree
     ├── DBOSMaxStepRetriesExceeded
     ├── DBOSStepTimeoutError
@@ -76,11 +78,13 @@ from dbos_events.errors.workflows import (
 )
 from dbos_events.errors.workflows import DBOSConflictingWorkflowError as DBOSConflictingWorkflowError
 from dbos_events.errors.workflows import DBOSNonExistentConsumerError as DBOSNonExistentConsumerError
+from dbos_events.errors.workflows import DBOSNonExistentQueueError as DBOSNonExistentQueueError
 from dbos_events.errors.workflows import DBOSNonExistentWorkflowError as DBOSNonExistentWorkflowError
 from dbos_events.errors.workflows import DBOSQueueDeduplicatedError as DBOSQueueDeduplicatedError
 from dbos_events.errors.workflows import DBOSUnexpectedStepError as DBOSUnexpectedStepError
 from dbos_events.errors.workflows import DBOSWorkflowCancelledError as DBOSWorkflowCancelledError
 from dbos_events.errors.workflows import DBOSWorkflowConflictIDError as DBOSWorkflowConflictIDError
+from dbos_events.errors.workflows import DBOSWorkflowIDInUseError as DBOSWorkflowIDInUseError
 from dbos_events.errors.workflows import MaxRecoveryAttemptsExceededError as MaxRecoveryAttemptsExceededError
 
 # Stored errors name their class by this module, whichever file it stands in.

@@ -48,6 +48,22 @@ class DBOSNonExistentConsumerError(DBOSException):
         return type(self), (self.name, self.application, self.known)
 
 
+class DBOSNonExistentQueueError(DBOSException):
+    """The application has no queue of that name; `known` are those that it has."""
+
+    code = "queue-not-found"
+
+    def __init__(self, name: str, application: str, known: Sequence[str] = ()) -> None:
+        self.name = name
+        self.application = application
+        self.known = tuple(known)
+        there = f"It has {', '.join(self.known)}." if self.known else "It has none yet."
+        super().__init__(f"The application {application!r} has no queue called {name!r}. {there}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.name, self.application, self.known)
+
+
 class DBOSAwaitedWorkflowCancelledError(_AboutWorkflow):
     """The workflow whose result was awaited has been cancelled."""
 
@@ -79,21 +95,35 @@ class DBOSConflictingWorkflowError(DBOSException):
 
 
 class DBOSQueueDeduplicatedError(DBOSException):
-    """A workflow with that deduplication id waits or runs on the queue already."""
+    """A workflow with that deduplication id is on the queue and has not ended; `winner` is its id."""
 
     code = "queue-deduplicated"
 
-    def __init__(self, workflow_id: str, queue_name: str, deduplication_id: str) -> None:
+    def __init__(
+        self, workflow_id: str, queue_name: str, deduplication_id: str, winner: str | None = None
+    ) -> None:
         self.workflow_id = workflow_id
         self.queue_name = queue_name
         self.deduplication_id = deduplication_id
+        self.winner = winner
+        holder = "an unfinished workflow" if winner is None else f"the unfinished workflow {winner!r}"
         super().__init__(
-            f"Workflow {workflow_id!r} was not enqueued: queue {queue_name!r} holds an unfinished workflow "
+            f"Workflow {workflow_id!r} was not enqueued: queue {queue_name!r} holds {holder} "
             f"with the deduplication id {deduplication_id!r}."
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.workflow_id, self.queue_name, self.deduplication_id)
+        return type(self), (self.workflow_id, self.queue_name, self.deduplication_id, self.winner)
+
+
+class DBOSWorkflowIDInUseError(_AboutWorkflow):
+    """There is a workflow with that id already, and the start said that this is an error."""
+
+    code = "workflow-id-in-use"
+    template = (
+        "There is a workflow with the id {workflow_id!r} already. Use another id, or leave workflow_id_reuse_policy out to "
+        "get a handle on it."
+    )
 
 
 class MaxRecoveryAttemptsExceededError(DBOSException):

@@ -59,7 +59,7 @@ class ConsumerState:
 
 @dataclass(frozen=True, slots=True)
 class PartitionState:
-    """One partition of one consumer for `kafka status`.
+    """One partition of one consumer, as the status shows it.
 
     `in_flight` events are not `held` behind others; `idle` of them no process has: they sleep, or wait for their next
     attempt or for somebody who runs them. `oldest_ms` is how long ago the oldest event that has not ended was taken in.
@@ -107,7 +107,7 @@ class PartitionState:
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """A process without a partition of one consumer, for `kafka status`; `process` is None when there is none."""
+    """A process without a partition of one consumer, as the status shows it; `process` is None when there is none."""
 
     application: str
     consumer: str

@@ -65,7 +65,7 @@ class Breaker:
     """When a consumer stops to take events in because its handler fails, and how it begins again.
 
     It opens on a share of failed events, or on many in sequence. While it is open nothing is taken in: the
-    watermark stands, and the events stay in Kafka. After a pause one trial event is let in. If it ends
+    watermark stands, and the events stay where they are. After a pause one trial event is let in. If it ends
     well, the breaker closes; if it fails, the next pause is twice as long. An event counts once,
     by its last attempt, so one that fails again and again does not open it.
 
@@ -108,8 +108,17 @@ class HeldQuotas(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Placing:
+    """Functions over a message that say where on the consumer's queue its event waits."""
+
+    priority: Callable[[Any], Any] | None = None
+    partition: Callable[[Any], Any] | None = None
+    delay: Callable[[Any], Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ConsumerOptions:
-    """What `DBOS.kafka_consumer` was asked for, checked, without the handler itself."""
+    """What the declaration of a consumer of a log was asked for, checked, without the handler itself."""
 
     name: str
     topics: tuple[str, ...]
@@ -124,6 +133,7 @@ class ConsumerOptions:
     ordering_key: Callable[[Any], Any] | None = None
     strict_key_order: bool = False
     breaker: Breaker | None = Breaker()
+    placing: Placing | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 class MessageType(Protocol):
     """The messages of one connector: what handlers get who take the event whole, with its value decoded or not.
 
-    A message is made of what is stored of an event, and is the same whenever that is read again.
+    A message is made of what is stored of an event, and is the same whenever that is read again. Where it has a true
+    attribute `reads_values`, a message that nothing was put into shows a value that it has read itself, and not the bytes.
     """
 
     @property

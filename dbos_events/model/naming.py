@@ -7,12 +7,12 @@ from typing import TypedDict
 from urllib.parse import quote, quote_from_bytes, unquote
 
 
-def consumer_prefix(group: str) -> str:
+def log_prefix(connector: str, group: str) -> str:
     """What the ids of all events of one group begin with; topic, incarnation, partition and offset follow.
 
     Percent-encoding keeps the separator out of the parts, so two events can never share an id.
     """
-    return f"kafka/{quote(group, safe='')}/"
+    return f"{connector}/{quote(group, safe='')}/"
 
 
 class EventParts(TypedDict):

@@ -107,10 +107,10 @@ def jitter_of(spec: ScheduleSpec, application: str, fire: Fire) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """What became of one nominal time, or of a run of them up to `until`.
+    """What became of one nominal time, or of all that were due up to `until`, where they were too many to tell apart.
 
-    `due_at` is when it was due and `decided_at` when its outcome was written, in milliseconds since 1970 (UTC). `ticks` is
-    how many there are up to `until`, None where nobody counted.
+    `due_at` is when it was due and `decided_at` when its outcome was written; they are milliseconds since 1970 (UTC), and
+    so is `until`.
     """
 
     schedule: str
@@ -120,8 +120,7 @@ class Tick:
     repeat: int
     outcome: str
     due_at: int
-    until: str | None = None
-    ticks: int | None = 1
+    until: int | None = None
     workflow_id: str | None = None
     detail: str | None = None
     decided_at: int = 0

@@ -35,5 +35,5 @@ def shared(one: Iterable[str], other: Iterable[str], known: Iterable[str]) -> li
 def compiled(pattern: str) -> re.Pattern[str]:
     """The pattern as Python reads it. Raises re.error."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # `[[:alpha:]]` means more to Kafka's client than to us
+        warnings.simplefilter("ignore")  # `[[:alpha:]]` means more to the broker's client than to us
         return re.compile(pattern)

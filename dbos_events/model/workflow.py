@@ -65,6 +65,7 @@ class WorkflowStatus:
     recovery_attempts: int = 0
     generation: int = 0
     wake_at: int | None = None
+    attributes: dict[str, Any] | None = None
     schedule_name: str | None = None
 
 
@@ -104,6 +105,8 @@ class WorkflowFilter:
     completed_until: int | None = None
     on_a_queue: bool = False
     has_parent: bool | None = None
+    attributes: str | None = None
+    """A JSON object; those that hold all of it fit."""
     limit: int | None = None
     offset: int | None = None
     descending: bool = False

@@ -6,16 +6,15 @@ import zlib
 from urllib.parse import quote
 
 from dbos_events.connect.source import Record
-from dbos_events.model.naming import consumer_prefix
 
 
-def id_prefix(group: str, topic: str, incarnation: int, partition: int) -> str:
-    """What the ids of a partition's events begin with; the offset follows.
+def id_prefix(consumer: str, topic: str, incarnation: int, partition: int) -> str:
+    """What the ids of a partition's events begin with; the offset follows. `consumer` is what its consumer's begin with.
 
     The parts are separated by `/`, which percent-encoding keeps out of them, so two different
     events can never share an id.
     """
-    return f"{consumer_prefix(group)}{quote(topic, safe='')}/{incarnation}/{partition}/"
+    return f"{consumer}{quote(topic, safe='')}/{incarnation}/{partition}/"
 
 
 def fingerprint_of(record: Record) -> int:

@@ -41,6 +41,8 @@ BUSY_SECONDS = 1.0
 STOPPING_SECONDS = 1.0
 """After so long a sender should try again."""
 
+LONGEST_CONTENT_TYPE = 1000
+
 FORGET_SECONDS = 600.0
 """Between two looks for ids and lanes whose time is over."""
 FORGET_AT_ONCE = 1000
@@ -52,6 +54,7 @@ DATABASE = Outcome(
 BUSY = Outcome("refused", None, "busy", "too many events wait to be accepted", BUSY_SECONDS)
 STOPPING = Outcome("refused", None, "stopping", "this process is stopping", STOPPING_SECONDS)
 EMPTY = Outcome("refused", None, "event", "the event has no id")
+UNSTORABLE = Outcome("refused", None, "event", "its content type cannot be stored")
 
 
 class _Request:
@@ -104,6 +107,11 @@ class InboxService(Service):
             consumer.open()
             self.consumers[consumer.name] = opened[consumer.name] = consumer
         return ConnectorInbox(self, self._core, opened)
+
+    @property
+    def waiting(self) -> int:
+        """Events that wait for a transaction."""
+        return self._events
 
     # -- callers ------------------------------------------------------------------------------
 
@@ -251,7 +259,9 @@ class InboxService(Service):
         consumer = self.consumers.get(event.consumer)
         if consumer is None:
             return Outcome("refused", None, "consumer", f"there is no consumer {event.consumer!r}")
-        return consumer.form(event) if event.event_id else EMPTY
+        if not event.event_id:
+            return EMPTY
+        return consumer.form(event) if _storable(event.content_type) else UNSTORABLE
 
     def _transact(self, events: Mapping[str, list[Formed]], until: float) -> dict[str, list[Outcome]]:
         core, storage = self._core, self._core.storage
@@ -355,3 +365,8 @@ class ConnectorInbox:
         number = self._consumers[consumer].number
         core = self._core
         core.ask(lambda: core.storage.report_source(core.executor, number, state, detail))
+
+
+def _storable(text: str | None) -> bool:
+    """Whether every database can hold the text."""
+    return text is None or (len(text) <= LONGEST_CONTENT_TYPE and text.isprintable())

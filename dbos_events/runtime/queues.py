@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from dbos_events.engine.core import Core
 from dbos_events.engine.run import Run
 from dbos_events.errors import ExecutorFenced, StorageUnavailable
-from dbos_events.model.queue import QueueLimits, channel_of
-from dbos_events.model.workflow import ENQUEUED, WorkflowFilter
+from dbos_events.model.queue import QUEUES_CHANGED, QueueLimits, QueueState, channel_of
 from dbos_events.runtime.failing import Failing
 from dbos_events.runtime.service import Service
 from dbos_events.runtime.taken import Taken
 from dbos_events.serialization.raised import text_of
 from dbos_events.storage.rows import TakenWorkflow
+from dbos_events.storage.subjects.claiming import Taker
+from dbos_events.storage.subjects.queues import RESUMED
 from dbos_events.telemetry.log import Recurring
 
 MAX_CLAIM = 200
 
-RESUMED = "\0resumed"
-"""Stands among the names of queues for what waits without one."""
+LOOKS_AT_QUEUES = 1.0
+"""Seconds between two looks at the settings of the queues, where no signal says that they have changed."""
+
+
+@dataclass(slots=True)
+class _Serving:
+    """What this process knows of one queue that it serves.
+
+    `after` is the partition that the last claim ended with, `free_at` when, by the clock, a rate limit lets more through.
+    """
+
+    running: int = 0
+    busy: dict[str, int] = field(default_factory=dict)
+    after: str = ""
+    free_at: int | None = None
 
 
 class QueueService(Service):
@@ -35,7 +51,9 @@ class QueueService(Service):
         self._taken = taken
         self._max_in_flight = max_in_flight
         self._lock = threading.Lock()
-        self._running: dict[str, int] = {}
+        self._serving: dict[str, _Serving] = {}
+        self._subscribed: set[str] = set()
+        self._look_at = 0.0
         self._lacks_room = False
         self._failing = Failing()
         self._trouble = Recurring()
@@ -44,49 +62,86 @@ class QueueService(Service):
 
     @property
     def signals(self) -> list[str]:
-        return ["queues", *(channel_of(name) for name in self._core.registry.queues)]
+        return ["queues"]
 
     def next_due(self) -> int | None:
         """When a place under a rate limit falls free for something that waits."""
-        limited = {
-            name: limits.limiter["period"]
-            for name, limits in self._core.registry.queues.items()
-            if limits.limiter is not None
-        }
-        if not limited:
-            return None
-        waiting = WorkflowFilter(
-            statuses=(ENQUEUED,), queues=tuple(limited), with_input=False, with_output=False
-        )
-        queues = {row["queue"] for row in self._core.storage.list_workflows(waiting)}
-        now = self._core.clock.now_ms()
-        return min((now + max(1, round(limited[name] * 1000)) for name in queues), default=None)
+        core = self._core
+        with self._lock:
+            limited = [(one.free_at, name) for name, one in self._serving.items() if one.free_at is not None]
+        for free_at, name in sorted(limited):
+            if core.storage.queues.waiting(core.application, name, 1):
+                return max(free_at, core.clock.now_ms() + 1)
+        return None
 
     def tick(self) -> float | None:
         self._lacks_room = False
         for run in self._taken.start_lost(self):
-            self._count(run.queue or "", 1)
+            self._count(run.queue or "", 1, run.partition)
+        if time.monotonic() >= self._look_at:
+            self.look_at_queues()
         more = self._claim_all()
-        return 0.0 if more else None
+        return 0.0 if more else self._pause()
+
+    def _pause(self) -> float:
+        """Until the next look: sooner where a rate limit will let something through."""
+        with self._lock:
+            free = [one.free_at for one in self._serving.values() if one.free_at is not None]
+        soon = (min(free) - self._core.clock.now_ms()) / 1000 + 0.001 if free else self.interval
+        return min(self.interval, max(0.001, soon))
+
+    def changed(self) -> None:
+        """The settings of some queue have changed; called from any thread."""
+        self._look_at = 0.0
+        self.wake()
+
+    def look_at_queues(self) -> None:
+        """Learn which queues there are and what counts for them; be told of what is put on those that are served."""
+        core = self._core
+        if QUEUES_CHANGED not in self._subscribed:
+            self._subscribed.add(QUEUES_CHANGED)
+            core.hub.subscribe(QUEUES_CHANGED, _Waking(self.changed))
+        states = {state.name: state for state in core.storage.queues.read(core.application)}
+        core.registry.stored_queues = states
+        self._look_at = time.monotonic() + LOOKS_AT_QUEUES
+        served = core.registry.served()
+        for state in served:
+            if state.name not in self._subscribed:
+                self._subscribed.add(state.name)
+                core.hub.subscribe(channel_of(state.name), _Waking(self.wake))
+        polls = [state.limits.polling_interval_sec for state in served]
+        self.interval = max(0.01, min([0.5, *polls]))
 
     def left(self, run: Run) -> None:
         """A run of a queue has left: there is room for another, if one may wait."""
-        self._count(run.queue or "", -1)
+        self._count(run.queue or "", -1, run.partition)
         if self._lacks_room:
             self.wake()
 
-    def _count(self, name: str, change: int) -> None:
-        with self._lock:
-            self._running[name] = self._running.get(name, 0) + change
+    def _of(self, name: str) -> _Serving:
+        return self._serving.setdefault(name, _Serving())
 
-    def _room(self, name: str, limits: QueueLimits | None) -> int:
+    def _count(self, name: str, change: int, partition: str | None = None) -> None:
         with self._lock:
-            here = self._running.get(name, 0)
-            room = min(MAX_CLAIM, self._max_in_flight - sum(self._running.values()))
-            if limits is not None and limits.worker_concurrency is not None:
+            self._counted(name, change, partition)
+
+    def _counted(self, name: str, change: int, partition: str | None) -> None:
+        serving = self._of(name)
+        serving.running += change
+        if partition is not None:
+            serving.busy[partition] = serving.busy.get(partition, 0) + change
+            if serving.busy[partition] <= 0:
+                del serving.busy[partition]
+
+    def _room(self, name: str, limits: QueueLimits) -> int:
+        with self._lock:
+            here = self._of(name).running
+            running = sum(one.running for one in self._serving.values())
+            room = min(MAX_CLAIM, self._max_in_flight - running)
+            if limits.worker_concurrency is not None:
                 room = min(room, limits.worker_concurrency - here)
             # Within shared limits it is the database that may have no room.
-            self._lacks_room |= room <= 0 or (limits is not None and limits.shared)
+            self._lacks_room |= room <= 0 or limits.shared or limits.partitioned
         return room
 
     @property
@@ -98,11 +153,12 @@ class QueueService(Service):
         """Claim of each queue, and what waits without one. One that fails keeps nobody else waiting: it comes last."""
         more = False
         errors: list[Exception] = []
-        queues = dict(self._core.registry.queues)
-        due = self._failing.in_order([*queues, RESUMED])
+        queues = {state.name: state for state in self._core.registry.served()}
+        queues[RESUMED.name] = RESUMED
+        due = self._failing.in_order(list(queues))
         for name in due:
             try:
-                more |= self._claim_resumed() if name == RESUMED else self._claim(name, queues[name])
+                more |= self._claim(queues[name])
             except ExecutorFenced:
                 raise
             except Exception as error:  # noqa: BLE001 - the other queues are to be served
@@ -121,50 +177,51 @@ class QueueService(Service):
             raise errors[-1]
         return more
 
-    def _claim(self, name: str, limits: QueueLimits) -> bool:
-        room = self._room(name, limits)
-        if room <= 0:
+    def _claim(self, queue: QueueState) -> bool:
+        room = self._room(queue.name, queue.limits)
+        if room <= 0 or queue.paused_at is not None:
             return False
         core = self._core
+        names = core.registry.names()
+        if queue is RESUMED:
+            names = sorted(set(names) - self.left_to_others())
+        taker = Taker(core.executor, core.application, core.version, names, core.waits_for_version)
+        serving = self._of(queue.name)
+        with self._lock:
+            busy = dict(serving.busy)
         with self._taken.taking():
-            rows = core.storage.claim(
-                core.executor,
-                core.application,
-                core.version,
-                name,
-                limits,
-                core.registry.names(),
-                room,
-                core.waits_for_version,
-            )
-            self._start(name, rows, room)
-        return len(rows) == room and not limits.shared
-
-    def _claim_resumed(self) -> bool:
-        room = self._room("", None)
-        if room <= 0:
-            return False
-        core = self._core
-        names = sorted(set(core.registry.names()) - self.left_to_others())
-        with self._taken.taking():
-            rows = core.storage.claim_resumed(
-                core.executor, core.application, core.version, names, room, core.waits_for_version
-            )
-            self._start("", rows, room)
-        return len(rows) == room
+            claim = core.storage.queues.claim(taker, queue, room, busy=busy, after=serving.after)
+            self._start(queue.name, claim.rows, room)
+        serving.after = claim.after
+        serving.free_at = None if claim.wait_ms is None else core.clock.now_ms() + claim.wait_ms
+        if claim.changed:
+            self.look_at_queues()
+        return claim.changed or len(claim.rows) == room
 
     def _start(self, name: str, rows: Sequence[TakenWorkflow], room: int) -> None:
         with self._lock:
-            self._running[name] = self._running.get(name, 0) + len(rows)
+            for row in rows:
+                self._counted(name, 1, row.queue_partition_key)
             self._lacks_room |= len(rows) == room
         try:
-            unstarted = self._taken.start(rows, host=self)
+            unstarted: Sequence[TakenWorkflow] = self._taken.start(rows, host=self)
         except BaseException:
-            self._count(name, -len(rows))
+            unstarted = rows
             raise
-        if unstarted:
-            self._count(name, -unstarted)
+        finally:
+            for row in unstarted:
+                self._count(name, -1, row.queue_partition_key)
+
+
+class _Waking:
+    """A hub subscriber that does something short."""
+
+    def __init__(self, then: Callable[[], object]) -> None:
+        self._then = then
+
+    def wake(self) -> None:
+        self._then()
 
 
 def _shown(name: str) -> str:
-    return "what waits without a queue" if name == RESUMED else f"queue {name}"
+    return "what waits without a queue" if name == RESUMED.name else f"queue {name}"

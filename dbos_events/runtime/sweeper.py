@@ -35,7 +35,7 @@ class SweptLanes(Protocol):
 
 
 OpenLanes = Callable[[Orphan, Position], SweptLanes]
-"""Opens the lanes of a partition under the epoch of the position, below its next offset, without reading Kafka."""
+"""Opens the lanes of a partition under the epoch of the position, below its next offset, without reading the log."""
 
 
 @dataclass(frozen=True, slots=True)

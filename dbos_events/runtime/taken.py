@@ -25,6 +25,8 @@ from dbos_events.errors import (
 from dbos_events.runtime.messages import message_of
 from dbos_events.serialization.raised import text_of
 from dbos_events.storage.rows import StoredEvent, TakenWorkflow
+from dbos_events.storage.subjects.debounces import Member
+from dbos_events.storage.writes.debounce import GATHERED
 from dbos_events.telemetry.log import Recurring, logger
 
 DOUBT_SECONDS = 10.0
@@ -128,12 +130,15 @@ class Taken:
         used_keys = self._ask(lambda: core.storage.read_used_keys(retried)) if retried else {}
         event_ids = [row.id for row in rows if row.consumer is not None]
         events = self._ask(lambda: core.storage.read_events(event_ids)) if event_ids else {}
+        gathered = [row.id for row in rows if row.codec == GATHERED]
+        members = self._ask(lambda: core.storage.debounces.members(gathered)) if gathered else {}
         runs, strange = [], []
         for row in rows:
             if row.name not in core.registry.workflows:
                 strange.append(row)
                 continue
-            run = self._run(row, History(histories.get(row.id, ()), diverged.get(row.id)), events.get(row.id))
+            history = History(histories.get(row.id, ()), diverged.get(row.id))
+            run = self._run(row, history, events.get(row.id), members.get(row.id))
             run.host = host
             if row.id in used_keys:
                 run.used_keys = UsedKeys(*used_keys[row.id])
@@ -144,15 +149,20 @@ class Taken:
         """As `Core.ask`, but not for ever: whoever takes for many must not wait for one table."""
         return self._core.ask(work, PATIENCE)
 
-    def start(self, rows: Sequence[TakenWorkflow], host: Host | None = None) -> int:
-        """Start what was taken; gives how many could not be, and were given back."""
+    def start(self, rows: Sequence[TakenWorkflow], host: Host | None = None) -> list[TakenWorkflow]:
+        """Start what was taken; gives what could not be started, and was given back."""
         runs = self.runs(rows, host)
         self._core.runner.submit(runs)
-        return len(rows) - len(runs)
+        if len(runs) == len(rows):
+            return []
+        started = {run.id for run in runs}
+        return [row for row in rows if row.id not in started]
 
-    def _run(self, row: TakenWorkflow, history: History, event: StoredEvent | None) -> Run:
+    def _run(
+        self, row: TakenWorkflow, history: History, event: StoredEvent | None, members: list[Member] | None
+    ) -> Run:
         function = self._core.registry.workflows[row.name]
-        args, kwargs, key_prefix, verdict = self.new_context().run(self._input, row, event)
+        args, kwargs, key_prefix, verdict = self.new_context().run(self._input, row, event, members)
         origin = None
         if row.consumer is not None:
             quarantines = self.quarantines.get(row.consumer, True)
@@ -177,16 +187,20 @@ class Taken:
             key_prefix=key_prefix,
         )
         run.verdict = verdict
+        run.partition = row.queue_partition_key
         return run
 
     def _input(
-        self, row: TakenWorkflow, event: StoredEvent | None
+        self, row: TakenWorkflow, event: StoredEvent | None, members: list[Member] | None
     ) -> tuple[tuple[Any, ...], dict[str, Any], str | None, BaseException | None]:
         """What the function is called with, what its idempotency keys begin with, or why it must not be called.
 
         Whatever a damaged row holds is its own workflow's end: the others of the batch are taken already.
         """
         try:
+            if members is not None:
+                calls = [self._decoded(member.codec, member.input)[0][0] for member in members]
+                return (calls,), {}, None, None
             if row.consumer is None:
                 return *self._arguments(row), None
             return (self._received(row, event),), {}, None, self._refusal(row)
@@ -196,7 +210,10 @@ class Taken:
     def _arguments(self, row: TakenWorkflow) -> tuple[tuple[Any, ...], dict[str, Any], str | None]:
         if row.input is None:
             raise SerializationError("The row with it is missing.")
-        stored = self._core.codecs.get(row.codec or "json").decode(row.input)
+        return self._decoded(row.codec, row.input)
+
+    def _decoded(self, codec: str | None, text: str) -> tuple[tuple[Any, ...], dict[str, Any], str | None]:
+        stored = self._core.codecs.get(codec or "json").decode(text)
         args = stored.get("args") if isinstance(stored, dict) else None
         kwargs = stored.get("kwargs") if isinstance(stored, dict) else None
         if not isinstance(args, (list, tuple)) or not isinstance(kwargs, dict):

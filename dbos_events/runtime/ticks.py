@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from dbos_events.engine.core import Core
@@ -69,12 +68,10 @@ class Planner:
         position = (datetime.fromisoformat(due.position), due.repeat)
         passed, following, older = self._passed(due, table, position)
         ticks = [self._planned(due, table, *one) for one in self._outcomes(due, passed, following)]
-        if older is not None and passed:
-            first, until = older, _before(passed[0])
-            missed = self._tick(
-                due, first, PAUSED if due.paused else MISSED, detail="too many to be told apart"
-            )
-            ticks.insert(0, PlannedTick(replace(missed, until=until, ticks=None)))
+        if older is not None:
+            outcome = PAUSED if due.paused else MISSED
+            run = self._tick(due, older, outcome, until=passed[0].at_ms, detail="too many to be told apart")
+            ticks.insert(0, PlannedTick(run))
         plan = self._moved(due, table, passed, following)
         plan.ticks = ticks
         plan.alarm = _alarm(due, ticks)
@@ -192,21 +189,17 @@ class Planner:
     def _moved(
         self, due: DueSchedule, table: Timetable, passed: Sequence[Fire], following: Fire | None
     ) -> Plan:
+        reached = passed[-1].at_ms if passed else due.reached
         if due.ends_at is not None and (following is None or following.at_ms > due.ends_at):
             begins, repeat = local_in(zone_of(due.next_zone), due.ends_at)
-            return Plan([], due.revision + 1, nominal_text(begins), repeat, due.ends_at, None)
+            return Plan([], due.revision + 1, nominal_text(begins), repeat, due.ends_at, due.now, None)
         position, repeat = due.position, due.repeat
         if passed:
             position, repeat = nominal_text(passed[-1].nominal), passed[-1].repeat
         if following is None:
-            return Plan([], due.revision, position, repeat, None, None)
+            return Plan([], due.revision, position, repeat, reached, None, None)
         jitter = jitter_of(due.spec, self._core.application, following)
-        return Plan([], due.revision, position, repeat, following.at_ms + jitter, following.at_ms)
-
-
-def _before(fire: Fire) -> str:
-    """What sorts right before a nominal time."""
-    return nominal_text(fire.nominal - timedelta(seconds=1))
+        return Plan([], due.revision, position, repeat, reached, following.at_ms + jitter, following.at_ms)
 
 
 def _alarm(due: DueSchedule, ticks: Sequence[PlannedTick]) -> str | None:
@@ -214,9 +207,9 @@ def _alarm(due: DueSchedule, ticks: Sequence[PlannedTick]) -> str | None:
     missed = [planned.tick for planned in ticks if planned.tick.outcome == MISSED]
     if missed:
         first, last = missed[0], missed[-1]
-        many = "many" if any(tick.ticks is None for tick in missed) else str(len(missed))
+        many = "More than a thousand" if any(tick.until is not None for tick in missed) else str(len(missed))
         return (
-            f"{many} ticks were missed, from {first.nominal} to {last.until or last.nominal}: no process served the "
+            f"{many} ticks were missed, from {first.nominal} to {last.nominal}: no process served the "
             "schedule, or the clock jumped. See `dbos-events schedule audit`; `schedule backfill` runs them."
         )
     return None if due.alarm is not None and due.alarm.startswith(UNUSABLE) else due.alarm

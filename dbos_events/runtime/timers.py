@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dbos_events.engine.core import Core
+from dbos_events.model.queue import channel_of
 from dbos_events.runtime.service import Service
 from dbos_events.runtime.taken import Taken
 
@@ -40,6 +41,8 @@ class TimerService(Service):
                 core.waits_for_version,
             )
             self._taken.start(rows)
+        for queue in core.storage.queues.promote_due(core.application):
+            core.signal("queues" if queue is None else channel_of(queue))
         core.hub.signal("queues")
         core.hub.signal("lanes")
         return 0.01 if rows else 0.2

@@ -45,7 +45,8 @@ RETURN (SELECT CAST(to_json(f) AS text) FROM ({select: next_message}) AS f);
 -- Starts from outside of workflows. An id that exists already is usual here: people start a workflow twice to be sure. So
 -- nothing is raised, which the server would log. The caller compares the count that it gets back.
 -- table: starts(id text, application text, name text, status text, start_id bigint, version text,
---               class_name text, queue text, priority int, parent_id text, root_id text, codec text, input text)
+--               class_name text, queue text, priority int, parent_id text, root_id text, deduplication_id text,
+--               queue_partition_key text, delay_ms bigint, version_pinned bool, attributes text, codec text, input text)
 {found: fence, the executor is dead}
 {count: insert_starts from starts}
 {do: insert_start_payloads from starts}

@@ -88,7 +88,7 @@ class Lives(Protocol):
     def resolve_regression(
         self, application: str, name: str, place: tuple[str, int], *, skip: bool
     ) -> PartitionDecided:
-        """Read a halted partition on from its watermark, or from Kafka's committed offset."""
+        """Read a halted partition on from its watermark, or from the broker's committed offset."""
         ...
 
     def adopt_watermark(self, application: str, name: str, from_group: str, to_group: str) -> None:

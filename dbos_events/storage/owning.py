@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from dbos_events.model.queue import QueueLimits
 from dbos_events.model.workflow import WorkflowFilter
 from dbos_events.storage.rows import (
     ExecutorRow,
@@ -61,7 +60,7 @@ class Workflows(Protocol):
         """Take unordered running workflows of dead executors; the named functions only.
 
         A started one of another version is taken only when no live process has that version, and with
-        `waits` never; the same holds for the three methods below.
+        `waits` never; the same holds for `take_due`, and for claims.
         Those that crashed more often than `limits` allows are ended and not given back.
         """
         ...
@@ -83,32 +82,6 @@ class Workflows(Protocol):
 
         One of another version is left to a live process of that version, if there is one.
         """
-        ...
-
-    def claim(
-        self,
-        executor: int,
-        application: str,
-        version: str,
-        queue: str,
-        limits: QueueLimits,
-        names: Sequence[str],
-        count: int,
-        waits: bool = False,
-    ) -> list[TakenWorkflow]:
-        """Take at most `count` waiting workflows of a queue, by priority, then age, within its limits."""
-        ...
-
-    def claim_resumed(
-        self,
-        executor: int,
-        application: str,
-        version: str,
-        names: Sequence[str],
-        count: int,
-        waits: bool = False,
-    ) -> list[TakenWorkflow]:
-        """Take workflows that wait for any process: resumed ones, and woken ones without a queue."""
         ...
 
     def next_wake(self, application: str) -> int | None:
@@ -154,8 +127,4 @@ class Workflows(Protocol):
 
     def list_steps(self, workflow_id: str) -> list[Checkpoint]:
         """All checkpoints of a workflow's current generation, by number."""
-        ...
-
-    def save_queues(self, application: str, queues: Mapping[str, QueueLimits]) -> None:
-        """Store the declared queues, for others to see and as the row on which shared limits are locked."""
         ...

@@ -24,9 +24,12 @@ from dbos_events.storage.rows import (
     Position,
     StoredEvent,
 )
+from dbos_events.storage.subjects.attributes import Attributes
+from dbos_events.storage.subjects.debounces import Debounces
 from dbos_events.storage.subjects.inbox import Inboxes
 from dbos_events.storage.subjects.messages import Messages
 from dbos_events.storage.subjects.processes import Processes
+from dbos_events.storage.subjects.queues import Queues
 from dbos_events.storage.subjects.schedules import Schedules
 from dbos_events.storage.subjects.streams import Streams
 from dbos_events.storage.subjects.values import PublishedValues
@@ -37,9 +40,16 @@ class Consumers(Protocol):
     """Consumers as they are known (protocol 9)."""
 
     def save_consumer(
-        self, application: str, name: str, handler: str, group: str, topics: Sequence[str], settings: str
+        self,
+        application: str,
+        name: str,
+        handler: str,
+        group: str,
+        topics: Sequence[str],
+        settings: str,
+        connector: str | None = None,
     ) -> int:
-        """Register a consumer; gives its number.
+        """Register a consumer of a log; gives its number. The ids of its events begin with the connector's name.
 
         Raises `RegistrationError` when its group changed, or another consumer of the application
         reads one of the topics in the same group.
@@ -90,7 +100,7 @@ class Positions(Protocol):
         ...
 
     def report_partitions(self, executor: int, consumer: int, reports: Sequence[tuple[Any, ...]]) -> None:
-        """Store (incarnation, partition, end offset, state, detail) for `kafka status`.
+        """Store (incarnation, partition, end offset, state, detail) for the status.
 
         A sixth value says how far the log was read, what is no record included.
         """
@@ -105,7 +115,7 @@ class Sources(Protocol):
     """What each process says of its consumers."""
 
     def report_source(self, executor: int, consumer: int, state: str, detail: str | None) -> None:
-        """Store it for `kafka status`, in place of what this executor said before."""
+        """Store it for the status, in place of what this executor said before."""
         ...
 
     def consumer_settings(self, application: str | None) -> dict[tuple[str, str], dict[str, str]]:
@@ -246,6 +256,9 @@ class Storage(
     values: PublishedValues
     streams: Streams
     processes: Processes
+    queues: Queues
+    attributes: Attributes
+    debounces: Debounces
 
     @property
     def inbox(self) -> Inboxes:

@@ -85,6 +85,7 @@ class TakenWorkflow:
     position: int | None
     lane: str | None
     attempt: int = 0
+    queue_partition_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,15 @@ class NewEvent(NamedTuple):
     refusal: tuple[str, str] | None = None
 
 
+class PlacedEvent(NamedTuple):
+    """Where on the consumer's queue an event waits."""
+
+    workflow_id: str
+    priority: int
+    queue_partition_key: str | None
+    delay_ms: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class IntakeBatch:
     """Records of one consumer and one incarnation, and the watermarks that they move.
@@ -169,6 +179,7 @@ class IntakeBatch:
     unknown: frozenset[str] = frozenset()
     shared_lane: str | None = None
     filtered: tuple[tuple[int, int, int, int], ...] = ()
+    placed: tuple[PlacedEvent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,12 @@ from dbos_events.storage.families.standing import StandingTable
 from dbos_events.storage.families.taking import TakingTable
 from dbos_events.storage.families.unhandled import UnhandledTable
 from dbos_events.storage.families.workflows import WorkflowTable
+from dbos_events.storage.subjects.attributes import Attributes, AttributeTable
+from dbos_events.storage.subjects.debounces import Debounces, DebounceTable
 from dbos_events.storage.subjects.inbox import InboxTable
 from dbos_events.storage.subjects.messages import Messages, MessageTable
 from dbos_events.storage.subjects.processes import Processes, ProcessesTable
+from dbos_events.storage.subjects.queues import Queues, QueueTable
 from dbos_events.storage.subjects.schedules import ScheduleTable
 from dbos_events.storage.subjects.streams import Streams, StreamTable
 from dbos_events.storage.subjects.values import PublishedValues, PublishedValueTable
@@ -55,6 +58,9 @@ class SqlStorage(
         super().__init__(database)
         self.database = database
         self.processes: Processes = ProcessesTable(database)
+        self.queues: Queues = QueueTable(database)
+        self.attributes: Attributes = AttributeTable(database)
+        self.debounces: Debounces = DebounceTable(database)
         self.values: PublishedValues = PublishedValueTable(database)
         self.streams: Streams = StreamTable(database)
         self.messages: Messages = MessageTable(database)

@@ -16,6 +16,9 @@
     {columns} {values}            the columns of `rows`, as `a, b` and as `u.a, u.b`
     {columns but a} {values but a}    the same without some of them
 
+A text that several statements share is a fragment: it begins with `-- fragment: some_name`, and stands in them, and in
+later fragments, as `{some_name}`.
+
 PostgreSQL gets rows as `unnest` of one array per column, SQLite as JSON (or, where a column is
 `bytea`, one execution per row). The arrays hide behind sub-selects, so that the planner cannot
 count them and change its mind with the batch size (docs/storage.md).
@@ -29,6 +32,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 _STATEMENT = re.compile(r"^-- name: (?P<name>\w+)\n(?P<body>.*?);[ \t]*$", re.MULTILINE | re.DOTALL)
+_FRAGMENT = re.compile(r"^-- fragment: (?P<name>\w+)\n(?P<body>.*?);[ \t]*$", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"--[^\n]*")
 _ROWS = re.compile(r"\{rows:(?P<columns>[^}]*)\}")
 _NAMES = re.compile(r"\{(?P<kind>columns|values)(?: but (?P<but>[\w, ]+))?\}")
@@ -120,10 +124,24 @@ def load(dialect: Dialect, schema: str, *, manual_clock: bool = False) -> dict[s
 
 
 def _read() -> Iterator[tuple[str, str]]:
-    for path in sorted(files("dbos_events.storage").joinpath("sql").iterdir(), key=lambda path: path.name):
-        if path.name.endswith(".sql"):
-            for match in _STATEMENT.finditer(path.read_text(encoding="utf-8")):
-                yield match["name"], match["body"]
+    paths = sorted(files("dbos_events.storage").joinpath("sql").iterdir(), key=lambda path: path.name)
+    texts = [path.read_text(encoding="utf-8") for path in paths if path.name.endswith(".sql")]
+    fragments = {
+        match["name"]: _COMMENT.sub("", match["body"]).strip()
+        for text in texts
+        for match in _FRAGMENT.finditer(text)
+    }
+    for text in texts:
+        for match in _STATEMENT.finditer(text):
+            yield match["name"], _with_fragments(match["body"], fragments)
+
+
+def _with_fragments(body: str, fragments: Mapping[str, str]) -> str:
+    """The text with the fragments that it names, and those that they name, in their places."""
+    named = [name for name in fragments if "{" + name + "}" in body]
+    for name in named:
+        body = body.replace("{" + name + "}", fragments[name])
+    return _with_fragments(body, fragments) if named else body
 
 
 def _fit(name: str, body: str, dialect: Dialect, pieces: Mapping[str, str], now: str) -> Statement:

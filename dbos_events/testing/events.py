@@ -10,6 +10,7 @@ from dbos_events.app import App
 from dbos_events.connect import Connector, Record
 from dbos_events.errors import DBOSException
 from dbos_events.launched import Launched
+from dbos_events.model.naming import log_prefix
 from dbos_events.runtime.encoding import id_prefix
 from dbos_events.runtime.intake.consumer import ConsumerIntake
 from dbos_events.testing.bytes import Headers, bytes_of, headers_of
@@ -60,7 +61,8 @@ class TestTopics:
         self._refuse_when_closed(intake)
         intake.take_in(incarnation, [record])
         self._partitions[place] = (incarnation, offset + 1)
-        return f"{id_prefix(_group(intake, declaration), topic, incarnation, partition)}{offset}"
+        prefix = log_prefix(declaration.connector, _group(intake, declaration))
+        return f"{id_prefix(prefix, topic, incarnation, partition)}{offset}"
 
     def filtered(self, handler: Callable[..., Any]) -> int:
         """The records that the handler's consumers left out, over all partitions."""
@@ -93,7 +95,7 @@ class TestTopics:
         if not found:
             raise DBOSException(
                 f"{getattr(handler, '__qualname__', handler)!r} is not a consumer of this App. Hand the function over "
-                "that @DBOS.kafka_consumer(...) decorates."
+                "that the decorator of a consumer stands on."
             )
         return found[0]
 
@@ -108,7 +110,7 @@ class TestTopics:
                 options,
                 launched.lanes,
                 launched.consumers,
-                connector_of(declaration.connector, Connector).messages,
+                connector_of(declaration.connector, Connector),
             )
             intake.open(_group(intake, declaration), options.topics, {})
             self._intakes[options.name] = intake

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from dbos_events.api.handles import WorkflowHandle
 from dbos_events.app import App
+from dbos_events.connect import Inbox
 from dbos_events.engine.context import CURRENT
 from dbos_events.engine.core import Core
 from dbos_events.engine.run import Run, Unwind
@@ -197,6 +198,12 @@ class TestApp:
                 handler, value, key=key, headers=headers, topic=topic, partition=partition
             )
         return WorkflowHandle(self.app, workflow_id)
+
+    def inbox(self, connector: str) -> Inbox:
+        """What a connector whose events are pushed would be given at launch; anew after a crash."""
+        with self._moving:
+            self._go_on()
+            return self._pushed.inbox(connector)
 
     def filtered(self, handler: Callable[..., Any]) -> int:
         """How many records the `when` of a handler's consumers has said no to."""

@@ -52,6 +52,7 @@ def upgrade() -> None:
     create_values(schema)
     create_messages(schema)
     create_queues(schema)
+    create_debounces(schema)
     create_consumers(schema)
     create_events(schema)
     create_lanes(schema)
@@ -134,7 +135,11 @@ def create_workflows(schema) -> None:
         column("queue", TEXT, null=True),
         column("priority", INT, default="0"),
         column("deduplication_id", TEXT, null=True),
-        column("queue_partition_key", TEXT, null=True),
+        # where its deduplication id counts: it stays there when the workflow leaves its queue
+        column("deduplication_queue", TEXT, null=True),
+        text_key("queue_partition_key", null=True),
+        # it may be run by its version only, also before it has begun
+        column("version_pinned", FLAG, null=True),
         column("delay_until", BIG, null=True),
         column("timeout_ms", BIG, null=True),
         column("deadline", BIG, null=True),
@@ -166,9 +171,23 @@ def create_workflows(schema) -> None:
     # Each index equals the order of one query and holds only the rows that the query can want.
     partial_index(schema, "workflows_owned", ["owner"], "status = 'PENDING'")
     partial_index(
-        schema, "workflows_waiting", ["queue", "priority", "created_at", "id"], "status = 'ENQUEUED'"
+        schema,
+        "workflows_waiting",
+        [sa.text("COALESCE(queue, '')"), "priority", "created_at", "id"],
+        "status = 'ENQUEUED'",
     )
-    partial_index(schema, "workflows_on_queue", ["queue"], "status = 'PENDING' AND queue IS NOT NULL")
+    partial_index(
+        schema,
+        "workflows_partitions",
+        ["application", "queue", "queue_partition_key", "priority", "created_at", "id"],
+        "status = 'ENQUEUED' AND queue_partition_key IS NOT NULL",
+    )
+    partial_index(
+        schema,
+        "workflows_on_queue",
+        ["queue", "queue_partition_key"],
+        "status = 'PENDING' AND queue IS NOT NULL",
+    )
     partial_index(schema, "workflows_wake", ["wake_at"], "wake_at IS NOT NULL")
     partial_index(schema, "workflows_awaiting", ["awaits"], "awaits IS NOT NULL")
     partial_index(
@@ -179,7 +198,7 @@ def create_workflows(schema) -> None:
     partial_index(
         schema,
         "workflows_deduplication",
-        ["queue", "deduplication_id"],
+        ["application", "deduplication_queue", "deduplication_id"],
         "deduplication_id IS NOT NULL AND status IN ('PENDING', 'ENQUEUED', 'DELAYED')",
         unique=True,
     )
@@ -265,6 +284,20 @@ def create_queues(schema) -> None:
         column("worker_concurrency", INT, null=True),
         column("limiter_limit", INT, null=True),
         column("limiter_period", sa.Float(), null=True),
+        column("partition_concurrency", INT, null=True),
+        column("partition_worker_concurrency", INT, null=True),
+        column("partition_limiter_limit", INT, null=True),
+        column("partition_limiter_period", sa.Float(), null=True),
+        column("partitions", FLAG, default="false"),
+        column("priority_ages", sa.Float(), null=True),
+        column("polling_interval_sec", sa.Float(), default="1.0"),
+        # another number after each change; a claim compares it
+        column("revision", BIG),
+        column("declared", FLAG, default="true"),
+        column("version", TEXT, null=True),
+        column("paused_at", BIG, null=True),
+        column("paused_by", TEXT, null=True),
+        column("paused_reason", TEXT, null=True),
         column("updated_at", BIG),
         schema=schema,
     )
@@ -273,12 +306,46 @@ def create_queues(schema) -> None:
         numbered(),
         column("application", TEXT),
         column("queue", TEXT),
+        text_key("queue_partition_key", null=True),
         column("started_at", BIG),
         schema=schema,
     )
     op.create_index(
         "queue_starts_window", "queue_starts", ["application", "queue", "started_at"], schema=schema
     )
+    op.create_index(
+        "queue_starts_partitions",
+        "queue_starts",
+        ["application", "queue", "queue_partition_key", "started_at"],
+        schema=schema,
+        postgresql_where=sa.text("queue_partition_key IS NOT NULL"),
+        sqlite_where=sa.text("queue_partition_key IS NOT NULL"),
+    )
+
+
+def create_debounces(schema) -> None:
+    """Of each workflow and key: the run that is put off, and the calls that belong to it."""
+    op.create_table(
+        "debounces",
+        column("application", TEXT, key=True),
+        column("name", TEXT, key=True),
+        column("key", TEXT, key=True),
+        text_key("workflow_id", null=True),
+        column("limit_at", BIG, null=True),
+        column("calls", INT),
+        column("updated_at", BIG),
+        schema=schema,
+    )
+    op.create_table(
+        "debounce_members",
+        column("call_id", BIG, key=True),
+        text_key("workflow_id"),
+        column("number", INT),
+        column("codec", TEXT, null=True),
+        column("input", TEXT, null=True),
+        schema=schema,
+    )
+    op.create_index("debounce_members_run", "debounce_members", ["workflow_id", "number"], schema=schema)
 
 
 def create_consumers(schema) -> None:
@@ -568,6 +635,8 @@ def create_schedules(schema) -> None:
         # the last nominal time that was decided, local and which of two, from which the next one is computed
         column("position", TEXT),
         column("repeat", INT),
+        # the instant of that; a change counts from then on at the earliest, also where the clock went back
+        column("reached", BIG),
         column("due_at", BIG, null=True),
         column("next_at", BIG, null=True),
         column("last_run", TEXT, null=True),
@@ -614,9 +683,8 @@ def create_schedules(schema) -> None:
         text_key("nominal", key=True),
         text_key("zone", key=True),
         column("repeat", INT, key=True),
-        # of a run of ticks with one outcome: the last of them, and how many where they were counted
-        text_key("until", null=True),
-        column("ticks", BIG, null=True),
+        # of a run of ticks with one outcome: when the last of them was due
+        column("until", BIG, null=True),
         column("outcome", TEXT),
         column("due_at", BIG),
         column("decided_at", BIG),

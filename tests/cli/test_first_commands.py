@@ -99,7 +99,7 @@ def test_a_command_imports_nothing_of_the_engine(tmp_path: Path) -> None:
     program = (
         "import sys; from dbos_events.cli.root import app\n"
         "app(['workflow', 'list'], standalone_mode=False)\n"
-        "print([name for name in sys.modules if name.startswith(('dbos_events.engine', 'dbos_events.facade', "
+        "print([name for name in sys.modules if name.startswith(('dbos_events.engine.core', 'dbos_events.facade', "
         "'dbos_events.app', 'rich', 'alembic', 'confluent_kafka'))])"
     )
     python = str(Path(PROGRAM).parent / "python")

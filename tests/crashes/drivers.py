@@ -115,7 +115,9 @@ def watch_sqlite(watch: Watch, names: Names) -> None:
     """See all that goes to SQLite: connections are made of a class of our own."""
     _Connection.watch, _Connection.names = watch, names
     connect: Any = sqlite3.dbapi2.connect
-    sqlite3.dbapi2.connect = lambda *args, **kwargs: connect(*args, factory=_Connection, **kwargs)
+    watched: Any = lambda *args, **kwargs: connect(*args, factory=_Connection, **kwargs)  # noqa: E731
+    sqlite3.dbapi2.connect = watched
+    sqlite3.connect = watched  # what opens a file that must be there already
 
 
 def watch_postgres(watch: Watch, names: Names) -> None:

@@ -14,12 +14,14 @@ ATTACHED = ("payloads", "results", "steps", "events", "quarantine", "generations
 COUNTED = (
     *ATTACHED,
     "workflows",
+    "ticks",
     "watermarks",
     "gaps",
     "decisions",
     "consumers",
     "incarnations",
     "lanes",
+    "seen",
     "queues",
     "messages",
     "parked_keys",
@@ -81,7 +83,7 @@ class Ended:
         """How many rows each table has, to be compared with a sound run."""
         counts = {table: self._rows.one(f"SELECT count(*) FROM {{t}}{table}") for table in COUNTED}
         # What is noted beside a call while it waits is not there when it had nothing to wait for.
-        counts["steps"] -= self._rows.one("SELECT count(*) FROM {t}steps WHERE call LIKE '%~'")
+        counts["steps"] -= self._rows.one("SELECT count(*) FROM {t}steps WHERE call LIKE '%%~'")
         return counts
 
     def _of_ends(self, expected: Expected) -> list[str]:

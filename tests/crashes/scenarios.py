@@ -5,11 +5,14 @@ client does that got no answer.
 """
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from hashlib import blake2b
 from typing import Any
 
 from dbos_events import KafkaMessage, Quarantine, Retry, SendMessage, SetWorkflowID
+from tests.connectors.folder.connector import File, event, folder_consumer
 from tests.crashes.outcome import End, Expected
 from tests.crashes.points import Point
 from tests.crashes.world import Log, Play, Program, Scenario, World
@@ -398,6 +401,110 @@ def retried_receipts(world: World) -> Play:
     return play
 
 
+@scenario(
+    {
+        "publisher": End("SUCCESS", None, ("before", "after")),
+        "reader": End("SUCCESS", ["one", "two", None, {"a": "one", "b": "two"}]),
+    }
+)
+def published_values(world: World) -> Play:
+    """A workflow publishes two values; another one waits for them, and for one that never comes."""
+    before, after = world.step("before"), world.step("after")
+
+    @world.app.workflow(name="publisher")
+    def publisher() -> None:
+        before()
+        world.app.set_event("a", "one")
+        world.app.sleep(30)
+        world.app.set_event("b", "two")
+        after()
+
+    @world.app.workflow(name="reader")
+    def reader() -> list[Any]:
+        values = [world.app.get_event("publisher", key, None) for key in ("a", "b", "never")]
+        return [*values, world.app.get_all_events("publisher")]
+
+    def play() -> None:
+        begin(world, "publisher", world.app.start_workflow, publisher)
+        begin(world, "reader", world.app.start_workflow, reader)
+        world.advance(60)
+
+    return play
+
+
+@scenario(
+    {
+        "writer": End("SUCCESS", None, ("between",)),
+        "reader": End("SUCCESS", ["a", "b", "c", "d"]),
+    }
+)
+def streams(world: World) -> Play:
+    """A workflow writes a stream while another one reads it; no entry comes twice."""
+    between = world.step("between")
+
+    @world.app.workflow(name="writer")
+    def writer() -> None:
+        for letter in "ab":
+            world.app.write_stream("s", letter)
+        between()
+        world.app.sleep(30)
+        for letter in "cd":
+            world.app.write_stream("s", letter)
+        world.app.close_stream("s")
+
+    @world.app.workflow(name="reader")
+    def reader() -> list[Any]:
+        return list(world.app.read_stream("writer", "s"))
+
+    def play() -> None:
+        begin(world, "writer", world.app.start_workflow, writer)
+        begin(world, "reader", world.app.start_workflow, reader)
+        world.advance(60)
+
+    return play
+
+
+@scenario(
+    {
+        "0/0": End("SUCCESS", ["begin", "x1", "y1", "end"], ("kept", "chunks", "chunks")),
+        "reader": End("SUCCESS", ["begin", "x1", "y1", "end"]),
+    },
+    log={0: (b"a",)},
+)
+def streams_of_steps(world: World) -> Play:
+    """A step that writes a stream fails and is retried; whoever reads what is committed gets each entry once."""
+    kept = world.step("kept")
+
+    def write(generation: int) -> None:
+        for letter in "xy":
+            world.app.write_stream("s", f"{letter}{generation}")
+        if generation < 1:
+            raise OSError("down")
+
+    chunks = world.step("chunks", write)
+
+    @world.app.kafka_consumer(None, "orders", name="shop", retries=Retry(max_attempts=2, interval_seconds=10))
+    def handle(message: KafkaMessage) -> list[Any]:
+        world.app.write_stream("s", "begin")
+        kept()
+        chunks(world.generation)
+        world.app.write_stream("s", "end")
+        world.app.close_stream("s")
+        return list(world.app.read_stream(world.workflow_id, "s", mode="committed"))
+
+    @world.app.workflow(name="reader")
+    def reader(workflow_id: str) -> list[Any]:
+        return list(world.app.read_stream(workflow_id, "s", mode="committed"))
+
+    def play() -> None:
+        world.receive()
+        [event] = world.app.list_workflows(name=handle.__qualname__)
+        begin(world, "reader", world.app.start_workflow, reader, event.workflow_id)
+        world.advance(300)
+
+    return play
+
+
 @scenario(all_of(TWO_BY_THREE, BOTH), log=TWO_BY_THREE, lanes=BY_PARTITION, lives=2)
 def graceful_stop(world: World) -> Play:
     """The first process is stopped while it has ordered events that wait; the second one goes on."""
@@ -453,6 +560,55 @@ def parked(world: World) -> Callable[[], None]:
     return job
 
 
+CONFLICT = "file/shop.shop/a0#" + blake2b(hashlib.sha256(b"other").digest(), digest_size=16).hexdigest()
+
+
+@scenario(
+    {
+        "file/shop.shop/a0": BOTH,
+        "file/shop.shop/a1": BOTH,
+        "file/shop.shop/b0": BOTH,
+        CONFLICT: End("ERROR", quarantined=True),
+    }
+)
+def pushed(world: World) -> Play:
+    """Events are pushed, two of them together; one comes again, one again with other content, and one is filtered."""
+    one, two = world.step("one", lambda: "one"), world.step("two", lambda: "two")
+
+    @folder_consumer(world.app, name="shop", when=lambda file: file.content != b"-")
+    def handle(file: File) -> list[str]:
+        return [one(), two()]
+
+    def play() -> None:
+        world.push([event("shop", "a0", b"a"), event("shop", "a1", b"a")])
+        world.settle()
+        world.push([event("shop", "a1", b"a"), event("shop", "b0", b"b"), event("shop", "c0", b"-")])
+        world.push([event("shop", "a0", b"other")])
+        world.settle()
+
+    return play
+
+
+@scenario(
+    {f"file/shop.shop/{name}": BOTH for name in ("a0", "a1", "a2", "b0")},
+    lanes=[[f"file/shop.shop/a{number}" for number in range(3)]],
+)
+def pushed_by_key(world: World) -> Play:
+    """Events of two keys: those of one run one after the other."""
+    one, two = world.step("one", lambda: "one"), world.step("two", lambda: "two")
+
+    @folder_consumer(world.app, name="shop")
+    def handle(file: File) -> list[str]:
+        return [one(), two()]
+
+    def play() -> None:
+        world.push([event("shop", name, lane=name[0]) for name in ("a0", "b0", "a1")])
+        world.push([event("shop", "a2", lane="a")])
+        world.settle()
+
+    return play
+
+
 def begin(world: World, workflow_id: str, start: Callable[..., Any], *args: Any) -> None:
     """Start a workflow, unless it is there already."""
 
@@ -486,3 +642,5 @@ def _recoveries() -> None:
 
 
 _recoveries()
+
+from tests.crashes import scheduled  # noqa: E402, F401 - enters its own

@@ -8,12 +8,13 @@ from typing import Any, Protocol
 
 from dbos_events import App
 from dbos_events.api.consumers import ConsumerDeclaration
-from dbos_events.connect import Record, SourceHealth
+from dbos_events.connect import Inbox, PushedEvent, Record, SourceHealth
 from dbos_events.engine.context import CURRENT
 from dbos_events.errors import StorageUnavailable
 from dbos_events.runtime.intake.consumer import ConsumerIntake
 from dbos_events.testing import TestApp
-from dbos_events_kafka.message import KafkaMessages
+from dbos_events_kafka import connector as kafka
+from tests.connectors.folder.connector import connector
 from tests.crashes.outcome import Effect, Expected, name_of
 from tests.crashes.points import Point, Watch
 
@@ -41,6 +42,7 @@ class World:
         self._folder = folder
         self._watch = watch
         self._source: ListSource | None = None
+        self._inbox: Inbox | None = None
         self.test_app: TestApp
 
     # -- for handlers -------------------------------------------------------------------------
@@ -71,6 +73,13 @@ class World:
         scope = CURRENT.get()
         assert scope is not None
         return scope.run.generation
+
+    @property
+    def workflow_id(self) -> str:
+        """The workflow that the caller runs in."""
+        scope = CURRENT.get()
+        assert scope is not None
+        return scope.run.id
 
     def _leave(self, step: str) -> None:
         scope = CURRENT.get()
@@ -107,6 +116,19 @@ class World:
             self.app.launched.sources.append(self._source)
             self._source.start()
         self._insist(self._source.read)
+
+    def push(self, events: Sequence[PushedEvent]) -> None:
+        """Have these accepted together, as a sender does that sends again until it hears that all are durable."""
+        if self._inbox is None:
+
+            def opened() -> None:
+                pushed = [(each.function, each.options) for each in self.app.pushed]
+                self._inbox = self.app.launched.inbox.open(connector, pushed)
+
+            self._insist(opened)
+        assert self._inbox is not None
+        while not all(outcome.durable for outcome in self._inbox.accept(events)):
+            continue
 
     def settle(self) -> None:
         """Do what can be done now."""
@@ -145,7 +167,7 @@ class World:
             declaration.options,
             launched.lanes,
             launched.consumers,
-            KafkaMessages(),
+            kafka,
         )
 
 

@@ -120,17 +120,10 @@ def test_a_consumer_over_a_step_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limiter", "told"),
-    [
-        ({"limit": 3}, "has no 'period'"),
-        ({"period": 3}, "has no 'limit'"),
-        ({"limit": 3, "perod": 1}, "Did you mean period?"),
-        ({"limit": "3", "period": 1}, "has to be a number"),
-        (5, "A limiter is"),
-    ],
+    "limiter", [{"limit": 3}, {"period": 3}, {"limit": 3, "perod": 1}, {"limit": "3", "period": 1}, 5]
 )
-def test_a_limiter_that_lacks_something_is_told(limiter: Any, told: str) -> None:
-    with pytest.raises(RegistrationError, match=re.escape(told)):
+def test_a_limiter_that_lacks_something_is_told_with_what_it_looks_like(limiter: Any) -> None:
+    with pytest.raises(RegistrationError, match=r'limiter needs a limit.*\{"limit": 10, "period": 60\}; not'):
         App({"name": "shop"}).queue("q", limiter=limiter)
 
 

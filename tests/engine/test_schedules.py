@@ -427,6 +427,7 @@ def test_what_lies_beyond_the_window_is_missed_with_an_alarm_and_no_flood(app: A
     found = app.get_schedule("each second")
     assert found is not None
     assert "ticks were missed" in str(found.alarm)
+    assert audit(dbos, "each second").expected == 2 + 30 * 86_400
     begin = round((BEGIN + timedelta(days=29)).timestamp() * 1000)
     some = control(dbos).audit("each second", begin, begin + 60_000)
     assert (some.expected, some.outcomes, some.unexplained) == (60, {"missed": 60}, ())

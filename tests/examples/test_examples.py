@@ -123,6 +123,18 @@ def test_sleeping_workflows_need_few_threads_and_survive_the_process() -> None:
     assert third == "started again: 200 reminders, 200 different ones"
 
 
+def test_progress_goes_on_where_a_connection_was_lost() -> None:
+    assert run("progress_over_sse").splitlines() == [
+        'event 0: {"file": "orders.csv", "done": 1, "of": 4}',
+        'event 1: {"file": "lines.csv", "done": 2, "of": 4}',
+        "the connection is lost",
+        'event 2: {"file": "prices.csv", "done": 3, "of": 4}',
+        'event 3: {"file": "stock.csv", "done": 4, "of": 4}',
+        "the stream has ended",
+        "3800 rows",
+    ]
+
+
 def test_a_queue_keeps_its_limits() -> None:
     first, second = run("queue_with_limit").splitlines()
 
@@ -132,3 +144,15 @@ def test_a_queue_keeps_its_limits() -> None:
     assert int(most[1]) <= 2
     assert took is not None
     assert float(took[1]) >= 1.9
+
+
+def test_an_approval_survives_the_process_and_a_double_click() -> None:
+    lines = run("approval").splitlines()
+    assert sorted(lines[:3]) == [f"{name}: who decides?" for name in "ABC"]
+    assert lines[3] == "the program has ended; it starts again"
+    assert sorted(lines[4:]) == [
+        "A: approved by Ada",
+        "A: paid",
+        "B: declined by Ada",
+        "C: nobody decided in time",
+    ]

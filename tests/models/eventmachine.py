@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import hypothesis.strategies as st
 
 from dbos_events.model.event import Ordering
+from dbos_events.model.naming import log_prefix
 from dbos_events.model.proof import GapQuestion
 from dbos_events.model.quarantine import QuarantineFilter, Redrive
 from dbos_events.runtime.encoding import id_prefix
@@ -48,7 +49,7 @@ class EventMachine(WorkflowMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.consumer = self.storage.save_consumer(APP, CONSUMER, "handle", GROUP, [TOPIC], "{}")
+        self.consumer = self.storage.save_consumer(APP, CONSUMER, "handle", GROUP, [TOPIC], "{}", "kafka")
         self.incarnation = self.storage.save_incarnation("cluster", TOPIC, "id-1")
         first = {partition: FIRST * partition for partition in range(PARTITIONS)}
         positions = {partition: (offset, "earliest") for partition, offset in first.items()}
@@ -136,7 +137,7 @@ class EventMachine(WorkflowMachine):
 
     def event(self, partition: int, offset: int, key: str, *, kept: bool) -> NewEvent:
         lanes = {"none": None, "partition": str(partition), "key": f"{partition}/{key}", "topic": LANE}
-        prefix = id_prefix(GROUP, TOPIC, self.incarnation, partition)
+        prefix = id_prefix(log_prefix("kafka", GROUP), TOPIC, self.incarnation, partition)
         lane = lanes[self.ordering]
         return NewEvent(
             f"{prefix}{offset}", partition, offset, key.encode(), b"v", None, 1, 0, 7, None, 1, lane, kept

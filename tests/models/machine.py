@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import hypothesis.strategies as st
@@ -18,7 +19,7 @@ from tests.models.acting import ActingMachine, act
 from tests.models.events import Model
 from tests.models.processes import ENDS, Process, Run
 from tests.models.rows import difference, empty, modelled, stored
-from tests.storage.building import APP, register
+from tests.storage.building import APP, claim_from, claim_resumed_from, register
 
 LEASE_MS = 30_000
 SECOND = 1000
@@ -85,11 +86,15 @@ class WorkflowMachine(ActingMachine):
     def ask(self, name: str, *arguments: Any, form: Callable[[Any], Any] = same) -> Any:
         """Ask the storage and the model; they must agree. None when the executor is fenced."""
         expected, _ = outcome(lambda: getattr(self.model, name)(*arguments), form)
-        found, answer = outcome(lambda: getattr(self.storage, name)(*arguments), form)
+        found, answer = outcome(lambda: self._stored(name)(*arguments), form)
         assert found == expected, f"{name} answers {found}, by the model {expected}"
         self.compare()
         self.clock.move_to(self.clock.now_ms() + 1)
         return answer
+
+    def _stored(self, name: str) -> Callable[..., Any]:
+        claims = {"claim": claim_from, "claim_resumed": claim_resumed_from}
+        return partial(claims[name], self.storage) if name in claims else getattr(self.storage, name)  # type: ignore[no-any-return]
 
     def compare(self) -> None:
         found, expected = stored(self.storage), modelled(self.model)

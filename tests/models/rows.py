@@ -21,7 +21,7 @@ R = TypeVar("R")
 TABLES = (
     "executors", "workflows", "payloads", "results", "checkpoints", "queues", "queue_starts", "consumers",
     "incarnations", "watermarks", "gaps", "events", "quarantine", "lanes", "generations", "decisions",
-    "edited_values", "subscriptions", "source_states", "parked_keys",
+    "edited_values", "subscriptions", "source_states", "parked_keys", "published_values", "stream_entries",
 )  # fmt: skip
 
 

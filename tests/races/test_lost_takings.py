@@ -9,6 +9,7 @@ import pytest
 from dbos_events import App
 from dbos_events.errors import StorageUnavailable
 from dbos_events.runtime import taken
+from dbos_events.storage.subjects.queues import Claim
 from dbos_events.testing import TestApp
 from dbos_events.testing.plugin import MakeTestApp
 from tests.storage.building import kill, register, start, write
@@ -62,16 +63,17 @@ class Scene:
     def lose_answer(self, taking: str) -> None:
         """The next call that takes something does so, and then says that it does not know."""
         storage: Any = self.dbos.core.storage
-        real: Callable[..., Any] = getattr(storage, taking)
+        owner, name = (storage.queues, "claim") if taking.startswith("claim") else (storage, taking)
+        real: Callable[..., Any] = getattr(owner, name)
 
-        def once(*arguments: Any) -> Any:
-            found = real(*arguments)
-            if found:
-                setattr(storage, taking, real)
+        def once(*arguments: Any, **more: Any) -> Any:
+            found = real(*arguments, **more)
+            if found.rows if isinstance(found, Claim) else found:
+                setattr(owner, name, real)
                 raise StorageUnavailable("The connection ended before the answer came.")
             return found
 
-        setattr(storage, taking, once)
+        setattr(owner, name, once)
 
     def tick(self) -> None:
         """As the services' own threads do it: what fails is said, and tried again."""

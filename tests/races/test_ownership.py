@@ -12,7 +12,20 @@ from dbos_events.storage.rows import TakenWorkflow
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.writes import Write, Written
 from tests.races.interleaving import PATIENCE, Operation, Race
-from tests.storage.building import APP, begin, end, ids, kill, park, register, start, step, workflow, write
+from tests.storage.building import (
+    APP,
+    begin,
+    claim_resumed_from,
+    end,
+    ids,
+    kill,
+    park,
+    register,
+    start,
+    step,
+    workflow,
+    write,
+)
 
 NO_LIMITS = {"work": None}
 
@@ -97,7 +110,7 @@ def take_over(made: Processes, storage: SqlStorage) -> object:
 
 
 def claim_resumed(made: Processes, storage: SqlStorage) -> object:
-    return history(storage, storage.claim_resumed(made.second, APP, "v1", ["work"], 9))
+    return history(storage, claim_resumed_from(storage, made.second, APP, "v1", ["work"], 9))
 
 
 def resume_and_claim(made: Processes, storage: SqlStorage) -> object:

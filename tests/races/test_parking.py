@@ -13,6 +13,7 @@ from tests.storage.building import (
     APP,
     begin,
     change,
+    claim_from,
     end,
     ids,
     kill,
@@ -189,7 +190,7 @@ class Workers:
 def queued(limits: QueueLimits) -> object:
     def scene(storage: SqlStorage) -> Workers:
         made = Workers(register(storage, "a"), register(storage, "b"), limits)
-        storage.save_queues(APP, {"q": limits})
+        storage.queues.save_declared(APP, {"q": limits})
         begin(storage, made.first, "one", "two", "three", queue="q")
         return made
 
@@ -205,7 +206,7 @@ SCENES = {
 
 def claim(by: str, count: int = 2) -> Operation[Workers]:
     def work(made: Workers, storage: SqlStorage) -> object:
-        return sorted(ids(storage.claim(getattr(made, by), APP, "v1", "q", made.limits, NAMES, count)))
+        return sorted(ids(claim_from(storage, getattr(made, by), APP, "v1", "q", made.limits, NAMES, count)))
 
     return work
 

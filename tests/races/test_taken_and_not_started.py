@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from dbos_events import App, KafkaMessage
 from dbos_events.engine.core import Core
 from dbos_events.errors import StorageError, StorageUnavailable
+from dbos_events.model.queue import QueueState
 from dbos_events.runtime import taken
-from dbos_events.storage.rows import TakenWorkflow
+from dbos_events.storage.subjects.claiming import Taker
+from dbos_events.storage.subjects.queues import Claim
 from dbos_events.testing import TestApp
 from dbos_events.testing.plugin import MakeTestApp
 from tests.storage.building import kill, register, start, write
@@ -102,11 +105,27 @@ class Scene:
         """Have the next call of a method done by `then`, which is given the method and its arguments."""
         real = getattr(owner, name)
 
-        def call(*arguments: Any) -> Any:
+        def call(*arguments: Any, **more: Any) -> Any:
             setattr(owner, name, real)
-            return then(real, *arguments)
+            return then(partial(real, **more), *arguments)
 
         setattr(owner, name, call)
+
+    def once_taking(self, taking: str, then: Callable[..., Any]) -> None:
+        """As `once`, for the next taking of this kind; a claim is asked of each queue."""
+        if not taking.startswith("claim"):
+            self.once(self.storage, taking, then)
+            return
+        queues, wanted = self.storage.queues, "q" if taking == "claim" else ""
+        real = queues.claim
+
+        def call(taker: Taker, queue: QueueState, *arguments: Any, **more: Any) -> Any:
+            if queue.name != wanted:
+                return real(taker, queue, *arguments, **more)
+            queues.claim = real
+            return then(partial(real, **more), taker, queue, *arguments)
+
+        queues.claim = call
 
     def tick(self) -> None:
         for service in self.app.launched.services:
@@ -128,6 +147,14 @@ class Scene:
     def owned(self) -> dict[str, int]:
         found: dict[str, int] = self.storage.owned_work(self.core.executor)
         return found
+
+
+def claim_here(core: Core) -> None:
+    """Take one workflow of the queue as the service does, and start nothing."""
+    taker = Taker(core.executor, "shop", core.version, ["work"])
+    queue = core.storage.queues.get("shop", "q")
+    assert queue is not None
+    assert core.storage.queues.claim(taker, queue, 1).rows
 
 
 @pytest.fixture
@@ -158,7 +185,7 @@ def test_rule_2_a_taking_whose_answer_is_an_error_of_any_kind_has_taken_nothing_
     scene: Scene, taking: str, kind: str
 ) -> None:
     first, second = scene.prepare(taking, "first"), scene.prepare(taking, "second")
-    scene.once(scene.storage, taking, answer_lost(kind))
+    scene.once_taking(taking, answer_lost(kind))
     scene.tick()
     scene.look()
     assert [scene.status(one) for one in (first, second)] == ["SUCCESS", "SUCCESS"]
@@ -178,7 +205,7 @@ def test_rule_2_what_cannot_be_made_a_run_is_given_back_and_so_is_its_place(
         scene.tick()
     assert [scene.status(one) for one in (first, second)] == ["SUCCESS", "SUCCESS"]
     assert sorted(scene.ran) == ["first", "second"]
-    assert all(count == 0 for count in scene.app.launched.queues._running.values())
+    assert all(one.running == 0 for one in scene.app.launched.queues._serving.values())
 
 
 @pytest.mark.parametrize("kind", ["statement refused", "no Exception"])
@@ -205,14 +232,14 @@ def test_a_function_that_is_gone_leaves_its_workflow_to_others(scene: Scene) -> 
     workflow_id, other = scene.prepare("claim", "first"), scene.prepare("claim", "second")
 
     def forgets(real: Callable[..., Any], *arguments: Any) -> Any:
-        rows: list[TakenWorkflow] = real(*arguments)
+        rows: Claim = real(*arguments)
         entry = scene.core.registry.workflows.pop("work")
         scene.once(
             scene.storage, "give_back", lambda real, *args: [scene.core.registry.add(entry), real(*args)]
         )
         return rows
 
-    scene.once(scene.storage, "claim", forgets)
+    scene.once_taking("claim", forgets)
     for _ in range(4):
         scene.tick()
     assert [scene.status(one) for one in (workflow_id, other)] == ["SUCCESS", "SUCCESS"]
@@ -337,9 +364,7 @@ def test_rule_2_what_was_taken_while_a_taking_was_under_way_is_left_to_it(scene:
     workflow_id = scene.prepare("claim", "first")
     watch, core = scene.app.launched.watch, scene.core
     with scene.app.launched.taken.takings.under_way():
-        core.storage.claim(
-            core.executor, "shop", core.version, "q", core.registry.queues["q"], ["work"], 1, False
-        )
+        claim_here(core)
         for _ in range(4):
             watch.look()
         assert scene.owned() == {workflow_id: 1}
@@ -351,9 +376,7 @@ def test_the_watch_says_once_what_it_found(scene: Scene, caplog: pytest.LogCaptu
     for label in ("first", "second"):
         workflow_id = scene.prepare("claim", label)
         core = scene.core
-        core.storage.claim(
-            core.executor, "shop", core.version, "q", core.registry.queues["q"], ["work"], 1, False
-        )
+        claim_here(core)
         scene.look()
         assert scene.status(workflow_id) == "SUCCESS"
     said = [record for record in caplog.messages if "did not run here" in record]
@@ -365,16 +388,16 @@ def test_the_watch_says_once_what_it_found(scene: Scene, caplog: pytest.LogCaptu
 def test_a_queue_whose_claim_fails_keeps_no_other_waiting(scene: Scene, error: Exception) -> None:
     others = [scene.app.queue(name) for name in ("after", "before")]
     scene.prepare("claim", "waits")
-    real = scene.storage.claim
+    real = scene.storage.queues.claim
     asked: list[str] = []
 
-    def claim(*arguments: Any) -> Any:
-        asked.append(arguments[3])
-        if arguments[3] == "q":
+    def claim(taker: Taker, queue: QueueState, *arguments: Any, **more: Any) -> Any:
+        asked.append(queue.name)
+        if queue.name == "q":
             raise error
-        return real(*arguments)
+        return real(taker, queue, *arguments, **more)
 
-    scene.storage.claim = claim
+    scene.storage.queues.claim = claim
     handles = [queue.enqueue(scene.work, queue.name, False) for queue in others]
     scene.tick()
     scene.tick()
@@ -384,7 +407,7 @@ def test_a_queue_whose_claim_fails_keeps_no_other_waiting(scene: Scene, error: E
     for _ in range(5):
         scene.app.launched.queues.tick()
     assert "q" not in asked  # it is asked less often
-    scene.storage.claim = real
+    scene.storage.queues.claim = real
     scene.app.launched.queues._failing._not_before.clear()
     scene.tick()
     assert "waits" in scene.ran

@@ -2,14 +2,18 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 
+from dbos_events.model.queue import QueueLimits, QueueState
 from dbos_events.model.workflow import SUCCESS
 from dbos_events.storage.database import Row
 from dbos_events.storage.rows import NewExecutor, TakenWorkflow
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.claiming import Taker
+from dbos_events.storage.subjects.queues import RESUMED
 from dbos_events.storage.writes import (
     Checkpoint,
     Key,
@@ -140,3 +144,37 @@ def steps(storage: SqlStorage, workflow_id: str) -> dict[int, str | None]:
 
 def ids(taken: Sequence[TakenWorkflow]) -> list[str]:
     return [row.id for row in taken]
+
+
+def claim_from(  # noqa: PLR0917 - as the model of the storage is asked
+    storage: SqlStorage,
+    executor: int,
+    application: str,
+    version: str,
+    queue: str,
+    limits: QueueLimits,
+    names: Sequence[str],
+    count: int,
+    waits: bool = False,
+) -> list[TakenWorkflow]:
+    """Claim of a queue as if these were its limits."""
+    states = {state.name: state for state in storage.queues.read(application)}
+    if queue not in states and limits.shared:
+        storage.queues.save_declared(application, {queue: limits})
+        states = {state.name: state for state in storage.queues.read(application)}
+    state = replace(states.get(queue) or QueueState(application, queue, limits), limits=limits)
+    return list(storage.queues.claim(Taker(executor, application, version, names, waits), state, count).rows)
+
+
+def claim_resumed_from(
+    storage: SqlStorage,
+    executor: int,
+    application: str,
+    version: str,
+    names: Sequence[str],
+    count: int,
+    waits: bool = False,
+) -> list[TakenWorkflow]:
+    """Claim of what waits without a queue."""
+    taker = Taker(executor, application, version, names, waits)
+    return list(storage.queues.claim(taker, RESUMED, count).rows)

@@ -19,7 +19,7 @@ from dbos_events.runtime.intake.keeper import LaneService
 from dbos_events.runtime.taken import Taken
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.writes import WRITTEN
-from dbos_events_kafka.message import KafkaMessages
+from dbos_events_kafka import connector
 from tests.storage.building import APP, end, park, quarantine, register
 
 TOPIC = "orders"
@@ -124,7 +124,7 @@ class Process:
         self.lanes = LaneService(core, taken)
         function: Any = core.registry.workflows["handle"]
         consumers: Any = SimpleNamespace(watch=lambda *_: None)
-        self.intake = ConsumerIntake(core, taken, function, options, self.lanes, consumers, KafkaMessages())
+        self.intake = ConsumerIntake(core, taken, function, options, self.lanes, consumers, connector)
         self.positions: dict[int, int] = {}
         if reads:
             self.intake.open("group", [TOPIC], {})

@@ -13,8 +13,12 @@ from dbos_events.storage.writes import (
     NextAttempt,
     Outcome,
     Park,
+    Piece,
     QuarantineNote,
     Send,
+    SettleEntries,
+    SetValue,
+    StreamEntry,
     Write,
     Written,
     message_key,
@@ -78,6 +82,21 @@ FORMS = {
         "SELECT consumed_step FROM {schema}.messages WHERE destination = 'w'",
         1,
     ),
+    "value": (
+        lambda: SetValue("k", 1, 1, "json", "7", 900),
+        "SELECT value FROM {schema}.published_values WHERE workflow_id = 'w' AND key = 'k'",
+        "7",
+    ),
+    "stream": (
+        lambda: StreamEntry("s", 0, 1, 0, True, False, "json", "7", 901),
+        "SELECT value FROM {schema}.stream_entries WHERE workflow_id = 'w' AND stream = 's'",
+        "7",
+    ),
+    "end of a step that wrote into a stream": (
+        lambda: SettleEntries((Piece("kept", 0, 3, 1, 0, False),)),
+        "SELECT CASE WHEN committed THEN 1 ELSE 0 END FROM {schema}.stream_entries WHERE stream = 'kept'",
+        0,
+    ),
     "park": (lambda: Park(10**15), "SELECT wake_at FROM {schema}.workflows WHERE id = 'w'", 10**15),
 }
 
@@ -105,6 +124,8 @@ def test_what_a_change_asks_for_is_in_the_rows(storage: SqlStorage, form: str, b
     begin(storage, executor, "other", "waiter")
     storage.write_batch(executor, [Write("waiter", 1, 0, change=Park(None, (message_key("waiter", "t"),)))])
     storage.messages.send([NewMessage("w", "m", None, "json", "1")])
+    chunk = StreamEntry("kept", 2, 1, 0, None, False, "json", "1", 902)
+    storage.write_batch(executor, [Write("w", 1, 0, change=chunk)])
     storage.write_batch(executor, [Write("parent", 1, 0, change=Park(None, (result_key("w"),)))])
     change = make()
     if isinstance(change, Consume):

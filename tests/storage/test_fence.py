@@ -13,6 +13,8 @@ from tests.storage.building import (
     APP,
     begin,
     change,
+    claim_from,
+    claim_resumed_from,
     end,
     ids,
     kill,
@@ -53,8 +55,8 @@ def test_rule_2_a_dead_executor_takes_nothing(storage: SqlStorage) -> None:
     write(storage, alive, park("due", 0))
     kill(storage, dead)
     takes = [
-        lambda: storage.claim(dead, APP, "v1", "q", QueueLimits(), ["work"], 9),
-        lambda: storage.claim_resumed(dead, APP, "v1", ["work"], 9),
+        lambda: claim_from(storage, dead, APP, "v1", "q", QueueLimits(), ["work"], 9),
+        lambda: claim_resumed_from(storage, dead, APP, "v1", ["work"], 9),
         lambda: storage.take_due(dead, APP, "v1", ["work"], 9),
         lambda: storage.adopt_from_dead(dead, APP, "v1", NO_LIMITS, 9),
         lambda: storage.take_lanes(dead, LanePlace(1, 1, 0, 1), ["0"], 9, {"handle": None}),
@@ -222,7 +224,7 @@ def test_rule_2_a_run_whose_workflow_was_taken_writes_nothing(storage: SqlStorag
     executor = register(storage)
     begin(storage, executor, "w")
     storage.resume(["w"])
-    [taken] = storage.claim_resumed(executor, APP, "v1", ["work"], 9)
+    [taken] = claim_resumed_from(storage, executor, APP, "v1", ["work"], 9)
     assert taken.take == 3, "resumed, and taken again by the very same executor"
     assert write(storage, executor, mine) == [Fenced(PENDING)]
     assert (workflow(storage, "w").status, workflow(storage, "w").owner) == (PENDING, executor)
@@ -270,7 +272,7 @@ def test_rule_2_a_refused_run_does_not_take_the_next_run_of_the_workflow_with_it
     executor = register(storage)
     begin(storage, executor, "w")
     storage.resume(["w"])
-    storage.claim_resumed(executor, APP, "v1", ["work"], 9)
+    claim_resumed_from(storage, executor, APP, "v1", ["work"], 9)
     late, fresh = step("w", output="late"), step("w", take=3, output="fresh")
     assert write(storage, executor, late, fresh, end("w", take=3)) == [Fenced(PENDING), WRITTEN, WRITTEN]
     assert steps(storage, "w") == {1: "fresh"}
@@ -322,7 +324,7 @@ def test_rule_2_a_run_that_lost_its_workflow_forgives_no_crash(storage: SqlStora
     first, second = register(storage), register(storage)
     begin(storage, first, "w")
     storage.resume(["w"])
-    storage.claim_resumed(second, APP, "v1", ["work"], 9)
+    claim_resumed_from(storage, second, APP, "v1", ["work"], 9)
     kill(storage, second)
     storage.adopt_from_dead(first, APP, "v1", NO_LIMITS, 9)  # under a newer take; the old run is there still
     stale = step("w")

@@ -9,7 +9,20 @@ from dbos_events.model.workflow import ENQUEUED, PENDING
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.writes import WRITTEN, Failure, Fenced, NextAttempt, Write
 from dbos_events.testing import ManualClock
-from tests.storage.building import APP, begin, change, end, ids, kill, read, register, step, workflow, write
+from tests.storage.building import (
+    APP,
+    begin,
+    change,
+    claim_from,
+    end,
+    ids,
+    kill,
+    read,
+    register,
+    step,
+    workflow,
+    write,
+)
 from tests.storage.topics import topic
 
 TAKER = (APP, "v1")
@@ -133,12 +146,12 @@ def test_a_retry_comes_back_when_it_is_due(storage: SqlStorage, clock: ManualClo
 def test_a_retry_of_a_queue_comes_back_through_the_queue(storage: SqlStorage, clock: ManualClock) -> None:
     executor = register(storage)
     begin(storage, executor, "w", queue="q")
-    assert ids(storage.claim(executor, *TAKER, "q", QueueLimits(), ["work"], 10)) == ["w"]
+    assert ids(claim_from(storage, executor, *TAKER, "q", QueueLimits(), ["work"], 10)) == ["w"]
     write(storage, executor, retry("w"))
     clock.move_to(clock.now_ms() + 1000)
     assert storage.take_due(executor, *TAKER, ["work"], 10) == []
     assert workflow(storage, "w").status == ENQUEUED
-    assert ids(storage.claim(executor, *TAKER, "q", QueueLimits(), ["work"], 10)) == ["w"]
+    assert ids(claim_from(storage, executor, *TAKER, "q", QueueLimits(), ["work"], 10)) == ["w"]
 
 
 def test_a_retry_in_a_lane_holds_it_and_is_left_to_its_holder(

@@ -6,8 +6,8 @@ from dbos_events.errors import DBOSNonExistentWorkflowError, DBOSWorkflowConflic
 from dbos_events.model.quarantine import Redrive
 from dbos_events.storage.quarantined import Decided
 from dbos_events.storage.sqldatabase import SqlStorage
-from dbos_events.storage.subjects.messages import Owner
 from dbos_events.storage.writes import Consume, Failure, NewMessage, NextAttempt, Send, Write, Written
+from dbos_events.storage.writes.send import Owner
 from tests.races.test_messages import message, talk
 from tests.storage.building import begin, kill, quarantine, read, register, step, write
 from tests.storage.topics import topic

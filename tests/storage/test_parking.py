@@ -13,6 +13,8 @@ from tests.storage.building import (
     APP,
     begin,
     change,
+    claim_from,
+    claim_resumed_from,
     end,
     ids,
     kill,
@@ -111,7 +113,7 @@ def test_a_resumed_workflow_does_not_wait_for_its_time(storage: SqlStorage, cloc
     begin(storage, executor, "w")
     write(storage, executor, park("w", clock.now_ms() + 1_000_000))
     assert storage.resume(["w"]) == ["w"]
-    assert ids(storage.claim_resumed(executor, APP, "v1", ["work"], 9)) == ["w"]
+    assert ids(claim_resumed_from(storage, executor, APP, "v1", ["work"], 9)) == ["w"]
     assert storage.next_wake(APP) is None
 
 
@@ -121,12 +123,12 @@ def test_a_resumed_workflow_does_not_wait_for_its_time(storage: SqlStorage, cloc
 def test_a_due_workflow_of_a_queue_goes_back_to_it(storage: SqlStorage) -> None:
     executor = register(storage)
     begin(storage, executor, "w", queue="q")
-    storage.claim(executor, APP, "v1", "q", QueueLimits(), ["work"], 9)
+    claim_from(storage, executor, APP, "v1", "q", QueueLimits(), ["work"], 9)
     write(storage, executor, park("w", 0))
     assert due(storage, executor) == []
     row = workflow(storage, "w")
     assert (row.status, row.queue, row.wake_at) == (ENQUEUED, "q", None)
-    [taken] = storage.claim(executor, APP, "v1", "q", QueueLimits(), ["work"], 9)
+    [taken] = claim_from(storage, executor, APP, "v1", "q", QueueLimits(), ["work"], 9)
     assert (taken.id, taken.take) == ("w", 2)
 
 

@@ -105,6 +105,7 @@ IDS = [f"w{number}" for number in range(1, BATCH + 1)]
 
 
 BATCHES: dict[str, tuple[str, list[tuple[Any, ...]], dict[str, Any]]] = {
+    "place_events": ("workflows", [(i, 3, "p", None) for i in IDS], {}),
     "insert_checkpoints": (
         "workflows",
         [(i, 1, 0, 2, "2", "step", 2, None, None, None, None, None, 1, 2, 3) for i in IDS],
@@ -137,10 +138,20 @@ BY_ID = {
 BY_ONE_ID = {"list_steps": "checkpoints"}
 OF_AN_EXECUTOR = {"take_lane_entries", "release_unstarted"}
 TAKER = {"executor": 1, "application": APP, "version": "v1", "names": ["work"], "count": 50, "waits": False}
+CLAIMED = {name: value for name, value in TAKER.items() if name != "executor"} | {"queue": "q", "revision": 0}
 ANY = dict.fromkeys(("application", "topic", "consumer", "partition"))
 PARTIAL = {
-    "claim": ("workflows_waiting", {**TAKER, "queue": "q"}),
-    "claim_resumed": ("workflows_waiting", TAKER),
+    "claim": ("workflows_waiting", {**TAKER, "queue": "q", "revision": 0}),
+    "claim_partition": ("workflows_partitions", {**TAKER, "queue": "q", "revision": 0, "partition": "p7"}),
+    "first_of_priority": ("workflows_waiting", {**CLAIMED, "priority": 3}),
+    "waiting_priorities": ("workflows_waiting", {"application": APP, "queue": "q", "count": 50}),
+    "waiting_partitions": (
+        "workflows_partitions",
+        {"application": APP, "queue": "q", "after": "", "count": 50},
+    ),
+    "count_running_of": ("workflows_on_queue", {"application": APP, "queue": "q", "keys": ["p1", "p2"]}),
+    "promote_due": ("workflows_wake", {"application": APP}),
+    "waiting_on": ("workflows_waiting", {"application": APP, "queue": "q", "count": 50}),
     "take_due": ("workflows_wake", TAKER),
     "requeue_due": ("workflows_wake", {"application": APP}),
     "ready_due_lanes": ("workflows_wake", {"application": APP}),

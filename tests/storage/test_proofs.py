@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from dbos_events.model.naming import log_prefix
 from dbos_events.model.proof import Gap, GapQuestion, TracedEvent
 from dbos_events.runtime.encoding import id_prefix
 from dbos_events.storage.rows import IntakeBatch, NewEvent
@@ -21,7 +22,7 @@ class Reader:
         self.group = group
         self.name = name
         self.executor = register(storage, name)
-        self.consumer = storage.save_consumer(APP, name, "handle", group, ["orders"], "{}")
+        self.consumer = storage.save_consumer(APP, name, "handle", group, ["orders"], "{}", "kafka")
         self.incarnation = storage.save_incarnation("cluster", "orders", "id-1")
         storage.create_watermarks(
             self.consumer, self.incarnation, dict.fromkeys(range(2), (start, "earliest"))
@@ -31,7 +32,7 @@ class Reader:
         self.next = dict.fromkeys(range(2), start)
 
     def id(self, offset: int, partition: int = 0) -> str:
-        return f"{id_prefix(self.group, 'orders', self.incarnation, partition)}{offset}"
+        return f"{id_prefix(log_prefix('kafka', self.group), 'orders', self.incarnation, partition)}{offset}"
 
     def take(self, offsets: Sequence[int], *, to: int | None = None, partition: int = 0) -> None:
         """Take these offsets in, jump over those between, and move the watermark behind the last or to `to`."""
@@ -140,7 +141,7 @@ def test_a_consumer_of_an_older_release_is_found_once_it_registers(
     reader.take([0])
     change(storage, "UPDATE {schema}.consumers SET id_prefix = NULL")
     assert reader.trace(0).workflow_id is None
-    storage.save_consumer(APP, "orders", "handle", GROUP, ["orders"], "{}")
+    storage.save_consumer(APP, "orders", "handle", GROUP, ["orders"], "{}", "kafka")
     assert reader.trace(0).workflow_id == reader.id(0)
 
 
@@ -201,7 +202,7 @@ def test_ids_that_only_look_like_those_of_events_explain_nothing(storage: SqlSto
     """Children of an event's workflow, and partition 10 beside partition 1."""
     reader.take([0, 2], to=4)
     change(storage, "DELETE FROM {schema}.gaps")
-    prefix = id_prefix(GROUP, "orders", reader.incarnation, 0)
+    prefix = id_prefix(log_prefix("kafka", GROUP), "orders", reader.incarnation, 0)
     begin(
         storage, reader.executor, f"{prefix}1-2", f"{prefix}3/1", f"{prefix}1{'0' * 30}", f"{prefix[:-1]}0/1"
     )

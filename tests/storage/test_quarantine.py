@@ -11,7 +11,17 @@ from dbos_events.storage.quarantined import Decided
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.writes import Failure, Fenced, QuarantineNote, Write
 from dbos_events.testing import ManualClock
-from tests.storage.building import change, end, read, register, start, step, workflow, write
+from tests.storage.building import (
+    change,
+    claim_resumed_from,
+    end,
+    read,
+    register,
+    start,
+    step,
+    workflow,
+    write,
+)
 from tests.storage.racing import PATIENCE, at_once, await_waiting, meanwhile, open_batch, open_transaction
 from tests.storage.topics import Topic, topic
 
@@ -154,7 +164,7 @@ def test_an_edited_value_is_what_runs_get_and_the_received_one_stays(storage: Sq
         write(storage, executor, put_aside(orders, "e-0-0", take=1 + 2 * number))
         storage.redrive(["e-0-0"], Redrive(value=value), BY)
         assert storage.read_events(["e-0-0"])["e-0-0"].value == value
-        storage.claim_resumed(executor, "shop", "v1", ["handle"], 10)
+        claim_resumed_from(storage, executor, "shop", "v1", ["handle"], 10)
     stored = storage.read_quarantined("e-0-0")
     assert stored is not None
     assert stored.value == b"v"

@@ -3,11 +3,26 @@
 import pytest
 from sqlalchemy import event
 
-from dbos_events.model.queue import QueueLimits
+from dbos_events.model.queue import QueueLimits, QueueState
 from dbos_events.model.workflow import ENQUEUED, PENDING
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.claiming import Taker
 from dbos_events.testing.clock import ManualClock
-from tests.storage.building import APP, begin, end, ids, kill, park, read, register, step, workflow, write
+from tests.storage.building import (
+    APP,
+    begin,
+    claim_from,
+    claim_resumed_from,
+    end,
+    ids,
+    kill,
+    park,
+    read,
+    register,
+    step,
+    workflow,
+    write,
+)
 from tests.storage.racing import PATIENCE, at_once, meanwhile, open_transaction
 
 FREE = QueueLimits()
@@ -16,7 +31,7 @@ FREE = QueueLimits()
 def claim(
     storage: SqlStorage, executor: int, limits: QueueLimits = FREE, *, count: int = 99, version: str = "v1"
 ) -> list[str]:
-    return ids(storage.claim(executor, APP, version, "q", limits, ["work"], count))
+    return ids(claim_from(storage, executor, APP, version, "q", limits, ["work"], count))
 
 
 def names(count: int) -> list[str]:
@@ -24,7 +39,7 @@ def names(count: int) -> list[str]:
 
 
 def declared(storage: SqlStorage, limits: QueueLimits) -> QueueLimits:
-    storage.save_queues(APP, {"q": limits})
+    storage.queues.save_declared(APP, {"q": limits})
     return limits
 
 
@@ -51,7 +66,7 @@ def test_a_claim_makes_it_running_here(storage: SqlStorage, clock: ManualClock) 
     executor = register(storage)
     begin(storage, executor, "w", queue="q", input="[1]", codec="json")
     clock.move_to(clock.now_ms() + 5)
-    [taken] = storage.claim(executor, APP, "v2", "q", FREE, ["work"], 9)
+    [taken] = claim_from(storage, executor, APP, "v2", "q", FREE, ["work"], 9)
     assert (taken.id, taken.take, taken.input, taken.queue) == ("w", 1, "[1]", "q")
     row = workflow(storage, "w")
     assert (row.status, row.owner, row.version, row.started_at) == (PENDING, executor, "v2", clock.now_ms())
@@ -78,7 +93,14 @@ def test_a_claim_does_not_wait_for_another_under_way(postgres_storage: SqlStorag
     first, second = register(storage), register(storage)
     begin(storage, first, *names(4), queue="q")
     with open_transaction(storage) as tx:
-        where = {"application": APP, "version": "v1", "queue": "q", "names": ["work"], "waits": False}
+        where = {
+            "application": APP,
+            "version": "v1",
+            "queue": "q",
+            "names": ["work"],
+            "waits": False,
+            "revision": 0,
+        }
         assert len(tx.run("claim", executor=first, count=2, **where)) == 2
         with meanwhile(lambda: claim(storage, second)) as claimed:
             assert claimed.result(PATIENCE) == ["w02", "w03"]
@@ -108,8 +130,8 @@ def test_rule_12_a_resumed_workflow_prefers_its_version_too(storage: SqlStorage)
     old, new = register(storage, version="v1"), register(storage, version="v2")
     begin(storage, old, "w")
     storage.resume(["w"])
-    assert storage.claim_resumed(new, APP, "v2", ["work"], 9) == []
-    assert ids(storage.claim_resumed(old, APP, "v1", ["work"], 9)) == ["w"]
+    assert claim_resumed_from(storage, new, APP, "v2", ["work"], 9) == []
+    assert ids(claim_resumed_from(storage, old, APP, "v1", ["work"], 9)) == ["w"]
 
 
 # ------------------------------------------------------------------ concurrency
@@ -236,12 +258,12 @@ def test_both_limits_hold_together(storage: SqlStorage) -> None:
 
 def test_limits_of_one_application_do_not_bind_another(storage: SqlStorage) -> None:
     limits = declared(storage, QueueLimits(concurrency=1, limiter={"limit": 1, "period": 60}))
-    storage.save_queues("another", {"q": limits})
+    storage.queues.save_declared("another", {"q": limits})
     executor = register(storage)
     begin(storage, executor, "mine", queue="q")
     begin(storage, executor, "theirs", queue="q", application="another")
     assert claim(storage, executor, limits) == ["mine"]
-    assert ids(storage.claim(executor, "another", "v1", "q", limits, ["work"], 9)) == ["theirs"]
+    assert ids(claim_from(storage, executor, "another", "v1", "q", limits, ["work"], 9)) == ["theirs"]
 
 
 @pytest.mark.parametrize("limits", [FREE, QueueLimits(concurrency=9)], ids=["none", "some"])
@@ -271,13 +293,15 @@ def test_a_queue_that_is_declared_again_has_the_new_limits(storage: SqlStorage) 
 def test_who_looks_and_finds_nothing_commits_nothing(storage: SqlStorage, kind: str) -> None:
     executor = register(storage)
     looks = {
-        "claim": lambda: claim(storage, executor),
-        "claim_resumed": lambda: storage.claim_resumed(executor, APP, "v1", ["work"], 9),
+        "claim": lambda: list(
+            storage.queues.claim(Taker(executor, APP, "v1", ["work"]), QueueState(APP, "q", FREE), 9).rows
+        ),
+        "claim_resumed": lambda: claim_resumed_from(storage, executor, APP, "v1", ["work"], 9),
         "adopt_from_dead": lambda: storage.adopt_from_dead(executor, APP, "v1", {"work": None}, 9),
     }
     ends: list[str] = []
     for end_of in ("commit", "rollback"):
         event.listen(storage.database.engine, end_of, lambda _, name=end_of: ends.append(name))
     assert looks[kind]() == []
-    assert ends[0] == "rollback", "a fence that is committed waits for the disk"
+    assert ends[-1] == "rollback", "a fence that is committed waits for the disk"
     assert "commit" not in ends

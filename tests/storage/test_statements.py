@@ -51,6 +51,8 @@ def test_no_placeholder_is_left(dialect: object) -> None:
 def test_every_statement_can_be_planned(storage: SqlStorage, manual: bool) -> None:
     schema = '"dbos_events"' if storage.name == "postgres" else "main"
     statements = load(storage.database.dialect, schema, manual_clock=manual)
+    if storage.name == "sqlite":
+        del statements["claim_partitions"]  # a LATERAL, for which SQLite claims of each partition by itself
     wrong = {}
     for name, statement in statements.items():
         try:

@@ -141,5 +141,5 @@ def test_events_of_a_queue_wait_for_it(app: App, seen: list[Any], dbos_test_app:
 
 def test_what_is_no_consumer_is_refused(app: App, dbos_test_app: MakeTestApp) -> None:
     dbos = dbos_test_app(app)
-    with pytest.raises(DBOSException, match=r"not a consumer.*kafka_consumer"):
+    with pytest.raises(DBOSException, match=r"not a consumer.*decorator of a consumer"):
         dbos.deliver(print, "x")

@@ -6,12 +6,29 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.effects import TASK_CANCELLED, Flow, Query, Recorded
-from dbos_events.engine.operations.common import operation
-from dbos_events.errors import DBOSConflictingWorkflowError, SerializationError
-from dbos_events.model.queue import channel_of
-from dbos_events.model.workflow import PENDING
+from dbos_events.engine.operations.common import deliver, operation
+from dbos_events.errors import (
+    DBOSConflictingWorkflowError,
+    DBOSException,
+    DBOSQueueDeduplicatedError,
+    DBOSWorkflowIDInUseError,
+    SerializationError,
+)
+from dbos_events.model.queue import DuplicationPolicy, channel_of
+from dbos_events.model.workflow import DELAYED, ENQUEUED, PENDING
 from dbos_events.serialization import fingerprint, not_storable
-from dbos_events.storage.writes import Checkpoint, Existing, Fenced, NewWorkflow, Refused, Result, Write
+from dbos_events.serialization.codecs import stored_error
+from dbos_events.storage.writes import (
+    Checkpoint,
+    Deduplicated,
+    Existing,
+    Fenced,
+    NewWorkflow,
+    Refused,
+    Result,
+    Write,
+)
+from dbos_events.telemetry.log import logger
 
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
@@ -24,7 +41,8 @@ if TYPE_CHECKING:
 class Start:
     """A workflow to start: on a queue, or here when `queue` is None.
 
-    `key_prefix` begins the idempotency keys of its steps, where that is not its id.
+    `key_prefix` begins the idempotency keys of its steps, where that is not its id. `rejects_existing` says that an id
+    which is taken is an error, `duplicates` what a deduplication id is that is taken.
     """
 
     function: Registered
@@ -34,6 +52,14 @@ class Start:
     queue: str | None = None
     priority: int = 0
     key_prefix: str | None = None
+    deduplication_id: str | None = None
+    duplicates: DuplicationPolicy = "reject"
+    partition: str | None = None
+    delay_ms: int | None = None
+    app_version: str | None = None
+    attributes: str | None = None
+    rejects_existing: bool = False
+    any_version: bool = False
 
 
 @dataclass(slots=True)
@@ -62,7 +88,7 @@ def start(core: Core, request: Start) -> Flow[Started]:
     cancelled = False
     while True:
         starting = core.starts.begin()
-        recorded = Recorded(core, Write(change=_new(core, request, parent=None)))
+        recorded = Recorded(core, Write(change=new_workflow(core, request, parent=None)))
         try:
             result = yield recorded
             cancelled = cancelled or recorded.cancelled
@@ -91,15 +117,19 @@ def start_child(core: Core, run: Run, place: Place, request: Start) -> Flow[Star
             started_at=now,
             completed_at=now,
         )
-        write.change = _new(core, request, parent=run)
+        write.change = new_workflow(core, request, parent=run)
         starting = core.starts.begin()
         try:
             result = yield Recorded(core, write, run)
-            return _started(core, request, result, parent=run)
+            if not isinstance(result, Deduplicated) and not _in_use(request, result):
+                return _started(core, request, result, parent=run)
         finally:
             core.starts.end(starting)
+        return (yield from _record_refusal(core, run, place, request, arguments, result))
 
-    def again(_: Run, entry: Checkpoint) -> Started:
+    def again(run: Run, entry: Checkpoint) -> Started:
+        if entry.error is not None:
+            deliver(run, entry)
         return Started(entry.child_id or request.workflow_id)
 
     return operation(run, place, request.function.name, arguments, fresh, again)
@@ -113,7 +143,40 @@ def _encoded(codec: Codec, request: Start, stored: dict[str, Any]) -> str:
         raise not_storable(what, error) from error.__cause__
 
 
-def _new(core: Core, request: Start, parent: Run | None) -> NewWorkflow:
+def _record_refusal(
+    core: Core, run: Run, place: Place, request: Start, arguments: str, result: Result
+) -> Flow[Started]:
+    """Nothing was started, and nothing recorded of it yet: record whom it met, or the error, in a write of its own."""
+    now = core.clock.now_ms()
+    common: dict[str, Any] = {"arguments": arguments, "started_at": now, "completed_at": now}
+    if isinstance(result, Deduplicated) and request.duplicates == "return-existing":
+        write = run.checkpoint(place, request.function.name, child_id=result.winner, **common)
+        yield Recorded(core, write, run)
+        run.is_settled()
+        return Started(result.winner)
+    error = _refusal(request, result)
+    codec, stored = stored_error(core.codecs.default, error)
+    write = run.checkpoint(place, request.function.name, codec=codec, error=stored, **common)
+    yield Recorded(core, write, run)
+    run.is_settled()
+    run.note(error, write.checkpoint)
+    raise error
+
+
+def _refusal(request: Start, result: Result) -> DBOSException:
+    if isinstance(result, Deduplicated):
+        return DBOSQueueDeduplicatedError(
+            request.workflow_id, request.queue or "", request.deduplication_id or "", result.winner
+        )
+    return DBOSWorkflowIDInUseError(request.workflow_id)
+
+
+def _in_use(request: Start, result: Result) -> bool:
+    return isinstance(result, Existing) and request.rejects_existing
+
+
+def new_workflow(core: Core, request: Start, parent: Run | None) -> NewWorkflow:
+    """The row of a workflow that is started."""
     codec = core.codecs.default
     stored: dict[str, Any] = {"args": list(request.args), "kwargs": request.kwargs}
     if request.key_prefix is not None:
@@ -123,8 +186,8 @@ def _new(core: Core, request: Start, parent: Run | None) -> NewWorkflow:
         name=request.function.name,
         application=core.application,
         start_id=core.next_start_id(),
-        status=PENDING if request.queue is None else "ENQUEUED",
-        version=core.version,
+        status=_status(request),
+        version=None if request.any_version else request.app_version or core.version,
         codec=codec.name,
         input=_encoded(codec, request, stored),
         class_name=request.function.class_name,
@@ -132,7 +195,19 @@ def _new(core: Core, request: Start, parent: Run | None) -> NewWorkflow:
         priority=request.priority,
         parent_id=parent.id if parent else None,
         root_id=(parent.root_id or parent.id) if parent else None,
+        deduplication_id=request.deduplication_id,
+        queue_partition_key=request.partition,
+        delay_ms=request.delay_ms,
+        version_pinned=True if request.app_version is not None else None,
+        attributes=request.attributes,
+        rejects_existing=request.rejects_existing,
     )
+
+
+def _status(request: Start) -> str:
+    if request.delay_ms is not None:
+        return DELAYED
+    return PENDING if request.queue is None else ENQUEUED
 
 
 def _started(core: Core, request: Start, result: Result, parent: Run | None) -> Started:
@@ -140,9 +215,16 @@ def _started(core: Core, request: Start, result: Result, parent: Run | None) -> 
         raise result.error
     if isinstance(result, Fenced) and parent is not None:
         parent.is_settled()  # raises what stopped the parent
+    if isinstance(result, Deduplicated) and request.duplicates == "return-existing":
+        return Started(result.winner)
+    if isinstance(result, Deduplicated) or _in_use(request, result):
+        raise _refusal(request, result)
     if isinstance(result, Existing):
         _same_function(request, result)
         return Started(result.workflow_id)
+    if request.delay_ms is not None:
+        core.signal("timers")
+        return Started(request.workflow_id)
     if request.queue is not None:
         core.signal(channel_of(request.queue))
         return Started(request.workflow_id)
@@ -165,4 +247,11 @@ def _same_function(request: Start, existing: Existing) -> None:
             request.workflow_id,
             f"The workflow id {request.workflow_id!r} belongs to a workflow of {existing.name!r}, so it cannot "
             f"be used for {request.function.name!r}. Use another id.",
+        )
+    if request.queue is not None and existing.queue not in (None, request.queue):
+        logger.warning(
+            "Workflow %s was enqueued on %s before and stays there; it was asked for on %s now.",
+            request.workflow_id,
+            existing.queue,
+            request.queue,
         )

@@ -10,6 +10,8 @@ from dbos_events.runtime.intake.pushing import PushedConsumer
 from dbos_events.runtime.service import Service
 from dbos_events.runtime.taken import Taken
 from dbos_events.storage.rows import TakenWorkflow
+from dbos_events.storage.subjects.claiming import Taker
+from dbos_events.storage.subjects.queues import RESUMED
 
 MOST = 200
 """Events taken up at once."""
@@ -53,9 +55,8 @@ class BacklogService(Service):
         count = min(MOST, *(room[name] for name in names))
         core = self._core
         with self._taken.taking():
-            rows = core.storage.claim_resumed(
-                core.executor, core.application, core.version, names, count, core.waits_for_version
-            )
+            taker = Taker(core.executor, core.application, core.version, names, core.waits_for_version)
+            rows = core.storage.queues.claim(taker, RESUMED, count).rows
             self._start(rows)
         return 0.0 if len(rows) == count else None
 

@@ -18,9 +18,12 @@ from dbos_events.storage.rows import IntakeBatch, NewEvent
 
 @dataclass(slots=True)
 class Assignment:
-    """One partition while it is ours: `next_offset` is what this assignment last read or wrote."""
+    """One partition while it is ours: `next_offset` is what this assignment last read or wrote.
 
-    group: str
+    `consumer` is what the ids of all events of the consumer begin with.
+    """
+
+    consumer: str
     topic: str
     incarnation: int
     partition: int
@@ -31,7 +34,7 @@ class Assignment:
     prefix: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.prefix = id_prefix(self.group, self.topic, self.incarnation, self.partition)
+        self.prefix = id_prefix(self.consumer, self.topic, self.incarnation, self.partition)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,14 @@ from dataclasses import replace
 from itertools import compress
 from typing import NamedTuple
 
-from dbos_events.connect.connector import LogMessages
+from dbos_events.connect.connector import Connector
 from dbos_events.connect.source import PartitionReport, Position, Record, TakenIn
 from dbos_events.engine.core import Core
 from dbos_events.engine.registry import Registered
 from dbos_events.engine.run import EventOrigin, Run
 from dbos_events.errors import DBOSException
 from dbos_events.model.event import ConsumerOptions
+from dbos_events.model.naming import log_prefix
 from dbos_events.runtime.intake.batch import Accepted, Assignment, Formed, Intaking, batch_of, form
 from dbos_events.runtime.intake.filters import judged
 from dbos_events.runtime.intake.gate import Gate
@@ -24,12 +25,13 @@ from dbos_events.runtime.intake.keeper import LaneService
 from dbos_events.runtime.intake.lanes import LaneGroup
 from dbos_events.runtime.intake.naming import lane_naming
 from dbos_events.runtime.intake.places import HEAVY_BYTES, Places
+from dbos_events.runtime.intake.placing import placed
 from dbos_events.runtime.intake.planning import LanePlan, sort_out
 from dbos_events.runtime.intake.positioning import Positioning
 from dbos_events.runtime.intake.shared import SharedLane
 from dbos_events.runtime.intake.standing import ConsumerService
 from dbos_events.runtime.taken import Taken
-from dbos_events.storage.rows import IntakeResult, LanePlace
+from dbos_events.storage.rows import IntakeResult, LanePlace, PlacedEvent
 from dbos_events.telemetry.log import logger
 
 
@@ -39,6 +41,7 @@ class _Conflict(NamedTuple):
     workflow_id: str
     offset: int
     foreign: bool
+    connector: str
 
     @property
     def reason(self) -> str:
@@ -46,7 +49,7 @@ class _Conflict(NamedTuple):
             return (
                 f"offset {self.offset} would be the workflow {self.workflow_id}, and that one exists and was not "
                 "started by this consumer: the id was given to another workflow. The record was not run; "
-                "`dbos-events kafka resolve-truncation` reads on from it with ids of its own"
+                f"`dbos-events {self.connector} resolve-truncation` reads on from it with ids of its own"
             )
         return (
             f"offset {self.offset} holds another record than the one that was taken in as {self.workflow_id}: "
@@ -65,18 +68,19 @@ class ConsumerIntake(Positioning):
         options: ConsumerOptions,
         lanes: LaneService,
         consumers: ConsumerService,
-        messages: LogMessages,
+        connector: Connector,
     ) -> None:
         super().__init__()
         self._core = core
         self._taken = taken
         self._function = function
         self._lanes = lanes
-        self._group = ""
+        self._prefix = ""
+        self._connector = connector.name
         self._number = 0
         self._assignments: dict[tuple[int, int], Assignment] = {}
         self._shared: dict[int, SharedLane] = {}
-        self._message = messages.of
+        self._message = connector.messages.of
         self._lane_of = lane_naming(options, self._message, taken.new_context)
         self.places = Places(options.max_in_flight, lanes.freed)
         self.holdups = HoldUps(core, options.name, core.quotas)
@@ -103,12 +107,15 @@ class ConsumerIntake(Positioning):
                 group,
                 topics,
                 json.dumps(dict(settings), sort_keys=True),
+                self._connector,
             )
         )
         self._core.retries[self._number] = self.options.retries
-        self._group = self._ask(lambda: self._core.storage.id_group(self._number))
+        id_group = self._ask(lambda: self._core.storage.id_group(self._number))
+        self._prefix = log_prefix(self._connector, id_group)
         self._taken.quarantines[self._number] = self.options.on_failure == "quarantine"
-        self._ask(lambda: self._consumers.watch(self._number, self.options, self.gate))
+        left = f"Its events stay in {self._connector.capitalize()}."
+        self._ask(lambda: self._consumers.watch(self._number, self.options, self.gate, left))
 
     def assign(self, incarnation: int, topic: str, partitions: Collection[int]) -> list[Position]:
         executor = self._core.executor
@@ -122,7 +129,7 @@ class ConsumerIntake(Positioning):
             )
             self.holdups.assigned((incarnation, position.partition), position.gate)
             self._assignments[incarnation, position.partition] = Assignment(
-                self._group,
+                self._prefix,
                 topic,
                 incarnation,
                 position.partition,
@@ -258,10 +265,11 @@ class ConsumerIntake(Positioning):
         formed = self._judged(incarnation, form(common, self._assignments, records))
         if not formed.moves:
             return TakenIn({}, halted=contradicted or None)
+        formed, where = self._placed(incarnation, formed)
         with self._taken.takings.under_way():
             plan = LanePlan(self._groups(incarnation, formed), formed.records, shared=common.shared)
             try:
-                batch = batch_of(common, formed, plan.kept, plan.unknown)
+                batch = replace(batch_of(common, formed, plan.kept, plan.unknown), placed=where)
                 result = self._ask(lambda: self._core.storage.intake(batch))
                 taken_in = self._taken_in(incarnation, formed, plan, result)
             except BaseException:
@@ -280,6 +288,15 @@ class ConsumerIntake(Positioning):
         codec = self._core.codecs.default
         new_context = self._taken.new_context
         return judged(formed, when, lambda record: self._message(topic, record), codec, new_context)
+
+    def _placed(self, incarnation: int, formed: Formed) -> tuple[Formed, tuple[PlacedEvent, ...]]:
+        """With where on the queue each event waits, if the consumer says it."""
+        if self.options.placing is None or not formed.records:
+            return formed, ()
+        topic = self._assignments[incarnation, formed.records[0].record.partition].topic
+        codec, new_context = self._core.codecs.default, self._taken.new_context
+        placing = self.options.placing
+        return placed(formed, placing, lambda record: self._message(topic, record), codec, new_context)
 
     def _groups(self, incarnation: int, formed: Formed) -> dict[int, LaneGroup]:
         found = {partition: self._assignments[incarnation, partition].lanes for partition in formed.moves}
@@ -320,7 +337,7 @@ class ConsumerIntake(Positioning):
         for workflow_id, record, _ in records:
             if workflow_id in result.conflicts and record.partition not in halted:
                 halted[record.partition] = _Conflict(
-                    workflow_id, record.offset, workflow_id in result.foreign
+                    workflow_id, record.offset, workflow_id in result.foreign, self._connector
                 )
         return halted
 

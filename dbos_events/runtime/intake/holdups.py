@@ -40,7 +40,7 @@ class HoldUps:
 
     With `strict_key_order`, a partition that was added to a topic waits behind its **gate**: until all that lay
     in the other partitions at that moment has been taken in and has freed its lane, since a key may have moved from there.
-    At a **quota** of held events a partition waits, too, so that the rest of the backlog stays in Kafka.
+    At a **quota** of held events a partition waits, too, so that the rest of the backlog stays with the broker.
     """
 
     def __init__(self, core: Core, name: str, quotas: HeldQuotas) -> None:

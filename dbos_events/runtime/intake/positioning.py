@@ -22,7 +22,7 @@ class Positioning:
 
     options: ConsumerOptions
     _core: Core
-    _group: str
+    _prefix: str
     _number: int
     _assignments: dict[Key, Assignment]
 
@@ -102,7 +102,7 @@ class Positioning:
     def _witness(self, topic: str, incarnation: int, found: Sequence[Position]) -> dict[int, int]:
         """The last offset that was taken in of each partition, if it is known what the record was."""
         ids = {
-            f"{id_prefix(self._group, topic, incarnation, row.partition)}{row.next_offset - 1}": row
+            f"{id_prefix(self._prefix, topic, incarnation, row.partition)}{row.next_offset - 1}": row
             for row in found
         }
         known = self._ask(lambda: self._core.storage.fingerprints(list(ids)))

@@ -110,7 +110,8 @@ class PushedConsumer:
         core.retries[self.number] = options.retries
         self._services.taken.quarantines[self.number] = options.on_failure == "quarantine"
         self._lanes = self._services.lanes.push(self.number, self.places)
-        core.ask(lambda: self._services.consumers.watch(self.number, options, self.gate))
+        left = "Those who push its events are told to come again."
+        core.ask(lambda: self._services.consumers.watch(self.number, options, self.gate, left))
 
     def workflow_id(self, event_id: str) -> str:
         """The id of the workflow that an event starts."""

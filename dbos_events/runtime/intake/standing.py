@@ -44,8 +44,9 @@ class Options(Protocol):
 class _Watched:
     """One consumer of this process."""
 
-    def __init__(self, number: int, options: Options, gate: Gate, core: Core) -> None:
+    def __init__(self, number: int, options: Options, gate: Gate, left: str, core: Core) -> None:
         self.number = number
+        self.left = left
         self.name = options.name or ""
         self.gate = gate
         self.breaker = options.breaker
@@ -88,9 +89,12 @@ class ConsumerService(Service):
         self._looking = threading.Lock()
         self._finals = FinalFailures()
 
-    def watch(self, number: int, options: Options, gate: Gate) -> None:
-        """Look after a consumer from now on; when this returns its gate is as its row says."""
-        watched = _Watched(number, options, gate, self._core)
+    def watch(self, number: int, options: Options, gate: Gate, left: str) -> None:
+        """Look after a consumer from now on; when this returns its gate is as its row says.
+
+        `left` tells people what becomes of its events while it takes none in.
+        """
+        watched = _Watched(number, options, gate, left, self._core)
         with self._looking:
             self._watched[number] = watched
         self.tick()
@@ -217,11 +221,8 @@ class ConsumerService(Service):
         if standstill != watched.standstill:
             watched.standstill = standstill
             log = logger.error if standstill.opened else logger.info
-            log(
-                "%s: %s. Its events stay in Kafka.",
-                *(watched.name, standstill.text),
-                extra={"consumer": watched.name},
-            )
+            extra = {"consumer": watched.name}
+            log("%s: %s. %s", watched.name, standstill.text, watched.left, extra=extra)
 
     def _go_on(self, watched: _Watched) -> None:
         watched.gate.open()

@@ -7,6 +7,7 @@ import json
 from dbos_events.errors import RegistrationError
 from dbos_events.model.consumer import PartitionDecided
 from dbos_events.storage.database import Database, Row, Tx
+from dbos_events.storage.families.consumers import command_of
 
 
 class DecisionTable:
@@ -77,8 +78,9 @@ class DecisionTable:
             row = _consumer(tx, application, name)
             standing = _halted(tx, row, topic, partition)
             if standing.regression is None or standing.regression <= standing.next_offset:
+                broker = (row.connector or "the broker").capitalize()
                 raise RegistrationError(
-                    f"{topic}[{partition}] is not halted because of Kafka's committed offset: {standing.halted}."
+                    f"{topic}[{partition}] is not halted because of {broker}'s committed offset: {standing.halted}."
                 )
             following = standing.regression if skip else standing.next_offset
             where = {"consumer": row.id, "incarnation": standing.incarnation}
@@ -144,7 +146,7 @@ def _halted(tx: Tx, consumer: Row, topic: str, partition: int) -> Row:
         topics = ", ".join(json.loads(consumer.topics))
         raise RegistrationError(
             f"Consumer {consumer.name!r} has no position in {topic}[{partition}]. It reads {topics}; see "
-            "`dbos-events kafka status`."
+            f"`{command_of(consumer.connector)} status`."
         )
     if standing.halted is None:
         raise RegistrationError(f"{topic}[{partition}] is not halted: there is nothing to decide.")

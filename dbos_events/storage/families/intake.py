@@ -106,6 +106,10 @@ def _intake(tx: Tx, batch: IntakeBatch) -> IntakeResult:
         known = _known(tx, batch, events, frozenset(stale))
     fresh = [event for event in events if event.workflow_id not in known] if known else events
     tx.change("insert_events", tx.rows("insert_events", [(event,) for event in fresh]))
+    if batch.placed:
+        ids = {event.workflow_id for event in fresh}
+        rows = [(one,) for one in batch.placed if one.workflow_id in ids]
+        tx.change("place_events", tx.rows("place_events", rows))
     refused = [(event.workflow_id, *event.refusal) for event in fresh if event.refusal is not None]
     tx.change("insert_payloads", named(refused, "workflow_id", "codec", "input"))
     return IntakeResult(frozenset(stale), frozenset(known), behind=behind, repeated=frozenset(repeated))

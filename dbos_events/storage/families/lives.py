@@ -9,6 +9,7 @@ from dbos_events.errors import ClusterChanged, RegistrationError, StaleTopic
 from dbos_events.model.subscription import covers
 from dbos_events.model.topic import TopicHistory
 from dbos_events.storage.database import Database, Row, Tx
+from dbos_events.storage.families.consumers import command_of
 from dbos_events.storage.families.executors import fence
 
 Place = tuple[int, int, int]
@@ -33,10 +34,11 @@ class LifeTable:
 
         found = self._database.transact(work)
         if isinstance(found, str):
-            name = self._database.transact(lambda tx: tx.run("lock_consumer", consumer=consumer)[0]).name
+            row = self._database.transact(lambda tx: tx.run("lock_consumer", consumer=consumer)[0])
+            name, command = row.name, command_of(row.connector)
             raise ClusterChanged(
                 f"The brokers belong to the cluster {cluster_id}, and {name!r} has read the cluster {found}. Nothing is "
-                f"read until an operator decides: `dbos-events kafka adopt-cluster {name} --continue` when the topics "
+                f"read until an operator decides: `{command} adopt-cluster {name} --continue` when the topics "
                 "have the same offsets here, `--restart` when they are to be read from their beginning. Or mend "
                 "bootstrap.servers."
             )

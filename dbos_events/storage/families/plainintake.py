@@ -20,6 +20,7 @@ def is_plain(batch: IntakeBatch) -> bool:
     return (
         not batch.gaps
         and not batch.filtered
+        and not batch.placed
         and batch.shared_lane is None
         and all(event.refusal is None for event in batch.events)
     )

@@ -1,4 +1,4 @@
-"""What each process says of its consumers: `kafka status` shows it where no partition does."""
+"""What each process says of its consumers: the status shows it where no partition does."""
 
 from __future__ import annotations
 

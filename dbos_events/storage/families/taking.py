@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TypeVar
 
 from dbos_events.clock import elapsed_ns
 from dbos_events.model.naming import parts_of_event_id
-from dbos_events.model.queue import QueueLimits
 from dbos_events.storage.database import Database, RollBack, Row, Tx
 from dbos_events.storage.families.executors import fence
 from dbos_events.storage.rows import TakenWorkflow
@@ -16,6 +16,8 @@ from dbos_events.telemetry.log import logger
 
 CRASHED_OUT = "max-recovery-attempts-exceeded"
 """The reason of events in quarantine whose processes crashed too often."""
+
+T = TypeVar("T")
 
 
 class TakingTable:
@@ -52,7 +54,7 @@ class TakingTable:
             end_crashed(tx, sorted(crashed))
             return [row for row in taken if row.id not in crashed]
 
-        found = self._take(work)
+        found = when_taken(self._database, work) or []
         say_crashed_out(sorted(crashed))
         return found
 
@@ -97,62 +99,6 @@ class TakingTable:
 
         return self._database.transact(work)
 
-    def claim(
-        self,
-        executor: int,
-        application: str,
-        version: str,
-        queue: str,
-        limits: QueueLimits,
-        names: Sequence[str],
-        count: int,
-        waits: bool = False,
-    ) -> list[TakenWorkflow]:
-        def work(tx: Tx) -> list[TakenWorkflow]:
-            fence(tx, executor)
-            room = min(count, _shared_room(tx, application, queue, limits)) if limits.shared else count
-            if room <= 0:
-                raise _NothingTaken
-            rows = tx.run(
-                "claim",
-                executor=executor,
-                application=application,
-                version=version,
-                queue=queue,
-                names=names,
-                count=room,
-                waits=waits,
-            )
-            if limits.limiter is not None:
-                tx.change("insert_start_times", [{"application": application, "queue": queue}] * len(rows))
-            return _taken(tx, rows)
-
-        return self._take(work)
-
-    def claim_resumed(
-        self,
-        executor: int,
-        application: str,
-        version: str,
-        names: Sequence[str],
-        count: int,
-        waits: bool = False,
-    ) -> list[TakenWorkflow]:
-        def work(tx: Tx) -> list[TakenWorkflow]:
-            fence(tx, executor)
-            rows = tx.run(
-                "claim_resumed",
-                executor=executor,
-                application=application,
-                version=version,
-                names=names,
-                count=count,
-                waits=waits,
-            )
-            return _taken(tx, rows)
-
-        return self._take(work)
-
     def lost_takings(self, executor: int, known: Collection[str]) -> list[TakenWorkflow]:
         def work(tx: Tx) -> list[TakenWorkflow]:
             owned = [row.id for row in tx.run("owned_takings", executor=executor)]
@@ -172,40 +118,26 @@ class TakingTable:
 
         return self._database.transact(work) if takes else []
 
-    def _take(self, work: Callable[[Tx], list[TakenWorkflow]]) -> list[TakenWorkflow]:
-        """As `transact`, but nothing is committed when nothing was taken.
 
-        The fence alone is a change to the database: a commit would wait for the disk each time that somebody looks.
-        """
-        try:
-            return self._database.transact(work)
-        except _NothingTaken:
-            return []
+def when_taken(database: Database, work: Callable[[Tx], T]) -> T | None:
+    """As `transact`; nothing is committed, and None given, when nothing was taken.
+
+    The fence alone is a change to the database: a commit would wait for the disk each time that somebody looks.
+    """
+    try:
+        return database.transact(work)
+    except NothingTaken:
+        return None
 
 
-class _NothingTaken(RollBack):
+class NothingTaken(RollBack):
     """Rolls a transaction back that found nothing to take."""
 
 
 def _taken(tx: Tx, rows: Sequence[Row]) -> list[TakenWorkflow]:
     if not rows:
-        raise _NothingTaken
+        raise NothingTaken
     return read_taken(tx, [row.id for row in rows])
-
-
-def _shared_room(tx: Tx, application: str, queue: str, limits: QueueLimits) -> int:
-    """How many more may start now over all processes; the queue's row is held until the claim is committed."""
-    tx.run("lock_queue", application=application, queue=queue)
-    rooms = []
-    if limits.concurrency is not None:
-        running = tx.run("count_running", application=application, queue=queue)[0].running
-        rooms.append(limits.concurrency - running)
-    if limits.limiter is not None:
-        period_ms = round(limits.limiter["period"] * 1000)
-        tx.run("forget_starts", application=application, queue=queue, period_ms=period_ms)
-        starts = tx.run("count_starts", application=application, queue=queue, period_ms=period_ms)[0].starts
-        rooms.append(limits.limiter["limit"] - starts)
-    return int(min(rooms))
 
 
 def read_taken(tx: Tx, ids: Sequence[str]) -> list[TakenWorkflow]:

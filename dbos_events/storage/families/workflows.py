@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dbos_events.clock import elapsed_ns
-from dbos_events.model.queue import QueueLimits
 from dbos_events.model.workflow import ERROR, SUCCESS, WorkflowFilter
 from dbos_events.storage.database import Database, Tx
 from dbos_events.storage.listing import listing
@@ -53,15 +52,7 @@ class WorkflowTable:
         return {row.id: row.status for row in rows}
 
     def cancel(self, workflow_ids: Sequence[str]) -> list[str]:
-        def work(tx: Tx) -> list[str]:
-            changed = [row.id for row in tx.run("cancel", ids=workflow_ids)]
-            if changed:
-                tx.run("quarantine_ended", ids=changed, reason="cancelled")
-                tx.run("forget_parked_keys", ids=changed)
-                wake(tx, [result_key(one) for one in changed])
-            return changed
-
-        return self._database.transact(work)
+        return self._database.transact(lambda tx: cancel(tx, workflow_ids))
 
     def resume(self, workflow_ids: Sequence[str]) -> list[str]:
         changed: list[str] = []
@@ -72,28 +63,23 @@ class WorkflowTable:
         return changed
 
     def list_workflows(self, criteria: WorkflowFilter) -> list[Mapping[str, Any]]:
-        query = listing(criteria, self._database.schema or None)
+        database = self._database
+        query = listing(criteria, database.schema or None, postgres=database.dialect.is_postgres)
 
         def work(tx: Tx) -> list[Mapping[str, Any]]:
             return [dict(row) for row in tx.connection.execute(query).mappings()]
 
         return self._database.transact(work)
 
-    def save_queues(self, application: str, queues: Mapping[str, QueueLimits]) -> None:
-        def work(tx: Tx) -> None:
-            for name in sorted(queues):
-                limits = queues[name]
-                tx.run(
-                    "save_queue",
-                    application=application,
-                    name=name,
-                    concurrency=limits.concurrency,
-                    worker_concurrency=limits.worker_concurrency,
-                    limiter_limit=limits.limiter["limit"] if limits.limiter else None,
-                    limiter_period=limits.limiter["period"] if limits.limiter else None,
-                )
 
-        self._database.transact(work)
+def cancel(tx: Tx, workflow_ids: Sequence[str]) -> list[str]:
+    """End what has not ended; gives the ids that were changed."""
+    changed = [row.id for row in tx.run("cancel", ids=workflow_ids)]
+    if changed:
+        tx.run("quarantine_ended", ids=changed, reason="cancelled")
+        tx.run("forget_parked_keys", ids=changed)
+        wake(tx, [result_key(one) for one in changed])
+    return changed
 
 
 def _resume(tx: Tx, ids: Sequence[str]) -> tuple[list[str], list[str]]:

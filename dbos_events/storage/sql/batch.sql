@@ -96,17 +96,20 @@ WHERE w.id = u.parent_id
            ELSE false END;
 
 -- name: insert_starts
--- What is there already stays; `start_id` tells our own lost commit answer from another's workflow.
+-- What is there already stays; `start_id` tells our own lost commit answer from another's workflow. So does whoever has
+-- the deduplication id.
 INSERT INTO {schema}.workflows
-    ({columns}, owner, take, created_at, updated_at, started_at)
-SELECT {values},
+    ({columns but delay_ms}, delay_until, wake_at, deduplication_queue, owner, take, created_at, updated_at, started_at)
+SELECT {values but delay_ms}, {now} + u.delay_ms, {now} + u.delay_ms,
+       CASE WHEN u.deduplication_id IS NOT NULL THEN u.queue END,
        CASE WHEN u.status = 'PENDING' THEN CAST(:executor AS bigint) END,
        CASE WHEN u.status = 'PENDING' THEN 1 ELSE 0 END,
        {now}, {now}, CASE WHEN u.status = 'PENDING' THEN {now} END
 FROM {rows: id text, application text, name text, status text, start_id bigint, version text,
-      class_name text, queue text, priority int, parent_id text, root_id text}
+      class_name text, queue text, priority int, parent_id text, root_id text, deduplication_id text,
+      queue_partition_key text, delay_ms bigint, version_pinned bool, attributes text}
 WHERE true
-ON CONFLICT (id) DO NOTHING;
+ON CONFLICT DO NOTHING;
 
 -- name: insert_payloads
 -- Inputs apart from the workflows, so that updates of those stay small.

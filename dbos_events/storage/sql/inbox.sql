@@ -111,7 +111,7 @@ ORDER BY lane
 SELECT DISTINCT w.lane
 FROM {schema}.workflows AS w
 WHERE w.consumer = :consumer AND w.incarnation = 0
-  AND w.lane_open AND w.status = 'PENDING' AND w.owner IS NULL AND w.wake_at IS NULL AND w.awaited_id IS NULL
+  AND w.lane_open AND w.status = 'PENDING' AND w.owner IS NULL AND w.wake_at IS NULL AND w.awaits IS NULL
   AND w.held IS NOT TRUE AND w.lane > :after
 ORDER BY w.lane
 LIMIT :count;
@@ -128,7 +128,7 @@ WITH RECURSIVE found(lane) AS (
     WHERE found.lane IS NOT NULL
 )
 SELECT f.lane,
-       (SELECT h.status = 'PENDING' AND h.wake_at IS NULL AND h.awaited_id IS NULL AND h.owner IS NULL
+       (SELECT h.status = 'PENDING' AND h.wake_at IS NULL AND h.awaits IS NULL AND h.owner IS NULL
         FROM {schema}.workflows AS h
         WHERE h.consumer = :consumer AND h.incarnation = 0 AND h.lane = f.lane AND h.lane_open
         ORDER BY h.lane_sequence

@@ -30,6 +30,15 @@ FROM (SELECT {values but owned}, u.owned AND NOT COALESCE(u.lane IN ({list:behin
 WHERE true
 ON CONFLICT (id) DO NOTHING;
 
+-- name: place_events
+-- Where on the queue they wait; of consumers that say so, in the transaction that has inserted them.
+UPDATE {schema}.workflows AS w
+SET priority = u.priority, queue_partition_key = u.queue_partition_key,
+    status = CASE WHEN u.delay_ms IS NULL THEN w.status ELSE 'DELAYED' END,
+    delay_until = {now} + u.delay_ms, wake_at = {now} + u.delay_ms
+FROM {rows: workflow_id text, priority int, queue_partition_key text, delay_ms bigint}
+WHERE w.id = u.workflow_id AND CASE WHEN w.status = 'ENQUEUED' AND w.take = 0 THEN true ELSE false END;
+
 -- name: insert_events
 -- The records themselves.
 INSERT INTO {schema}.events ({columns})

@@ -1,7 +1,7 @@
 -- name: lock_consumer
 -- The cluster that a consumer reads, and what was decided about another one.
 SELECT id, application, name, group_id, COALESCE(id_group, group_id) AS id_group, topics,
-       cluster_id, seen_cluster_id, former_cluster_id, adoption
+       cluster_id, seen_cluster_id, former_cluster_id, adoption, connector
 FROM {schema}.consumers
 WHERE id = :consumer
 {for_update};
@@ -9,7 +9,7 @@ WHERE id = :consumer
 -- name: find_consumer
 -- By name, to change it.
 SELECT id, application, name, group_id, COALESCE(id_group, group_id) AS id_group, topics,
-       cluster_id, seen_cluster_id, former_cluster_id, adoption
+       cluster_id, seen_cluster_id, former_cluster_id, adoption, connector
 FROM {schema}.consumers
 WHERE application = :application AND name = :name
 {for_update};

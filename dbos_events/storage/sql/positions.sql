@@ -64,7 +64,7 @@ WHERE m.consumer = :consumer AND m.incarnation = u.incarnation AND m.partition =
   AND m.holder = :executor;
 
 -- name: list_partitions
--- For `kafka status`. A holder whose lease is over, or who has said nothing for 15 seconds, tells nothing: then neither
+-- For the status. A holder whose lease is over, or who has said nothing for 15 seconds, tells nothing: then neither
 -- the state nor the end is known. What runs, sleeps, or may run at once is in flight; what waits behind another event of its
 -- lane, or on a queue, is held. All is counted in one pass: each count of its own, for each partition,
 -- took minutes with 200,000 held events. Of what somebody owns only the head of a lane runs.

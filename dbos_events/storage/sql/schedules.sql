@@ -19,7 +19,7 @@ WHERE s.application = :application AND s.due_at <= (SELECT {now}) + :horizon_ms
 -- name: due_schedules
 -- Schedules that are due, or hold a tick that waits for the end of the last run. One that another process decides at this
 -- moment is passed over. What newer code has declared is left to it while it lives.
-SELECT w.name, w.source, w.version, w.revision, w.latest, w.position, w.repeat, w.last_run, w.last_fired_at, w.buffered,
+SELECT w.name, w.source, w.version, w.revision, w.latest, w.position, w.repeat, w.reached, w.last_run, w.last_fired_at, w.buffered,
        w.alarm, p.paused, p.workflow_name, p.class_name, p.expression, p.zone, p.dst, p.catch_up,
        p.catch_up_window_ms, p.overlap, p.jitter_ms, p.queue, p.second, p.codec, p.context,
        n.valid_from AS ends_at, n.zone AS next_zone, {now} AS now
@@ -70,7 +70,7 @@ ON CONFLICT (workflow_id) DO NOTHING;
 -- The first outcome of a tick stays.
 INSERT INTO {schema}.ticks (application, {columns}, decided_at)
 SELECT :application, {values}, {now}
-FROM {rows: schedule text, kind text, nominal text, zone text, repeat int, until text, ticks bigint, outcome text,
+FROM {rows: schedule text, kind text, nominal text, zone text, repeat int, until bigint, outcome text,
       due_at bigint, workflow_id text, executor bigint, detail text}
 WHERE true
 ON CONFLICT DO NOTHING;
@@ -79,7 +79,7 @@ ON CONFLICT DO NOTHING;
 -- A tick that started nothing is filled in by hand.
 INSERT INTO {schema}.ticks (application, {columns}, decided_at)
 SELECT :application, {values}, {now}
-FROM {rows: schedule text, kind text, nominal text, zone text, repeat int, until text, ticks bigint, outcome text,
+FROM {rows: schedule text, kind text, nominal text, zone text, repeat int, until bigint, outcome text,
       due_at bigint, workflow_id text, executor bigint, detail text}
 WHERE true
 ON CONFLICT (application, schedule, kind, nominal, zone, repeat) DO UPDATE
@@ -97,9 +97,9 @@ WHERE application = :application AND schedule = :schedule AND kind = 'tick' AND 
 -- name: move_schedules
 -- In the transaction that holds their rows.
 UPDATE {schema}.schedules AS s
-SET revision = u.revision, position = u.position, repeat = u.repeat, due_at = u.due_at, next_at = u.next_at,
+SET revision = u.revision, position = u.position, repeat = u.repeat, reached = u.reached, due_at = u.due_at, next_at = u.next_at,
     last_run = u.last_run, last_fired_at = u.last_fired_at, buffered = u.buffered, alarm = u.alarm, updated_at = {now}
-FROM {rows: name text, revision int, position text, repeat int, due_at bigint, next_at bigint, last_run text,
+FROM {rows: name text, revision int, position text, repeat int, reached bigint, due_at bigint, next_at bigint, last_run text,
       last_fired_at text, buffered text, alarm text}
 WHERE s.application = :application AND s.name = u.name;
 
@@ -118,7 +118,7 @@ SELECT s.name FROM {schema}.schedules AS s WHERE s.application = :application AN
 
 -- name: read_schedule
 -- With the newest of its specs.
-SELECT s.name, s.source, s.version, s.revision, s.latest, p.paused, p.valid_from, p.workflow_name, p.class_name,
+SELECT s.name, s.source, s.version, s.revision, s.latest, s.reached, p.paused, p.valid_from, p.workflow_name, p.class_name,
        p.expression, p.zone, p.dst, p.catch_up, p.catch_up_window_ms, p.overlap, p.jitter_ms, p.queue, p.second,
        p.codec, p.context
 FROM {schema}.schedules AS s
@@ -129,9 +129,9 @@ WHERE s.application = :application AND s.name = :name;
 -- name: insert_schedule
 -- Nothing when it is there already.
 INSERT INTO {schema}.schedules
-    (application, name, schedule_id, source, version, revision, latest, position, repeat, due_at, next_at, created_at,
-     updated_at)
-VALUES (:application, :name, :schedule_id, :source, :version, 1, 1, :position, :repeat, :due_at, :next_at, {now}, {now})
+    (application, name, schedule_id, source, version, revision, latest, position, repeat, reached, due_at, next_at,
+     created_at, updated_at)
+VALUES (:application, :name, :schedule_id, :source, :version, 1, 1, :position, :repeat, :reached, :due_at, :next_at, {now}, {now})
 ON CONFLICT (application, name) DO NOTHING
 RETURNING name;
 
@@ -197,11 +197,11 @@ ORDER BY p.revision;
 
 -- name: list_ticks
 -- Those that were due in a time, and runs of them that reach into it.
-SELECT t.schedule, t.kind, t.nominal, t.zone, t.repeat, t.outcome, t.due_at, t.until, t.ticks, t.workflow_id,
+SELECT t.schedule, t.kind, t.nominal, t.zone, t.repeat, t.outcome, t.due_at, t.until, t.workflow_id,
        t.detail, t.decided_at, t.executor
 FROM {schema}.ticks AS t
 WHERE t.application = :application AND t.schedule = :schedule
-  AND t.due_at <= :end_ms AND (t.due_at > :begin_ms OR t.until IS NOT NULL)
+  AND t.due_at <= :end_ms AND (t.due_at > :begin_ms OR t.until > :begin_ms)
 ORDER BY t.due_at, t.nominal, t.repeat
 LIMIT :count;
 

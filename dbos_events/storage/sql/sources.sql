@@ -17,7 +17,7 @@ SELECT application, name, settings FROM {schema}.consumers
 WHERE CAST(:application AS text) IS NULL OR application = :application;
 
 -- name: list_idle_sources
--- For `kafka status`: live processes without a partition of the consumer, and consumers that never read anything
+-- For the status: live processes without a partition of the consumer, and consumers that never read anything
 -- and that no live process has.
 SELECT c.application, c.name AS consumer, c.group_id, c.topics, l.label AS process, l.pid, l.state, l.detail
 FROM {schema}.consumers AS c
@@ -25,6 +25,7 @@ LEFT JOIN (SELECT s.consumer, s.executor, s.state, s.detail, e.label, e.pid
            FROM {schema}.source_states AS s
            JOIN {schema}.executors AS e ON e.id = s.executor AND e.alive AND e.lease_until > {now}) AS l ON l.consumer = c.id
 WHERE (CAST(:application AS text) IS NULL OR c.application = :application)
+  AND c.addresses IS NULL
   AND NOT EXISTS (SELECT 1 FROM {schema}.watermarks AS m
                   WHERE m.consumer = c.id AND (l.executor IS NULL OR m.holder = l.executor))
 ORDER BY c.application, c.name, l.executor;

@@ -1,3 +1,9 @@
+-- fragment: fits_version
+-- What has started prefers a live process of its version; with `waits` no other takes it.
+(w.version = :version OR w.version IS NULL
+ OR (NOT :waits AND w.version NOT IN (SELECT alive.version FROM {schema}.executors AS alive
+                                      WHERE alive.alive AND alive.application = :application)));
+
 -- name: adopt_from_dead
 -- Running workflows of dead executors. A started one of another version is left to a live process of
 -- that version, if there is one; with `waits` it is left alone. Events of an ordered lane are left to the
@@ -8,10 +14,7 @@ WITH candidates AS (
     JOIN {schema}.executors AS e ON e.id = w.owner
     WHERE w.owner IS NOT NULL AND w.status = 'PENDING' AND NOT e.alive AND w.application = :application
       AND w.name IN ({list:names}) AND w.lane_open IS NOT TRUE
-      AND (w.version = :version OR w.version IS NULL
-           OR (NOT :waits AND NOT EXISTS (SELECT 1 FROM {schema}.executors AS other
-                                          WHERE other.alive AND other.application = w.application
-                                            AND other.version = w.version))
+      AND ({fits_version}
            OR NOT EXISTS (SELECT 1 FROM {schema}.checkpoints AS c
                           WHERE c.workflow_id = w.id AND c.generation = w.generation))
     ORDER BY w.created_at, w.id
@@ -56,9 +59,7 @@ WITH candidates AS (
     WHERE w.wake_at <= (SELECT {now}) AND CASE WHEN w.status = 'PENDING' THEN true ELSE false END
       AND w.application = :application
       AND w.queue IS NULL AND w.lane_open IS NOT TRUE AND w.name IN ({list:names})
-      AND (w.version = :version OR w.version IS NULL
-           OR (NOT :waits AND w.version NOT IN (SELECT e.version FROM {schema}.executors AS e
-                                                WHERE e.alive AND e.application = :application)))
+      AND {fits_version}
     ORDER BY w.wake_at
     LIMIT :count
     {skip_locked_w}
@@ -91,75 +92,6 @@ SELECT min(w.wake_at) - {now} AS milliseconds, {now} AS now
 FROM {schema}.workflows AS w
 WHERE w.wake_at IS NOT NULL AND w.application = :application;
 
--- name: lock_queue
--- Claims within shared limits go one by one.
-SELECT name FROM {schema}.queues WHERE application = :application AND name = :queue {for_update};
-
--- name: count_running
--- Slots in use; what is parked uses none.
-SELECT count(*) AS running
-FROM {schema}.workflows AS w
-WHERE w.queue = :queue AND w.application = :application AND w.status = 'PENDING' AND w.owner IS NOT NULL;
-
--- name: forget_starts
--- Starts that have left the limiter's window.
-DELETE FROM {schema}.queue_starts
-WHERE application = :application AND queue = :queue AND started_at <= (SELECT {now}) - :period_ms;
-
--- name: count_starts
--- Starts within the limiter's window.
-SELECT count(*) AS starts
-FROM {schema}.queue_starts
-WHERE application = :application AND queue = :queue AND started_at > (SELECT {now}) - :period_ms;
-
--- name: insert_start_times
--- One row for each start, for the limiter.
-INSERT INTO {schema}.queue_starts (application, queue, started_at)
-SELECT u.application, u.queue, {now}
-FROM {rows: application text, queue text};
-
--- name: claim
--- What has not started runs on any code; what has started prefers a live process of its version.
-WITH candidates AS (
-    SELECT w.id AS workflow_id
-    FROM {schema}.workflows AS w
-    WHERE w.status = 'ENQUEUED' AND w.queue = :queue AND w.application = :application
-      AND w.name IN ({list:names}) AND w.lane_open IS NOT TRUE
-      AND (w.take = 0 OR w.version = :version OR w.version IS NULL
-           OR (NOT :waits AND w.version NOT IN (SELECT e.version FROM {schema}.executors AS e
-                                                WHERE e.alive AND e.application = :application)))
-    ORDER BY w.priority, w.created_at, w.start_id
-    LIMIT :count
-    {skip_locked_w}
-)
-UPDATE {schema}.workflows AS w
-SET status = 'PENDING', owner = :executor, take = w.take + 1, version = :version, updated_at = {now},
-    started_at = COALESCE(w.started_at, {now})
-FROM candidates AS c
-WHERE w.id = c.workflow_id
-RETURNING id;
-
--- name: claim_resumed
--- As `claim`, for what waits without a queue.
-WITH candidates AS (
-    SELECT w.id AS workflow_id
-    FROM {schema}.workflows AS w
-    WHERE w.status = 'ENQUEUED' AND w.queue IS NULL AND w.application = :application
-      AND w.name IN ({list:names}) AND w.lane_open IS NOT TRUE
-      AND (w.take = 0 OR w.version = :version OR w.version IS NULL
-           OR (NOT :waits AND w.version NOT IN (SELECT e.version FROM {schema}.executors AS e
-                                                WHERE e.alive AND e.application = :application)))
-    ORDER BY w.priority, w.created_at, w.start_id
-    LIMIT :count
-    {skip_locked_w}
-)
-UPDATE {schema}.workflows AS w
-SET status = 'PENDING', owner = :executor, take = w.take + 1, version = :version, updated_at = {now},
-    started_at = COALESCE(w.started_at, {now})
-FROM candidates AS c
-WHERE w.id = c.workflow_id
-RETURNING id;
-
 -- name: owned_takings
 -- What an executor owns that it has neither started nor taken in itself; lanes are looked after by their holder.
 SELECT w.id FROM {schema}.workflows AS w
@@ -187,7 +119,7 @@ RETURNING id;
 -- name: read_taken
 -- What was just taken, in the order in which it should be started.
 SELECT w.id, w.name, w.take, w.generation, w.crashes, p.codec, p.input, w.queue, w.parent_id,
-       w.root_id, w.consumer, w.partition, w.position, w.lane, w.attempt
+       w.root_id, w.consumer, w.partition, w.position, w.lane, w.attempt, w.queue_partition_key
 FROM {schema}.workflows AS w
 LEFT JOIN {schema}.payloads AS p ON p.workflow_id = w.id
 WHERE w.id IN ({list:ids})

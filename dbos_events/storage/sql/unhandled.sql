@@ -7,7 +7,7 @@ SELECT s.application, s.name, count(*) AS waiting
 FROM (
     SELECT * FROM (SELECT w.application, w.name FROM {schema}.workflows AS w
                    WHERE w.status = 'ENQUEUED'
-                   ORDER BY w.queue, w.priority, w.created_at LIMIT :count) AS on_queues
+                   ORDER BY COALESCE(w.queue, ''), w.priority, w.created_at LIMIT :count) AS on_queues
     UNION ALL
     SELECT * FROM (SELECT w.application, w.name FROM {schema}.executors AS e
                    JOIN {schema}.workflows AS w ON w.owner = e.id AND w.status = 'PENDING'
@@ -28,7 +28,7 @@ SELECT s.version, count(*) AS waiting
 FROM (
     SELECT * FROM (SELECT w.application, w.version FROM {schema}.workflows AS w
                    WHERE w.status = 'ENQUEUED' AND w.take > 0
-                   ORDER BY w.queue, w.priority, w.created_at LIMIT :count) AS on_queues
+                   ORDER BY COALESCE(w.queue, ''), w.priority, w.created_at LIMIT :count) AS on_queues
     UNION ALL
     SELECT * FROM (SELECT w.application, w.version FROM {schema}.executors AS e
                    JOIN {schema}.workflows AS w ON w.owner = e.id AND w.status = 'PENDING'

@@ -48,11 +48,13 @@ ORDER BY e.id
 {for_update};
 
 -- name: resume
--- Only from owners that are locked: one who claimed in between may have a batch under way.
+-- Only from owners that are locked: one who claimed in between may have a batch under way. What had ended had given its
+-- deduplication id up, and another may have it.
 UPDATE {schema}.workflows
 SET status = CASE WHEN lane_open IS TRUE THEN 'PENDING' ELSE 'ENQUEUED' END,
     queue = NULL, owner = NULL, held = false, take = take + 1, crashes = 0, completed_at = NULL, wake_at = NULL,
-    awaits = NULL, delay_until = NULL, deadline = NULL, updated_at = {now}
+    awaits = NULL, delay_until = NULL, deadline = NULL, updated_at = {now},
+    deduplication_id = CASE WHEN status IN ('PENDING', 'ENQUEUED', 'DELAYED') THEN deduplication_id END
 WHERE id IN ({list:ids})
   AND status IN ('PENDING', 'ENQUEUED', 'DELAYED', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')
   AND (owner IS NULL OR owner IN ({numbers:owners}))
@@ -62,13 +64,3 @@ RETURNING id;
 -- Somebody decided what becomes of these events.
 UPDATE {schema}.quarantine SET released_at = {now}, released_as = :released_as
 WHERE workflow_id IN ({list:ids}) AND released_at IS NULL;
-
--- name: save_queue
--- What was declared last counts.
-INSERT INTO {schema}.queues
-    (application, name, concurrency, worker_concurrency, limiter_limit, limiter_period, updated_at)
-VALUES (:application, :name, :concurrency, :worker_concurrency, :limiter_limit, :limiter_period, {now})
-ON CONFLICT (application, name) DO UPDATE
-SET concurrency = excluded.concurrency, worker_concurrency = excluded.worker_concurrency,
-    limiter_limit = excluded.limiter_limit, limiter_period = excluded.limiter_period,
-    updated_at = excluded.updated_at;

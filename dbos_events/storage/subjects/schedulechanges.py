@@ -34,6 +34,7 @@ def create(tx: Tx, application: str, spec: ScheduleSpec, begin: Begin, by: str, 
         version=version,
         position=begin.position,
         repeat=begin.repeat,
+        reached=begin.valid_from,
         due_at=begin.due_at,
         next_at=begin.next_at,
     )
@@ -63,7 +64,7 @@ def follow(
     reason: str | None = None,
 ) -> None:
     """Have a spec count from now on, after all that was due before."""
-    begins = max(valid_from, known.valid_from)
+    begins = max(valid_from, known.valid_from, known.reached)
     insert_spec(tx, application, spec, known.latest + 1, begins, by=by, paused=paused, reason=reason)
     tx.run("follow_spec", application=application, name=spec.name, latest=known.latest + 1)
 

@@ -33,6 +33,7 @@ class DueSchedule:
     latest: int
     position: str
     repeat: int
+    reached: int
     last_run: str | None
     last_fired_at: str | None
     buffered: str | None
@@ -76,6 +77,7 @@ class Plan:
     revision: int
     position: str
     repeat: int
+    reached: int
     due_at: int | None
     next_at: int | None
     alarm: str | None = None

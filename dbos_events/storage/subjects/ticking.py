@@ -12,6 +12,7 @@ from dbos_events.model.schedule import BUFFERED, MERGED, SKIPPED, STARTED, Tick
 from dbos_events.model.workflow import FINISHED, PENDING
 from dbos_events.storage.database import Tx
 from dbos_events.storage.families.taking import read_taken
+from dbos_events.storage.families.workflows import cancel
 from dbos_events.storage.subjects.schedulerows import (
     Decided,
     DueSchedule,
@@ -42,8 +43,7 @@ def carry_out(tx: Tx, server: Server, plans: Sequence[tuple[DueSchedule, Plan]],
     settled = [(due, plan, _settle(due, plan, due.last_run in open_runs)) for due, plan in plans]
     cancels = sorted({one for *_, one_settled in settled for one in one_settled.cancels})
     if cancels:
-        decided.cancelled = [row.id for row in tx.run("cancel", ids=cancels)]
-        tx.run("wake_awaiting", ids=decided.cancelled)
+        decided.cancelled = cancel(tx, cancels)
     starts = [start for *_, one in settled for start in one.starts]
     inserted = insert_tick_workflows(tx, starts, server.executor)
     for due, plan, one in settled:
@@ -78,6 +78,7 @@ def _move(due: DueSchedule, plan: Plan, one: _Settled) -> dict[str, Any]:
         "revision": plan.revision,
         "position": plan.position,
         "repeat": plan.repeat,
+        "reached": plan.reached,
         "due_at": plan.due_at,
         "next_at": plan.next_at,
         "last_run": one.last_run,

@@ -5,6 +5,8 @@ one transaction; each gets an answer of its own. `family.py` has the kinds of wr
 """
 
 from dbos_events.storage.writes.answers import WRITTEN as WRITTEN
+from dbos_events.storage.writes.answers import Debounced as Debounced
+from dbos_events.storage.writes.answers import Deduplicated as Deduplicated
 from dbos_events.storage.writes.answers import Existing as Existing
 from dbos_events.storage.writes.answers import Fenced as Fenced
 from dbos_events.storage.writes.answers import NoWorkflow as NoWorkflow
@@ -14,6 +16,7 @@ from dbos_events.storage.writes.answers import Written as Written
 from dbos_events.storage.writes.checkpoint import CANCELLED_CALL as CANCELLED_CALL
 from dbos_events.storage.writes.checkpoint import Checkpoint as Checkpoint
 from dbos_events.storage.writes.consume import Consume as Consume
+from dbos_events.storage.writes.debounce import Bounce as Bounce
 from dbos_events.storage.writes.outcome import Failure as Failure
 from dbos_events.storage.writes.outcome import Outcome as Outcome
 from dbos_events.storage.writes.outcome import QuarantineNote as QuarantineNote

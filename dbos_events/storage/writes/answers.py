@@ -37,11 +37,25 @@ class Existing:
 
 
 @dataclass(frozen=True, slots=True)
+class Deduplicated:
+    """Nothing was written: the workflow `winner` has the deduplication id."""
+
+    winner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Debounced:
+    """The call belongs to this run."""
+
+    workflow_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """The database does not take this value; the workflow fails with the error."""
 
     error: Exception
 
 
-Result: TypeAlias = Written | Fenced | Existing | NoWorkflow | Refused
+Result: TypeAlias = Written | Fenced | Existing | NoWorkflow | Deduplicated | Debounced | Refused
 WRITTEN = Written()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from dbos_events.storage.writes.checkpoint import Checkpoints, CrashResets
 from dbos_events.storage.writes.consume import Consume, Consumes
+from dbos_events.storage.writes.debounce import Bounce, Bounces
 from dbos_events.storage.writes.member import Batch, Member
 from dbos_events.storage.writes.outcome import Outcome, Outcomes, with_result
 from dbos_events.storage.writes.own_checkpoints import Parted, part
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from dbos_events.storage.writes.write import Change, Write
 
 CHANGES: tuple[type[Change], ...] = (
-    NewWorkflow, Send, Consume, SetValue, StreamEntry, SettleEntries, Outcome, NextAttempt, Park,
+    NewWorkflow, Bounce, Send, Consume, SetValue, StreamEntry, SettleEntries, Outcome, NextAttempt, Park,
 )  # fmt: skip
 """All kinds of changes."""
 
@@ -37,7 +38,7 @@ CHANGES: tuple[type[Change], ...] = (
 def members(parted: Parted) -> tuple[Member, ...]:
     """In the order of a batch: a park comes last, because the workflow has no owner after it."""
     return (
-        Publishers(), Checkpoints(parted.checkpoints), CrashResets(), Starts(), Sends(), Consumes(), Values(),
+        Publishers(), Checkpoints(parted.checkpoints), CrashResets(), Starts(), Bounces(), Sends(), Consumes(), Values(),
         StreamEntries(), SettledEntries(), Outcomes(parted), Retries(), Parks(),
     )  # fmt: skip
 

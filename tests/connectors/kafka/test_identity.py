@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dbos_events.model.naming import log_prefix
 from dbos_events.runtime.encoding import id_prefix
 from tests.conftest import TopicFactory, unique_name
 from tests.connectors.kafka.consuming import Consumers, Counting
@@ -27,7 +28,7 @@ events = st.tuples(words, words, numbers, numbers, numbers)
 
 def id_of(event: Event) -> str:
     group, topic, incarnation, partition, offset = event
-    return f"{id_prefix(group, topic, incarnation, partition)}{offset}"
+    return f"{id_prefix(log_prefix('kafka', group), topic, incarnation, partition)}{offset}"
 
 
 def rewritten(event: Event, cut: int) -> Event:

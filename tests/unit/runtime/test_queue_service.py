@@ -7,10 +7,16 @@ from typing import Any, cast
 import pytest
 
 from dbos_events.engine.core import Core
+from dbos_events.engine.registry import Registry
 from dbos_events.engine.run import Run
-from dbos_events.model.queue import QueueLimits
+from dbos_events.engine.waking import Hub
+from dbos_events.model.queue import QueueLimits, QueueState
 from dbos_events.runtime.queues import QueueService
 from dbos_events.runtime.taken import Taken
+from dbos_events.storage.rows import TakenWorkflow
+from dbos_events.storage.subjects.claiming import Taker
+from dbos_events.storage.subjects.queues import Claim
+from dbos_events.testing import ManualClock
 
 
 class Rows:
@@ -20,33 +26,33 @@ class Rows:
         self.waiting = waiting
         self.asked: list[str] = []
 
-    def claim(self, *arguments: Any) -> list[Any]:
-        self.asked.append(arguments[3])
-        found = min(self.waiting, arguments[6])
+    def claim(self, _taker: Taker, queue: QueueState, count: int, **_: Any) -> Claim:
+        self.asked.append(queue.name)
+        found = min(self.waiting, count) if queue.name else 0
         self.waiting -= found
-        return [SimpleNamespace(id=str(number)) for number in range(found)]
-
-    def claim_resumed(self, *_: Any) -> list[Any]:
-        self.asked.append("resumed")
-        return []
+        rows = [SimpleNamespace(id=str(number), queue_partition_key=None) for number in range(found)]
+        return Claim(cast("list[TakenWorkflow]", rows))
 
 
 def service(rows: Rows, limits: QueueLimits, *, max_in_flight: int = 10) -> QueueService:
-    registry = SimpleNamespace(queues={"q": limits}, names=lambda: ["work"])
+    registry = Registry(queues={"q": limits})
+    clock = ManualClock()
     core = SimpleNamespace(
-        storage=rows, registry=registry, executor=1, application="a", version="v", waits_for_version=False
-    )
-    taken = SimpleNamespace(start=lambda *_, **__: None, start_lost=lambda _: [], taking=nullcontext)
+        storage=SimpleNamespace(queues=rows), registry=registry, executor=1, application="a", version="v",
+        waits_for_version=False, hub=Hub(), clock=clock,
+    )  # fmt: skip
+    rows.read = lambda _: [QueueState("a", "q", limits, 1)]  # type: ignore[attr-defined]
+    taken = SimpleNamespace(start=lambda *_, **__: [], start_lost=lambda _: [], taking=nullcontext)
     return QueueService(cast("Core", core), cast("Taken", taken), max_in_flight)
 
 
-RUN = cast("Run", SimpleNamespace(queue="q"))
+RUN = cast("Run", SimpleNamespace(queue="q", partition=None, id="0"))
 
 
 def test_queues_come_before_what_was_resumed() -> None:
     rows = Rows(waiting=1)
     service(rows, QueueLimits()).tick()
-    assert rows.asked == ["q", "resumed"]
+    assert rows.asked == ["q", ""]
 
 
 def test_a_run_that_leaves_an_empty_queue_makes_nobody_look_again() -> None:

@@ -8,7 +8,7 @@ from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dbos_events.engine import timetable
@@ -143,6 +143,7 @@ def modelled(
         before = local
 
 
+@example(minutes={31}, hours={0, 1}, zone=LORD_HOWE, dst="once", number=0, offset=0)
 @settings(max_examples=30, deadline=None)
 @given(
     minutes=st.sets(st.integers(0, 59), min_size=1, max_size=4),

@@ -1,0 +1,67 @@
+"""What may be said differently for one endpoint than its provider's row says."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any, TypedDict
+
+from dbos_events.connect import Clock
+from dbos_events.errors import ConfigurationError
+from dbos_events_webhooks.places import Body, Place
+from dbos_events_webhooks.reading import Reading
+from dbos_events_webhooks.rows import Row
+from dbos_events_webhooks.signature import SignatureScheme
+
+
+class Options(TypedDict, total=False):
+    """What may be said differently for one endpoint, beside its secrets.
+
+    `key`, `type`, `time` are places (`Header`, `Body`, `BodyHash`, `FirstOf`, a tuple of them, or a function of the
+    content). `split` is a list's path such as `items[]`, or a `Body`. `replay_guard=False` is for senders that
+    rightly send the same bytes twice.
+    """
+
+    key: Place
+    type: Place
+    time: Place
+    split: str | Body | tuple[str, ...]
+    replay_guard: bool
+    max_body: int
+    accepted_status: int
+    tolerance_seconds: int
+    clock: Clock
+
+
+_READING = {item.name for item in fields(Reading)}
+
+
+def changed_row(row: Row, options: Options) -> Row:
+    """The row with what is said differently.
+
+    Raises:
+        ConfigurationError: The provider has nothing of that kind.
+    """
+    given: dict[str, Any] = dict(options)
+    if "split" in given:
+        given["split"] = _split(given["split"])
+    reading = replace(row.reading, **{name: given[name] for name in given.keys() & _READING})
+    own = {name: given[name] for name in given.keys() & {"max_body", "accepted_status"}}
+    changed = replace(row, reading=reading, **own)
+    if "tolerance_seconds" not in given:
+        return changed
+    if not isinstance(row.scheme, SignatureScheme) or row.scheme.timestamp is None:
+        raise ConfigurationError(f"{row.title} signs no time, so there is no tolerance_seconds.")
+    return changed_scheme(changed, tolerance_seconds=given["tolerance_seconds"])
+
+
+def _split(given: str | Body | tuple[str, ...]) -> tuple[str, ...]:
+    if isinstance(given, Body):
+        given = given.path if isinstance(given.path, str) else ".".join(given.path)
+    several = (given,) if isinstance(given, str) else given
+    return tuple(path if path.endswith("[]") else f"{path}[]" for path in several)
+
+
+def changed_scheme(row: Row, **changes: Any) -> Row:
+    """The row with a scheme that differs in these fields."""
+    assert isinstance(row.scheme, SignatureScheme)  # noqa: S101 - the rows that are changed have one
+    return replace(row, scheme=replace(row.scheme, **changes))

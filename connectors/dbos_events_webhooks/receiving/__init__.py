@@ -1,0 +1,1 @@
+"""Requests into durable workflows: an ASGI app over verification and the inbox of the core."""

@@ -1,0 +1,298 @@
+"""`WebhookReceiver`: endpoints whose handlers are durable workflows, as an ASGI app."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar, cast
+
+from dbos_events.connect import Inbox, PushHost, PushOptions, default_host, logger
+from dbos_events.errors import ConfigurationError, RegistrationError
+from dbos_events.model.event import Breaker, OnFailure, PayloadCodec, Retry
+from dbos_events_webhooks.changes import Options, changed_row
+from dbos_events_webhooks.places import Body, Place
+from dbos_events_webhooks.provider import Provider
+from dbos_events_webhooks.receiving import answers
+from dbos_events_webhooks.receiving.bodies import Receive
+from dbos_events_webhooks.receiving.endpoint import Endpoint
+from dbos_events_webhooks.receiving.limits import Limits
+from dbos_events_webhooks.receiving.ordering import ordering_of
+from dbos_events_webhooks.receiving.paths import Paths, checked_path, path_in
+from dbos_events_webhooks.receiving.serving import Scope, Service
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+CONNECTOR = "webhooks"
+_BREAKER = Breaker()
+
+
+class Host(PushHost, Protocol):
+    """An App, or `DBOS`."""
+
+    def launch(self) -> None: ...
+
+    def destroy(self) -> None: ...
+
+
+class WebhookReceiver:
+    """Receives webhooks: verifies each request, and starts a durable workflow for each of its events, exactly once.
+
+    It is an ASGI app: run it alone, mount it, or take its `router` into another app. A request is answered when its
+    events are durable, and never waits for a handler.
+
+    Args:
+        app: The App whose workflows the handlers are; the one behind `DBOS` by default.
+        limits: Bounds of requests, for all endpoints.
+    """
+
+    def __init__(self, app: Any = None, *, limits: Limits | None = None) -> None:
+        self.app: Any = default_host() if app is None or isinstance(app, type) else app
+        self.endpoints: list[Endpoint] = []
+        self._paths: Paths[Endpoint] = Paths()
+        self._service = Service(limits or Limits())
+
+    # -- declaring ----------------------------------------------------------------------------
+
+    def webhook(  # noqa: PLR0913 - the options of one declaration
+        self,
+        path: str,
+        *,
+        provider: Provider | None = None,
+        name: str | None = None,
+        key: Place | None = None,
+        split: str | Body | tuple[str, ...] | None = None,
+        ordering_key: Place | None = None,
+        when: Callable[[Any], bool] | None = None,
+        queue: str | None = None,
+        retries: Retry | None = None,
+        on_failure: OnFailure = "quarantine",
+        breaker: Breaker | None = _BREAKER,
+        codec: PayloadCodec | None = None,
+        max_body: int | None = None,
+        max_in_flight: int = 1000,
+        remembered_seconds: float | None = None,
+        retired: bool = False,
+    ) -> Callable[[F], F]:
+        """Run the function as a durable workflow for each event that comes to `path`, exactly once.
+
+        What its argument is annotated with says what it gets: `WebhookEvent`, `WebhookEvent[Order]`, or the content alone
+        (`order: Order`). An event that does not fit is put into quarantine, and the sender hears success: to send it
+        again would not help.
+
+        Several functions on one path each run for each event, started in one transaction; the first one names the
+        provider and what belongs to the path (`key`, `split`, `max_body`), and the others need not.
+
+        Args:
+            path: `/stripe`, or `/t/{tenant}/erp` with parameters. Two tenants never share an id.
+            provider: Who sends, with the secrets: `providers.stripe(secret=...)`.
+            name: The consumer's name, in ids, the database and the command line; the function's by default. Keep it
+                when the function is renamed, or events that come again would start anew.
+            key: What tells an event from all others, where it is not as the provider says.
+            split: The list in the content whose items are events.
+            ordering_key: Events with the same value there run one after the other, in the order of their arrival. A
+                function gets the event, or its content where its argument is annotated with a type.
+            when: Which events start a workflow; called as a function of `ordering_key`. The others are counted.
+            queue: Enqueue the workflows; any process that serves the queue runs them.
+            retries: How often, and with what pauses, an event whose handler fails is tried again.
+            on_failure: "quarantine": a failed event is put aside; "record": it ends as ERROR.
+            breaker: When nothing more is taken in because the handler fails; None: never. Senders get 429 then.
+            codec: Makes values of contents that are neither JSON nor a form.
+            max_body: The largest body in bytes, where it is not as the provider's row says.
+            max_in_flight: Events that run in this process at once. More are taken in, and wait in the database.
+            remembered_seconds: How long an id is known: an event that comes again within it starts nothing (90 days).
+            retired: Answer 410, so that the sender stops.
+
+        Raises:
+            RegistrationError: An option is wrong, or does not fit to what the path has already.
+        """
+        checked_path(path)
+        given = {"key": key, "split": split, "max_body": max_body}
+        changes = cast(Options, {name: value for name, value in given.items() if value is not None})
+
+        def decorate(function: F) -> F:
+            endpoint = self._endpoint(path, provider, changes, retired=retired)
+            options = PushOptions(
+                name=name,
+                ordering_key=None if ordering_key is None else ordering_of(path, ordering_key),
+                when=when,
+                codec=codec,
+                queue_name=queue,
+                max_in_flight=max_in_flight,
+                retries=retries,
+                on_failure=on_failure,
+                breaker=breaker,
+                addresses=(path,),
+                config={"receiver": self, "endpoint": endpoint},
+                namespace=sys._getframe(1).f_locals,  # noqa: SLF001 - models are often declared beside the handler
+            )
+            if remembered_seconds is not None:
+                options = replace(options, remembered_seconds=remembered_seconds)
+            host: PushHost = self.app
+            return host.pushed_consumer(CONNECTOR, options)(function)
+
+        return decorate
+
+    def _endpoint(self, path: str, provider: Provider | None, changes: Options, *, retired: bool) -> Endpoint:
+        known = next((each for each in self.endpoints if each.path == path), None)
+        if known is None:
+            if provider is None:
+                raise RegistrationError(
+                    f"The endpoint {path} has no provider: say who sends there and with which secret, as in "
+                    "provider=providers.stripe(secret=...)."
+                )
+            known = Endpoint(path, _changed(provider, changes), provider, retired=retired)
+            self.endpoints.append(known)
+            self._paths.add(path, known)
+        elif (provider is not None and provider is not known.given) or (
+            changes and _changed(known.given, changes).row != known.provider.row
+        ):
+            raise RegistrationError(
+                f"Two handlers of {path} differ in provider, key, split or max_body, which belong to the path. Say "
+                "them once, or give one of the handlers another path."
+            )
+        return known
+
+    # -- running ------------------------------------------------------------------------------
+
+    def open(self, inbox: Inbox) -> None:
+        """Take events in from now on: the App is launched."""
+        for endpoint in self.endpoints:
+            endpoint.consumers = [
+                consumer
+                for consumer, options in inbox.consumers.items()
+                if options.config.get("endpoint") is endpoint
+            ]
+        self._service.draining = False
+        self._service.inbox = inbox
+
+    def pause(self) -> None:
+        """Take nothing more in: requests get 503, and their senders try elsewhere, or later."""
+        self._service.draining = True
+
+    def close(self, seconds: float = 0.0) -> None:
+        """Forget the App, once what is at work has been answered, and after `seconds` in any case."""
+        self.pause()
+        self._service.load.wait_empty(seconds)
+        self._service.inbox = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests are taken in."""
+        return self._service.inbox is not None and not self._service.draining
+
+    @property
+    def requests(self) -> int:
+        """How many requests are at work now."""
+        return self._service.load.requests
+
+    def find(self, path: str) -> tuple[Endpoint, Mapping[str, str]] | None:
+        """The endpoint that a path means, with its parameters."""
+        return self._paths.find(path)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: answers.Send) -> None:
+        """ASGI: `http`, and `lifespan` where it runs alone."""
+        if scope["type"] == "lifespan":
+            await self._run_lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        found = self._paths.find(path_in(scope))
+        if found is None:
+            http1 = str(scope.get("http_version", "1.1")).startswith("1")
+            await answers.send_answer(answers.NOT_FOUND, send, close=http1)
+            return
+        await self._service.serve(found[0], found[1], scope, receive, send)
+
+    async def _run_lifespan(self, receive: Receive, send: answers.Send) -> None:
+        await receive()
+        try:
+            launched = await self._launch()
+        except BaseException as error:
+            await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
+            raise
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        if launched:
+            await self._stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _application: Any = None) -> AsyncIterator[None]:
+        """Launch the App with the outer app, and stop it with it: `FastAPI(lifespan=hooks.lifespan)`.
+
+        An App that is launched already is left as it is.
+        """
+        launched = await self._launch()
+        try:
+            yield
+        finally:
+            if launched:
+                await self._stop()
+
+    def wrap_lifespan(
+        self, own: Callable[[Any], contextlib.AbstractAsyncContextManager[Any]]
+    ) -> Callable[[Any], contextlib.AbstractAsyncContextManager[Any]]:
+        """A lifespan of yours with ours around it: `FastAPI(lifespan=hooks.wrap_lifespan(own))`."""
+
+        @contextlib.asynccontextmanager
+        async def both(application: Any) -> AsyncIterator[Any]:
+            async with self.lifespan(application), own(application) as state:
+                yield state
+
+        return both
+
+    async def _launch(self) -> bool:
+        """Launch the App where it is not; gives whether it was done here."""
+        if self.is_open:
+            return False
+        await self.app.launch_async()
+        if not self.is_open:
+            logger.warning(
+                "A webhook receiver was started, and none of its endpoints is declared on the App that was launched."
+            )
+        return True
+
+    async def _stop(self) -> None:
+        self.pause()
+        await self.app.destroy_async()
+
+    # -- routes -------------------------------------------------------------------------------
+
+    @property
+    def routes(self) -> list[Any]:
+        """A route for each endpoint: `Starlette(routes=[*hooks.routes, ...])`. Needs Starlette."""
+        from dbos_events_webhooks.receiving.routing import routes_of
+
+        return routes_of(self)
+
+    @property
+    def router(self) -> Any:
+        """A router of FastAPI, where that is installed, else of Starlette: `app.include_router(hooks.router)`."""
+        from dbos_events_webhooks.receiving.routing import router_of
+
+        return router_of(self)
+
+    def at(self, endpoint: Endpoint) -> Callable[[Scope, Receive, answers.Send], Any]:
+        """An ASGI app that is this endpoint, under whatever path a router gives it."""
+
+        async def serve(scope: Scope, receive: Receive, send: answers.Send) -> None:
+            params = {key: str(value) for key, value in (scope.get("path_params") or {}).items()}
+            await self._service.serve(endpoint, params, scope, receive, send)
+
+        return serve
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """What became of requests and events in this process, by the endpoint's path."""
+        return {endpoint.path: dict(endpoint.counts) for endpoint in self.endpoints}
+
+
+def _changed(provider: Provider, changes: Options) -> Provider:
+    if not isinstance(provider, Provider):
+        raise ConfigurationError(
+            "provider= is what a function of `providers` makes, as providers.github(secret=...), and this is of type "
+            f"{type(provider).__name__}."
+        )
+    return replace(provider, row=changed_row(provider.row, changes)) if changes else provider

@@ -1,0 +1,91 @@
+"""The endpoints as routes of Starlette, and as a router of FastAPI."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route, Router
+
+if TYPE_CHECKING:
+    from dbos_events_webhooks.receiving.endpoint import Endpoint
+    from dbos_events_webhooks.receiving.receiver import WebhookReceiver
+
+STATUSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The events are durable"},
+    401: {"description": "Not genuine"},
+    413: {"description": "Too large"},
+    415: {"description": "Another content type, or compressed"},
+    429: {"description": "Too many; Retry-After says when to come again"},
+    503: {"description": "The database does not answer; Retry-After says when to come again"},
+}
+
+
+class _Through(Response):
+    """A response that is an ASGI app: it reads the request's body itself, which nothing has parsed."""
+
+    def __init__(self, app: Any) -> None:
+        super().__init__()
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._app(scope, receive, send)
+
+
+class _Application:
+    """A route takes a function for a view, and an object for an ASGI app."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._app(scope, receive, send)
+
+
+def routes_of(receiver: WebhookReceiver) -> list[BaseRoute]:
+    """A route for each endpoint, with and without a slash at its end; the endpoint answers for its methods."""
+    return [
+        Route(path, _Application(receiver.at(endpoint)), name=endpoint.path)
+        for endpoint in receiver.endpoints
+        for path in _both(endpoint)
+    ]
+
+
+def router_of(receiver: WebhookReceiver) -> Any:
+    """FastAPI's where it is installed, since it takes in no other."""
+    if importlib.util.find_spec("fastapi") is None:
+        return Router(routes=routes_of(receiver))
+    from fastapi import APIRouter
+
+    router = APIRouter()
+    for endpoint in receiver.endpoints:
+        for path in _both(endpoint):
+            router.add_api_route(
+                path,
+                _view(receiver.at(endpoint)),
+                methods=["POST"],
+                name=endpoint.path,
+                summary=f"Webhooks of {endpoint.provider.row.title}",
+                response_class=Response,
+                responses=STATUSES,
+                include_in_schema=path == endpoint.path,
+            )
+            other: Any = _Application(receiver.at(endpoint))  # questions, and methods that nobody asks with
+            router.add_route(path, other, include_in_schema=False)
+    return router
+
+
+def _view(app: Any) -> Any:
+    async def receive_webhook(request: Request) -> Response:  # noqa: ARG001 - read by the app itself
+        return _Through(app)
+
+    return receive_webhook
+
+
+def _both(endpoint: Endpoint) -> tuple[str, ...]:
+    bare = endpoint.path.rstrip("/")
+    return (
+        (endpoint.path,) if not bare else (endpoint.path, bare if endpoint.path.endswith("/") else f"{bare}/")
+    )
