@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbos_events import error as error
 from dbos_events.api.contexts import SetWorkflowID as SetWorkflowID
+from dbos_events.api.contexts import SetWorkflowTimeout as SetWorkflowTimeout
 from dbos_events.api.contexts import WorkflowIDReusePolicy as WorkflowIDReusePolicy
 from dbos_events.api.debouncing import Debouncer as Debouncer
 from dbos_events.api.enqueueing import SetEnqueueOptions as SetEnqueueOptions
@@ -22,6 +23,8 @@ from dbos_events.model.event import Breaker as Breaker
 from dbos_events.model.event import PayloadCodec as PayloadCodec
 from dbos_events.model.event import Retry as Retry
 from dbos_events.model.message import SendMessage as SendMessage
+from dbos_events.model.publication import Matched as Matched
+from dbos_events.model.publication import WaitFor as WaitFor
 from dbos_events.model.quarantine import QuarantinedDetail as QuarantinedDetail
 from dbos_events.model.quarantine import QuarantinedEvent as QuarantinedEvent
 from dbos_events.model.queue import DuplicationPolicy as DuplicationPolicy

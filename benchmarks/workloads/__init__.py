@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.workloads import intake, latency, queues, restarts, sqlite, steps, waiting
+from benchmarks.workloads import intake, latency, queues, restarts, schedules, sqlite, steps, waiting
 
-KINDS = (intake, latency, steps, queues, waiting, restarts, sqlite)
+KINDS = (intake, latency, steps, queues, waiting, schedules, restarts, sqlite)
 """The order in which they run."""
 
 WORKLOADS = {workload.name: workload for kind in KINDS for workload in kind.WORKLOADS}

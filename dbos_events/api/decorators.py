@@ -136,6 +136,10 @@ def check_step_options(name: str, options: StepOptions, *, is_async: bool) -> No
         raise RegistrationError(
             f"Step {name}: timeout_seconds needs an `async def` step, a running function cannot be interrupted."
         )
+    if options.preemptible and not is_async:
+        raise RegistrationError(
+            f"Step {name}: preemptible=True needs an `async def` step, a running function cannot be interrupted."
+        )
     key = options.idempotency_key
     if key is not None and (not callable(key) or is_coroutine(key) or may_await(key)):
         raise RegistrationError(

@@ -41,13 +41,14 @@ COLUMNS = (
     Column("OLDEST", rank=1),
     Column("QUARANTINED"),
     Column("FILTERED", rank=8),
+    Column("EXPIRED", rank=8),
     Column("DETAIL", text=True),
 )
 PER_SECOND = Column("PER SECOND", rank=2)
 KEYS = (
     *("application", "consumer", "group", "topic", "incarnation", "partition", "holder", "holder_alive", "holder_pid"),
     *("watermark", "end_offset", "lag", "in_flight", "held", "waiting", "oldest_seconds", "quarantined", "filtered"),
-    *("state", "detail", "paused", "breaker"),
+    *("expired", "state", "detail", "paused", "breaker"),
 )  # fmt: skip
 FIRST_DETAILS = 20
 
@@ -90,17 +91,18 @@ def status(
     nobody has asked for 15 seconds, unless --broker asks now. IN FLIGHT events run or wait for a time, HELD ones
     wait behind others or on a queue, WAITING are all that were taken in and do not run, OLDEST says how
     long ago the oldest of all these was taken in. QUARANTINED ones were put aside after they failed, FILTERED
-    ones were left out by the consumer's `when`. STATE is `no process` where no live process holds the
-    partition, `silent` where its holder has told nothing for 15 seconds, `paused` or `breaker open` where the
-    consumer takes nothing in. HOLDER is the process's label and pid.
+    ones were left out by the consumer's `when`, EXPIRED ones were too late by its `expires`. STATE is `no
+    process` where no live process holds the partition, `silent` where its holder has told nothing for 15
+    seconds, `paused` or `breaker open` where the consumer takes nothing in. HOLDER is the process's label
+    and pid.
 
     A process that has no partition of a consumer is a line without partition: STATE and DETAIL say what it
     waits for.
 
     Keys of --json, one object for each line: application, consumer, group, topic, incarnation (number
     of this life of the topic), partition, holder (label of the process, or null), holder_alive, holder_pid,
-    watermark, end_offset, lag, in_flight, held, waiting, oldest_seconds, quarantined, filtered, state, detail,
-    paused (at, by, reason), breaker (state, since, reason, trial_at, trial). What is not known, or does not
+    watermark, end_offset, lag, in_flight, held, waiting, oldest_seconds, quarantined, filtered, expired, state,
+    detail, paused (at, by, reason), breaker (state, since, reason, trial_at, trial). What is not known, or does not
     apply, is null. With --watch it is one array a line.
     """
     asked = _Asked(all_applications, broker, as_json)
@@ -206,6 +208,7 @@ def fields(row: PartitionState, state: ConsumerState | None) -> dict[str, Any]:
         "oldest_seconds": None if row.oldest_ms is None else row.oldest_ms // 1000,
         "quarantined": row.quarantined,
         "filtered": row.filtered,
+        "expired": row.expired,
         "state": row.state,
         "detail": row.detail,
         "paused": pausing.paused_fields(state),
@@ -308,7 +311,7 @@ def _cells(row: PartitionState, consumer: ConsumerState | None) -> tuple[object,
         row.waiting,
         age(row.oldest_ms),
     )
-    return (*where, *counts, row.quarantined, row.filtered, detail)
+    return (*where, *counts, row.quarantined, row.filtered, row.expired, detail)
 
 
 def _state(row: PartitionState, stands: tuple[str, str] | None) -> tuple[str | None, str | None]:

@@ -89,8 +89,8 @@ def trace(  # noqa: PLR0913 - one argument per option
 
     Keys of --json, one object for each consumer and incarnation: application, consumer, group, topic,
     incarnation, topic_id, retired, partition, offset, outcome (succeeded, failed, quarantined, discarded,
-    running, waiting, held, filtered, gap, not-yet, before-start, unexplained), meaning, doing (as in
-    `workflow list`), watermark, workflow (null, or id, status, name, version, executor, generation, attempt,
+    running, waiting, held, filtered, expired, gap, not-yet, before-start, unexplained), meaning, doing (as
+    in `workflow list`), watermark, workflow (null, or id, status, name, version, executor, generation, attempt,
     crashes, queue, lane, taken_in_at, completed_at, wake_at, error), quarantine (null, or reason, attempts,
     at, released_at, released_as), gap (null, or first_offset, next_offset, reason, recorded_at), steps (those
     of `dbos_events.StepInfo`). Times are milliseconds since 1970 (UTC).

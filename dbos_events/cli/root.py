@@ -13,6 +13,7 @@ from dbos_events.cli import (
     decisions,
     extensions,
     kafka,
+    match,
     migrate,
     positions,
     processes,
@@ -125,5 +126,6 @@ app.add_typer(schedule.group, name="schedule")
 decisions.add_to(quarantine.group)
 app.add_typer(quarantine.group, name="quarantine")
 processes.add_to(app)
+app.add_typer(match.group, name="match")
 app.add_typer(queue.group, name="queue")
 migrate.add_to(app)

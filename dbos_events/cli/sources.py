@@ -10,7 +10,7 @@ from dbos_events.cli import pausing
 if TYPE_CHECKING:
     from dbos_events.model.consumer import ConsumerState, SourceRow
 
-UNCOUNTED = (None,) * 9
+UNCOUNTED = (None,) * 10
 IN_TROUBLE = ("connecting", "waiting", "no process")
 """What is shown before a pause: it would stand in the way when the pause has ended, too."""
 NO_PROCESS = "no live process has this consumer"

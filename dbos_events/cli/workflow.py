@@ -205,6 +205,8 @@ def _readable(
         "priority": one.priority or None,
         "deduplication id": one.deduplication_id,
         "parent": one.parent_workflow_id,
+        "ended because of": one.end_reason,
+        "timeout (ms)": one.workflow_timeout_ms,
         "crashes": one.recovery_attempts or None,
         "generation": one.generation or None,
         **{name: moment(time) for name, time in times.items()},
@@ -259,9 +261,18 @@ def _show_steps(found: list[StepInfo]) -> None:
 
 @group.command("cancel", epilog=examples("dbos-events workflow cancel 5f0c... 7a21..."))
 def cancel(
-    workflow_ids: Ids, database: Database = None, schema: Schema = None, as_json: AsJson = False
+    workflow_ids: Ids,
+    cancel_children: Annotated[
+        bool, typer.Option("--cancel-children", help="Cancel all that they have started as well.")
+    ] = False,
+    database: Database = None,
+    schema: Schema = None,
+    as_json: AsJson = False,
 ) -> None:
     """Cancel workflows that have not ended; others stay as they are.
+
+    With --cancel-children all that they have started is cancelled in the same transaction, also what workflows that
+    have ended have started.
 
     One that runs learns it at its next durable operation. Exits with 1, and changes nothing, when one of
     the ids does not exist.
@@ -269,8 +280,9 @@ def cancel(
     Keys of --json: changed, unchanged (lists of ids).
     """
     with opened(database, schema) as control:
-        changed = control.workflows.cancel(workflow_ids)
-    _show_changes(workflow_ids, changed, "was cancelled", "has ended already", as_json=as_json)
+        changed = control.workflows.cancel(workflow_ids, children=cancel_children)
+    shown = list(dict.fromkeys([*workflow_ids, *changed]))
+    _show_changes(shown, changed, "was cancelled", "has ended already", as_json=as_json)
 
 
 @group.command("resume", epilog=examples("dbos-events workflow resume 5f0c..."))

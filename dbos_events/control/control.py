@@ -10,6 +10,7 @@ from dbos_events.control.signals import tell_all
 
 if TYPE_CHECKING:
     from dbos_events.control.consumers import ConsumerControl
+    from dbos_events.control.matches import MatchControl
     from dbos_events.control.positions import PositionControl
     from dbos_events.control.processes import ProcessControl
     from dbos_events.control.proofs import ProofControl
@@ -72,6 +73,12 @@ class Control:
         from dbos_events.control.processes import ProcessControl
 
         return ProcessControl(self._storage)
+
+    @cached_property
+    def matches(self) -> MatchControl:
+        from dbos_events.control.matches import MatchControl
+
+        return MatchControl(self._storage, self._codecs, tell=self._tell)
 
     @cached_property
     def queues(self) -> QueueControl:

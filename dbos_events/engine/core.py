@@ -27,11 +27,18 @@ from dbos_events.errors import (
     DBOSAwaitedWorkflowCancelledError,
     DBOSAwaitedWorkflowMaxRecoveryAttemptsExceeded,
     DBOSException,
+    DBOSWorkflowExpiredError,
     SerializationError,
     StorageUnavailable,
 )
 from dbos_events.model.event import HeldQuotas
-from dbos_events.model.workflow import CANCELLED, FINISHED, MAX_RECOVERY_ATTEMPTS_EXCEEDED
+from dbos_events.model.workflow import (
+    CANCELLED,
+    CANCELLED_SIGNAL,
+    EXPIRED,
+    FINISHED,
+    MAX_RECOVERY_ATTEMPTS_EXCEEDED,
+)
 from dbos_events.serialization import with_stored_traceback
 from dbos_events.serialization.raised import is_interrupt, text_of
 from dbos_events.telemetry.log import Recurring
@@ -202,6 +209,17 @@ class Core:
         self.hub.signal(channel)
         self.announce(channel)
 
+    def tell_cancelled(self, workflow_ids: Sequence[str]) -> None:
+        """These were cancelled: stop those that run here, and tell the other processes and whoever waits for them."""
+        for workflow_id in workflow_ids:
+            run = self.runner.active.get(workflow_id)
+            if run is not None and run.proposed is None:
+                run.stop(run.cancellation())
+            self.signal(f"workflow:{workflow_id}")
+        if workflow_ids:
+            self.announce(CANCELLED_SIGNAL)
+            self.signal("timers")
+
     def refuse_when_stopped(self) -> None:
         if self.stopped.is_set():
             raise DBOSException(
@@ -217,6 +235,8 @@ class Core:
             return Ending("ended", error=DBOSAwaitedWorkflowCancelledError(workflow_id))
         if stored.status == MAX_RECOVERY_ATTEMPTS_EXCEEDED:
             return Ending("ended", error=DBOSAwaitedWorkflowMaxRecoveryAttemptsExceeded(workflow_id))
+        if stored.status == EXPIRED:
+            return Ending("ended", error=DBOSWorkflowExpiredError(workflow_id))
         try:
             codec = self.codecs.get(stored.codec or "json")
             if stored.error is not None:

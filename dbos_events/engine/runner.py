@@ -16,8 +16,10 @@ from dbos_events.engine.cancelled import Cancelled
 from dbos_events.engine.context import CURRENT, Scope, forget_caller
 from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.effects import TASK_CANCELLED, Call, Flow, Reap
+from dbos_events.engine.expiring import ExpiredEvent, expired
 from dbos_events.engine.failures import failure_of, next_attempt, reason_of
 from dbos_events.engine.run import LOST, PARKED, Ending, Run, Unwind
+from dbos_events.engine.shield import Answered
 from dbos_events.engine.tasks import TaskTree, know_runs
 from dbos_events.errors import (
     DBOSBaseException,
@@ -57,6 +59,7 @@ class Runner:
         self.active: dict[str, Run] = {}
         self._unstarted: dict[str, weakref.ref[Run]] = {}
         self._following: deque[Run] = deque()
+        self._signals: deque[str] = deque()
         self._giving = threading.Lock()
         self._cancelled = Cancelled()
         self.past_the_factory = Recurring()
@@ -112,8 +115,21 @@ class Runner:
         else:
             self.submit(runs)
 
+    def signal_following(self, channel: str) -> None:
+        """Signal a channel once, when all answers of the commit have been told, that one of them concerns."""
+        if self._core.committer.is_telling:
+            self._signals.append(channel)
+        else:
+            self._core.signal(channel)
+
     def start_following(self) -> None:
         """All answers of a commit have been told; called where they were."""
+        channels: set[str] = set()
+        with suppress(IndexError):
+            while self._signals:
+                channels.add(self._signals.popleft())
+        for channel in channels:
+            self._core.signal(channel)
         runs: list[Run] = []
         with suppress(IndexError):
             while self._following:
@@ -279,8 +295,7 @@ class Runner:
 
 _LOOP_CLOSED = DBOSException("The event loop was closed.")
 
-SOURCE = "The workflow"
-"""What an error that is not an `Exception` came from, as its stand-in says it."""
+SOURCE = "The workflow"  # what an error that is not an `Exception` came from, as its stand-in says it
 
 
 def execute(run: Run) -> Flow[None]:
@@ -312,21 +327,17 @@ def _unforeseen(run: Run, error: BaseException) -> Write | None:
 
 def _closing_write(run: Run) -> Flow[Write | None]:
     """The write that ends this run, or None when it may not write any more."""
-    try:
-        args = run.args if run.function.binding is None else run.function.binding.arguments(run)
-    except BaseException as refusal:
-        if is_interrupt(refusal):
-            raise
-        # The event's value, or what tells whether it is to run.
-        return failure(run, as_exception(refusal, "The decoding of the event's value"))
-    if args is None:
-        return _success(run, None)
+    args = _arguments(run)
+    if isinstance(args, Write):
+        return args
     output, error = yield from _returned_or_raised(run, args)
     if error is _LOOP_CLOSED:
         return run.core.runner.closing_of_cancelled(run)
     if run.tasks is not None and not run.tasks.alone:
         yield Reap(run)
     if isinstance(run.verdict, (DBOSWorkflowConflictIDError, DBOSWorkflowCancelledError)):
+        if run.shields:
+            yield Answered(run)
         return None
     if run.unwinding:
         run.proposed = PARKED
@@ -334,6 +345,19 @@ def _closing_write(run: Run) -> Flow[Write | None]:
     if isinstance(run.verdict, Exception):
         error = run.verdict
     return failure(run, error) if error is not None else _success(run, output)
+
+
+def _arguments(run: Run) -> tuple[Any, ...] | Write:
+    """What the function is called with; or the write that ends the run, where it is not called."""
+    try:
+        args = run.args if run.function.binding is None else run.function.binding.arguments(run)
+    except ExpiredEvent:
+        return expired(run)
+    except BaseException as refusal:  # of the event's value, or of what tells whether it is to run
+        if is_interrupt(refusal):
+            raise
+        return failure(run, as_exception(refusal, "The decoding of the event's value"))
+    return _success(run, None) if args is None else args
 
 
 def _returned_or_raised(run: Run, args: tuple[Any, ...]) -> Flow[tuple[object, Exception | None]]:

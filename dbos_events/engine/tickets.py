@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from dbos_events.errors import StorageError
+from dbos_events.errors import DBOSWorkflowCancelledError, StorageError
 from dbos_events.storage.writes import Fenced, Refused, Result, Write
 from dbos_events.telemetry.log import logger
 
@@ -34,9 +34,9 @@ class Ticket:
 
     def doom(self) -> Result | None:
         """The answer without asking: what a run hands over after a refused write is refused too."""
-        if self.run is None or self.run.verdict is None or self.final:
+        verdict = None if self.run is None or self.final else self.run.verdict
+        if verdict is None or (self.write.shielded and isinstance(verdict, DBOSWorkflowCancelledError)):
             return None
-        verdict = self.run.verdict
         return Refused(verdict) if isinstance(verdict, Exception) else Fenced(None)
 
     def settle(self, result: Result) -> None:

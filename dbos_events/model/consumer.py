@@ -82,6 +82,7 @@ class PartitionState:
     state: str | None
     detail: str | None
     filtered: int = 0
+    expired: int = 0
     reached: int | None = None
     idle: int = 0
     oldest_ms: int | None = None

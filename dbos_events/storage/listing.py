@@ -14,7 +14,7 @@ _COLUMNS = (
     "id", "status", "name", "class_name", "config_name", "application", "owner", "take", "crashes", "generation",
     "version", "created_at", "updated_at", "started_at", "completed_at", "wake_at", "queue", "priority",
     "deduplication_id", "queue_partition_key", "attributes", "delay_until", "timeout_ms", "deadline", "parent_id",
-    "forked_from", "schedule_name",
+    "forked_from", "schedule_name", "end_reason",
 )  # fmt: skip
 
 

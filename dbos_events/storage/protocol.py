@@ -26,9 +26,12 @@ from dbos_events.storage.rows import (
 )
 from dbos_events.storage.subjects.attributes import Attributes
 from dbos_events.storage.subjects.debounces import Debounces
+from dbos_events.storage.subjects.endings import Endings
 from dbos_events.storage.subjects.inbox import Inboxes
 from dbos_events.storage.subjects.messages import Messages
+from dbos_events.storage.subjects.parking import Parking
 from dbos_events.storage.subjects.processes import Processes
+from dbos_events.storage.subjects.publications import Publications
 from dbos_events.storage.subjects.queues import Queues
 from dbos_events.storage.subjects.schedules import Schedules
 from dbos_events.storage.subjects.streams import Streams
@@ -253,6 +256,8 @@ class Storage(
     """A database with our schema in it; newer subjects are attributes of it."""
 
     messages: Messages
+    publications: Publications
+    parking: Parking
     values: PublishedValues
     streams: Streams
     processes: Processes
@@ -288,6 +293,11 @@ class Storage(
 
     def notify(self, channels: Sequence[str]) -> None:
         """Wake those who listen in other processes; never on the path of a write."""
+        ...
+
+    @property
+    def endings(self) -> Endings:
+        """Deadlines, and trees that are cancelled."""
         ...
 
     def close(self) -> None:

@@ -23,9 +23,12 @@ from dbos_events.storage.families.unhandled import UnhandledTable
 from dbos_events.storage.families.workflows import WorkflowTable
 from dbos_events.storage.subjects.attributes import Attributes, AttributeTable
 from dbos_events.storage.subjects.debounces import Debounces, DebounceTable
+from dbos_events.storage.subjects.endings import EndingTable
 from dbos_events.storage.subjects.inbox import InboxTable
 from dbos_events.storage.subjects.messages import Messages, MessageTable
+from dbos_events.storage.subjects.parking import Parking, ParkingTable
 from dbos_events.storage.subjects.processes import Processes, ProcessesTable
+from dbos_events.storage.subjects.publications import Publications, PublicationTable
 from dbos_events.storage.subjects.queues import Queues, QueueTable
 from dbos_events.storage.subjects.schedules import ScheduleTable
 from dbos_events.storage.subjects.streams import Streams, StreamTable
@@ -64,8 +67,11 @@ class SqlStorage(
         self.values: PublishedValues = PublishedValueTable(database)
         self.streams: Streams = StreamTable(database)
         self.messages: Messages = MessageTable(database)
+        self.publications: Publications = PublicationTable(database)
+        self.parking: Parking = ParkingTable(database)
         self.inbox = InboxTable(database)
         self.schedules = ScheduleTable(database)
+        self.endings = EndingTable(database)
 
     @property
     def name(self) -> str:

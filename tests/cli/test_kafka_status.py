@@ -85,6 +85,7 @@ def test_it_shows_holder_watermark_lag_and_what_runs(run: Run) -> None:
         "oldest_seconds": first["oldest_seconds"],
         "quarantined": 0,
         "filtered": 4,
+        "expired": 0,
         "state": "reading",
         "detail": None,
         "paused": None,
@@ -113,7 +114,7 @@ def test_it_is_a_table_for_people(run: Run) -> None:
         "on_order",
         "shop.on_order",
         "orders",
-        *("0", "reading", "host-1:1", "12", "15", "3", "2", "0", "0", "0s", "0", "4", "-"),
+        *("0", "reading", "host-1:1", "12", "15", "3", "2", "0", "0", "0s", "0", "4", "0", "-"),
     ]
 
 

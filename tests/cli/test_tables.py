@@ -74,7 +74,7 @@ def test_at_80_columns_texts_are_left_out_before_states_are() -> None:
     assert lines_of(COLUMNS[:-1], PARTITIONS, 80) == [
         "CONSUMER  TOPIC   PARTITION  STATE       LAG  WAITING  OLDEST  QUARANTINED",
         "on_order  orders  0          no process  -    1500     3h07m   2",
-        "(not shown: GROUP, HOLDER, WATERMARK, END, IN FLIGHT, HELD, FILTERED; --json has",
+        "(not shown: GROUP, HOLDER, WATERMARK, END, IN FLIGHT, HELD, FILTERED, EXPIRED;",
         "all)",
     ]
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
-from dbos_events import KafkaMessage, Quarantine, Retry, SendMessage, SetWorkflowID
+from dbos_events import KafkaMessage, Quarantine, Retry, SendMessage, SetEnqueueOptions, SetWorkflowID
 from tests.connectors.folder.connector import File, event, folder_consumer
 from tests.crashes.outcome import End, Expected
 from tests.crashes.points import Point
@@ -342,6 +342,52 @@ def messages(world: World) -> Play:
     return play
 
 
+@scenario(
+    {
+        "first": End("SUCCESS", "first", ("work",)),
+        "second": End("SUCCESS", "second", ("work",)),
+        "later": End("SUCCESS", "later", ("work",)),
+        "chooser": End("SUCCESS", ["first", "third"], ("work",)),
+        "third": End("SUCCESS", "third", ("work",)),
+    }
+)
+def enqueues(world: World) -> Play:
+    """By priority, delayed, and with ids that meet each other: a workflow is told the same in its replay."""
+    work = world.step("work", lambda name: name)
+    line = world.app.queue("line", partition_concurrency=1)
+    plain = world.app.queue("plain", concurrency=1)
+
+    @world.app.workflow(name="task")
+    def task(name: str) -> str:
+        return str(work(name))
+
+    @world.app.workflow(name="chooser")
+    def chooser() -> list[str]:
+        with SetEnqueueOptions(deduplication_id="d", duplication_policy="return-existing"):
+            met = plain.enqueue(task, "never").workflow_id
+        work("chosen")
+        with SetWorkflowID("third"), SetEnqueueOptions(deduplication_id="e", priority=3):
+            handle = plain.enqueue(task, "third")
+        return [met, handle.get_result()]
+
+    def enqueue(name: str, **options: Any) -> Callable[..., Any]:
+        def start() -> None:
+            queue = line if "queue_partition_key" in options else plain
+            with SetEnqueueOptions(**options):
+                queue.enqueue(task, name)
+
+        return start
+
+    def play() -> None:
+        begin(world, "first", enqueue("first", deduplication_id="d", delay_seconds=50))
+        begin(world, "second", enqueue("second", queue_partition_key="p"))
+        begin(world, "later", enqueue("later", queue_partition_key="p", delay_seconds=20, priority=2))
+        begin(world, "chooser", world.app.start_workflow, chooser)
+        world.advance(60)
+
+    return play
+
+
 @scenario({"approval": End("SUCCESS", ["yes", ["b", "c"]], ("before", "after"))})
 def approval(world: World) -> Play:
     """A client that gets no answer sends again; async branches wait for messages together."""
@@ -643,4 +689,4 @@ def _recoveries() -> None:
 
 _recoveries()
 
-from tests.crashes import scheduled  # noqa: E402, F401 - enters its own
+from tests.crashes import bounded, scheduled  # noqa: E402, F401 - they enter their own

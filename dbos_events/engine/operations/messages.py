@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dbos_events.engine.effects import Flow, Query, Recorded
 from dbos_events.engine.mailboxes import Line, channel_of, in_line
 from dbos_events.engine.operations.common import noted_beside, operation
+from dbos_events.engine.shield import may_write
 from dbos_events.engine.waits import Wait
 from dbos_events.errors import DBOSNonExistentWorkflowError, SerializationError
 from dbos_events.serialization import encoded, stored_error
@@ -230,7 +231,7 @@ def tell(core: Core, messages: Sequence[NewMessage]) -> None:
 
 
 def _record_failure(run: Run, place: Place, name: str, error: Exception, started_at: int) -> None:
-    if run.unwinding or run.verdict is not None:
+    if not may_write(run):
         return
     codec, stored = stored_error(run.core.codecs.default, error)
     now = run.core.clock.now_ms()

@@ -9,7 +9,9 @@ from dbos_events.engine.context import Scope
 from dbos_events.engine.effects import TASK_CANCELLED, Call, Flow
 from dbos_events.engine.keys import arguments_changed, noted, shown_arguments
 from dbos_events.engine.operations.common import operation
+from dbos_events.engine.preempting import PreemptibleCall
 from dbos_events.engine.publishing import Announcement
+from dbos_events.engine.shield import may_write
 from dbos_events.engine.waits import Pause
 from dbos_events.errors import DBOSMaxStepRetriesExceeded, SerializationError
 from dbos_events.model.workflow import StepOptions, StepStatus
@@ -116,7 +118,8 @@ class StepCall:
         return shown_arguments(self.args, self.kwargs)
 
     def _attempt(self, scope: Scope) -> Call:
-        return Call(
+        kind = PreemptibleCall if self.options.preemptible else Call
+        return kind(
             scope, self.function, self.args, self.kwargs, self.options.timeout_seconds, self.name, moves=True
         )
 
@@ -143,7 +146,7 @@ class StepCall:
     def _settle_entries(self) -> None:
         """What a cancelled step has written into streams counts for nothing."""
         run = self.run
-        if run.outlet is None or run.unwinding or run.verdict is not None:
+        if run.outlet is None or not may_write(run):
             return
         settled = run.outlet.settle(self.place.number, None)
         if settled is not None:
@@ -159,7 +162,7 @@ class StepCall:
     ) -> Checkpoint | None:
         """Hand the outcome over, unless the run may not write any more; `attempt` is the one that ended well."""
         run = self.run
-        if run.unwinding or run.verdict is not None:
+        if not may_write(run):
             return None
         write = run.checkpoint(
             self.place,

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from dbos_events.engine.core import Core
 from dbos_events.engine.run import Run
+from dbos_events.errors import DBOSWorkflowExpiredError
 from dbos_events.model.consumer import ConsumerState
 from dbos_events.model.event import Breaker
 from dbos_events.runtime.intake.breaker import RecentEvents, pause_ms, verdict_on
@@ -62,6 +63,8 @@ class _Watched:
         ending = run.ending
         if self.recent is None or ending is None or ending.kind in ("parked", "lost"):
             return run.id == self.trial
+        if isinstance(ending.error, DBOSWorkflowExpiredError):  # its handler was not called
+            return run.id == self.trial
         if ending.error is None and run.generation > 0 and run.attempt == 0 and self.standstill is not None:
             self.redriven = True
             return True
@@ -104,9 +107,13 @@ class ConsumerService(Service):
         if run.origin is None:
             return
         watched = self._watched.get(run.origin.consumer)
-        if run.ending is not None and run.ending.kind == "ended" and run.ending.error is not None:
-            name = run.function.name if watched is None else watched.name
-            self._finals.tell(final_failure(name, run, run.ending.error))
+        error = run.ending.error if run.ending is not None and run.ending.kind == "ended" else None
+        if error is not None and not isinstance(
+            error, DBOSWorkflowExpiredError
+        ):  # that is counted, and no failure
+            self._finals.tell(
+                final_failure(run.function.name if watched is None else watched.name, run, error)
+            )
         if watched is not None and watched.ended(run):
             self.wake()
 

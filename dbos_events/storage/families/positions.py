@@ -121,6 +121,7 @@ class PositionTable:
                 state=row.state,
                 detail=row.detail,
                 filtered=row.filtered,
+                expired=row.expired,
                 reached=row.reached,
                 idle=row.idle,
                 oldest_ms=None if row.oldest_ms is None else max(0, row.oldest_ms),

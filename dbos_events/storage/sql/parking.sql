@@ -78,3 +78,14 @@ WHERE w.id = u.workflow_id
 -- name: forget_parked_keys
 -- They do not wait any more.
 DELETE FROM {schema}.parked_keys WHERE workflow_id IN ({list:ids});
+
+-- name: list_awaited
+-- What parked workflows wait for, beside a time; of a publication its name and key.
+SELECT p.id, p.key, a.name, a.key AS of_key
+FROM (SELECT w.id, w.awaits AS key FROM {schema}.workflows AS w
+      WHERE w.id IN ({list:ids}) AND w.awaits IS NOT NULL AND w.awaits <> '*'
+      UNION ALL
+      SELECT k.workflow_id, k.key FROM {schema}.parked_keys AS k
+      JOIN {schema}.workflows AS w ON w.id = k.workflow_id AND w.take = k.take AND w.awaits = '*') AS p
+LEFT JOIN {schema}.anchors AS a ON p.key = 'anchor:' || a.id
+ORDER BY p.id, p.key;

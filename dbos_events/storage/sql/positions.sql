@@ -106,7 +106,10 @@ SELECT c.application, c.name AS consumer, c.group_id, i.topic, i.topic_id, m.inc
        COALESCE(n.idle, 0) AS idle, {now} - n.oldest AS oldest_ms,
        (SELECT CAST(COALESCE(sum(g.records), 0) AS bigint) FROM {schema}.gaps AS g
         WHERE g.consumer = m.consumer AND g.incarnation = m.incarnation AND g.partition = m.partition
-          AND g.reason = 'filtered') AS filtered
+          AND g.reason = 'filtered') AS filtered,
+       (SELECT count(*) FROM {schema}.workflows AS x
+        WHERE x.consumer = m.consumer AND x.incarnation = m.incarnation AND x.partition = m.partition
+          AND x.status = 'EXPIRED') AS expired
 FROM {schema}.watermarks AS m
 JOIN {schema}.consumers AS c ON c.id = m.consumer
 JOIN {schema}.incarnations AS i ON i.id = m.incarnation

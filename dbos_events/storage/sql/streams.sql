@@ -2,13 +2,15 @@
 -- Only under the token; the CASE is explained at insert_checkpoints. A run counts positions itself: nobody else writes
 -- into the streams of its workflow as long as it has the token.
 INSERT INTO {schema}.stream_entries
-    ({columns}, writer, written_at)
-SELECT {values}, :executor, {now}
+    ({columns but shielded}, writer, written_at)
+SELECT {values but shielded}, :executor, {now}
 FROM {rows: workflow_id text, take int, generation int, stream text, position bigint, step int, attempt int,
-      committed bool, resets bigint, ends bool, codec text, value text, write_id bigint}
+      committed bool, resets bigint, ends bool, codec text, value text, write_id bigint,
+      shielded bool}
 JOIN {schema}.workflows AS w
   ON w.id = u.workflow_id
- AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' THEN true ELSE false END
+ AND CASE WHEN w.owner = :executor AND w.take = u.take
+               AND (w.status = 'PENDING' OR (u.shielded AND w.status = 'CANCELLED')) THEN true ELSE false END
 WHERE true
 ON CONFLICT DO NOTHING;
 

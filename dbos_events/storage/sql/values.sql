@@ -6,13 +6,14 @@ SELECT id FROM {schema}.workflows WHERE id IN ({list:ids}) ORDER BY id {for_upda
 -- name: insert_values
 -- Only under the token; the CASE is explained at insert_checkpoints.
 INSERT INTO {schema}.published_values
-    ({columns}, writer, set_at)
-SELECT {values}, :executor, {now}
+    ({columns but shielded}, writer, set_at)
+SELECT {values but shielded}, :executor, {now}
 FROM {rows: workflow_id text, take int, generation int, key text, number int, step int, codec text, value text,
-      write_id bigint}
+      write_id bigint, shielded bool}
 JOIN {schema}.workflows AS w
   ON w.id = u.workflow_id
- AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' THEN true ELSE false END
+ AND CASE WHEN w.owner = :executor AND w.take = u.take
+               AND (w.status = 'PENDING' OR (u.shielded AND w.status = 'CANCELLED')) THEN true ELSE false END
 WHERE true
 ON CONFLICT DO NOTHING;
 

@@ -57,7 +57,7 @@ class MessageTable:
                 fence(tx, sender.executor)
             known = lock_destinations(tx, messages)
             if sender is not None:
-                _hold(tx, sender)
+                hold_owned(tx, sender)
             for message in messages:
                 if message.destination not in known:
                     raise DBOSNonExistentWorkflowError(message.destination)
@@ -83,13 +83,13 @@ class MessageTable:
 
         def work(tx: Tx) -> None:
             fence(tx, receiver.executor)
-            _hold(tx, receiver)
+            hold_owned(tx, receiver)
             tx.change("return_messages", rows)
 
         self._database.transact(work)
 
 
-def _hold(tx: Tx, sender: Owner) -> None:
+def hold_owned(tx: Tx, sender: Owner) -> None:
     """Refuse a sender that does not own its workflow any more; nobody takes it while the executor's row is held."""
     rows = tx.run("read_tokens", ids=[sender.workflow_id])
     tokens = [(row.status, row.owner, row.take) for row in rows]

@@ -123,10 +123,11 @@ def withdraw(batch: Batch, write: Write) -> None:
     entry = write.checkpoint
     if entry is None:
         return
-    row = {
-        "workflow_id": write.workflow_id,
-        "generation": write.generation,
-        "step": entry.step,
-        "write_id": entry.write_id,
-    }
-    batch.tx.change("withdraw_checkpoints", [row])
+    batch.tx.run(
+        "withdraw_checkpoints",
+        workflow_id=write.workflow_id,
+        generation=write.generation,
+        step=entry.step,
+        write_id=entry.write_id,
+        executor=batch.executor,
+    )

@@ -76,6 +76,7 @@ class Kind:
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (  # in the lock order: anchors, then workflows
+        Kind("anchor", look="look_for_publications", meets_at="lock_anchors"),
         Kind("workflow", look="look_for_endings"),
         Kind("value", look="look_for_values", meets_at="lock_published"),
         Kind("stream", look="look_for_entries", meets_at="lock_published"),
