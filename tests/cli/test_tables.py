@@ -42,7 +42,7 @@ PARTITIONS = [
             "shop-7f9c-1:4711 (not alive)",
             "1234567890",
         ),
-        *("-", "-", "12", "1500", "1500", "3h07m", "2", "0"),
+        *("-", "-", "12", "1500", "1500", "3h07m", "2", "0", "0"),
     ]
 ]
 
@@ -75,7 +75,7 @@ def test_at_80_columns_texts_are_left_out_before_states_are() -> None:
         "CONSUMER  TOPIC   PARTITION  STATE       LAG  WAITING  OLDEST  QUARANTINED",
         "on_order  orders  0          no process  -    1500     3h07m   2",
         "(not shown: GROUP, HOLDER, WATERMARK, END, IN FLIGHT, HELD, FILTERED, EXPIRED;",
-        "all)",
+        "--json has all)",
     ]
 
 
