@@ -19,6 +19,7 @@ from dbos_events.api.consumers import (
 from dbos_events.api.decorators import step, workflow
 from dbos_events.api.queues import Queue
 from dbos_events.api.surface import Surface
+from dbos_events.api.wording import decorator_options
 from dbos_events.clock import Clock, SystemClock
 from dbos_events.config import DBOSConfig
 from dbos_events.engine.context import CURRENT
@@ -61,6 +62,7 @@ class App(Surface):
 
     # -- decorators ---------------------------------------------------------------------------
 
+    @decorator_options
     def workflow(
         self, *, name: str | None = None, max_recovery_attempts: int | None = 100
     ) -> Callable[[F], F]:
@@ -76,6 +78,7 @@ class App(Surface):
 
         return decorate
 
+    @decorator_options
     def step(  # noqa: PLR0913 - the options of one declaration
         self,
         *,
@@ -125,6 +128,7 @@ class App(Surface):
         """Declare a durable queue of this App; its settings are those of `Queue`."""
         return Queue(name, concurrency, limiter, app=self, **settings)
 
+    @decorator_options
     def kafka_consumer(  # noqa: PLR0913 - the options of one declaration
         self,
         config: Mapping[str, Any] | None = None,
@@ -163,13 +167,13 @@ class App(Surface):
             topics: One topic or several.
             in_order: Older spelling of `ordering="topic"`.
             name: The consumer's name in the database and the command line; the handler's by default.
-            ordering: "none": events run at once; "partition": one after the other, by offset.
+            ordering: "none": events run at once; "partition", "key", "topic": one after the other of each.
+            ordering_key: With ordering="key": gives the key of a message; the record's key by default.
             queue_name: Enqueue the workflows instead; any process that serves the queue runs them.
             batch_size: Records per transaction at most (500).
             max_in_flight: Events that run here at once (1000); more stay in Kafka.
             on_failure: "quarantine": a failed event is put aside and, with order, holds those behind it;
                 "record": it ends as ERROR and the next one runs.
-            ordering_key: With ordering="key": what events are ordered by; called as `when`.
             when: Which records start a workflow: called with the message, or with its value where its own
                 argument is annotated with a type. Those that it says no to are counted, and nothing else.
             codec: Makes values of the records' bytes, for handlers that take something else than bytes or

@@ -146,6 +146,8 @@ class Launched:
             self.sweeper, self.notifier, self.loops, self.inbox, self.backlog, self.expiry,
         )  # fmt: skip
         self.watch = WatchService(self.core, self.taken.takings, watched, lambda: self.lanes.waiting)
+        for service in (*watched, self.watch):
+            service.outages = self.core.outages
         return (*watched, self.watch)
 
     def _place_freed(self) -> None:
@@ -361,8 +363,8 @@ class Launched:
             elif not health.ready:
                 waiting.append(f"{source.name}: {health.detail}")
         standstills = self.consumers.standstills.items()
-        waiting += [f"{name}: {why.text}" for name, why in standstills if not why.wanted]
-        notes = tuple(f"{name}: {why.text}" for name, why in standstills if why.wanted)
+        waiting += [f"{name}: {why.text}" for name, why in standstills if why.opened]
+        notes = tuple(f"{name}: {why.text}" for name, why in standstills if not why.opened)
         if not self.lease.is_fresh:
             waiting.append("the lease is not renewed: the database does not answer")
         waiting += self.core.outages.problems + self.core.committer.problems

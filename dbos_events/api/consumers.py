@@ -33,6 +33,7 @@ from dbos_events.model.subscription import compiled, is_pattern
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", Connector, PushConnector)
 
+_TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 ORDERINGS = ("none", "partition", "key", "topic")
 
 
@@ -231,6 +232,11 @@ def workflow_of(app: ConsumerHost, function: F, name: str | None) -> tuple[F, Re
 
     One without a name of its own, such as a partial, gets that of the consumer.
     """
+    if getattr(function, "__dbos_step__", False):
+        raise RegistrationError(
+            f"{name_of(function) or repr(function)} is a step, and a consumer's handler is a workflow: take @DBOS.step() "
+            "away, or call the step from a handler of its own. What it does is then recorded step by step."
+        )
     if getattr(function, "__dbos_session__", None) is None:
         own = None if name_of(function) is not None else name
         decorated: F = workflow(app, function, own, 100)  # type: ignore[assignment]
@@ -286,7 +292,23 @@ def _check(options: ConsumerOptions, decorator: str) -> None:
         raise RegistrationError(
             f"Consumer {options.name!r}: on_regression must be 'replay' or 'halt', not {options.on_regression!r}."
         )
+    _check_names(options)
     _check_patterns(options)
+
+
+def _check_names(options: ConsumerOptions) -> None:
+    """What no broker accepts as a name would be waited for without end (Kafka: `Topic.validate`)."""
+    for topic in options.topics:
+        if not isinstance(topic, str):
+            raise RegistrationError(f"Consumer {options.name!r}: {topic!r} is not the name of a topic.")
+        if is_pattern(topic) or (_TOPIC.fullmatch(topic) and topic not in (".", "..")):
+            continue
+        legal = re.sub(r"[^a-zA-Z0-9._-]+", "-", topic).strip("-")[:249]
+        hint = f" Did you mean {legal!r}?" if legal and legal not in (".", "..") else ""
+        raise RegistrationError(
+            f"Consumer {options.name!r}: {topic!r} cannot be the name of a topic. Use at most 249 of the letters a to z, "
+            f"digits, '.', '_' and '-'.{hint} A pattern begins with ^."
+        )
 
 
 def _check_patterns(options: ConsumerOptions) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
-from dbos_events.api.decorators import call_step, check_step_options
+from dbos_events.api.decorators import call_step, check_step_options, named
 from dbos_events.api.filters import workflow_filter
 from dbos_events.api.handles import WorkflowHandle, WorkflowHandleAsync
 from dbos_events.api.pausing import Pausing
@@ -148,7 +148,7 @@ class Verbs(Changing, Pausing):
         scope = _branch("sleep_async")
         if scope is None:
             return asyncio.sleep(seconds)
-        return drive_async(sleep_flow(scope.run, scope.run.locate(scope), seconds))
+        return named(drive_async(sleep_flow(scope.run, scope.run.locate(scope), seconds)), "DBOS.sleep_async")
 
     def get_result(self, workflow_id: str) -> Any:
         """Wait for a workflow; gives what it returned, or raises what it raised."""

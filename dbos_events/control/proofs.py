@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from dbos_events.control.processes import ProcessControl
 from dbos_events.model.proof import Gap, GapQuestion, TracedEvent
 from dbos_events.model.workflow import CANCELLED, ENQUEUED, EXPIRED, FINISHED, SUCCESS, StepInfo
 
 if TYPE_CHECKING:
     from dbos_events.control.workflows import WorkflowControl
+    from dbos_events.model.process import Doing
     from dbos_events.storage.protocol import Storage
 
 OutcomeWord = Literal[
@@ -39,6 +41,7 @@ class Trace(NamedTuple):
     outcome: Outcome
     steps: list[StepInfo]
     error: BaseException | None
+    doing: Doing | None = None
 
 
 class ProofControl:
@@ -47,6 +50,7 @@ class ProofControl:
     def __init__(self, storage: Storage, workflows: WorkflowControl) -> None:
         self._storage = storage
         self._workflows = workflows
+        self._processes = ProcessControl(storage)
 
     def trace(
         self,
@@ -58,14 +62,19 @@ class ProofControl:
         consumer: str | None = None,
     ) -> list[Trace]:
         """What became of an offset, for each consumer and each incarnation that knows its partition."""
+        events = self._storage.trace_event(topic, partition, offset, application, consumer)
+        doing = self._processes.doing(
+            [event.workflow_id for event in events if event.workflow_id is not None]
+        )
         return [
             Trace(
                 event,
                 outcome_of(event, offset),
                 [] if event.workflow_id is None else self._workflows.steps(event.workflow_id),
                 self._workflows.stored_error(event.error_codec, event.error),
+                None if event.workflow_id is None else doing.get(event.workflow_id),
             )
-            for event in self._storage.trace_event(topic, partition, offset, application, consumer)
+            for event in events
         ]
 
     def known_topics(self, application: str | None = None) -> dict[str, list[int]]:

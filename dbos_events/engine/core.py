@@ -39,6 +39,7 @@ from dbos_events.model.workflow import (
     FINISHED,
     MAX_RECOVERY_ATTEMPTS_EXCEEDED,
 )
+from dbos_events.serialization import with_stored_traceback
 from dbos_events.serialization.raised import is_interrupt, text_of
 from dbos_events.telemetry.log import Recurring
 from dbos_events.telemetry.outages import Outages
@@ -182,19 +183,26 @@ class Core:
         asked = object()
         try:
             while True:
-                self._outage.say("The database does not answer; what needs it waits: %s", error)
+                if error.away:
+                    self.outages.away(asked, error)
+                else:
+                    self._outage.say("What needs an answer of the database waits: %s", error)
                 self.outages.waits(asked, "what needs an answer of the database waits", error)
                 if self.stopped.wait(pause):
                     self.refuse_when_stopped()
                 pause = min(pause * 2, LONGEST_PAUSE)
                 try:
-                    return work()
+                    answer = work()
                 except StorageUnavailable as again:
                     if until is not None and time.monotonic() > until:
                         raise
                     error = again
+                else:
+                    self.outages.back(asked)
+                    return answer
         finally:
             self.outages.over(asked)
+            self.outages.forget(asked)
 
     def signal(self, channel: str) -> None:
         """Wake who waits on `channel`, here and in other processes."""
@@ -232,7 +240,9 @@ class Core:
         try:
             codec = self.codecs.get(stored.codec or "json")
             if stored.error is not None:
-                return Ending("ended", error=codec.decode_error(stored.error))
+                return Ending(
+                    "ended", error=with_stored_traceback(codec.decode_error(stored.error), stored.error)
+                )
             return Ending("ended", value=None if stored.output is None else codec.decode(stored.output))
         except BaseException as why:
             if is_interrupt(why):

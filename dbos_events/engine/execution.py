@@ -15,9 +15,10 @@ from dbos_events.errors import (
     DBOSException,
     DBOSWorkflowCancelledError,
     DBOSWorkflowConflictIDError,
+    SerializationError,
 )
 from dbos_events.model.workflow import ERROR, SUCCESS
-from dbos_events.serialization import encoded
+from dbos_events.serialization import encoded, not_storable
 from dbos_events.serialization.raised import as_exception, is_interrupt
 from dbos_events.storage.writes import Outcome, Park, QuarantineNote, Write
 from dbos_events.telemetry.log import logger
@@ -110,6 +111,9 @@ def _success(run: Run, output: object) -> Write:
     codec = run.core.codecs.default
     try:
         text = encoded(codec, output)
+    except SerializationError as error:
+        what = f"What the workflow {run.function.name} ({run.id}) returned"
+        return failure(run, not_storable(what, error))
     except Exception as error:  # noqa: BLE001 - whatever a user's codec raises
         return failure(run, error)
     run.proposed = Ending("ended", value=output)

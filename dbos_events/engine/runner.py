@@ -37,6 +37,7 @@ from dbos_events.telemetry.log import Recurring, logger
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
     from dbos_events.engine.homes import Begin, Home
+    from dbos_events.engine.operations.step import StepCall
 
 
 class Runner:
@@ -53,6 +54,7 @@ class Runner:
         self._giving = threading.Lock()
         self._cancelled = Cancelled()
         self.past_the_factory = Recurring()
+        self.under_way: dict[StepCall, int] = {}  # steps that run here, and since when
 
     # -- starting -----------------------------------------------------------------------------
 

@@ -72,3 +72,17 @@ def flat(groups: Sequence[Sequence[Ticket]]) -> list[Ticket]:
 def shown(error: BaseException) -> str:
     """An error for people; one that is not of the storage, with its type."""
     return str(error) if isinstance(error, StorageError) else f"{type(error).__name__}: {error}"
+
+
+def refuses_statement(error: BaseException) -> bool:
+    """As `storage.answers` says; asked of an error only, since it loads SQLAlchemy."""
+    from dbos_events.storage import answers
+
+    return answers.refuses_statement(error)
+
+
+class Interrupted(StorageError):
+    """The process stops while the database does not answer."""
+
+    def __init__(self) -> None:
+        super().__init__("Stopped while the database did not answer.")

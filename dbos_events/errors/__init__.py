@@ -60,6 +60,7 @@ from dbos_events.errors.setup import DBOSInitializationError as DBOSInitializati
 from dbos_events.errors.setup import DBOSWorkflowFunctionNotFoundError as DBOSWorkflowFunctionNotFoundError
 from dbos_events.errors.setup import MigrationRequired as MigrationRequired
 from dbos_events.errors.setup import RegistrationError as RegistrationError
+from dbos_events.errors.setup import UnknownOption as UnknownOption
 from dbos_events.errors.steps import DBOSMaxStepRetriesExceeded as DBOSMaxStepRetriesExceeded
 from dbos_events.errors.steps import DBOSStepTimeoutError as DBOSStepTimeoutError
 from dbos_events.errors.storage import BadWrite as BadWrite

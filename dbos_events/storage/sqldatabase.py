@@ -28,6 +28,7 @@ from dbos_events.storage.subjects.endings import EndingTable
 from dbos_events.storage.subjects.inbox import InboxTable
 from dbos_events.storage.subjects.messages import Messages, MessageTable
 from dbos_events.storage.subjects.parking import Parking, ParkingTable
+from dbos_events.storage.subjects.processes import Processes, ProcessesTable
 from dbos_events.storage.subjects.publications import Publications, PublicationTable
 from dbos_events.storage.subjects.queues import Queues, QueueTable
 from dbos_events.storage.subjects.schedules import ScheduleTable
@@ -60,6 +61,7 @@ class SqlStorage(
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self.database = database
+        self.processes: Processes = ProcessesTable(database)
         self.queues: Queues = QueueTable(database)
         self.attributes: Attributes = AttributeTable(database)
         self.debounces: Debounces = DebounceTable(database)

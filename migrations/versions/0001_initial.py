@@ -64,6 +64,7 @@ def upgrade() -> None:
     create_published(schema)
     create_schedules(schema)
     create_steps(schema)
+    create_processes(schema)
     op.create_table(
         "schema_facts",
         column("name", TEXT, key=True),
@@ -95,6 +96,19 @@ def create_executors(schema) -> None:
         column("functions", TEXT, null=True),
         # random: a number may be issued again where a fail-over lost commits
         column("identity", BIG, default="0"),
+        schema=schema,
+    )
+
+
+def create_processes(schema) -> None:
+    # what each process tells, for people, of steps that have been running for some seconds
+    op.create_table(
+        "running_steps",
+        text_key("workflow_id", key=True),
+        column("number", INT, key=True),
+        column("executor", BIG),
+        column("name", TEXT),
+        column("started_at", BIG),
         schema=schema,
     )
 
@@ -497,6 +511,8 @@ def create_positions(schema) -> None:
         column("epoch", BIG, default="0"),
         column("holder", BIG, null=True),
         column("end_offset", BIG, null=True),
+        column("end_at", BIG, null=True),  # when the holder last told the end
+        column("reported_at", BIG, null=True),  # when it last told anything
         column("state", TEXT, null=True),
         column("detail", TEXT, null=True),
         column("updated_at", BIG),

@@ -15,7 +15,6 @@ from dbos_events.engine.waits import Wait
 from dbos_events.errors import DBOSNonExistentWorkflowError, SerializationError
 from dbos_events.serialization import encoded, stored_error
 from dbos_events.serialization.raised import is_interrupt, text_of
-from dbos_events.storage.subjects.messages import Owner
 from dbos_events.storage.writes import (
     Consume,
     Fenced,
@@ -28,6 +27,7 @@ from dbos_events.storage.writes import (
     Write,
     message_key,
 )
+from dbos_events.storage.writes.send import Owner
 
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core

@@ -15,10 +15,11 @@ from dbos_events.errors import (
     DBOSException,
     DBOSQueueDeduplicatedError,
     DBOSWorkflowIDInUseError,
+    SerializationError,
 )
 from dbos_events.model.queue import DuplicationPolicy, channel_of
 from dbos_events.model.workflow import DELAYED, ENQUEUED, PENDING
-from dbos_events.serialization import fingerprint
+from dbos_events.serialization import fingerprint, not_storable
 from dbos_events.serialization.codecs import stored_error
 from dbos_events.storage.writes import (
     Checkpoint,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from dbos_events.engine.core import Core
     from dbos_events.engine.registry import Registered
     from dbos_events.engine.run import Run
+    from dbos_events.serialization import Codec
 
 
 @dataclass(slots=True)
@@ -159,6 +161,14 @@ def _cancelled_after(run: Run, place: Place, name: str, started: Started) -> Flo
             raise
 
 
+def _encoded(codec: Codec, request: Start, stored: dict[str, Any]) -> str:
+    try:
+        return codec.encode(stored)
+    except SerializationError as error:
+        what = f"What the workflow {request.function.name} ({request.workflow_id}) was called with"
+        raise not_storable(what, error) from error.__cause__
+
+
 def _record_refusal(
     core: Core, run: Run, place: Place, request: Start, arguments: str, result: Result
 ) -> Flow[Started]:
@@ -208,7 +218,7 @@ def new_workflow(core: Core, request: Start, parent: Run | None) -> NewWorkflow:
         status=_status(request),
         version=None if request.any_version else request.app_version or core.version,
         codec=codec.name,
-        input=codec.encode(stored),
+        input=_encoded(codec, request, stored),
         class_name=request.function.class_name,
         queue=request.queue,
         priority=request.priority,

@@ -13,14 +13,15 @@ from dbos_events.engine.preempting import PreemptibleCall
 from dbos_events.engine.publishing import Announcement
 from dbos_events.engine.shield import may_write
 from dbos_events.engine.waits import Pause
-from dbos_events.errors import DBOSMaxStepRetriesExceeded
+from dbos_events.errors import DBOSMaxStepRetriesExceeded, SerializationError
 from dbos_events.model.workflow import StepOptions, StepStatus
-from dbos_events.serialization import encoded, fingerprint, stored_error
+from dbos_events.serialization import encoded, fingerprint, not_storable, stored_error
 from dbos_events.storage.writes import Write
 
 if TYPE_CHECKING:
     from dbos_events.engine.keys import StepKey
     from dbos_events.engine.run import Place, Run
+    from dbos_events.serialization import Codec
     from dbos_events.storage.writes import Checkpoint
 
 
@@ -64,6 +65,8 @@ class StepCall:
         started_at = self.run.core.clock.now_ms()
         status = StepStatus(self.place.number, 0, self.options.attempts)
         scope = Scope(self.run, "", status, key=self.key)
+        under_way = self.run.core.runner.under_way
+        under_way[self] = started_at
         try:
             if self.options.idempotency_key is not None:
                 declared = yield Call(scope, self.options.idempotency_key, self.args, self.kwargs)
@@ -75,7 +78,7 @@ class StepCall:
             else:
                 output = yield self._attempt(scope)
             codec = self.run.core.codecs.default
-            text = encoded(codec, output)
+            text = self._encoded(codec, output)
         except Exception as error:
             name, stored = stored_error(self.run.core.codecs.default, error)
             entry = self._record(started_at, name, None, stored)
@@ -84,8 +87,17 @@ class StepCall:
         except TASK_CANCELLED:
             self._settle_entries()
             raise
+        finally:
+            under_way.pop(self, None)
         self._record(started_at, codec.name, text, None, attempt=status.current_attempt or 0)
         return output
+
+    def _encoded(self, codec: Codec, output: object) -> str | None:
+        try:
+            return encoded(codec, output)
+        except SerializationError as error:
+            what = f"What step {self.name} (number {self.place.number}) of workflow {self.run.id} returned"
+            raise not_storable(what, error) from error.__cause__
 
     def _refuse_other_arguments(self) -> None:
         """Stop the run where the key of this call went out with other arguments in an earlier generation."""

@@ -340,7 +340,8 @@ class ConsumerIntake(Positioning):
         self.holdups.spilled(incarnation, spilled)
         self._start(incarnation, runs, plan, spilled, formed.refused)
         for partition in result.stale:
-            logger.info("%s: partition %d was assigned elsewhere.", self.options.name, partition)
+            extra = {"consumer": self.options.name, "partition": partition}
+            logger.info("%s: partition %d was assigned elsewhere.", self.options.name, partition, extra=extra)
             self._forget(incarnation, partition)
         if self.options.ordering == "topic" and incarnation in self._shared:
             self._shared[incarnation].taken_in(sum(fresh))

@@ -10,12 +10,13 @@ from dbos_events.model.quarantine import (
     Decision,
     EditedValue,
     GenerationRecord,
+    QuarantineCount,
     QuarantinedEvent,
     QuarantineFilter,
     Redrive,
 )
 from dbos_events.storage.database import Database, Row, Tx
-from dbos_events.storage.quarantined import Decided, StoredQuarantine, quarantined_query
+from dbos_events.storage.quarantined import Decided, StoredQuarantine, counts_query, quarantined_query
 from dbos_events.storage.shapes import named, records
 from dbos_events.storage.writes import CANCELLED_CALL
 from dbos_events.storage.writes.match import give_back
@@ -31,6 +32,12 @@ class QuarantineTable:
 
     def list_quarantined(self, criteria: QuarantineFilter) -> list[QuarantinedEvent]:
         return self._database.transact(lambda tx: self._find(tx, criteria))
+
+    def count_quarantined(self, criteria: QuarantineFilter) -> list[QuarantineCount]:
+        query = counts_query(criteria, self._database.schema or None)
+        return self._database.transact(
+            lambda tx: records(QuarantineCount, tx.connection.execute(query).all())
+        )
 
     def read_quarantined(self, workflow_id: str) -> StoredQuarantine | None:
         def work(tx: Tx) -> StoredQuarantine | None:

@@ -12,7 +12,7 @@ from dbos_events.errors import DBOSNonExistentWorkflowError, DBOSWorkflowConflic
 from dbos_events.storage.database import Database, NotAsExpected, Tx
 from dbos_events.storage.families.executors import fence
 from dbos_events.storage.shapes import records
-from dbos_events.storage.writes.send import NewMessage, insert, lock_destinations
+from dbos_events.storage.writes.send import NewMessage, Owner, insert, lock_destinations
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +22,6 @@ class StoredMessage:
     number: int
     codec: str | None
     value: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """A run that changes something without a checkpoint, as a step does when it sends."""
-
-    executor: int
-    workflow_id: str
-    take: int
 
 
 class Messages(Protocol):

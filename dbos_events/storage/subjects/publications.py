@@ -12,9 +12,10 @@ from dbos_events.storage.database import Database, Row, Tx
 from dbos_events.storage.families.executors import fence
 from dbos_events.storage.quarantined import Decided
 from dbos_events.storage.shapes import records
-from dbos_events.storage.subjects.messages import Owner, hold_owned
+from dbos_events.storage.subjects.messages import hold_owned
 from dbos_events.storage.writes.match import Awaited, Found, give_back, next_of
 from dbos_events.storage.writes.publish import Anchor, NewPublication, anchor_key, hold_anchors, publish
+from dbos_events.storage.writes.send import Owner
 from dbos_events.storage.writes.waiting import wake
 
 

@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Owner:
+    """A run that changes something without a checkpoint, as a step does when it sends."""
+
+    executor: int
+    workflow_id: str
+    take: int
+
+
+@dataclass(frozen=True, slots=True)
 class NewMessage:
     """One message. Within its destination the same `message_id` is the same message."""
 
