@@ -57,11 +57,11 @@ def _until(run: Run, end: Place, wake_at: int, cancelled: bool) -> Flow[None]:
     result has; else a sleep that lost a race would win it in a late replay.
     """
     entry = run.history.by_call.get(end.call) if run.history is not None else None
-    if run.history is not None:
-        yield Recall(run, entry)
-        if entry is not None:
-            return
     try:
+        if run.history is not None:
+            yield Recall(run, entry)
+            if entry is not None:
+                return
         if cancelled:  # while the beginning was being recorded
             raise TASK_CANCELLED  # noqa: TRY301 - recorded below, as a later one is
         yield Wait(run.core, run, until=wake_at, park=Park(wake_at))
