@@ -65,6 +65,10 @@ format: $(DEV_STAMP) ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+.PHONY: facade
+facade: $(DEV_STAMP) ## Write the verbs of DBOS into dbos_events/facade.py, after a verb was added to an App
+	$(PY) -m tests.architecture.facade
+
 .PHONY: bench
 bench: servers ## Run the benchmarks on servers of their own, or yours: KAFKA=host:port DATABASE=url
 	$(PY) -m benchmarks $(if $(KAFKA),--kafka '$(KAFKA)') $(if $(DATABASE),--postgres '$(DATABASE)') $(ARGS)

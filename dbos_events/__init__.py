@@ -1,51 +1,47 @@
-"""Durable workflows for services that consume events: each event is processed exactly once."""
+"""Durable workflows for services that consume events: each event is processed exactly once.
 
-from typing import TYPE_CHECKING, Any
+The public names stand in `dbos_events.public`, which is loaded with the first of them: the command line needs none.
+"""
 
-from dbos_events import error as error
-from dbos_events.api.contexts import SetWorkflowID as SetWorkflowID
-from dbos_events.api.contexts import WorkflowIDReusePolicy as WorkflowIDReusePolicy
-from dbos_events.api.debouncing import Debouncer as Debouncer
-from dbos_events.api.enqueueing import SetEnqueueOptions as SetEnqueueOptions
-from dbos_events.api.enqueueing import SetWorkflowAttributes as SetWorkflowAttributes
-from dbos_events.api.handles import WorkflowHandle as WorkflowHandle
-from dbos_events.api.handles import WorkflowHandleAsync as WorkflowHandleAsync
-from dbos_events.api.queueing import EnqueueOptions as EnqueueOptions
-from dbos_events.app import App as App
-from dbos_events.config import DBOSConfig as DBOSConfig
-from dbos_events.errors import Quarantine as Quarantine
-from dbos_events.errors import TryAgain as TryAgain
-from dbos_events.facade import DBOS as DBOS
-from dbos_events.facade import Queue as Queue
-from dbos_events.model.event import Breaker as Breaker
-from dbos_events.model.event import PayloadCodec as PayloadCodec
-from dbos_events.model.event import Retry as Retry
-from dbos_events.model.message import SendMessage as SendMessage
-from dbos_events.model.quarantine import QuarantinedDetail as QuarantinedDetail
-from dbos_events.model.quarantine import QuarantinedEvent as QuarantinedEvent
-from dbos_events.model.queue import DuplicationPolicy as DuplicationPolicy
-from dbos_events.model.schedule import ScheduleInput as ScheduleInput
-from dbos_events.model.schedule import WorkflowSchedule as WorkflowSchedule
-from dbos_events.model.stream import StreamReset as StreamReset
-from dbos_events.model.workflow import StepInfo as StepInfo
-from dbos_events.model.workflow import StepOptions as StepOptions
-from dbos_events.model.workflow import StepStatus as StepStatus
-from dbos_events.model.workflow import WorkflowFilter as WorkflowFilter
-from dbos_events.model.workflow import WorkflowStatus as WorkflowStatus
-from dbos_events.model.workflow import WorkflowStatusString as WorkflowStatusString
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dbos_events_kafka.message import KafkaMessage as KafkaMessage
-
-_OF_CONNECTORS = {"KafkaMessage": "dbos_events_kafka.message"}
-"""Names that users import from here and that a connector defines; each is imported when it is asked for."""
+    from dbos_events.public import *  # noqa: F403
 
 
-def __getattr__(name: str) -> Any:
-    module = _OF_CONNECTORS.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+_OTHERS = ("TYPE_CHECKING", "Any", "OF_CONNECTORS")
+"""Names of that module that are not public."""
 
-    found = globals()[name] = getattr(import_module(module), name)
-    return found
+
+def __getattr__(name: str) -> object:
+    """Give a public name, and keep all of them; also a module of the package that they have loaded."""
+    if name == "__all__":
+        return sorted(_public())
+    if not name.startswith("__"):
+        names = _public()
+        globals().update({key: value for key, value in names.items() if value is not None})
+        if name in globals():
+            return globals()[name]
+        if name in names:
+            from dbos_events import public
+
+            return getattr(public, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_public()})
+
+
+def _public() -> dict[str, object]:
+    """The public names; those of a connector without a value, since they are loaded when they are asked for."""
+    from importlib import import_module  # `from dbos_events import ...` would ask `__getattr__` again
+
+    public = import_module("dbos_events.public")
+    kept = (name for name in vars(public) if not name.startswith("_") and name not in _OTHERS)
+    return {
+        **dict.fromkeys(getattr(public, "OF_CONNECTORS", ())),
+        **{name: vars(public)[name] for name in kept},
+    }

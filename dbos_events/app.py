@@ -10,7 +10,6 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from dbos_events.api.callbacks import CallbackVerbs
 from dbos_events.api.consumers import (
     ConsumerDeclaration,
     ConsumerRequest,
@@ -18,15 +17,9 @@ from dbos_events.api.consumers import (
     declare_consumer,
 )
 from dbos_events.api.decorators import step, workflow
-from dbos_events.api.messages import Messages
-from dbos_events.api.pushed import PushedConsumers
-from dbos_events.api.quarantine import QuarantineVerbs
-from dbos_events.api.queueing import Queueing
 from dbos_events.api.queues import Queue
-from dbos_events.api.schedules import Scheduling
-from dbos_events.api.streams import Streams
-from dbos_events.api.values import Values
-from dbos_events.api.verbs import Verbs
+from dbos_events.api.surface import Surface
+from dbos_events.api.wording import decorator_options
 from dbos_events.clock import Clock, SystemClock
 from dbos_events.config import DBOSConfig
 from dbos_events.engine.context import CURRENT
@@ -43,13 +36,12 @@ if TYPE_CHECKING:
     from dbos_events.launched import Health, Launched
 
 F = TypeVar("F", bound=Callable[..., Any])
+G = TypeVar("G", bound=Callable[..., Any] | None)
 
 _BREAKER = Breaker()
 
 
-class App(
-    Verbs, QuarantineVerbs, Messages, Values, Streams, PushedConsumers, Scheduling, Queueing, CallbackVerbs
-):
+class App(Surface):
     """One application: its workflows, and, once launched, the engine that runs them.
 
     `DBOS` is a facade over a default App; more Apps may live in one process. Use it as
@@ -70,6 +62,7 @@ class App(
 
     # -- decorators ---------------------------------------------------------------------------
 
+    @decorator_options
     def workflow(
         self, *, name: str | None = None, max_recovery_attempts: int | None = 100
     ) -> Callable[[F], F]:
@@ -85,7 +78,8 @@ class App(
 
         return decorate
 
-    def step(
+    @decorator_options
+    def step(  # noqa: PLR0913 - the options of one declaration
         self,
         *,
         name: str | None = None,
@@ -96,12 +90,16 @@ class App(
         should_retry: Callable[[BaseException], Any] | None = None,
         timeout_seconds: float | None = None,
         idempotency_key: Callable[..., str] | None = None,
+        preemptible: bool = False,
     ) -> Callable[[F], F]:
         """Make a function a step: within a workflow its outcome is recorded once and replayed after a crash.
 
         The function runs at least once: a crash between its effect and the record repeats it. Hand
         `DBOS.idempotency_key` to whatever must not happen twice. It follows from the workflow's id and the step's
         name; `idempotency_key`, a function over the step's arguments, says it instead.
+
+        A `preemptible` step, which has to be async, is interrupted at once when its workflow is cancelled or its deadline
+        passes, as by a cancellation of its task; then nothing is recorded of it. Others are run to their end.
         """
         options = StepOptions(
             name,
@@ -112,6 +110,7 @@ class App(
             should_retry,
             timeout_seconds,
             idempotency_key,
+            preemptible,
         )
 
         def decorate(function: F) -> F:
@@ -129,6 +128,7 @@ class App(
         """Declare a durable queue of this App; its settings are those of `Queue`."""
         return Queue(name, concurrency, limiter, app=self, **settings)
 
+    @decorator_options
     def kafka_consumer(  # noqa: PLR0913 - the options of one declaration
         self,
         config: Mapping[str, Any] | None = None,
@@ -148,10 +148,12 @@ class App(
         strict_key_order: bool = False,
         codec: PayloadCodec | None = None,
         breaker: Breaker | None = _BREAKER,
+        publishes: Callable[[Any], Any] | None = None,
         priority: Callable[[Any], Any] | None = None,
         queue_partition_key: Callable[[Any], Any] | None = None,
         delay_seconds: Callable[[Any], Any] | None = None,
-    ) -> Callable[[F], F]:
+        expires: Callable[[Any], Any] | None = None,
+    ) -> Callable[[G], G]:
         """Run the function as a durable workflow for each record of the topics, exactly once.
 
         The annotation of its argument says what it gets: the message, or its value as bytes, text, or
@@ -165,13 +167,13 @@ class App(
             topics: One topic or several.
             in_order: Older spelling of `ordering="topic"`.
             name: The consumer's name in the database and the command line; the handler's by default.
-            ordering: "none": events run at once; "partition": one after the other, by offset.
+            ordering: "none": events run at once; "partition", "key", "topic": one after the other of each.
+            ordering_key: With ordering="key": gives the key of a message; the record's key by default.
             queue_name: Enqueue the workflows instead; any process that serves the queue runs them.
             batch_size: Records per transaction at most (500).
             max_in_flight: Events that run here at once (1000); more stay in Kafka.
             on_failure: "quarantine": a failed event is put aside and, with order, holds those behind it;
                 "record": it ends as ERROR and the next one runs.
-            ordering_key: With ordering="key": what events are ordered by; called as `when`.
             when: Which records start a workflow: called with the message, or with its value where its own
                 argument is annotated with a type. Those that it says no to are counted, and nothing else.
             codec: Makes values of the records' bytes, for handlers that take something else than bytes or
@@ -182,20 +184,24 @@ class App(
                 the events between, or "halt" the partition until an operator decides.
             strict_key_order: With ordering="key": partitions that are added to a topic wait until all that lay in
                 the others at that moment has finished, since keys move.
+            publishes: Gives (name, key), or (name, key, value), to be published with the intake of each record; or None.
+                Called as `when` is. With None for the handler, records start no workflow.
             breaker: When to stop taking events in because the handler fails; None: never.
             priority: With queue_name: the priority of each event, from 1 on (lower first), or None; called as `when`. So are
             queue_partition_key: the partition of the queue that it belongs to, and
             delay_seconds: how long it waits before its turn, or None.
+            expires: Called as `when` is; gives until when an event may begin (docs/timeouts.md). One that is too late
+                when its turn comes ends as EXPIRED, without a run, and frees its lane.
 
         Raises:
             RegistrationError: An option is wrong, or the kafka extra is not installed.
         """
-        return declare_consumer(
+        return declare_consumer(  # type: ignore[return-value]
             self,
             ConsumerRequest(
-                config, topics, in_order, name, ordering, ordering_key, when, queue_name, batch_size, max_in_flight, retries,
-                on_failure, on_regression, strict_key_order, codec, breaker,
-                Placing(priority, queue_partition_key, delay_seconds),
+                "kafka", config, topics, in_order, name, ordering, ordering_key, when, queue_name, batch_size, max_in_flight,
+                retries, on_failure, on_regression, strict_key_order, codec, breaker,
+                publishes, Placing(priority, queue_partition_key, delay_seconds), expires,
             ),
         )  # fmt: skip
 

@@ -81,7 +81,6 @@ class DBOS(metaclass=_Context):
     workflow = _DEFAULT.workflow
     step = _DEFAULT.step
     kafka_consumer = _DEFAULT.kafka_consumer
-    pushed_consumer = _DEFAULT.pushed_consumer
 
     launch = _DEFAULT.launch
     launch_async = _DEFAULT.launch_async
@@ -90,6 +89,7 @@ class DBOS(metaclass=_Context):
     health = _DEFAULT.health
     lifespan = _DEFAULT.lifespan
 
+    # Verbs, made by `make facade` out of the classes in dbos_events/api/.
     start_workflow = _DEFAULT.start_workflow
     start_workflow_async = _DEFAULT.start_workflow_async
     run_step = _DEFAULT.run_step
@@ -98,7 +98,6 @@ class DBOS(metaclass=_Context):
     sleep_async = _DEFAULT.sleep_async
     get_result = _DEFAULT.get_result
     get_result_async = _DEFAULT.get_result_async
-
     retrieve_workflow = _DEFAULT.retrieve_workflow
     retrieve_workflow_async = _DEFAULT.retrieve_workflow_async
     get_workflow_status = _DEFAULT.get_workflow_status
@@ -119,6 +118,36 @@ class DBOS(metaclass=_Context):
     resume_workflows = _DEFAULT.resume_workflows
     resume_workflows_async = _DEFAULT.resume_workflows_async
 
+    pause_consumer = _DEFAULT.pause_consumer
+    pause_consumer_async = _DEFAULT.pause_consumer_async
+    resume_consumer = _DEFAULT.resume_consumer
+    resume_consumer_async = _DEFAULT.resume_consumer_async
+
+    list_quarantined = _DEFAULT.list_quarantined
+    list_quarantined_async = _DEFAULT.list_quarantined_async
+    get_quarantined = _DEFAULT.get_quarantined
+    get_quarantined_async = _DEFAULT.get_quarantined_async
+    redrive_events = _DEFAULT.redrive_events
+    redrive_events_async = _DEFAULT.redrive_events_async
+    discard_events = _DEFAULT.discard_events
+    discard_events_async = _DEFAULT.discard_events_async
+
+    send = _DEFAULT.send
+    send_async = _DEFAULT.send_async
+    send_bulk = _DEFAULT.send_bulk
+    send_bulk_async = _DEFAULT.send_bulk_async
+    recv = _DEFAULT.recv
+    recv_async = _DEFAULT.recv_async
+
+    publish = _DEFAULT.publish
+    publish_async = _DEFAULT.publish_async
+    wait_for = _DEFAULT.wait_for
+    wait_for_async = _DEFAULT.wait_for_async
+    wait_for_any = _DEFAULT.wait_for_any
+    wait_for_any_async = _DEFAULT.wait_for_any_async
+    wait_for_all = _DEFAULT.wait_for_all
+    wait_for_all_async = _DEFAULT.wait_for_all_async
+
     set_event = _DEFAULT.set_event
     set_event_async = _DEFAULT.set_event_async
     get_event = _DEFAULT.get_event
@@ -134,29 +163,6 @@ class DBOS(metaclass=_Context):
     read_stream_async = _DEFAULT.read_stream_async
     read_stream_offset = _DEFAULT.read_stream_offset
     read_stream_offset_async = _DEFAULT.read_stream_offset_async
-
-    send = _DEFAULT.send
-    send_async = _DEFAULT.send_async
-    send_bulk = _DEFAULT.send_bulk
-    send_bulk_async = _DEFAULT.send_bulk_async
-    recv = _DEFAULT.recv
-    recv_async = _DEFAULT.recv_async
-    callback = _DEFAULT.callback
-    callback_async = _DEFAULT.callback_async
-
-    pause_consumer = _DEFAULT.pause_consumer
-    pause_consumer_async = _DEFAULT.pause_consumer_async
-    resume_consumer = _DEFAULT.resume_consumer
-    resume_consumer_async = _DEFAULT.resume_consumer_async
-
-    list_quarantined = _DEFAULT.list_quarantined
-    list_quarantined_async = _DEFAULT.list_quarantined_async
-    get_quarantined = _DEFAULT.get_quarantined
-    get_quarantined_async = _DEFAULT.get_quarantined_async
-    redrive_events = _DEFAULT.redrive_events
-    redrive_events_async = _DEFAULT.redrive_events_async
-    discard_events = _DEFAULT.discard_events
-    discard_events_async = _DEFAULT.discard_events_async
 
     enqueue_workflow = _DEFAULT.enqueue_workflow
     enqueue_workflow_async = _DEFAULT.enqueue_workflow_async
@@ -181,20 +187,34 @@ class DBOS(metaclass=_Context):
     create_schedule_async = _DEFAULT.create_schedule_async
     apply_schedules = _DEFAULT.apply_schedules
     apply_schedules_async = _DEFAULT.apply_schedules_async
-    list_schedules = _DEFAULT.list_schedules
-    list_schedules_async = _DEFAULT.list_schedules_async
-    get_schedule = _DEFAULT.get_schedule
-    get_schedule_async = _DEFAULT.get_schedule_async
+    delete_schedule = _DEFAULT.delete_schedule
+    delete_schedule_async = _DEFAULT.delete_schedule_async
     pause_schedule = _DEFAULT.pause_schedule
     pause_schedule_async = _DEFAULT.pause_schedule_async
     resume_schedule = _DEFAULT.resume_schedule
     resume_schedule_async = _DEFAULT.resume_schedule_async
-    delete_schedule = _DEFAULT.delete_schedule
-    delete_schedule_async = _DEFAULT.delete_schedule_async
+    list_schedules = _DEFAULT.list_schedules
+    list_schedules_async = _DEFAULT.list_schedules_async
+    get_schedule = _DEFAULT.get_schedule
+    get_schedule_async = _DEFAULT.get_schedule_async
     trigger_schedule = _DEFAULT.trigger_schedule
     trigger_schedule_async = _DEFAULT.trigger_schedule_async
     backfill_schedule = _DEFAULT.backfill_schedule
     backfill_schedule_async = _DEFAULT.backfill_schedule_async
+
+    asyncio_wait = _DEFAULT.asyncio_wait
+    wait_first = _DEFAULT.wait_first
+    wait_first_async = _DEFAULT.wait_first_async
+
+    shielded = _DEFAULT.shielded
+
+    pushed_consumer = _DEFAULT.pushed_consumer
+
+    callback = _DEFAULT.callback
+    callback_async = _DEFAULT.callback_async
+    answer_callback = _DEFAULT.answer_callback
+    answer_callback_async = _DEFAULT.answer_callback_async
+    # End of the verbs.
 
 
 class Queue(AppQueue):

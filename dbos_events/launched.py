@@ -19,6 +19,8 @@ from dbos_events.engine.registry import Registry
 from dbos_events.model.event import HeldQuotas
 from dbos_events.model.queue import QUEUES_CHANGED, QueueLimits
 from dbos_events.runtime.contested import declarations
+from dbos_events.runtime.deadlines import DeadlineService
+from dbos_events.runtime.expiry import ExpiryService
 from dbos_events.runtime.identity import this_process
 from dbos_events.runtime.inbox import InboxService
 from dbos_events.runtime.intake.backlog import BacklogService
@@ -121,6 +123,7 @@ class Launched:
             self.core, self.taken, self.settings.lease_seconds, self.settings.executor_id
         )
         self.timers = TimerService(self.core, self.taken)
+        self.deadlines = DeadlineService(self.core)
         self.schedules = ScheduleService(self.core, self.taken)
         self.queues = QueueService(self.core, self.taken, self.settings.max_in_flight)
         self.lanes = LaneService(self.core, self.taken)
@@ -133,15 +136,18 @@ class Launched:
         self.notifier = NotifierService(self.core, enabled=self.settings.use_listen_notify)
         self.consumers = ConsumerService(self.core)
         self.loops = LoopService(self.core)
+        self.expiry = ExpiryService(self.core)
         pushed = Services(self.core, self.taken, self.lanes, self.consumers, self._place_freed)
         self.inbox = InboxService(pushed, self.lease.wake)
         self.backlog = BacklogService(self.core, self.taken, self.inbox.consumers)
         self.queues.left_to_others = lambda: self.backlog.functions
         watched = (
-            self.lease, self.recovery, self.timers, self.schedules, self.queues, self.lanes, self.consumers, self.sweeper,
-            self.notifier, self.loops, self.inbox, self.backlog,
+            self.lease, self.recovery, self.deadlines, self.timers, self.schedules, self.queues, self.lanes, self.consumers,
+            self.sweeper, self.notifier, self.loops, self.inbox, self.backlog, self.expiry,
         )  # fmt: skip
         self.watch = WatchService(self.core, self.taken.takings, watched, lambda: self.lanes.waiting)
+        for service in (*watched, self.watch):
+            service.outages = self.core.outages
         return (*watched, self.watch)
 
     def _place_freed(self) -> None:
@@ -357,8 +363,8 @@ class Launched:
             elif not health.ready:
                 waiting.append(f"{source.name}: {health.detail}")
         standstills = self.consumers.standstills.items()
-        waiting += [f"{name}: {why.text}" for name, why in standstills if not why.wanted]
-        notes = tuple(f"{name}: {why.text}" for name, why in standstills if why.wanted)
+        waiting += [f"{name}: {why.text}" for name, why in standstills if why.opened]
+        notes = tuple(f"{name}: {why.text}" for name, why in standstills if not why.opened)
         if not self.lease.is_fresh:
             waiting.append("the lease is not renewed: the database does not answer")
         waiting += self.core.outages.problems + self.core.committer.problems

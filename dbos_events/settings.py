@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import tomllib
 import warnings
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,9 +22,19 @@ from pydantic_settings import (
 
 from dbos_events.config import DEFAULT_SCHEMA
 from dbos_events.errors import ConfigurationError
+from dbos_events.telemetry.log import logger
 
 FILE_VARIABLE = "DBOS_EVENTS_SETTINGS"
 DEFAULT_FILE = "dbos-events.toml"
+
+_PREFIX = "DBOS_EVENTS_"
+_OF_TESTS = (
+    f"{_PREFIX}TEST_",
+    f"{_PREFIX}REQUIRE_SERVERS",
+    f"{_PREFIX}MODEL_MINUTES",
+    f"{_PREFIX}CRASH_SEED",
+)
+"""Of this package's own tests."""
 
 _DAY = 86_400.0
 _YEAR = 366 * _DAY
@@ -137,7 +149,12 @@ class Settings(BaseSettings):
     @property
     def database_url(self) -> str:
         """The URL to connect to; keep it out of logs."""
-        return self.system_database_url or f"sqlite:///{self.name.replace('-', '_')}.sqlite"
+        return self.system_database_url or f"sqlite:///{self.database_file}"
+
+    @property
+    def database_file(self) -> str:
+        """The SQLite file that is used where no URL is given."""
+        return f"{self.name.replace('-', '_')}.sqlite"
 
     @property
     def lacks_name(self) -> bool:
@@ -166,6 +183,33 @@ class Settings(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
 
 
+def unknown_variables() -> list[str]:
+    """One line for each variable of ours that is set and means nothing, with the nearest that does."""
+    known = [f"{_PREFIX}{name.upper()}" for name in Settings.model_fields] + [FILE_VARIABLE]
+    messages = []
+    for variable in sorted(os.environ):
+        name = variable.partition("__")[0].upper()
+        if not variable.upper().startswith(_PREFIX) or name in known or name.startswith(_OF_TESTS):
+            continue
+        found = difflib.get_close_matches(name, known, 1, 0.6)
+        rest = variable[len(name) :]
+        hint = (
+            f" Did you mean {found[0]}{rest}?" if found else " See docs/settings.md for those that there are."
+        )
+        messages.append(f"The environment variable {variable} is set and has no effect.{hint}")
+    return messages
+
+
+def _tell_unknown() -> None:
+    for message in unknown_variables():
+        _say_once(message)
+
+
+@lru_cache(maxsize=64)
+def _say_once(message: str) -> None:
+    logger.warning("%s", message)
+
+
 def is_name(name: str) -> bool:
     """Whether an application may be called so."""
     return re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,255}", name) is not None
@@ -183,6 +227,7 @@ def read_settings(config: dict[str, Any]) -> Settings:
     named = os.environ.get(FILE_VARIABLE)
     if named and not Path(named).is_file():
         raise ConfigurationError(f"{FILE_VARIABLE} names {named}, which is not a file.")
+    _tell_unknown()
     given = {key: value for key, value in config.items() if value is not None}
     for key in sorted(_WITHOUT_EFFECT & given.keys()):
         warnings.warn(f"The config key {key!r} has no effect in dbos_events.", stacklevel=3)

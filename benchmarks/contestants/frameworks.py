@@ -7,6 +7,7 @@ stand in the database, and how a queue is declared.
 from __future__ import annotations
 
 import importlib
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -39,6 +40,11 @@ class Framework:
         self.api(config=cast("dbos_events.DBOSConfig", config))
 
     @property
+    def module(self) -> Any:
+        """What a program imports."""
+        return self._module
+
+    @property
     def is_ours(self) -> bool:
         """Whether it is us."""
         return self.name == OURS
@@ -53,12 +59,20 @@ class Framework:
         """Return the statement that counts durable outcomes."""
         return f"SELECT count(*) FROM {self.table()} WHERE status = 'SUCCESS'"
 
-    def serve_queue(self, name: str) -> Callable[..., Any]:
+    def serve_queue(self, name: str, **settings: Any) -> Callable[..., Any]:
         """Declare a queue, which this process serves from now on; gives what enqueues. After launch."""
         if self.is_ours:
-            return cast("Callable[..., Any]", self._module.Queue(name).enqueue)
-        cast("Any", self.api).register_queue(name)
+            return cast("Callable[..., Any]", self._module.Queue(name, **settings).enqueue)
+        cast("Any", self.api).register_queue(name, **settings)
         return self.enqueue(name)
+
+    def with_options(self, **options: Any) -> AbstractContextManager[Any]:
+        """Return a block whose enqueues have these options."""
+        return (
+            cast("AbstractContextManager[Any]", self._module.SetEnqueueOptions(**options))
+            if options
+            else nullcontext()
+        )
 
     def enqueue(self, name: str) -> Callable[..., Any]:
         """Return the peer's way to enqueue without serving."""

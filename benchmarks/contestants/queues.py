@@ -36,6 +36,21 @@ WARM_UP = 3
 LEAST_PAUSE = 0.05
 
 
+PARTITIONS = 16
+SETTINGS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "priority": {},
+    "partitions": {"partition_concurrency": 4},
+}
+
+
+def _options(flavour: str, number: int) -> dict[str, Any]:
+    """The options of one enqueue."""
+    if flavour == "priority":
+        return {"priority": 1 + number % 10}
+    return {"queue_partition_key": f"p{number % PARTITIONS}"} if flavour == "partitions" else {}
+
+
 class Program:
     """The workflow, and when each of its executions started."""
 
@@ -82,10 +97,16 @@ def _drain(task: Task) -> Outcome:
     program = Program(task)
     framework = program.framework
     framework.api.launch()
-    enqueue = framework.serve_queue(QUEUE)
+    flavour = task.text("flavour", "plain")
+    enqueue = framework.serve_queue(QUEUE, **SETTINGS[flavour])
+
+    def enqueue_one(number: int) -> None:
+        with framework.with_options(**_options(flavour, number)):
+            enqueue(program.work, time.perf_counter_ns())
+
     started = time.perf_counter()
     with ThreadPoolExecutor(ENQUEUERS) as pool:
-        for _ in pool.map(lambda _: enqueue(program.work, time.perf_counter_ns()), range(task.count)):
+        for _ in pool.map(enqueue_one, range(task.count)):
             pass
     enqueued = time.perf_counter()
     outcome = measure(task, program.executions, framework.succeeded())

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from benchmarks.workloads import intake, latency, queues, restarts, sqlite, steps, waiting
+from benchmarks.workloads import (
+    intake,
+    latency,
+    published,
+    queues,
+    restarts,
+    schedules,
+    sqlite,
+    steps,
+    talking,
+    waiting,
+)
 
-KINDS = (intake, latency, steps, queues, waiting, restarts, sqlite)
+KINDS = (intake, latency, steps, queues, waiting, talking, schedules, published, restarts, sqlite)
 """The order in which they run."""
 
 WORKLOADS = {workload.name: workload for kind in KINDS for workload in kind.WORKLOADS}

@@ -33,9 +33,9 @@ def _pick_up(name: str, title: str, mode: str, quick: Size | None) -> Workload:
     )
 
 
-def drain(share: float) -> tuple[Contestant, ...]:
+def drain(share: float, flavour: str = "plain") -> tuple[Contestant, ...]:
     """Return us and the peer enqueueing and running."""
-    options = {"mode": "drain"}
+    options = {"mode": "drain", "flavour": flavour}
     return (
         Contestant("dbos", "queues", framework=PEER, share=share, options=options, colours=("sync",)),
         Contestant("ours", "queues", options=options, colours=("sync",)),
@@ -61,5 +61,23 @@ WORKLOADS = (
         columns=(*DRAIN_COLUMNS, *COSTS),
         full=Size(20_000, 3),
         quick=Size(4_000),
+    ),
+    Workload(
+        name="queue-drain-priority",
+        kind="queues",
+        title="The same with ten priorities",
+        contestants=drain(0.05, "priority"),
+        columns=(*DRAIN_COLUMNS, *COSTS),
+        full=Size(20_000, 3),
+        quick=None,
+    ),
+    Workload(
+        name="queue-drain-partitions",
+        kind="queues",
+        title="The same with sixteen partitions, of which each runs four at once",
+        contestants=drain(0.05, "partitions"),
+        columns=(*DRAIN_COLUMNS, *COSTS),
+        full=Size(20_000, 3),
+        quick=None,
     ),
 )

@@ -39,6 +39,15 @@ class Commands:
         self._doubtful: set[Place] = set()
         self._created: set[str] = set()
         self.ends: dict[Place, int] = {}
+        self._fetched: dict[Place, int] = {}
+
+    def fetched(self, place: Place, end: int) -> None:
+        """The end of a partition, as the last fetch told it, however long ago that was.
+
+        A paused partition is not fetched: what it told stays as it was, and the watch asks the cluster instead.
+        """
+        if self._fetched.get(place) != end:
+            self._fetched[place] = self.ends[place] = end
 
     def prove(self, places: Collection[Place]) -> None:
         """Ask the coordinator, by a synchronous commit, whether these partitions are still ours."""
@@ -115,3 +124,5 @@ class Commands:
             for place in places:
                 self._durable.pop(place, None)
                 self._reached.pop(place, None)
+                self._fetched.pop(place, None)
+                self.ends.pop(place, None)

@@ -122,7 +122,8 @@ class Firsts:
         text = (
             f"partitions were added ({before} before, {now} now), so keys go to other partitions than before"
         )
-        logger.warning("%s: %s: %s.", self._intake.options.name, topic, text)
+        name = self._intake.options.name
+        logger.warning("%s: %s: %s.", name, topic, text, extra={"consumer": name, "topic": topic})
         return text
 
     def _made_again(self, topic: str, life: Life) -> str:
@@ -130,5 +131,6 @@ class Firsts:
             f"the topic was deleted and made again; it is read from its beginning as incarnation {life.incarnation}, and "
             "what was not read of the one before is lost"
         )
-        logger.error("%s: %s: %s.", self._intake.options.name, topic, text)
+        name = self._intake.options.name
+        logger.error("%s: %s: %s.", name, topic, text, extra={"consumer": name, "topic": topic})
         return text

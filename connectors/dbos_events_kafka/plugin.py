@@ -7,6 +7,7 @@ from typing import Any
 
 from dbos_events.connect import Connector, Intake, Source
 from dbos_events.model.event import ConsumerOptions
+from dbos_events_kafka.ends import ask_ends
 from dbos_events_kafka.message import KafkaMessages
 from dbos_events_kafka.rules import check_config
 from dbos_events_kafka.settings import ConsumerSettings
@@ -21,4 +22,4 @@ def _open(intake: Intake, settings: Mapping[str, Any]) -> Source:
     return KafkaSource(intake, ConsumerSettings.merge(intake, settings))
 
 
-connector = Connector("kafka", _check, _open, KafkaMessages())
+connector = Connector("kafka", _check, _open, KafkaMessages(), ask_ends)

@@ -234,9 +234,13 @@ class Positions:
         text = f"the offsets {offset} to {low - 1} were deleted by retention before they were read"
         logger.error(
             "%s: %s[%d]: %s. The gap is recorded; reading goes on at %d.",
-            self._intake.options.name, place.topic, place.partition, text, low,
+            self._intake.options.name, place.topic, place.partition, text, low, extra=self._about(place),
         )  # fmt: skip
         return self._intake.skip(self._numbers[place], place.partition, low, text)
+
+    def _about(self, place: Place) -> dict[str, object]:
+        """What the log has of a partition beside the message."""
+        return {"consumer": self._intake.options.name, "topic": place.topic, "partition": place.partition}
 
     def _is_regression(self, place: Place, position: Position, committed: Committed) -> bool:
         """See whether the database went back; True when the partition is halted for it.
@@ -253,6 +257,7 @@ class Positions:
                     "%s: %s[%d]: somebody else has committed the offset %d for the group in Kafka. It counts for "
                     "nothing: reading goes on at the watermark %d.",
                     self._intake.options.name, place.topic, place.partition, committed.offset, offset,
+                    extra=self._about(place),
                 )  # fmt: skip
             return False
         text = (
@@ -266,7 +271,13 @@ class Positions:
             self.halt(place, text, None)
         else:
             logger.error(
-                "%s: %s[%d]: %s; %s.", self._intake.options.name, place.topic, place.partition, text, does
+                "%s: %s[%d]: %s; %s.",
+                self._intake.options.name,
+                place.topic,
+                place.partition,
+                text,
+                does,
+                extra=self._about(place),
             )
         return halts
 

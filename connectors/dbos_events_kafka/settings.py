@@ -160,6 +160,20 @@ def _dotted_key(key: str) -> str:
     return key.lower().replace("_", ".")
 
 
+def dotted(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a section as the client spells them."""
+    return _dotted(section)
+
+
+def admin_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the settings that an admin client takes, without callbacks."""
+    return {
+        key: value
+        for key, value in settings.items()
+        if key.startswith(_OF_ALL_CLIENTS) and not callable(value)
+    }
+
+
 def metadata_of(incarnation: int) -> str:
     """What our commits to Kafka are marked with: other tools commit for groups, too."""
     return f"dbos-events/{incarnation}"

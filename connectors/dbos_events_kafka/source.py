@@ -299,7 +299,7 @@ class KafkaSource:
         for place in self._buffers.opened():
             _, high = self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True)
             if high >= 0:
-                self._commands.ends[place] = high
+                self._commands.fetched(place, high)
 
     def _prove(self) -> None:
         """Whether partitions that the database gave to another process are still ours by the group.
@@ -344,7 +344,7 @@ class KafkaSource:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         places = [Place(one.topic, one.partition) for one in partitions]
-        self._state.say("assigned %s", shown(places))
+        self._state.holding.moved("assigned", places)
         # `_seek` follows. No logical offset: its late answer would move the position away again.
         targets = [TopicPartition(*place, self._commands.last_position(place)) for place in places]
         if self._settings.cooperative:
@@ -359,7 +359,7 @@ class KafkaSource:
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         places = [Place(one.topic, one.partition) for one in partitions]
-        self._state.say("revoked %s", shown(places))
+        self._state.holding.moved("revoked", places)
         self._buffers.drop(places)
         self._taker.revoked(places, REVOKE_SECONDS)
         self._commit(final=True)
@@ -367,7 +367,7 @@ class KafkaSource:
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         places = [Place(one.topic, one.partition) for one in partitions]
-        self._state.say("lost %s", shown(places))
+        self._state.holding.moved("lost", places)
         self._buffers.drop(places)
         self._taker.lost(places)
         self._let_go(places)

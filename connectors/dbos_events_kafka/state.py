@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from confluent_kafka import KafkaError
 
@@ -20,7 +20,7 @@ from dbos_events_kafka.advice import (
     advise,
     cause_of,
 )
-from dbos_events_kafka.buffers import Place
+from dbos_events_kafka.buffers import Place, shown
 
 FRESH_SECONDS = 60.0
 STANDBY_SECONDS = 5.0
@@ -44,6 +44,30 @@ OF_PARTITIONS = ("partition", "damage of")
 """Such causes are followed by the partition's name."""
 
 
+class Holding:
+    """The partitions that a process has, for its log."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._held: set[Place] = set()
+
+    def moved(self, how: str, places: Collection[Place]) -> None:
+        """Partitions were `assigned`, or `revoked` or `lost`: say which, and what this process has now."""
+        if how == "assigned":
+            self._held.update(places)
+        else:
+            self._held.difference_update(places)
+        logger.info(
+            "%s: %s %s; this process now has %s",
+            *(self._name, how, shown(places), shown(self._held)),
+            extra={
+                "consumer": self._name,
+                how: [f"{place.topic}[{place.partition}]" for place in sorted(places)],
+                "partitions": [f"{place.topic}[{place.partition}]" for place in sorted(self._held)],
+            },
+        )
+
+
 class SourceState:
     """Troubles by their cause, since they begin and end independently of each other.
 
@@ -64,6 +88,7 @@ class SourceState:
         self._clue = ""
         self._polled_at = self._began_at = time.monotonic()
         self.joined = False
+        self.holding = Holding(name)
 
     # -- what it is ---------------------------------------------------------------------------
 
@@ -139,10 +164,11 @@ class SourceState:
         """What the client logged of a connection that ended: the error that follows may not say why."""
         self._clue = text
 
-    def trouble(self, text: str, cause: str = INTAKE, *, decision: bool = False) -> None:
+    def trouble(self, text: str, cause: str = INTAKE, *, decision: bool = False, quiet: bool = False) -> None:
         """Something stands in the way until `mended` is called for the same cause.
 
-        `decision` says that it waits for an operator, who is told as an error, and reminded.
+        `decision` says that it waits for an operator, who is told as an error, and reminded; `quiet` that the log has it
+        from somebody else.
         """
         text = self._mask(text)
         with self._lock:
@@ -154,12 +180,14 @@ class SourceState:
                 and now - self._ended_at.get(cause, -FLAPPING_SECONDS) >= FLAPPING_SECONDS
             ):
                 self._said.pop(cause, None)
-                self._loud.add(cause)
+                if not quiet:
+                    self._loud.add(cause)
             self._troubles[cause] = text
             self._repeated_at[cause] = now
             # The same trouble again, with other numbers or times in the client's words, is only counted.
             said = self._said.setdefault(cause, {}).setdefault(_head(text), Recurring(decision=decision))
-        said.say("%s: %s", self._name, text)
+        if not quiet:
+            said.say("%s: %s", self._name, text, extra={"consumer": self._name, "cause": cause})
 
     def take_doubtful(self) -> set[str]:
         """Topics that the client complained about; EVERY_TOPIC when it did not say which."""
@@ -191,7 +219,12 @@ class SourceState:
                 if text is not None:
                     self._ended_at[cause] = time.monotonic()
             if text is not None:
-                logger.log(level, "%s: mended: %s", self._name, text)
+                logger.log(
+                    level,
+                    "%s: goes on, this is over: %s",
+                    *(self._name, text),
+                    extra={"consumer": self._name, "cause": cause},
+                )
 
     def cluster_answers(self) -> None:
         """What the client does not tell the end of, unless records arrive."""

@@ -14,7 +14,8 @@ from collections.abc import Callable, Collection, Mapping
 from confluent_kafka import KafkaException
 
 from dbos_events.connect import Intake, PartitionReport, Record, TakenIn, logger
-from dbos_events.errors import DBOSException, ExecutorFenced
+from dbos_events.errors import DBOSException, ExecutorFenced, StorageUnavailable
+from dbos_events_kafka.advice import CLUSTER
 from dbos_events_kafka.buffers import Buffers, Place
 from dbos_events_kafka.client import Clients
 from dbos_events_kafka.commands import Commands, Durable
@@ -150,7 +151,10 @@ class Taker:
                 self._pause(RETRY_SECONDS)
             except DBOSException as error:
                 if not self._stopped:
-                    self._state.trouble(f"intake failed and is tried again: {error}")
+                    away = (
+                        isinstance(error, StorageUnavailable) and error.away
+                    )  # the core says so, once for all
+                    self._state.trouble(f"intake failed and is tried again: {error}", quiet=away)
                 self._pause(RETRY_SECONDS)
             except BaseException as error:  # noqa: BLE001 - neither a defect nor a user's SystemExit stops the others
                 if not self._state.has(INTAKE):
@@ -313,7 +317,7 @@ class Taker:
             logger.debug("%s: the state could not be stored: %s", self._intake.options.name, error)
 
     def _report_of(self, place: Place) -> PartitionReport:
-        end = self._commands.ends.get(place)
+        end = None if self._state.has(CLUSTER) else self._commands.ends.get(place)
         reason = self._positions.halted.get(place)
         if reason is not None:
             return PartitionReport(place.partition, end, "halted", reason)

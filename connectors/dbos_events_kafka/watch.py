@@ -72,8 +72,11 @@ class Watch:
                 end = answer.result(0).offset
             except (KafkaException, TimeoutError):
                 continue
-            if place in progress and self._seen.get(place) == progress[place] < end and end > 0:
-                behind.add(place)
+            if place in progress and self._seen.get(place) == progress[place]:
+                if end > self._commands.ends.get(place, 0):
+                    self._commands.ends[place] = end
+                if progress[place] < end and end > 0:
+                    behind.add(place)
         self._silent = {place: self._silent.get(place, 0) + 1 for place in behind}
         again = {place for place, looks in self._silent.items() if looks == SILENT_LOOKS}
         if again:

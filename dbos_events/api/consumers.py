@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from dbos_events.connect import Connector, PushConnector, PushOptions, find_conn
 from dbos_events.engine.payload import NO_BINDING, Binding, bind, of_messages
 from dbos_events.engine.registry import Registered
 from dbos_events.engine.shapes import check_answers, name_of
-from dbos_events.errors import ConnectorError, RegistrationError
+from dbos_events.errors import ConnectorError, Quarantine, RegistrationError
 from dbos_events.model.event import (
     Breaker,
     ConsumerOptions,
@@ -32,8 +33,7 @@ from dbos_events.model.subscription import compiled, is_pattern
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", Connector, PushConnector)
 
-CONNECTOR = "kafka"
-
+_TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 ORDERINGS = ("none", "partition", "key", "topic")
 
 
@@ -76,8 +76,9 @@ class ConsumerHost(Session, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ConsumerRequest:
-    """The arguments of `kafka_consumer`, as they were given."""
+    """The arguments of the decorator of a connector's consumers, as they were given."""
 
+    connector: str
     config: Mapping[str, Any] | None
     topics: Sequence[str] | str
     in_order: bool | None
@@ -94,7 +95,14 @@ class ConsumerRequest:
     strict_key_order: bool
     codec: PayloadCodec | None = None
     breaker: Breaker | None = None
+    publishes: Callable[[Any], Any] | None = None
     placing: Placing | None = None
+    expires: Callable[[Any], Any] | None = None
+
+    @property
+    def decorator(self) -> str:
+        """What the decorator is called, in errors."""
+        return f"{self.connector}_consumer"
 
     @property
     def chosen_ordering(self) -> Ordering:
@@ -112,12 +120,15 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
     _check_ordering(ordering, request)
     topics = (request.topics,) if isinstance(request.topics, str) else tuple(request.topics)
 
-    def decorate(function: F) -> F:
+    def decorate(given: F | None) -> F:
+        function = _only_published(request) if given is None else given
         decorated, entry = workflow_of(app, function, request.name)
         name = request.name or entry.name
         local_names = sys._getframe(1).f_locals  # noqa: SLF001 - models are often declared beside the handler
-        connector = connector_of(CONNECTOR, Connector)
-        binding = bind(name, function, request.codec, request.when, local_names, connector.messages)
+        connector = connector_of(request.connector, Connector)
+        binding = bind(
+            name, function, request.codec, request.when, local_names, connector.messages, request.expires
+        )
         key = request.ordering_key
         if key is not None:
             described = f"Consumer {name!r}: its ordering_key"
@@ -136,16 +147,67 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
             ordering_key=key,
             strict_key_order=request.strict_key_order,
             breaker=request.breaker,
+            publishes=None
+            if request.publishes is None
+            else of_publications(name, request.publishes, request.codec, local_names, connector.messages),
+            starts=given is not None,
             placing=_placing(name, request, local_names, connector.messages),
         )
-        _check(options)
+        _check(options, request.decorator)
         connector.check(options)
         attach(app, entry, binding, connector.messages, name)
-        app.add_consumer(ConsumerDeclaration(CONNECTOR, entry, options))
+        app.add_consumer(ConsumerDeclaration(request.connector, entry, options))
         entry.consumers[name] = topics
         return decorated
 
     return decorate
+
+
+def _only_published(request: ConsumerRequest) -> Any:
+    """Stands for the handler of a consumer that has none.
+
+    Raises:
+        RegistrationError: It would do nothing at all, or has no name.
+    """
+    if request.publishes is None or request.name is None:
+        raise RegistrationError(
+            "kafka_consumer: without a handler it needs publishes=..., which says what is published of a record, and "
+            "name=..."
+        )
+
+    def nothing(message: Any) -> None:  # noqa: ARG001 - what a handler takes
+        """Called for records that could not be published, once they are redriven."""
+        raise Quarantine(
+            "It was not published: discard it, or deploy a mended `publishes` and publish it by hand."
+        )
+
+    nothing.__name__ = nothing.__qualname__ = request.name
+    return nothing
+
+
+def of_publications(
+    name: str,
+    function: Callable[[Any], Any],
+    codec: PayloadCodec | None,
+    namespace: Mapping[str, Any],
+    messages: Any,
+) -> Callable[[Any], tuple[Any, Any]]:
+    """The function, for messages; gives what it was asked with beside its answer."""
+    described = f"Consumer {name!r}: its publishes"
+    check_answers(described, function)
+
+    @functools.wraps(function)
+    def noting(asked: Any) -> tuple[Any, Any]:
+        return function(asked), asked
+
+    bound = of_messages(described, noting, codec, namespace, messages)
+    if bound is not noting:
+        return bound
+
+    def of_message(message: Any) -> tuple[Any, Any]:
+        return function(message), message.value
+
+    return of_message
 
 
 def connector_of(name: str, kind: type[C]) -> C:
@@ -170,6 +232,11 @@ def workflow_of(app: ConsumerHost, function: F, name: str | None) -> tuple[F, Re
 
     One without a name of its own, such as a partial, gets that of the consumer.
     """
+    if getattr(function, "__dbos_step__", False):
+        raise RegistrationError(
+            f"{name_of(function) or repr(function)} is a step, and a consumer's handler is a workflow: take @DBOS.step() "
+            "away, or call the step from a handler of its own. What it does is then recorded step by step."
+        )
     if getattr(function, "__dbos_session__", None) is None:
         own = None if name_of(function) is not None else name
         decorated: F = workflow(app, function, own, 100)  # type: ignore[assignment]
@@ -197,20 +264,18 @@ def attach(
                 "their message by their function: give each consumer a function of its own."
             )
         before, now = entry.binding or NO_BINDING, binding or NO_BINDING
-        if before.codec != now.codec or before.rule != now.rule:
+        if (before.codec, before.rule, before.expires) != (now.codec, now.rule, now.expires):
             raise RegistrationError(
-                f"Consumer {name!r}: its handler {entry.name} has a consumer with another codec or another `when` "
+                f"Consumer {name!r}: its handler {entry.name} has a consumer with another codec, `when` or `expires` "
                 "already. Events find both by their function: give each consumer a function of its own."
             )
     entry.binding = binding
     entry.messages = messages
 
 
-def _check(options: ConsumerOptions) -> None:
+def _check(options: ConsumerOptions, decorator: str) -> None:
     if not options.topics:
-        raise RegistrationError(
-            f"Consumer {options.name!r} names no topic: kafka_consumer(config, ['orders'])."
-        )
+        raise RegistrationError(f"Consumer {options.name!r} names no topic: {decorator}(config, ['orders']).")
     if options.batch_size < 1 or options.max_in_flight < 1:
         raise RegistrationError(
             f"Consumer {options.name!r}: batch_size and max_in_flight must be at least 1."
@@ -227,7 +292,23 @@ def _check(options: ConsumerOptions) -> None:
         raise RegistrationError(
             f"Consumer {options.name!r}: on_regression must be 'replay' or 'halt', not {options.on_regression!r}."
         )
+    _check_names(options)
     _check_patterns(options)
+
+
+def _check_names(options: ConsumerOptions) -> None:
+    """What no broker accepts as a name would be waited for without end (Kafka: `Topic.validate`)."""
+    for topic in options.topics:
+        if not isinstance(topic, str):
+            raise RegistrationError(f"Consumer {options.name!r}: {topic!r} is not the name of a topic.")
+        if is_pattern(topic) or (_TOPIC.fullmatch(topic) and topic not in (".", "..")):
+            continue
+        legal = re.sub(r"[^a-zA-Z0-9._-]+", "-", topic).strip("-")[:249]
+        hint = f" Did you mean {legal!r}?" if legal and legal not in (".", "..") else ""
+        raise RegistrationError(
+            f"Consumer {options.name!r}: {topic!r} cannot be the name of a topic. Use at most 249 of the letters a to z, "
+            f"digits, '.', '_' and '-'.{hint} A pattern begins with ^."
+        )
 
 
 def _check_patterns(options: ConsumerOptions) -> None:
@@ -264,24 +345,26 @@ def _placing(
 
 def _check_ordering(ordering: str, request: ConsumerRequest) -> None:
     if ordering not in ORDERINGS:
-        raise RegistrationError(f"kafka_consumer: ordering must be one of {ORDERINGS}, not {ordering!r}.")
+        raise RegistrationError(
+            f"{request.decorator}: ordering must be one of {ORDERINGS}, not {ordering!r}."
+        )
     if request.ordering_key is not None and ordering != "key":
         raise RegistrationError(
-            f"kafka_consumer: ordering_key=... says what ordering='key' orders by, and the ordering is {ordering!r}."
+            f"{request.decorator}: ordering_key=... says what ordering='key' orders by, and the ordering is {ordering!r}."
         )
     if request.ordering_key is not None:
-        check_answers("kafka_consumer: its ordering_key", request.ordering_key)
+        check_answers(f"{request.decorator}: its ordering_key", request.ordering_key)
     if request.strict_key_order and ordering != "key":
         raise RegistrationError(
-            f"kafka_consumer: strict_key_order=True is about ordering='key', and the ordering is {ordering!r}."
+            f"{request.decorator}: strict_key_order=True is about ordering='key', and the ordering is {ordering!r}."
         )
     if request.in_order and request.ordering not in ("none", "topic"):
         raise RegistrationError(
-            f"kafka_consumer: in_order=True is the older spelling of ordering='topic', and the ordering is "
+            f"{request.decorator}: in_order=True is the older spelling of ordering='topic', and the ordering is "
             f"{request.ordering!r}. Leave in_order out."
         )
     if request.queue_name is not None and ordering != "none":
         raise RegistrationError(
-            "kafka_consumer: a queue runs its workflows in any order, so queue_name goes with "
+            f"{request.decorator}: a queue runs its workflows in any order, so queue_name goes with "
             f"ordering='none', not {ordering!r}."
         )

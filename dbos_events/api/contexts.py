@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from contextvars import Token
 from types import TracebackType
 from typing import Literal, Self, TypeAlias
 
 from dbos_events.engine.context import NEXT_REUSE, NEXT_WORKFLOW_ID
+from dbos_events.engine.limits import NEXT_LIMITS, Limits
 from dbos_events.errors import DBOSException
 from dbos_events.telemetry.log import logger
 
@@ -52,6 +54,74 @@ class SetWorkflowID:
         if self._policy_token is not None:
             NEXT_REUSE.reset(self._policy_token)
             self._policy_token = None
+
+
+class SetWorkflowTimeout:
+    """Bounds how long the workflows take that are started in the block: from start to end.
+
+    One that is started or called directly has its deadline at once, one on a queue when it is claimed. When the deadline
+    passes, the workflow is cancelled: whoever waits for its result gets `DBOSAwaitedWorkflowCancelledError`. Crashes,
+    sleeps, retries and recovery do not move it. A child has the earlier one of its own deadline and its parent's.
+
+    Args:
+        workflow_timeout_sec: Seconds, above 0. None is no timeout, and cuts what a child has from its parent. Left out,
+            it is as if the block said nothing of it.
+        queue_timeout_seconds: Seconds from enqueueing within which a process has to claim the workflow; else it is
+            cancelled without a run. No effect on what is started directly.
+
+    A nested block counts instead of the outer one.
+
+    Raises:
+        DBOSException: A time is not a number above 0.
+    """
+
+    def __init__(
+        self,
+        workflow_timeout_sec: float | Literal["inherit"] | None = "inherit",
+        *,
+        queue_timeout_seconds: float | None = None,
+    ) -> None:
+        timeout = None if workflow_timeout_sec == "inherit" else workflow_timeout_sec
+        self._limits = Limits(
+            milliseconds("SetWorkflowTimeout: the timeout", timeout),
+            milliseconds("SetWorkflowTimeout: queue_timeout_seconds", queue_timeout_seconds),
+            inherits=workflow_timeout_sec is not None,
+        )
+        self._token: Token[Limits | None] | None = None
+
+    def __enter__(self) -> Self:
+        if self._token is not None:
+            raise DBOSException(
+                "This SetWorkflowTimeout is in use already; make a new one for a nested block."
+            )
+        self._token = NEXT_LIMITS.set(self._limits)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._token is not None:
+            NEXT_LIMITS.reset(self._token)
+            self._token = None
+
+
+LONGEST_SECONDS = 100 * 366 * 86_400
+"""A time beyond it is taken for a mistake, such as milliseconds."""
+
+
+def milliseconds(what: str, seconds: object) -> int | None:
+    """A bound as it is stored; None stays None.
+
+    Raises:
+        DBOSException: It is not a number above 0, or is above a hundred years.
+    """
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
+        raise DBOSException(f"{what} must be a number of seconds above 0, not {seconds!r}.")
+    if seconds > LONGEST_SECONDS:
+        raise DBOSException(f"{what} is {seconds!r} seconds, more than a hundred years. Give it in seconds.")
+    return max(1, round(seconds * 1000))
 
 
 def take_workflow_id() -> str | None:

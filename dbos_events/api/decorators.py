@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar, cast
 
 from dbos_events.api.session import Session
@@ -56,7 +56,7 @@ def call_workflow(session: Session, entry: Registered, args: tuple[Any, ...], kw
     scope = starting.scope
     place = scope.run.locate(scope) if scope is not None else None
     if entry.is_async or (entry.may_await and running_loop() is not None):
-        return _call_async(starting, scope, place)
+        return named(_call_async(starting, scope, place), entry.name)
     started = drive(starting.flow())
     if started.run is not None:
         starting.core.runner.run_for_caller(started.run)
@@ -121,7 +121,13 @@ def call_step(
         return function(*args, **kwargs)
     run = scope.run
     call = StepCall(run, run.locate(scope), scope.step_key(name), name, options, function, args, kwargs)
-    return drive_async(call.flow()) if is_async else drive(call.flow())
+    return named(drive_async(call.flow()), name) if is_async else drive(call.flow())
+
+
+def named(coroutine: Coroutine[Any, Any, R], name: str) -> Coroutine[Any, Any, R]:
+    """The coroutine under the name of what it does: Python says it where it was never awaited."""
+    coroutine.__qualname__ = name  # type: ignore[attr-defined]
+    return coroutine
 
 
 def check_step_options(name: str, options: StepOptions, *, is_async: bool) -> None:
@@ -129,6 +135,10 @@ def check_step_options(name: str, options: StepOptions, *, is_async: bool) -> No
     if options.timeout_seconds is not None and not is_async:
         raise RegistrationError(
             f"Step {name}: timeout_seconds needs an `async def` step, a running function cannot be interrupted."
+        )
+    if options.preemptible and not is_async:
+        raise RegistrationError(
+            f"Step {name}: preemptible=True needs an `async def` step, a running function cannot be interrupted."
         )
     key = options.idempotency_key
     if key is not None and (not callable(key) or is_coroutine(key) or may_await(key)):

@@ -24,6 +24,11 @@ class _Handle(Generic[R]):
         self._run = run
         self.workflow_id = workflow_id
 
+    @property
+    def run(self) -> Run | None:
+        """The run that this handle's start has begun in this process."""
+        return self._run
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.workflow_id!r})"
 

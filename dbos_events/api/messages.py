@@ -134,7 +134,7 @@ def _send_flow(session: Session, name: str, messages: Sequence[SendMessage], *, 
 def _recv_flow(session: Session, verb: str, topic: str | None, timeout: float | None) -> Flow[Any]:
     core = session.core
     scope = workflow_only(verb)
-    _check_text("topic", topic, optional=True)
+    check_text("topic of a message", topic, optional=True)
     check_timeout(verb, timeout)
     return recv(core, scope.run, scope.run.locate(scope), topic, timeout)
 
@@ -153,30 +153,29 @@ def workflow_only(verb: str) -> Scope:
     return scope
 
 
-def check_timeout(verb: str, seconds: Any) -> None:
+def check_timeout(verb: str, seconds: Any, name: str = "timeout_seconds") -> None:
     """Refuse what is not a number of seconds, nor None."""
     number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     if seconds is not None and (not number or isnan(seconds)):
         raise DBOSException(
-            f"DBOS.{verb}: timeout_seconds must be a number of seconds, or None to wait for ever, not {seconds!r}."
+            f"DBOS.{verb}: {name} must be a number of seconds, or None for ever, not {seconds!r}."
         )
 
 
 def _outgoing(message: object) -> Outgoing:
     if not isinstance(message, SendMessage):
         raise DBOSException(f"send_bulk takes SendMessage objects, not {type(message).__name__}.")
-    _check_text("destination_id", message.destination_id)
-    _check_text("topic", message.topic, optional=True)
-    _check_text("idempotency_key", message.idempotency_key, optional=True)
+    check_text("destination_id of a message", message.destination_id)
+    check_text("topic of a message", message.topic, optional=True)
+    check_text("idempotency_key of a message", message.idempotency_key, optional=True)
     return Outgoing(message.destination_id, message.message, message.topic, message.idempotency_key)
 
 
-def _check_text(name: str, value: object, *, optional: bool = False) -> None:
+def check_text(name: str, value: object, *, optional: bool = False) -> None:
+    """Refuse what is not a text that a database can store; `optional` says that None and an empty one will do."""
     if value is None and optional:
         return
     if not isinstance(value, str) or (not value and not optional):
-        raise DBOSException(f"The {name} of a message must be a text, not {value!r}.")
+        raise DBOSException(f"The {name} must be a text, not {value!r}.")
     if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise DBOSException(
-            f"The {name} of a message, {value!r}, holds a character that a database cannot store."
-        )
+        raise DBOSException(f"The {name}, {value!r}, holds a character that a database cannot store.")

@@ -6,7 +6,13 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, ParamSpec, TypedDict, TypeVar
 
-from dbos_events.api.contexts import POLICIES, SetWorkflowID, WorkflowIDReusePolicy, check_policy
+from dbos_events.api.contexts import (
+    POLICIES,
+    SetWorkflowID,
+    SetWorkflowTimeout,
+    WorkflowIDReusePolicy,
+    check_policy,
+)
 from dbos_events.api.enqueueing import EnqueueSettings, SetWorkflowAttributes
 from dbos_events.api.handles import WorkflowHandle, WorkflowHandleAsync
 from dbos_events.api.queues import Queue, check_name, checked
@@ -47,14 +53,17 @@ class EnqueueOptions(_Target, total=False):
     class_name: str
     attributes: Mapping[str, Any]
     application_name: str
+    workflow_timeout: float
+    queue_timeout_seconds: float
 
 
 _SETTINGS = (
     "deduplication_id", "priority", "app_version", "queue_partition_key", "delay_seconds", "duplication_policy",
 )  # fmt: skip
+_TIMEOUTS = ("workflow_timeout", "queue_timeout_seconds")
 _OTHERS = (
     "workflow_name", "queue_name", "workflow_id", "workflow_id_reuse_policy", "class_name", "attributes",
-    "application_name",
+    "application_name", "workflow_timeout", "queue_timeout_seconds",
 )  # fmt: skip
 
 
@@ -242,6 +251,15 @@ def _within_blocks(
     if options.get("attributes") is not None:
         with SetWorkflowAttributes(options["attributes"]):
             rest = {key: value for key, value in options.items() if key != "attributes"}
+            return _within_blocks(session, rest, entry, args, kwargs, queue, settings)
+    timeouts = {key: options[key] for key in _TIMEOUTS if options.get(key) is not None}
+    if timeouts:
+        rest = {key: value for key, value in options.items() if key not in _TIMEOUTS}
+        block = SetWorkflowTimeout(
+            timeouts.get("workflow_timeout", "inherit"),
+            queue_timeout_seconds=timeouts.get("queue_timeout_seconds"),
+        )
+        with block:
             return _within_blocks(session, rest, entry, args, kwargs, queue, settings)
     policy = options.get("workflow_id_reuse_policy")
     check_policy("workflow_id_reuse_policy", policy)

@@ -60,17 +60,12 @@ def steps_flow(session: Session, workflow_id: str) -> Flow[list[StepInfo]]:
     return asked(core, "DBOS.listWorkflowSteps", lambda: control_of(core).steps(workflow_id))
 
 
-def cancel_flow(session: Session, workflow_ids: list[str]) -> Flow[None]:
+def cancel_flow(session: Session, workflow_ids: list[str], *, children: bool = False) -> Flow[None]:
     """Cancel what has not ended; runs in this process learn it at once."""
     core = session.core
 
     def work() -> None:
-        changed = control_of(core).cancel(workflow_ids)
-        for workflow_id in changed:
-            run = core.runner.active.get(workflow_id)
-            if run is not None and run.proposed is None:
-                run.stop(run.cancellation())
-            core.signal(f"workflow:{workflow_id}")
+        core.tell_cancelled(control_of(core).cancel(workflow_ids, children=children))
 
     return asked(core, "DBOS.cancelWorkflow", work)
 

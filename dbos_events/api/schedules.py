@@ -127,9 +127,25 @@ class Scheduling(Session):
         given = given_among(locals())
         drive(_create_flow(self, given))
 
-    async def create_schedule_async(self, **schedule: Any) -> None:
+    async def create_schedule_async(  # noqa: PLR0913 - as `create_schedule`
+        self,
+        *,
+        schedule_name: str,
+        workflow_fn: Callable[..., Any],
+        schedule: str,
+        context: Any = None,
+        automatic_backfill: bool = False,
+        cron_timezone: str | None = None,
+        queue_name: str | None = None,
+        dst: Dst = "once",
+        catch_up: CatchUp | None = None,
+        catch_up_window: float | timedelta | None = None,
+        overlap: Overlap = "allow",
+        jitter: float | timedelta = 0,
+    ) -> None:
         """As `create_schedule`, without blocking the loop."""
-        await drive_async(_create_flow(self, cast("ScheduleInput", schedule)))
+        given = given_among(locals())
+        await drive_async(_create_flow(self, given))
 
     def apply_schedules(self, schedules: Iterable[ScheduleInput]) -> None:
         """Make or change schedules in one transaction: all, or none.

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
-from dbos_events.api.decorators import call_step, check_step_options
+from dbos_events.api.decorators import call_step, check_step_options, named
 from dbos_events.api.filters import workflow_filter
 from dbos_events.api.handles import WorkflowHandle, WorkflowHandleAsync
 from dbos_events.api.pausing import Pausing
@@ -29,26 +29,32 @@ R = TypeVar("R")
 class Changing(Session):
     """The verbs that change other workflows."""
 
-    def cancel_workflow(self, workflow_id: str) -> None:
+    def cancel_workflow(self, workflow_id: str, *, cancel_children: bool = False) -> None:
         """Cancel a workflow that has not ended; it learns it at its next durable operation.
+
+        Args:
+            workflow_id: Which one.
+            cancel_children: Cancel all that it has started as well, and what that has, in the same transaction.
 
         Raises:
             DBOSNonExistentWorkflowError: There is none with that id.
         """
-        self.cancel_workflows([workflow_id])
+        self.cancel_workflows([workflow_id], cancel_children=cancel_children)
 
-    async def cancel_workflow_async(self, workflow_id: str) -> None:
+    async def cancel_workflow_async(self, workflow_id: str, *, cancel_children: bool = False) -> None:
         """As `cancel_workflow`, without blocking the loop."""
-        await self.cancel_workflows_async([workflow_id])
+        await self.cancel_workflows_async([workflow_id], cancel_children=cancel_children)
 
-    def cancel_workflows(self, workflow_ids: Sequence[str]) -> None:
+    def cancel_workflows(self, workflow_ids: Sequence[str], *, cancel_children: bool = False) -> None:
         """Cancel several workflows in one transaction."""
         refuse_on_loop("cancel_workflows")
-        drive(cancel_flow(self, list(workflow_ids)))
+        drive(cancel_flow(self, list(workflow_ids), children=cancel_children))
 
-    async def cancel_workflows_async(self, workflow_ids: Sequence[str]) -> None:
+    async def cancel_workflows_async(
+        self, workflow_ids: Sequence[str], *, cancel_children: bool = False
+    ) -> None:
         """As `cancel_workflows`, without blocking the loop."""
-        await drive_async(cancel_flow(self, list(workflow_ids)))
+        await drive_async(cancel_flow(self, list(workflow_ids), children=cancel_children))
 
     def resume_workflow(self, workflow_id: str) -> WorkflowHandle[Any]:
         """Let a cancelled, crashed-out or unfinished workflow go on where its history ends."""
@@ -142,7 +148,7 @@ class Verbs(Changing, Pausing):
         scope = _branch("sleep_async")
         if scope is None:
             return asyncio.sleep(seconds)
-        return drive_async(sleep_flow(scope.run, scope.run.locate(scope), seconds))
+        return named(drive_async(sleep_flow(scope.run, scope.run.locate(scope), seconds)), "DBOS.sleep_async")
 
     def get_result(self, workflow_id: str) -> Any:
         """Wait for a workflow; gives what it returned, or raises what it raised."""

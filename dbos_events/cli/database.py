@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dbos_events.cli.options import settings_of
+from dbos_events.cli.output import remark
 
 if TYPE_CHECKING:
     from dbos_events.control.control import Control
@@ -25,9 +27,17 @@ def opened(database: str | None, schema: str | None, application: str | None = N
         StorageUnavailable: The database does not answer.
     """
     settings = settings_of(database, schema, application)
+    advice = ADVICE
+    if settings.system_database_url is None and not Path(settings.database_file).exists():
+        files = [str(file) for file in sorted(Path().glob("*.sqlite"))]
+        if len(files) == 1:
+            remark(f"dbos-events: Using {files[0]}, the only SQLite file here. --database names another.")
+            settings = settings_of(f"sqlite:///{files[0]}", schema, application)
+        elif files:
+            advice = f"Here are {', '.join(files)}: name one with --database sqlite:///{files[0]}."
     from dbos_events.control.opening import opened_control  # loads SQLAlchemy, so not for `--help`
 
-    with opened_control(settings, advice=ADVICE) as control:
+    with opened_control(settings, advice=advice) as control:
         yield control
 
 

@@ -13,7 +13,8 @@ import typer
 
 from dbos_events.cli.database import opened
 from dbos_events.cli.options import AsJson, Database, Schema, examples
-from dbos_events.cli.output import say, show_json
+from dbos_events.cli.output import on_terminal, remark, say, show_json
+from dbos_events.cli.progress import Progress
 from dbos_events.cli.quarantine_filters import Chosen, with_filters
 from dbos_events.model.quarantine import Decisions, QuarantineFilter
 
@@ -31,6 +32,9 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; tell wh
 By = Annotated[
     str | None, typer.Option(metavar="NAME", help="Who decides, for the audit; user@host by default.")
 ]
+
+SHOWN = 50
+"""So many ids are shown on a terminal; elsewhere all are."""
 
 _RATE = re.compile(r"(\d+(?:\.\d+)?)(?:/s)?")
 
@@ -109,9 +113,11 @@ def redrive(  # noqa: PLR0913 - one argument per option
 
     _refuse_all(chosen, workflow_ids, everything=everything)
     how = Redrive(from_step, fresh, _bytes(edit), same_key, new_key)
-    order = Order(by, reason, _per_second(rate), dry_run)
+    progress = Progress("redriven")
+    order = Order(by, reason, _per_second(rate), dry_run, progress)
     with _deciding(database, schema, chosen, workflow_ids, limit) as (control, criteria):
         done = control.redrive(criteria, how, order)
+    progress.over()
     _show(done, "runs again", as_json=as_json)
 
 
@@ -140,8 +146,10 @@ def discard(  # noqa: PLR0913
     from dbos_events.control.quarantine import Order
 
     _refuse_all(chosen, workflow_ids, everything=everything)
+    progress = Progress("discarded")
     with _deciding(database, schema, chosen, workflow_ids, limit) as (control, criteria):
-        done = control.discard(criteria, Order(by, reason, None, dry_run))
+        done = control.discard(criteria, Order(by, reason, None, dry_run, progress))
+    progress.over()
     _show(done, "is discarded", as_json=as_json)
 
 
@@ -191,9 +199,15 @@ def _show(done: Decisions, what: str, *, as_json: bool) -> None:
         show_json(done)
         return
     would = "would be changed" if done.dry_run else what
-    for workflow_id in done.changed:
+    shown = done.changed[:SHOWN] if on_terminal() else done.changed
+    for workflow_id in shown:
         say(f"{workflow_id}: {would}.")
+    if len(shown) < len(done.changed):
+        print(f"(and {len(done.changed) - len(shown)} more; --json has all)")
     for workflow_id in done.unchanged:
         say(f"{workflow_id}: is not in quarantine.")
     if not done.changed and not done.unchanged:
         print("No event fits.")
+    elif len(done.changed) + len(done.unchanged) > 1:
+        rest = f"; {len(done.unchanged)} not in quarantine" if done.unchanged else ""
+        remark(f"{len(done.changed)} events: {would.replace('runs', 'run').replace('is ', 'are ')}{rest}.")

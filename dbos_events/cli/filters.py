@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from dbos_events.api.wording import nearest
 from dbos_events.model.workflow import WorkflowFilter, WorkflowStatusString
 
 
@@ -22,9 +23,30 @@ class Sort(StrEnum):
 
 STATES = ", ".join(state.value for state in WorkflowStatusString)
 
+_MEANT = {
+    **dict.fromkeys(("FAILED", "FAILURE", "QUARANTINED"), "ERROR"),
+    **dict.fromkeys(("RUNNING", "ACTIVE", "SLEEPING"), "PENDING"),
+    **dict.fromkeys(("DONE", "COMPLETED", "SUCCEEDED", "FINISHED", "OK"), "SUCCESS"),
+    **dict.fromkeys(("QUEUED", "WAITING"), "ENQUEUED"),
+    **dict.fromkeys(("CANCELED", "ABORTED"), "CANCELLED"),
+}
+"""What states are called elsewhere."""
+
+
+def _status(text: str) -> WorkflowStatusString:
+    if isinstance(text, WorkflowStatusString):
+        return text
+    asked = text.upper()
+    if asked in WorkflowStatusString.__members__:
+        return WorkflowStatusString[asked]
+    meant = _MEANT.get(asked) or nearest(asked, WorkflowStatusString.__members__)
+    hint = f"Did you mean {meant}?" if meant else f"There are {STATES}."
+    raise typer.BadParameter(f"{text!r} is not a state of workflows. {hint}")
+
+
 Status = Annotated[
     list[WorkflowStatusString] | None,
-    typer.Option(metavar="STATE", case_sensitive=False, help=f"In this state, repeatable: {STATES}."),
+    typer.Option(metavar="STATE", parser=_status, help=f"In this state, repeatable: {STATES}."),
 ]
 Name = Annotated[list[str] | None, typer.Option(metavar="NAME", help="Of this function; repeatable.")]
 Queue = Annotated[list[str] | None, typer.Option(metavar="NAME", help="Of this queue; repeatable.")]

@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from dbos_events.cli import pausing, proofs
 from dbos_events.cli.database import opened
 from dbos_events.cli.options import Application, AsJson, Database, Schema, examples
-from dbos_events.cli.output import say, show_json, show_table
+from dbos_events.cli.output import age, on_terminal, remark, say, show_json, show_table
 from dbos_events.cli.sources import source_cells, source_fields
+from dbos_events.cli.tables import Column
+from dbos_events.errors import DBOSException, StorageUnavailable
 
 if TYPE_CHECKING:
+    from dbos_events.control.control import Control
     from dbos_events.model.consumer import ConsumerState, PartitionState, SourceRow
 
     States = Mapping[tuple[str, str], ConsumerState]
 
 group = typer.Typer(help="Consumers of Kafka topics.", no_args_is_help=True, rich_markup_mode=None)
 
-TITLES = (
-    *("CONSUMER", "GROUP", "TOPIC", "PARTITION", "STATE", "HOLDER"),
-    *("WATERMARK", "END", "LAG", "IN FLIGHT", "HELD", "QUARANTINED", "FILTERED", "DETAIL"),
+COLUMNS = (
+    Column("CONSUMER"),
+    Column("GROUP", rank=9),
+    Column("TOPIC"),
+    Column("PARTITION"),
+    Column("STATE", coloured=True),
+    Column("HOLDER", rank=3),
+    Column("WATERMARK", rank=6),
+    Column("END", rank=7),
+    Column("LAG"),
+    Column("IN FLIGHT", rank=5),
+    Column("HELD", rank=4),
+    Column("WAITING", rank=2),
+    Column("OLDEST", rank=1),
+    Column("QUARANTINED"),
+    Column("FILTERED", rank=8),
+    Column("EXPIRED", rank=8),
+    Column("DETAIL", text=True),
 )
+PER_SECOND = Column("PER SECOND", rank=2)
 KEYS = (
-    *("application", "consumer", "group", "topic", "incarnation", "partition", "holder", "holder_alive"),
-    *("watermark", "end_offset", "lag", "in_flight", "held", "quarantined", "filtered", "state", "detail"),
-    *("paused", "breaker"),
-)
+    *("application", "consumer", "group", "topic", "incarnation", "partition", "holder", "holder_alive", "holder_pid"),
+    *("watermark", "end_offset", "lag", "in_flight", "held", "waiting", "oldest_seconds", "quarantined", "filtered"),
+    *("expired", "state", "detail", "paused", "breaker"),
+)  # fmt: skip
+FIRST_DETAILS = 20
 
 
 pausing.add_to(group)
@@ -39,13 +61,24 @@ proofs.add_to(group)
     "status",
     epilog=examples(
         "dbos-events kafka status",
+        "dbos-events kafka status --watch",
+        "dbos-events kafka status --broker",
         "dbos-events kafka status --json | jq '[.[].lag] | add'",
     ),
 )
 def status(
+    *,
     all_applications: Annotated[
         bool, typer.Option("--all-applications", help="Those of every application in the database.")
     ] = False,
+    broker: Annotated[
+        bool,
+        typer.Option("--broker", help="Ask Kafka for END, so that LAG is known though no process reads."),
+    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again and again, until Ctrl-C.")] = False,
+    interval: Annotated[
+        float, typer.Option("--interval", min=0.1, metavar="SECONDS", help="How often --watch asks.")
+    ] = 2.0,
     application: Application = None,
     database: Database = None,
     schema: Schema = None,
@@ -54,32 +87,104 @@ def status(
     """Show how far each consumer is in each partition.
 
     It asks the database alone; neither the service nor the broker need to run. WATERMARK is the next
-    offset to take in, END what the broker had when the holder last asked, LAG the difference. IN FLIGHT
-    events run, HELD ones wait for their turn, QUARANTINED ones were put aside after they failed, FILTERED
-    ones were left out by the consumer's `when`. STATE is `paused` or `breaker open` where the consumer takes
-    nothing in.
+    offset to take in, END what the broker had when the holder last asked, LAG the difference: unknown where
+    nobody has asked for 15 seconds, unless --broker asks now. IN FLIGHT events run or wait for a time, HELD ones
+    wait behind others or on a queue, WAITING are all that were taken in and do not run, OLDEST says how
+    long ago the oldest of all these was taken in. QUARANTINED ones were put aside after they failed, FILTERED
+    ones were left out by the consumer's `when`, EXPIRED ones were too late by its `expires`. STATE is `no
+    process` where no live process holds the partition, `silent` where its holder has told nothing for 15
+    seconds, `paused` or `breaker open` where the consumer takes nothing in. HOLDER is the process's label
+    and pid.
 
     A process that has no partition of a consumer is a line without partition: STATE and DETAIL say what it
     waits for.
 
     Keys of --json, one object for each line: application, consumer, group, topic, incarnation (number
-    of this life of the topic), partition, holder (label of the process, or null), holder_alive, watermark,
-    end_offset, lag, in_flight, held, quarantined, filtered, state, detail, paused (at, by, reason), breaker
-    (state, since, reason, trial_at, trial). What is not known, or does not apply, is null.
+    of this life of the topic), partition, holder (label of the process, or null), holder_alive, holder_pid,
+    watermark, end_offset, lag, in_flight, held, waiting, oldest_seconds, quarantined, filtered, expired, state,
+    detail, paused (at, by, reason), breaker (state, since, reason, trial_at, trial). What is not known, or does not
+    apply, is null. With --watch it is one array a line.
     """
+    asked = _Asked(all_applications, broker, as_json)
     with opened(database, schema, application) as control:
-        name = None if all_applications else control.application
+        if watch:
+            _watch(control, asked, interval)
+        else:
+            _show(control, asked, asked.of(control))
+
+
+class _Seen(NamedTuple):
+    """How the consumers stand at one moment."""
+
+    rows: list[PartitionState]
+    idle: list[SourceRow]
+    states: States
+    others: list[str]
+    at: float
+
+
+class _Asked(NamedTuple):
+    """What the command line asks for."""
+
+    all_applications: bool
+    broker: bool
+    as_json: bool
+
+    def of(self, control: Control) -> _Seen:
+        name = None if self.all_applications else control.application
         rows = control.positions.partitions(name)
         idle = control.consumers.idle(name)
         others = [] if rows or idle else control.positions.partitions()
+        if self.broker:
+            rows = control.positions.with_ends(rows, name)
         states = {(state.application, state.name): state for state in control.consumers.states()}
-    if as_json:
-        found = [fields(row, states.get((row.application, row.consumer))) for row in rows]
-        show_json(found + [idle_fields(row, states.get((row.application, row.consumer))) for row in idle])
-    elif rows or idle:
-        _show(rows, idle, states, all_applications=all_applications)
+        return _Seen(rows, idle, states, sorted({row.application for row in others}), time.monotonic())
+
+
+# ------------------------------------------------------------------ once, and again
+
+
+def _watch(control: Control, asked: _Asked, interval: float) -> None:
+    """Show it until the user has seen enough; a server that is away is told, and asked again."""
+    before: _Seen | None = None
+    try:
+        while True:
+            try:
+                seen = asked.of(control)
+            except (StorageUnavailable, DBOSException) as error:
+                _begin_anew(asked)
+                remark(f"dbos-events: {error.message}")
+            else:
+                _begin_anew(asked)
+                _show(control, asked, seen, before, watched=True)
+                before = seen
+            time.sleep(interval)
+    except KeyboardInterrupt:
+        return
+
+
+def _begin_anew(asked: _Asked) -> None:
+    if on_terminal() and not asked.as_json:
+        print("\x1b[H\x1b[2J", end="")
+    print(time.strftime("%H:%M:%S") if not asked.as_json else "", end="\n" if not asked.as_json else "")
+
+
+def _show(
+    control: Control, asked: _Asked, seen: _Seen, before: _Seen | None = None, *, watched: bool = False
+) -> None:
+    states = seen.states
+    if asked.as_json:
+        found = [fields(row, states.get((row.application, row.consumer))) for row in seen.rows]
+        found += [idle_fields(row, states.get((row.application, row.consumer))) for row in seen.idle]
+        show_json(found, in_one_line=watched)
+    elif seen.rows or seen.idle:
+        _show_table(asked, seen, before, watched=watched)
     else:
-        say(_nothing(control.application, sorted({row.application for row in others})))
+        say(_nothing(control.application, seen.others))
+    sys.stdout.flush()
+
+
+# ------------------------------------------------------------------ JSON
 
 
 def fields(row: PartitionState, state: ConsumerState | None) -> dict[str, Any]:
@@ -93,13 +198,17 @@ def fields(row: PartitionState, state: ConsumerState | None) -> dict[str, Any]:
         "partition": row.partition,
         "holder": row.holder,
         "holder_alive": row.holder_alive,
+        "holder_pid": row.holder_pid,
         "watermark": row.next_offset,
         "end_offset": row.end_offset,
-        "lag": _lag(row),
+        "lag": row.lag,
         "in_flight": row.in_flight,
         "held": row.held,
+        "waiting": row.waiting,
+        "oldest_seconds": None if row.oldest_ms is None else row.oldest_ms // 1000,
         "quarantined": row.quarantined,
         "filtered": row.filtered,
+        "expired": row.expired,
         "state": row.state,
         "detail": row.detail,
         "paused": pausing.paused_fields(state),
@@ -113,38 +222,114 @@ def idle_fields(row: SourceRow, state: ConsumerState | None) -> dict[str, Any]:
     return {**source_fields(row, KEYS), **stands}
 
 
-def _lag(row: PartitionState) -> int | None:
-    """The end is asked for now and then, so the watermark may be past it; markers of transactions are no records."""
-    if row.end_offset is None:
-        return None
-    return max(0, row.end_offset - max(row.next_offset, row.reached or 0))
+# ------------------------------------------------------------------ the table
 
 
-def _show(
-    rows: list[PartitionState], idle: list[SourceRow], states: States, *, all_applications: bool
-) -> None:
-    lines = [(row.application, *_cells(row, states.get((row.application, row.consumer)))) for row in rows]
-    lines += [
-        (row.application, *source_cells(row, states.get((row.application, row.consumer)))) for row in idle
+def _show_table(asked: _Asked, seen: _Seen, before: _Seen | None, *, watched: bool) -> None:
+    states = seen.states
+    lines = [
+        (row.application, *_cells(row, states.get((row.application, row.consumer)))) for row in seen.rows
     ]
-    if all_applications:
-        show_table(("APPLICATION", *TITLES), lines)
+    lines += [
+        (row.application, *source_cells(row, states.get((row.application, row.consumer))))
+        for row in seen.idle
+    ]
+    columns: list[Column] = [Column("APPLICATION"), *COLUMNS]
+    if watched:
+        rates = _rates(seen, before)
+        columns.insert(-1, PER_SECOND)
+        lines = [(*line[:-1], rate, line[-1]) for line, rate in zip(lines, rates, strict=True)]
+    if not asked.all_applications:
+        columns, lines = columns[1:], [line[1:] for line in lines]
+    if on_terminal():  # there details have more room below the table
+        show_table(columns[:-1], [line[:-1] for line in lines])
+        _show_details(columns, lines)
     else:
-        show_table(TITLES, [line[1:] for line in lines])
+        show_table(columns, lines)
+    _show_totals(seen)
+
+
+def _rates(seen: _Seen, before: _Seen | None) -> list[object]:
+    """How many offsets a second each partition has moved since it was last shown."""
+    known = {_place(row): row.next_offset for row in before.rows} if before is not None else {}
+    seconds = seen.at - before.at if before is not None else 0.0
+    rates: list[object] = []
+    for row in seen.rows:
+        last = known.get(_place(row))
+        rates.append(None if last is None or seconds <= 0 else round((row.next_offset - last) / seconds))
+    return [*rates, *(None for _ in seen.idle)]
+
+
+def _place(row: PartitionState) -> tuple[str, str, int, int]:
+    return row.application, row.consumer, row.incarnation, row.partition
+
+
+def _show_details(columns: Sequence[Column], lines: Sequence[Sequence[object]]) -> None:
+    """Each detail once, with the partitions that it is about."""
+    consumer, topic, partition, state = (
+        [column.title for column in columns].index(title)
+        for title in ("CONSUMER", "TOPIC", "PARTITION", "STATE")
+    )
+    about: dict[tuple[object, ...], list[str]] = {}
+    for line in lines:
+        if line[-1] is not None:
+            about.setdefault((line[consumer], line[topic], line[state], line[-1]), []).append(
+                str(line[partition])
+            )
+    for number, ((name, place, stands, detail), numbers) in enumerate(about.items()):
+        if number == FIRST_DETAILS:
+            say(f"({len(about) - number} more; --json has all)")
+            break
+        where = f"{place}[{','.join(numbers)}]" if numbers != ["None"] else place
+        say(f"{name}, {where}, {stands}: {detail}")
+
+
+def _show_totals(seen: _Seen) -> None:
+    rows = seen.rows
+    if not rows:
+        return
+    unknown = sum(row.lag is None and row.state not in ("retired", "left") for row in rows)
+    oldest = max((row.oldest_ms for row in rows if row.oldest_ms is not None), default=None)
+    remark(
+        f"Partitions: {len(rows)}. Lag: {sum(row.lag or 0 for row in rows)}"
+        + (f" and what is in {unknown} partitions of which it is not known" if unknown else "")
+        + f". In flight: {sum(row.in_flight for row in rows)}. Waiting: {sum(row.waiting for row in rows)}"
+        + (f", the oldest of all since {age(oldest)}" if oldest is not None else "")
+        + f". Quarantined: {sum(row.quarantined for row in rows)}."
+    )
 
 
 def _cells(row: PartitionState, consumer: ConsumerState | None) -> tuple[object, ...]:
-    stands = None if row.state == "halted" else pausing.shown_state(consumer)
-    state, detail = stands or (row.state, row.detail)
+    state, detail = _state(row, pausing.shown_state(consumer))
     where = (row.consumer, row.group, row.topic, row.partition, state, _holder(row))
-    counts = (row.next_offset, row.end_offset, _lag(row), row.in_flight, row.held, row.quarantined)
-    return (*where, *counts, row.filtered, detail)
+    counts = (
+        row.next_offset,
+        row.end_offset,
+        row.lag,
+        row.in_flight,
+        row.held,
+        row.waiting,
+        age(row.oldest_ms),
+    )
+    return (*where, *counts, row.quarantined, row.filtered, row.expired, detail)
+
+
+def _state(row: PartitionState, stands: tuple[str, str] | None) -> tuple[str | None, str | None]:
+    """What is true of the partition comes before what is true of its consumer; the latter is told beside it."""
+    if row.state == "no process":
+        return row.state, row.detail if stands is None else f"{stands[0]} {stands[1]}"
+    if row.state == "silent":
+        return row.state, f"its process has told nothing for {age(row.silent_ms) or 'some time'}"
+    if row.state == "halted" or stands is None:
+        return row.state, row.detail
+    return stands
 
 
 def _holder(row: PartitionState) -> str | None:
-    if row.holder is None or row.holder_alive:
-        return row.holder
-    return f"{row.holder} (not alive)"
+    """The label alone would not tell two processes of one host apart."""
+    if row.holder is None:
+        return None
+    return f"{row.holder}:{row.holder_pid}" + ("" if row.holder_alive else " (not alive)")
 
 
 def _nothing(application: str, others: list[str]) -> str:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dbos_events.cli.output import remark
+
 if TYPE_CHECKING:
     from dbos_events.settings import Settings
 
@@ -44,8 +46,13 @@ def settings_of(database: str | None, schema: str | None, application: str | Non
     Raises:
         ConfigurationError: A value is not usable.
     """
-    from dbos_events.settings import read_settings  # takes 0.2 s to import, so not for `--help`
+    from dbos_events.settings import (  # takes 0.2 s to import, so not for `--help`
+        read_settings,
+        unknown_variables,
+    )
 
+    for message in unknown_variables():
+        remark(f"dbos-events: {message}")
     given = {"system_database_url": database, "dbos_system_schema": schema, "name": application}
     return read_settings({key: value for key, value in given.items() if value is not None})
 

@@ -7,43 +7,52 @@ On a terminal a table fits the window; elsewhere its columns are as wide as they
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 import typer
 
+from dbos_events.cli.tables import Column, lines_of
 from dbos_events.cli.values import plain
+from dbos_events.model.times import shown_moment, shown_span
 from dbos_events.telemetry.log import redact
 
 NOTHING = "-"
 
 
-def show_table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def show_table(columns: Sequence[str | Column], rows: Sequence[Sequence[object]]) -> None:
     """Print rows under their titles."""
     cells = [[cell_text(value) for value in row] for row in rows]
-    if sys.stdout.isatty():
-        _show_on_terminal(titles, cells)
+    named = [column if isinstance(column, Column) else _column(column) for column in columns]
+    if on_terminal():
+        width = shutil.get_terminal_size((100, 24)).columns
+        print("\n".join(lines_of(named, cells, width, coloured=has_colours())))
         return
-    lines = [list(titles), *cells]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
+    lines = [[column.title for column in named], *cells]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(named))]
     for line in lines:
         print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _show_on_terminal(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def on_terminal() -> bool:
+    """Whether people read what is printed, in a window of some width."""
+    return sys.stdout.isatty()
 
-    table = Table(*titles, box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in table.columns:
-        column.overflow = "fold"
-    for row in cells:
-        table.add_row(*(Text(text) for text in row))
-    Console().print(table)
+
+def has_colours() -> bool:
+    """Whether standard output is a terminal whose user wants colours (https://no-color.org)."""
+    return on_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _column(title: str) -> Column:
+    return Column(title, text=title in _TEXTS, coloured=title in ("STATE", "STATUS"))
+
+
+_TEXTS = ("DETAIL", "ERROR", "OUTPUT", "WHY", "HOW", "DONE ANEW")
+"""Titles of columns that hold sentences, or whatever a user stored."""
 
 
 def show_fields(fields: Mapping[str, object]) -> None:
@@ -53,9 +62,9 @@ def show_fields(fields: Mapping[str, object]) -> None:
         print(f"{name.ljust(width)}  {cell_text(value)}")
 
 
-def show_json(value: Any) -> None:
+def show_json(value: Any, *, in_one_line: bool = False) -> None:
     """Print one JSON document."""
-    print(json.dumps(plain(value), indent=2))
+    print(json.dumps(plain(value), indent=None if in_one_line else 2))
 
 
 def say(line: str) -> None:
@@ -99,7 +108,7 @@ def moment(milliseconds: int | None) -> str | None:
     """A stored time in UTC, to the second."""
     if milliseconds is None:
         return None
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return shown_moment(milliseconds)
 
 
 def duration(begin: int | None, end: int | None) -> str | None:
@@ -108,3 +117,8 @@ def duration(begin: int | None, end: int | None) -> str | None:
         return None
     seconds = max(0, end - begin) / 1000
     return f"{seconds:.3f} s" if seconds < 60 else f"{seconds / 60:.1f} min"
+
+
+def age(milliseconds: int | None) -> str | None:
+    """How long ago something was, short."""
+    return None if milliseconds is None else shown_span(milliseconds)

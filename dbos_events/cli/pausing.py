@@ -84,10 +84,10 @@ def breaker_fields(state: ConsumerState | None) -> dict[str, Any] | None:
     if state is None or state.breaker is None:
         return None
     return {
-        "state": state.breaker,
-        "since": state.breaker_since,
+        "state": state.standing,
+        "since": state.standing_since,
         "reason": state.breaker_reason,
-        "trial_at": state.breaker_until if state.breaker == "open" else None,
+        "trial_at": state.breaker_until if state.standing == "open" else None,
         "trial": state.trial.workflow_id if state.trial is not None else None,
     }
 
@@ -102,6 +102,13 @@ def shown_state(state: ConsumerState | None) -> tuple[str, str] | None:
     if state.breaker is None:
         return None
     trial = (
-        f"trial at {moment(state.breaker_until)}" if state.breaker == "open" else "a trial event is let in"
+        f"trial at {moment(state.breaker_until)}"
+        if state.standing == "open"
+        else "the next event is the trial"
+        if state.trial is None
+        else f"{state.trial.workflow_id} is the trial"
     )
-    return f"breaker {state.breaker}", f"since {moment(state.breaker_since)}: {state.breaker_reason}; {trial}"
+    return (
+        f"breaker {state.standing}",
+        f"since {moment(state.standing_since)}: {state.breaker_reason}; {trial}",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -88,11 +89,11 @@ def trace(  # noqa: PLR0913 - one argument per option
 
     Keys of --json, one object for each consumer and incarnation: application, consumer, group, topic,
     incarnation, topic_id, retired, partition, offset, outcome (succeeded, failed, quarantined, discarded,
-    running, waiting, held, filtered, gap, not-yet, before-start, unexplained), meaning, watermark, workflow
-    (null, or id, status, name, version, executor, generation, attempt, crashes, queue, lane, taken_in_at,
-    completed_at, wake_at, error), quarantine (null, or reason, attempts, at, released_at, released_as), gap
-    (null, or first_offset, next_offset, reason, recorded_at), steps (those of `dbos_events.StepInfo`). Times
-    are milliseconds since 1970 (UTC).
+    running, waiting, held, filtered, expired, gap, not-yet, before-start, unexplained), meaning, doing (as
+    in `workflow list`), watermark, workflow (null, or id, status, name, version, executor, generation, attempt,
+    crashes, queue, lane, taken_in_at, completed_at, wake_at, error), quarantine (null, or reason, attempts,
+    at, released_at, released_as), gap (null, or first_offset, next_offset, reason, recorded_at), steps (those
+    of `dbos_events.StepInfo`). Times are milliseconds since 1970 (UTC).
     """
     with opened(database, schema, application) as control:
         name = None if all_applications else control.application
@@ -119,7 +120,7 @@ def _unknown(known: Mapping[str, list[int]], name: str | None, topic: str, parti
 
 
 def _traced(found: Trace, topic: str, partition: int, offset: int) -> dict[str, Any]:
-    event, outcome, steps, error = found
+    event, outcome, steps, error, doing = found
     return {
         "application": event.application,
         "consumer": event.consumer,
@@ -132,6 +133,7 @@ def _traced(found: Trace, topic: str, partition: int, offset: int) -> dict[str, 
         "offset": offset,
         "outcome": outcome.word,
         "meaning": outcome.text,
+        "doing": None if doing is None else dataclasses.asdict(doing),
         "watermark": event.next_offset,
         "workflow": _workflow(event, error),
         "quarantine": _part(event, event.quarantine_reason, _QUARANTINE),
@@ -152,12 +154,13 @@ def _workflow(event: TracedEvent, error: BaseException | None) -> dict[str, Any]
 
 def _show(found: Trace) -> None:
     """What is known for one consumer and one incarnation, without what says nothing."""
-    event, outcome, steps, error = found
+    event, outcome, steps, error, _ = found
     gap = None if event.gap_reason is None else f"{event.gap_first} to {(event.gap_next or 0) - 1}"
     fields: dict[str, object] = {
         "consumer": f"{event.consumer} of {event.application}, group {event.group}",
         "incarnation": f"{event.incarnation}{', retired' if event.retired else ''}",
         "outcome": f"{outcome.word}: {outcome.text}",
+        "doing": None if found.doing is None else f"{found.doing.word}: {found.doing.text}",
         "watermark": event.next_offset,
         "workflow": event.workflow_id,
         "status": event.status,

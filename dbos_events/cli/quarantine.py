@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -12,12 +13,16 @@ import typer
 from dbos_events.cli.database import opened
 from dbos_events.cli.filters import Limit
 from dbos_events.cli.options import AsJson, Database, Schema, examples
-from dbos_events.cli.output import cell_text, moment, show_fields, show_json, show_table
+from dbos_events.cli.output import cell_text, moment, remark, show_fields, show_json, show_table
 from dbos_events.cli.quarantine_filters import Chosen, with_filters
+from dbos_events.cli.tables import Column
 from dbos_events.errors import DBOSException
-from dbos_events.model.quarantine import QuarantinedDetail, QuarantinedEvent
+from dbos_events.model.quarantine import QuarantineCount, QuarantinedDetail, QuarantinedEvent
 
 group = typer.Typer(help="Events that were put aside.", no_args_is_help=True, rich_markup_mode=None)
+
+TOP = 10
+"""So many of the groups that fit are told at the end of a list."""
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The event's workflow id.")]
 
@@ -55,11 +60,14 @@ def list_quarantined(
     released_as. Times are milliseconds since 1970 (UTC).
     """
     with opened(database, schema) as control:
-        found = control.quarantine.find(chosen.at(control.now_ms(), released=released, limit=limit + 1))
+        criteria = chosen.at(control.now_ms(), released=released, limit=limit + 1)
+        found = control.quarantine.find(criteria)
+        counts = [] if as_json or not found else control.quarantine.counts(criteria)
     if as_json:
         show_json(found[:limit])
     else:
         _show_list(found[:limit], more=len(found) > limit)
+        _show_counts(counts)
 
 
 def _show_list(found: list[QuarantinedEvent], *, more: bool) -> None:
@@ -67,7 +75,16 @@ def _show_list(found: list[QuarantinedEvent], *, more: bool) -> None:
         print("No event fits.")
         return
     show_table(
-        ("ID", "CONSUMER", "REASON", "ATTEMPTS", "SINCE", "LANE", "RELEASED", "ERROR"),
+        (
+            Column("ID"),
+            Column("CONSUMER", rank=3),
+            Column("REASON"),
+            Column("ATTEMPTS", rank=6),
+            Column("SINCE", rank=2),
+            Column("LANE", rank=5),
+            Column("RELEASED", rank=4),
+            Column("ERROR", text=True, rank=1),
+        ),
         [
             (
                 one.workflow_id,
@@ -84,6 +101,19 @@ def _show_list(found: list[QuarantinedEvent], *, more: bool) -> None:
     )
     if more:
         typer.echo(f"There are more than these {len(found)}: use --limit or a filter.", err=True)
+
+
+def _show_counts(counts: list[QuarantineCount]) -> None:
+    """All that fit, whatever the limit, by what they have in common."""
+    if not counts:
+        return
+    by_reason: Counter[str] = Counter()
+    for one in counts:
+        by_reason[one.reason] += one.count
+    reasons = ", ".join(f"{reason} {count}" for reason, count in by_reason.most_common())
+    remark(f"{by_reason.total()} events: {reasons}.")
+    for one in counts[:TOP]:
+        remark(f"  {one.count} of {one.consumer}: {one.reason}, {one.error_type or 'no error'}")
 
 
 def _first_line(error_type: str | None, message: str | None) -> str | None:

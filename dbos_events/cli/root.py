@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import platform
 import sys
 from typing import Annotated, Any
 
@@ -14,8 +13,10 @@ from dbos_events.cli import (
     decisions,
     extensions,
     kafka,
+    match,
     migrate,
     positions,
+    processes,
     quarantine,
     queue,
     run,
@@ -66,7 +67,6 @@ app = typer.Typer(
         "dbos-events quarantine list",
     ),
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -110,6 +110,8 @@ def version_command(as_json: AsJson = False) -> None:
 
     Keys of --json: version, python.
     """
+    import platform
+
     if as_json:
         show_json({"version": installed_version(), "python": platform.python_version()})
     else:
@@ -123,5 +125,7 @@ app.add_typer(workflow.group, name="workflow")
 app.add_typer(schedule.group, name="schedule")
 decisions.add_to(quarantine.group)
 app.add_typer(quarantine.group, name="quarantine")
+processes.add_to(app)
+app.add_typer(match.group, name="match")
 app.add_typer(queue.group, name="queue")
 migrate.add_to(app)

@@ -181,7 +181,7 @@ class ConsumerService:
 
     def _launch_when_possible(self, app: App) -> None:
         """Try until the database is there; whatever else goes wrong ends the service."""
-        outage = Recurring()
+        outage, refusal = Recurring(), Recurring(decision=True)
         pause = FIRST_PAUSE
         while not self._unwanted.is_set():
             try:
@@ -190,12 +190,20 @@ class ConsumerService:
                 if self._options.fail_fast:
                     self._happenings.put(error)
                     return
-                self._problem = f"waiting for the database: {one_line(error.message)}"
-                outage.say("Waiting for the database. %s", one_line(error.message))
+                if error.refused:
+                    self._problem = f"the database refuses this service: {one_line(error.message)}"
+                    refusal.say(
+                        "The database refuses this service, which is no outage: %s It is asked again.",
+                        one_line(error.message),
+                    )
+                else:
+                    self._problem = f"waiting for the database: {one_line(error.message)}"
+                    outage.say("Waiting for the database. %s", one_line(error.message))
             except BaseException as error:  # noqa: BLE001 - raised again by the main thread
                 self._happenings.put(error)
                 return
             else:
+                refusal.over("The database lets this service in.")
                 outage.over("The database answers.")
                 self._happenings.put(None)
                 return

@@ -10,7 +10,8 @@ from dbos_events.cli import pausing
 if TYPE_CHECKING:
     from dbos_events.model.consumer import ConsumerState, SourceRow
 
-IN_TROUBLE = ("connecting", "waiting")
+UNCOUNTED = (None,) * 10
+IN_TROUBLE = ("connecting", "waiting", "no process")
 """What is shown before a pause: it would stand in the way when the pause has ended, too."""
 NO_PROCESS = "no live process has this consumer"
 
@@ -24,6 +25,7 @@ def source_fields(row: SourceRow, keys: Iterable[str]) -> dict[str, Any]:
         "topic": _topics(row),
         "holder": row.process,
         "holder_alive": row.process is not None,
+        "holder_pid": row.pid,
         "state": _state(row),
         "detail": _detail(row),
     }
@@ -34,8 +36,8 @@ def source_cells(row: SourceRow, consumer: ConsumerState | None) -> tuple[object
     """One process as a line of the table."""
     stands = None if _state(row) in IN_TROUBLE else pausing.shown_state(consumer)
     state, detail = stands or (_state(row), _detail(row))
-    counts = (None,) * 7
-    return (row.consumer, row.group, _topics(row), None, state, row.process, *counts, detail)
+    holder = None if row.process is None else f"{row.process}:{row.pid}"
+    return (row.consumer, row.group, _topics(row), None, state, holder, *UNCOUNTED, detail)
 
 
 def _topics(row: SourceRow) -> str:
@@ -43,7 +45,7 @@ def _topics(row: SourceRow) -> str:
 
 
 def _state(row: SourceRow) -> str | None:
-    return "stopped" if row.process is None else row.state
+    return "no process" if row.process is None else row.state
 
 
 def _detail(row: SourceRow) -> str | None:

@@ -10,9 +10,11 @@ import typer
 from dbos_events.cli import filters
 from dbos_events.cli.database import opened
 from dbos_events.cli.options import AsJson, Database, Schema, examples
-from dbos_events.cli.output import duration, moment, remark, say, show_fields, show_json, show_table
+from dbos_events.cli.output import age, duration, moment, remark, say, show_fields, show_json, show_table
+from dbos_events.cli.tables import Column
 from dbos_events.errors import DBOSNonExistentWorkflowError
 from dbos_events.model.event import ReceivedEvent
+from dbos_events.model.process import Doing
 from dbos_events.model.workflow import StepInfo, Unhandled, WorkflowFilter, WorkflowStatus
 
 group = typer.Typer(help="Workflows in the database.", no_args_is_help=True, rich_markup_mode=None)
@@ -56,8 +58,13 @@ def list_workflows(  # noqa: PLR0913 - one argument per option
     Those that fit all filters given; of a filter that is repeated, one must fit. Inputs and outputs
     are left out: see `workflow get`.
 
+    DOING tells those apart that have not ended: running, sleeping, between attempts, waiting (for another
+    workflow), held (behind another event of its lane), queued, delayed, ready; `no process` and `abandoned` where
+    the process that had it is silent or dead.
+
     Keys of --json, one object for each workflow: those of `dbos_events.WorkflowStatus` but input, output
-    and error. Times are milliseconds since 1970 (UTC).
+    and error, and doing (null for one that has ended, or word, text, step, step_started_at, behind).
+    Times are milliseconds since 1970 (UTC).
     """
     criteria = WorkflowFilter(
         statuses=tuple(one.value for one in status or ()),
@@ -76,11 +83,12 @@ def list_workflows(  # noqa: PLR0913 - one argument per option
     )
     with opened(database, schema) as control:
         found = control.workflows.find(filters.between(criteria, since, until, control.now_ms()))
+        doing = control.processes.doing([one.workflow_id for one in found[:limit]])
         unhandled = [] if as_json else control.workflows.unhandled()
     if as_json:
-        show_json([_without_values(one) for one in found[:limit]])
+        show_json([{**_without_values(one), **_doing_fields(one, doing)} for one in found[:limit]])
     else:
-        _show_list(found[:limit], more=len(found) > limit)
+        _show_list(found[:limit], doing, more=len(found) > limit)
         _warn(unhandled)
 
 
@@ -92,16 +100,31 @@ def _warn(unhandled: list[Unhandled]) -> None:
         )
 
 
-def _show_list(found: list[WorkflowStatus], *, more: bool) -> None:
+def _doing_fields(one: WorkflowStatus, doing: dict[str, Doing]) -> dict[str, Any]:
+    known = doing.get(one.workflow_id)
+    return {"doing": None if known is None else dataclasses.asdict(known)}
+
+
+def _show_list(found: list[WorkflowStatus], doing: dict[str, Doing], *, more: bool) -> None:
     if not found:
         print("No workflow fits.")
         return
     show_table(
-        ("ID", "STATUS", "NAME", "QUEUE", "CREATED", "TOOK", "EXECUTOR"),
+        (
+            Column("ID"),
+            Column("STATUS", coloured=True),
+            Column("DOING", rank=1, coloured=True),
+            Column("NAME", rank=1),
+            Column("QUEUE", rank=4),
+            Column("CREATED", rank=2),
+            Column("TOOK", rank=3),
+            Column("EXECUTOR", rank=5),
+        ),
         [
             (
                 one.workflow_id,
                 one.status,
+                doing[one.workflow_id].word if one.workflow_id in doing else None,
                 one.name,
                 one.queue_name,
                 moment(one.created_at),
@@ -132,26 +155,33 @@ def get(workflow_id: Id, database: Database = None, schema: Schema = None, as_js
 
     Exits with 1 when there is none with that id.
 
-    Keys of --json: those of `dbos_events.WorkflowStatus`, and event (topic, partition, offset, key, value,
-    timestamp), null for a workflow that no event started. Bytes that are no text are {"base64": ...}, errors
-    {"type": ..., "message": ...}.
+    Of one that has not ended it says what it is doing: which step runs and since when, when the next attempt is,
+    or which event of the lane it waits behind.
+
+    Keys of --json: those of `dbos_events.WorkflowStatus`, doing (as in `list`), and event (topic, partition,
+    offset, key, value, timestamp), null for a workflow that no event started. Bytes that are no text are
+    {"base64": ...}, errors {"type": ..., "message": ...}.
     """
     with opened(database, schema) as control:
         found = control.workflows.get(workflow_id)
         if found is None:
             raise DBOSNonExistentWorkflowError(workflow_id)
         event = _shown_event(control.workflows.event(workflow_id))
+        doing = control.processes.doing([workflow_id])
+        now = control.now_ms()
     if as_json:
-        show_json({**_fields(found), "event": event})
+        show_json({**_fields(found), **_doing_fields(found, doing), "event": event})
     else:
-        show_fields(_readable(found, event))
+        show_fields(_readable(found, event, doing.get(workflow_id), now))
 
 
 def _shown_event(event: ReceivedEvent | None) -> dict[str, Any] | None:
     return None if event is None else _fields(event)
 
 
-def _readable(one: WorkflowStatus, event: dict[str, Any] | None) -> dict[str, object]:
+def _readable(
+    one: WorkflowStatus, event: dict[str, Any] | None, doing: Doing | None, now: int
+) -> dict[str, object]:
     """What is known of a workflow; times to read, and nothing that says nothing."""
     times = {
         "created": one.created_at,
@@ -165,6 +195,8 @@ def _readable(one: WorkflowStatus, event: dict[str, Any] | None) -> dict[str, ob
     fields: dict[str, object] = {
         "id": one.workflow_id,
         "status": one.status,
+        "doing": None if doing is None else f"{doing.word}: {doing.text}",
+        "there for": None if doing is None or one.created_at is None else age(now - one.created_at),
         "name": one.name,
         "application": one.application_name,
         "version": one.app_version,
@@ -173,6 +205,8 @@ def _readable(one: WorkflowStatus, event: dict[str, Any] | None) -> dict[str, ob
         "priority": one.priority or None,
         "deduplication id": one.deduplication_id,
         "parent": one.parent_workflow_id,
+        "ended because of": one.end_reason,
+        "timeout (ms)": one.workflow_timeout_ms,
         "crashes": one.recovery_attempts or None,
         "generation": one.generation or None,
         **{name: moment(time) for name, time in times.items()},
@@ -227,9 +261,18 @@ def _show_steps(found: list[StepInfo]) -> None:
 
 @group.command("cancel", epilog=examples("dbos-events workflow cancel 5f0c... 7a21..."))
 def cancel(
-    workflow_ids: Ids, database: Database = None, schema: Schema = None, as_json: AsJson = False
+    workflow_ids: Ids,
+    cancel_children: Annotated[
+        bool, typer.Option("--cancel-children", help="Cancel all that they have started as well.")
+    ] = False,
+    database: Database = None,
+    schema: Schema = None,
+    as_json: AsJson = False,
 ) -> None:
     """Cancel workflows that have not ended; others stay as they are.
+
+    With --cancel-children all that they have started is cancelled in the same transaction, also what workflows that
+    have ended have started.
 
     One that runs learns it at its next durable operation. Exits with 1, and changes nothing, when one of
     the ids does not exist.
@@ -237,8 +280,9 @@ def cancel(
     Keys of --json: changed, unchanged (lists of ids).
     """
     with opened(database, schema) as control:
-        changed = control.workflows.cancel(workflow_ids)
-    _show_changes(workflow_ids, changed, "was cancelled", "has ended already", as_json=as_json)
+        changed = control.workflows.cancel(workflow_ids, children=cancel_children)
+    shown = list(dict.fromkeys([*workflow_ids, *changed]))
+    _show_changes(shown, changed, "was cancelled", "has ended already", as_json=as_json)
 
 
 @group.command("resume", epilog=examples("dbos-events workflow resume 5f0c..."))

@@ -3,6 +3,7 @@
 from dbos_events.clock import Clock as Clock
 from dbos_events.clock import SystemClock as SystemClock
 from dbos_events.connect.connector import Connector as Connector
+from dbos_events.connect.connector import Ends as Ends
 from dbos_events.connect.connector import LogMessages as LogMessages
 from dbos_events.connect.connector import PushConnector as PushConnector
 from dbos_events.connect.connector import PushedMessages as PushedMessages

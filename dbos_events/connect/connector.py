@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from dbos_events.connect.inbox import Inbox, PushedEvent
 from dbos_events.connect.source import Intake, Record, Source
@@ -20,6 +20,17 @@ class LogMessages(MessageType, Protocol):
         ...
 
 
+class Ends(NamedTuple):
+    """What the broker itself says: the id of each topic, and where each (topic, partition) ends."""
+
+    topic_ids: Mapping[str, str]
+    offsets: Mapping[tuple[str, int], int]
+
+
+AskEnds = Callable[[Mapping[str, Any], Mapping[str, str], Mapping[str, Sequence[int]]], Ends]
+"""With the settings of a section, those that a consumer was last launched with, and numbers of partitions by topic."""
+
+
 @dataclass(frozen=True, slots=True)
 class Connector:
     """One kind of source whose events lie in a log.
@@ -30,12 +41,15 @@ class Connector:
         open_source: Makes the source of one consumer; `settings` are those of its section, below
             what the consumer's own config says.
         messages: What handlers get.
+        ask_ends: Asks the broker, beside any consumer, for the ends of partitions (numbers by topic), with the settings
+            of the section over those that the consumer was last launched with. None: nobody can be asked.
     """
 
     name: str
     check: Callable[[ConsumerOptions], None]
     open_source: Callable[[Intake, Mapping[str, Any]], Source]
     messages: LogMessages
+    ask_ends: AskEnds | None = None
 
 
 class PushedMessages(MessageType, Protocol):

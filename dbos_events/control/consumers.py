@@ -8,7 +8,7 @@ from dbos_events.control.signals import Tell, tell_nobody, this_operator
 from dbos_events.errors import DBOSNonExistentConsumerError
 
 if TYPE_CHECKING:
-    from dbos_events.model.consumer import ConsumerState, SourceRow
+    from dbos_events.model.consumer import ConsumerState, PushedState, SourceRow
     from dbos_events.storage.protocol import Storage
 
 CHANNELS = ("consumers",)
@@ -70,6 +70,10 @@ class ConsumerControl:
     def states(self, application: str | None = None) -> list[ConsumerState]:
         """How all consumers stand that were ever registered, by application and name."""
         return self._storage.consumer_states(application)
+
+    def pushed(self, application: str | None = None) -> list[PushedState]:
+        """How all consumers stand whose events are pushed, by application and name."""
+        return self._storage.inbox.standing(application)
 
     def idle(self, application: str | None = None) -> list[SourceRow]:
         """Processes that have no partition of a consumer, and consumers that no live process has."""

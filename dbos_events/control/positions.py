@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from dbos_events.connect.connector import Connector
+from dbos_events.connect.plugins import find_connector
+from dbos_events.errors import ConnectorError
 
 if TYPE_CHECKING:
     from dbos_events.model.consumer import PartitionDecided, PartitionState
@@ -12,15 +18,21 @@ Adoption = Literal["continue", "restart"]
 """How a consumer begins in another cluster: at its watermarks, or as if it were new."""
 
 
+MADE_AGAIN = "the topic was made again, and no process of the consumer has seen that yet"
+
+
 class PositionControl:
     """What an operator may decide about the positions of one application's consumers.
 
     Each decision raises `RegistrationError` where there is no such consumer, or nothing to decide.
     """
 
-    def __init__(self, storage: Storage, application: str) -> None:
+    def __init__(
+        self, storage: Storage, application: str, sections: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
         self._storage = storage
         self._application = application
+        self._sections = sections or {}
 
     def partitions(self, application: str | None = None) -> list[PartitionState]:
         """Every partition that a consumer has a watermark for, in the order of its names and numbers."""
@@ -28,6 +40,43 @@ class PositionControl:
             self._storage.list_partitions(application),
             key=lambda row: (row.application, row.consumer, row.topic, row.incarnation, row.partition),
         )
+
+    def with_ends(
+        self, rows: Sequence[PartitionState], application: str | None = None
+    ) -> list[PartitionState]:
+        """The same partitions with the ends that the broker tells now, whoever reads them or does not.
+
+        The end of a topic that was made again and not yet seen by its consumer is not one of what it has read, so it
+        stays unknown.
+
+        Raises:
+            ConfigurationError: No broker is named.
+            ConnectorError: It does not answer.
+        """
+        connector = find_connector("kafka")
+        if not isinstance(connector, Connector) or connector.ask_ends is None:
+            raise ConnectorError(
+                f"The {connector.name} connector cannot be asked for the ends of partitions."
+            )
+        stored = self._storage.consumer_settings(application)
+        wanted: dict[tuple[str, str], dict[str, list[int]]] = {}
+        for row in rows:
+            if row.state != "retired":
+                topics = wanted.setdefault((row.application, row.consumer), {})
+                topics.setdefault(row.topic, []).append(row.partition)
+        section = self._sections.get(connector.name, {})
+        ask = connector.ask_ends
+        answers = {key: ask(section, stored.get(key, {}), topics) for key, topics in wanted.items()}
+        found = []
+        for row in rows:
+            answer = answers.get((row.application, row.consumer))
+            if answer is None or row.state == "retired":
+                found.append(row)
+            elif row.topic_id and answer.topic_ids.get(row.topic) not in (None, "", row.topic_id):
+                found.append(replace(row, end_offset=None, detail=row.detail or MADE_AGAIN))
+            else:
+                found.append(replace(row, end_offset=answer.offsets.get((row.topic, row.partition))))
+        return found
 
     def adopt_cluster(self, consumer: str, adoption: Adoption) -> str:
         """Have a consumer read the cluster that it has met; gives the cluster's id."""

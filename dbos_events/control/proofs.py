@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from dbos_events.control.processes import ProcessControl
 from dbos_events.model.proof import Gap, GapQuestion, TracedEvent
-from dbos_events.model.workflow import CANCELLED, ENQUEUED, FINISHED, SUCCESS, StepInfo
+from dbos_events.model.workflow import CANCELLED, ENQUEUED, EXPIRED, FINISHED, SUCCESS, StepInfo
 
 if TYPE_CHECKING:
     from dbos_events.control.workflows import WorkflowControl
+    from dbos_events.model.process import Doing
     from dbos_events.storage.protocol import Storage
 
 OutcomeWord = Literal[
-    "succeeded", "failed", "quarantined", "discarded", "running", "waiting", "held", "filtered", "gap",
+    "succeeded", "failed", "expired", "quarantined", "discarded", "running", "waiting", "held", "filtered", "gap",
     "not-yet", "before-start", "unexplained",
 ]  # fmt: skip
 
@@ -20,6 +22,7 @@ _GAPS = {
     "missing": "the log did not have it when the next record was read: compaction, a transaction's marker, retention",
     "retention": "retention deleted it before it was read",
     "filtered": "the consumer's `when` said no",
+    "published": "it was published, and starts no workflow",
     "skipped": "an operator skipped it",
 }
 
@@ -38,6 +41,7 @@ class Trace(NamedTuple):
     outcome: Outcome
     steps: list[StepInfo]
     error: BaseException | None
+    doing: Doing | None = None
 
 
 class ProofControl:
@@ -46,6 +50,7 @@ class ProofControl:
     def __init__(self, storage: Storage, workflows: WorkflowControl) -> None:
         self._storage = storage
         self._workflows = workflows
+        self._processes = ProcessControl(storage)
 
     def trace(
         self,
@@ -57,14 +62,19 @@ class ProofControl:
         consumer: str | None = None,
     ) -> list[Trace]:
         """What became of an offset, for each consumer and each incarnation that knows its partition."""
+        events = self._storage.trace_event(topic, partition, offset, application, consumer)
+        doing = self._processes.doing(
+            [event.workflow_id for event in events if event.workflow_id is not None]
+        )
         return [
             Trace(
                 event,
                 outcome_of(event, offset),
                 [] if event.workflow_id is None else self._workflows.steps(event.workflow_id),
                 self._workflows.stored_error(event.error_codec, event.error),
+                None if event.workflow_id is None else doing.get(event.workflow_id),
             )
-            for event in self._storage.trace_event(topic, partition, offset, application, consumer)
+            for event in events
         ]
 
     def known_topics(self, application: str | None = None) -> dict[str, list[int]]:
@@ -82,7 +92,8 @@ def outcome_of(event: TracedEvent, offset: int) -> Outcome:
         return _ended(event) if event.status in FINISHED else _open(event)
     if event.gap_reason is not None:
         text = _GAPS.get(event.gap_reason, event.gap_reason)
-        return Outcome("filtered" if event.gap_reason == "filtered" else "gap", text)
+        counted = event.gap_reason in ("filtered", "published")
+        return Outcome("filtered" if counted else "gap", text)
     if offset >= event.next_offset:
         return Outcome("not-yet", f"not taken in yet: the watermark is at {event.next_offset}")
     if event.first_offset is not None and offset < event.first_offset:
@@ -97,6 +108,10 @@ def outcome_of(event: TracedEvent, offset: int) -> Outcome:
 def _ended(event: TracedEvent) -> Outcome:
     if event.status == SUCCESS:
         return Outcome("succeeded", "its handler returned")
+    if event.status == EXPIRED:
+        return Outcome(
+            "expired", "by the consumer's `expires` it was too late when its turn came; it did not run"
+        )
     if event.quarantine_reason is None:
         return Outcome(
             "failed", "its workflow was cancelled" if event.status == CANCELLED else "its handler failed"

@@ -12,6 +12,7 @@ from dbos_events.control.signals import Tell, tell_nobody, this_operator
 from dbos_events.errors import DBOSException, DBOSNonExistentWorkflowError, SerializationError
 from dbos_events.model.quarantine import (
     Decisions,
+    QuarantineCount,
     QuarantinedDetail,
     QuarantinedEvent,
     QuarantineFilter,
@@ -35,12 +36,16 @@ CHANNELS = ("lanes", "queues")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is decided: by whom, why, how fast, and whether only to tell what it would change."""
+    """What is decided: by whom, why, how fast, and whether only to tell what it would change.
+
+    `progress` is called after each batch with how many events were decided about and how many fitted at the beginning.
+    """
 
     by: str | None = None
     reason: str | None = None
     rate: float | None = None
     dry_run: bool = False
+    progress: Callable[[int, int], object] | None = None
 
 
 class QuarantineControl:
@@ -70,6 +75,11 @@ class QuarantineControl:
     def find(self, criteria: QuarantineFilter) -> list[QuarantinedEvent]:
         """Events that fit, in the order in which they were put aside."""
         found: list[QuarantinedEvent] = self._ask(lambda: self._storage.list_quarantined(criteria))
+        return found
+
+    def counts(self, criteria: QuarantineFilter) -> list[QuarantineCount]:
+        """How many events fit, by consumer, reason and class of the error; the most first."""
+        found: list[QuarantineCount] = self._ask(lambda: self._storage.count_quarantined(criteria))
         return found
 
     def get(self, workflow_id: str) -> QuarantinedDetail | None:
@@ -135,6 +145,7 @@ class QuarantineControl:
     ) -> Decisions:
         self._refuse_unknown(criteria.workflow_ids)
         changed: list[str] = []
+        total = self._total(criteria) if order.progress is not None else 0
         rate = order.rate
         size = BATCH if rate is None else max(1, min(BATCH, int(rate / 10)))
         for number, batch in enumerate(self._batches(criteria, size)):
@@ -146,9 +157,18 @@ class QuarantineControl:
                 self._pause(size / rate)
             changed += self._ask(partial(change, ids))
             self._tell(CHANNELS)
+            if order.progress is not None:
+                order.progress(len(changed), max(total, len(changed)))
         asked = dict.fromkeys(criteria.workflow_ids)
         done = set(changed)
         return Decisions(tuple(changed), tuple(one for one in asked if one not in done), order.dry_run)
+
+    def _total(self, criteria: QuarantineFilter) -> int:
+        """How many events are to be decided about, as things stand."""
+        if criteria.workflow_ids:
+            return len(set(criteria.workflow_ids))
+        fitting = sum(one.count for one in self.counts(replace(criteria, released=False)))
+        return fitting if criteria.limit is None else min(fitting, criteria.limit)
 
     def _batches(self, criteria: QuarantineFilter, size: int) -> Iterator[list[QuarantinedEvent]]:
         """What fits now: an event that fails again meanwhile is not met a second time."""

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.control.signals import Tell, tell_nobody, this_operator
-from dbos_events.engine.schedules import begin_of, check_spec, input_of, timetable_of
+from dbos_events.engine.schedules import begin_of, check_name, check_spec, input_of, timetable_of
 from dbos_events.errors import DBOSException, DBOSNonExistentScheduleError, DBOSScheduleExistsError
 from dbos_events.model.queue import channel_of
 from dbos_events.model.schedule import (
@@ -97,6 +97,7 @@ class ScheduleControl:
         return self._set_paused(name, paused=False, by=by, reason=None)
 
     def _set_paused(self, name: str, *, paused: bool, by: str | None, reason: str | None) -> bool:
+        check_name(name)
         now = self._storage.now_ms()
         changed = self._storage.schedules.set_paused(
             self._application, name, now, paused=paused, by=by or this_operator(), reason=reason
@@ -108,6 +109,7 @@ class ScheduleControl:
 
     def delete(self, name: str) -> bool:
         """Delete a schedule; False where there is none. What it has started runs on, and its ticks stay."""
+        check_name(name)
         deleted = self._storage.schedules.delete(self._application, name)
         if deleted:
             self._tell((CHANNEL,))
@@ -183,6 +185,7 @@ class ScheduleControl:
         Raises:
             DBOSNonExistentScheduleError: There is none of that name.
         """
+        check_name(name)
         found = self._storage.schedules.find(self._application, name)
         if not found:
             raise DBOSNonExistentScheduleError(name, self._application)
@@ -190,6 +193,7 @@ class ScheduleControl:
 
     def get(self, name: str) -> WorkflowSchedule | None:
         """A schedule, or None where there is none of that name."""
+        check_name(name)
         found = self._storage.schedules.find(self._application, name)
         live = self._storage.schedules.live(self._application) if found else []
         return self._shown(found[0], live) if found else None

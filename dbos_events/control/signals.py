@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -35,6 +34,8 @@ def tell_all(storage: Storage) -> Tell:
 
 def this_operator() -> str:
     """Who decides, where nobody says it: `user@host`."""
+    import getpass  # not needed by who imports DBOS
+
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name

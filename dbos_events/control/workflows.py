@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dbos_events.control.signals import Tell, tell_nobody
 from dbos_events.errors import DBOSException, DBOSNonExistentWorkflowError
 from dbos_events.model.event import ReceivedEvent
-from dbos_events.model.workflow import StepInfo, Unhandled, WorkflowFilter, WorkflowStatus
+from dbos_events.model.workflow import CANCELLED_SIGNAL, StepInfo, Unhandled, WorkflowFilter, WorkflowStatus
 from dbos_events.serialization import Codecs
 from dbos_events.serialization.headers import decode_headers
 
@@ -72,14 +72,18 @@ class WorkflowControl:
         """An error as it was stored; one that cannot be read is told as such."""
         return self._error(codec, text)
 
-    def cancel(self, workflow_ids: Sequence[str]) -> list[str]:
+    def cancel(self, workflow_ids: Sequence[str], *, children: bool = False) -> list[str]:
         """Cancel what has not ended; gives the ids that changed. Idempotent.
 
-        A running workflow learns it at its next durable operation, on another process within a
-        heartbeat.
+        With `children` all that they have started is cancelled in the same transaction, also what one that has ended
+        has started. A running workflow learns it at its next durable operation, on another process at once where
+        that listens, else within a heartbeat.
         """
-        changed = self._storage.cancel(self._existing(workflow_ids))
+        existing = self._existing(workflow_ids)
+        changed = self._storage.endings.cancel_trees(existing) if children else self._storage.cancel(existing)
         self._tell([f"workflow:{workflow_id}" for workflow_id in changed])
+        if changed:
+            self._tell([CANCELLED_SIGNAL, "timers"])
         return changed
 
     def resume(self, workflow_ids: Sequence[str]) -> list[str]:
@@ -127,6 +131,7 @@ class WorkflowControl:
             recovery_attempts=row["crashes"],
             generation=row["generation"],
             wake_at=row["wake_at"],
+            end_reason=row["end_reason"],
             attributes=_attributes(row["attributes"]),
             schedule_name=row["schedule_name"],
         )

@@ -12,21 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
-import typing_extensions
-
 from dbos_events.errors import RegistrationError
 
 Form: TypeAlias = Any
 
 UNSPECIFIED: tuple[Form, ...] = (inspect.Parameter.empty, Any, object)
 _RAW = frozenset({bytes, str, type(None)})
-_ALIASES: tuple[type, ...] = tuple(
-    {
-        getattr(module, "TypeAliasType")  # noqa: B009 - it came with Python 3.12
-        for module in (typing, typing_extensions)
-        if hasattr(module, "TypeAliasType")
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +145,7 @@ def _globals(function: Callable[..., Any]) -> dict[str, Any]:
 def _leaves(form: Form, *, remarked: bool = False) -> Iterator[tuple[Form, bool]]:
     """The types that an annotation comes down to, each with whether `Annotated` says more of it."""
     origin: Form = typing.get_origin(form)
-    if isinstance(form, _ALIASES):
+    if type(form).__name__ == "TypeAliasType":
         yield from _leaves(getattr(form, "__value__"), remarked=remarked)  # noqa: B009 - of Python 3.12
     elif origin is Annotated:
         yield from _leaves(typing.get_args(form)[0], remarked=True)

@@ -13,10 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from dbos_events.engine.later import Later, Stands
-from dbos_events.engine.tickets import Ticket, by_workflow, shown, tell
+from dbos_events.engine.tickets import Interrupted, Ticket, by_workflow, refuses_statement, shown, tell
 from dbos_events.engine.waking import ThreadWaker
 from dbos_events.errors import BadWrite, ExecutorFenced, StorageError
-from dbos_events.storage.answers import refuses_statement
 from dbos_events.storage.writes import Fenced, Refused, Result, Write
 from dbos_events.telemetry.log import Recurring, logger
 from dbos_events.telemetry.outages import Outages
@@ -286,7 +285,7 @@ class Committer:
             self._write_apart(tickets)
         except ExecutorFenced:
             self._fence(tickets)
-        except _Interrupted:
+        except Interrupted:
             self._answer(tickets, [Fenced(None)] * len(tickets))
 
     def _write_apart(self, tickets: Sequence[Ticket]) -> None:
@@ -366,20 +365,22 @@ class Committer:
                     self._went_well()
                     return results
                 if self._interrupt.wait(pause):
-                    raise _Interrupted
+                    raise Interrupted
                 pause = min(pause * 2, MAX_PAUSE)
         finally:
             self._asked_at = None
 
     def _waits(self, error: BaseException, pause: float) -> None:
-        self._outages.waits(self, "checkpoints and outcomes wait for the database", shown(error))
+        told = self._outages.noticed(
+            self, error, "checkpoints and outcomes wait for the database", shown(error)
+        )
         if not isinstance(error, StorageError) and not self._outage.active:
             logger.exception("A batch met an unexpected error and is tried again.")
-        if pause > MAX_PAUSE / 2 or not isinstance(error, StorageError):
+        if not told and (pause > MAX_PAUSE / 2 or not isinstance(error, StorageError)):
             self._outage.say("Checkpoints and outcomes wait for the database: %s", shown(error))
 
     def _went_well(self) -> None:
-        self._outages.over(self)
+        self._outages.answered(self)
         if self._outage.active and not self._later:
             self._outages.over(self._later)
             self._outage.over("The database takes checkpoints and outcomes again.")
@@ -391,10 +392,3 @@ class Committer:
         if asked_at is None or (silent := time.monotonic() - asked_at) < SLOW:
             return []
         return [f"checkpoints and outcomes have waited for the database for {silent:.0f} s"]
-
-
-class _Interrupted(StorageError):
-    """The process stops while the database does not answer."""
-
-    def __init__(self) -> None:
-        super().__init__("Stopped while the database did not answer.")

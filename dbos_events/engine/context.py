@@ -6,6 +6,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from dbos_events.engine.keys import StepKey, part
+from dbos_events.engine.limits import NEXT_LIMITS
+from dbos_events.engine.shield import SHIELD
 
 if TYPE_CHECKING:
     from dbos_events.engine.run import Run
@@ -95,6 +97,8 @@ def forget_caller() -> None:
     """Nothing runs here yet: for the context of a new run, which is a copy of its caller's."""
     CURRENT.set(None)
     NEXT_WORKFLOW_ID.set(None)
+    NEXT_LIMITS.set(None)
+    SHIELD.set(None)
     NEXT_REUSE.set(None)
     NEXT_ENQUEUE.set(None)
     NEXT_ATTRIBUTES.set(None)

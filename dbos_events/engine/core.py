@@ -27,11 +27,19 @@ from dbos_events.errors import (
     DBOSAwaitedWorkflowCancelledError,
     DBOSAwaitedWorkflowMaxRecoveryAttemptsExceeded,
     DBOSException,
+    DBOSWorkflowExpiredError,
     SerializationError,
     StorageUnavailable,
 )
 from dbos_events.model.event import HeldQuotas
-from dbos_events.model.workflow import CANCELLED, FINISHED, MAX_RECOVERY_ATTEMPTS_EXCEEDED
+from dbos_events.model.workflow import (
+    CANCELLED,
+    CANCELLED_SIGNAL,
+    EXPIRED,
+    FINISHED,
+    MAX_RECOVERY_ATTEMPTS_EXCEEDED,
+)
+from dbos_events.serialization import with_stored_traceback
 from dbos_events.serialization.raised import is_interrupt, text_of
 from dbos_events.telemetry.log import Recurring
 from dbos_events.telemetry.outages import Outages
@@ -175,24 +183,42 @@ class Core:
         asked = object()
         try:
             while True:
-                self._outage.say("The database does not answer; what needs it waits: %s", error)
+                if error.away:
+                    self.outages.away(asked, error)
+                else:
+                    self._outage.say("What needs an answer of the database waits: %s", error)
                 self.outages.waits(asked, "what needs an answer of the database waits", error)
                 if self.stopped.wait(pause):
                     self.refuse_when_stopped()
                 pause = min(pause * 2, LONGEST_PAUSE)
                 try:
-                    return work()
+                    answer = work()
                 except StorageUnavailable as again:
                     if until is not None and time.monotonic() > until:
                         raise
                     error = again
+                else:
+                    self.outages.back(asked)
+                    return answer
         finally:
             self.outages.over(asked)
+            self.outages.forget(asked)
 
     def signal(self, channel: str) -> None:
         """Wake who waits on `channel`, here and in other processes."""
         self.hub.signal(channel)
         self.announce(channel)
+
+    def tell_cancelled(self, workflow_ids: Sequence[str]) -> None:
+        """These were cancelled: stop those that run here, and tell the other processes and whoever waits for them."""
+        for workflow_id in workflow_ids:
+            run = self.runner.active.get(workflow_id)
+            if run is not None and run.proposed is None:
+                run.stop(run.cancellation())
+            self.signal(f"workflow:{workflow_id}")
+        if workflow_ids:
+            self.announce(CANCELLED_SIGNAL)
+            self.signal("timers")
 
     def refuse_when_stopped(self) -> None:
         if self.stopped.is_set():
@@ -209,10 +235,14 @@ class Core:
             return Ending("ended", error=DBOSAwaitedWorkflowCancelledError(workflow_id))
         if stored.status == MAX_RECOVERY_ATTEMPTS_EXCEEDED:
             return Ending("ended", error=DBOSAwaitedWorkflowMaxRecoveryAttemptsExceeded(workflow_id))
+        if stored.status == EXPIRED:
+            return Ending("ended", error=DBOSWorkflowExpiredError(workflow_id))
         try:
             codec = self.codecs.get(stored.codec or "json")
             if stored.error is not None:
-                return Ending("ended", error=codec.decode_error(stored.error))
+                return Ending(
+                    "ended", error=with_stored_traceback(codec.decode_error(stored.error), stored.error)
+                )
             return Ending("ended", value=None if stored.output is None else codec.decode(stored.output))
         except BaseException as why:
             if is_interrupt(why):

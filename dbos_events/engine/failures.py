@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dbos_events.errors import DBOSArgumentsChangedError, DBOSUnexpectedStepError, Quarantine, TryAgain
+from dbos_events.model.naming import parts_of_event_id
 from dbos_events.serialization import error_summary, stored_error
 from dbos_events.serialization.errors_codec import encode_error
 from dbos_events.storage.writes import Failure, NextAttempt
@@ -102,6 +103,12 @@ def next_attempt(run: Run, error: Exception, failure: Failure) -> NextAttempt | 
     logger.info(
         "Workflow %s: attempt %d of %d failed (%s: %s); the next one begins in %.1f s.",
         *(run.id, made, retries.max_attempts, failure.type, failure.message.partition("\n")[0], delay),
+        extra={
+            "workflow_id": run.id,
+            "attempt": made,
+            "error_type": failure.type,
+            **(parts_of_event_id(run.id) or {}),
+        },
     )
     return NextAttempt(round(delay * 1000), made, "handler-failed", failure)
 

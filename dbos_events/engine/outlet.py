@@ -11,17 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dbos_events.engine.publishing import Announcement
+from dbos_events.engine.publishing import stream_channel
+from dbos_events.engine.waking import LoopWaker, ThreadWaker, Waker
 from dbos_events.errors import DBOSException
+from dbos_events.serialization import fingerprint
 from dbos_events.storage.writes import Piece, SettleEntries, SetValue, StreamEntry, Write
 
 if TYPE_CHECKING:
     from dbos_events.engine.run import Run
     from dbos_events.storage.subjects.streams import StreamEnd
 
-MOST_ENTRIES = 1000
+MOST_ENTRIES = 500
 MOST_CHARACTERS = 4_000_000
-"""What a run may have handed over before it waits until all of it is durable."""
+"""What a run may have handed over before it waits until half of it is durable."""
 
 
 @dataclass(slots=True)
@@ -37,6 +39,7 @@ class _Stream:
     """Where a stream goes on."""
 
     next_position: int = 0
+    channel: str = ""
     cut_from: int | None = None
     unsettled: dict[int, int] = field(default_factory=dict)
     calls: dict[int, _Call] = field(default_factory=dict)
@@ -55,10 +58,65 @@ class _Stream:
         call.pieces.setdefault(attempt, [position, position])[1] = position
 
 
+class _Told:
+    """The waker of an entry's write: readers hear of it, and a writer that waits for room."""
+
+    __slots__ = ("_channel", "_entry", "_outlet")
+
+    def __init__(self, outlet: Outlet, channel: str, entry: StreamEntry) -> None:
+        self._outlet = outlet
+        self._channel = channel
+        self._entry = entry
+
+    def wake(self) -> None:
+        entry = self._entry
+        self._outlet.announce(self._channel, woke=entry.woke)
+        self._outlet.told(len(entry.value or ""))
+
+
+class Room:
+    """Effect: wait until half of what is on its way is durable, or the run is stopped."""
+
+    __slots__ = ("_outlet", "_run")
+
+    def __init__(self, run: Run, outlet: Outlet) -> None:
+        self._run = run
+        self._outlet = outlet
+
+    def block(self) -> None:
+        outlet = self._outlet
+        while not outlet.is_drained:
+            outlet.waiter = waker = ThreadWaker()
+            if not outlet.is_drained:
+                self._run.core.committer.before_blocking()
+                waker.wait(1.0)
+        outlet.waiter = None
+
+    async def suspend(self) -> None:
+        outlet = self._outlet
+        while not outlet.is_drained:
+            outlet.waiter = waker = LoopWaker(self._run.core.inbox())
+            if not outlet.is_drained:
+                await waker.wait(1.0)
+        outlet.waiter = None
+
+
 class Outlet:
     """The values and streams of one run. Steps may publish from threads of their own, so it has a lock."""
 
-    __slots__ = ("_characters", "_last_sets", "_lock", "_mark", "_run", "_sets", "_streams", "ready")
+    __slots__ = (
+        "_arguments",
+        "_handed",
+        "_last_sets",
+        "_lock",
+        "_mark",
+        "_run",
+        "_sets",
+        "_streams",
+        "_told",
+        "ready",
+        "waiter",
+    )
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -67,7 +125,10 @@ class Outlet:
         self._last_sets: dict[tuple[int, str], int] = {}
         self._streams: dict[str, _Stream] = {}
         self._mark = -1
-        self._characters = 0
+        self._handed = self._told = 0
+        self._arguments: dict[str, str] = {}
+        self.waiter: Waker | None = None
+        """A writer that waits for room; it takes itself away."""
         self.ready = run.take == 1
         """Whether it is known where the streams go on: a first run begins them."""
 
@@ -91,22 +152,62 @@ class Outlet:
         with self._lock:
             if not self.ready:
                 self._streams = {
-                    name: _Stream(end.next_position, end.cut_from, dict(end.unsettled))
+                    name: _Stream(end.next_position, self._channel(name), end.cut_from, dict(end.unsettled))
                     for name, end in ends.items()
                 }
                 self.ready = True
 
+    def arguments(self, stream: str) -> str:
+        """The hash of a call's arguments; that of the stream's name alone."""
+        known = self._arguments.get(stream)
+        if known is None:
+            known = self._arguments[stream] = fingerprint((stream,), {})
+        return known
+
     def may_go_on(self, run: Run) -> bool:
-        """Whether one more entry may follow what is on its way: that is little, and nothing else than entries.
+        """Whether one more entry may follow what is on its way: nothing else than entries.
 
         Raises what stopped the run, if something did.
         """
-        if run.is_settled():
-            self._characters = 0
-            return True
-        return (
-            run.handed == self._mark and run.under_way < MOST_ENTRIES and self._characters < MOST_CHARACTERS
-        )
+        return run.is_settled() or run.handed == self._mark
+
+    @property
+    def has_room(self) -> bool:
+        """Whether little enough is on its way."""
+        run = self._run
+        if run.under_way == 0:
+            self._handed = self._told = 0
+        return run.under_way < MOST_ENTRIES and self._handed - self._told < MOST_CHARACTERS
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether a writer that waited for room may go on."""
+        run = self._run
+        few = run.under_way <= MOST_ENTRIES // 2 and self._handed - self._told <= MOST_CHARACTERS // 2
+        return few or run.under_way == 0 or run.verdict is not None
+
+    def announce(self, channel: str, *, woke: bool) -> None:
+        """Tell readers, once for all that became durable together."""
+        following = self._run.core.runner.signal_following
+        following(channel)
+        if woke:
+            following("timers")
+
+    def told(self, characters: int) -> None:
+        """An entry has its answer; called where answers are told."""
+        self._told += characters
+        waiter = self.waiter
+        if waiter is not None and self.is_drained:
+            waiter.wake()
+
+    def _stream(self, name: str) -> _Stream:
+        known = self._streams.get(name)
+        if known is None:
+            known = self._streams[name] = _Stream(channel=self._channel(name))
+        return known
+
+    def _channel(self, name: str) -> str:
+        return stream_channel(self._run.id, name)
 
     def hand_over(
         self,
@@ -125,9 +226,9 @@ class Outlet:
         """
         with self._lock:
             write.change = entry = self._entry(stream, step, codec, text, ends=ends, attempt=attempt)
-            self._run.hand_over(write, Announcement(self._run.core, self._run.id, entry))
+            self._handed += len(text or "")
+            self._run.hand_over(write, _Told(self, self._streams[stream].channel, entry))
             self._mark = self._run.handed
-            self._characters += len(text or "")
 
     def entry(
         self, stream: str, step: int, codec: str | None, text: str | None, *, ends: bool, attempt: int
@@ -139,7 +240,7 @@ class Outlet:
     def _entry(
         self, stream: str, step: int, codec: str | None, text: str | None, *, ends: bool, attempt: int | None
     ) -> StreamEntry:
-        known = self._streams.setdefault(stream, _Stream())
+        known = self._stream(stream)
         position = known.next_position
         known.next_position += 1
         resets = known.resets(step, attempt or 0)

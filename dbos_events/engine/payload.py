@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dbos_events.engine.annotations import BARE, Wanted, wanted
+from dbos_events.engine.expiring import refuse_late, times_of
 from dbos_events.engine.problems import problem_with, problem_with_json
 from dbos_events.engine.shapes import at_once, check_answers, is_async, may_await
 from dbos_events.errors import FilterFailed, RegistrationError, TryAgain, UndecodablePayload
@@ -30,13 +31,16 @@ Decode: TypeAlias = Callable[[Message], Any]
 class Binding:
     """How an event becomes the argument of its handler, and which events do.
 
-    `decode` is None where the handler takes the message as it came, `when` where every event is run.
+    `decode` is None where the handler takes the message as it came, `when` where every event is run, `until` where none
+    is too late; `rule` and `expires` are the functions behind `when` and `until`.
     """
 
     decode: Decode | None
     when: Callable[[Message], bool] | None
     codec: PayloadCodec | None = None
     rule: Callable[[Any], bool] | None = None
+    until: Callable[[Message], int | None] | None = None
+    expires: Callable[[Any], Any] | None = None
 
     def arguments(self, run: Run) -> tuple[Any, ...] | None:
         """What the handler is called with in `run`; None when the event is not to be run after all.
@@ -44,13 +48,16 @@ class Binding:
         Raises:
             UndecodablePayload: The value is not what the handler takes.
             TryAgain: Its codec cannot tell now.
-            FilterFailed: `when`, which is asked again, could not judge the event.
+            FilterFailed: `when`, which is asked again, or `expires` could not judge the event.
+            ExpiredEvent: It is too late.
         """
         if run.origin is None or run.verdict is not None:
             return run.args
         (message,) = run.args
         if run.origin.asks_again and self.when is not None and not self.when(message):
             return None
+        if self.until is not None:
+            refuse_late(run, self.until, message)
         return run.args if self.decode is None else (self.decode(message),)
 
 
@@ -64,6 +71,7 @@ def bind(
     when: Callable[[Any], bool] | None,
     namespace: Mapping[str, Any],
     messages: MessageType,
+    expires: Callable[[Any], Any] | None = None,
 ) -> Binding | None:
     """The binding of a consumer's handler; None where it takes every message as it came.
 
@@ -74,17 +82,31 @@ def bind(
         when: Which events are run.
         namespace: Local names where the handler is defined.
         messages: What its events are before they are decoded.
+        expires: Until when an event may begin.
 
     Raises:
-        RegistrationError: An annotation cannot be resolved or decoded into, codec or `when` do not fit.
+        RegistrationError: An annotation cannot be resolved or decoded into, codec, `when` or `expires` do not fit.
     """
     described = f"Consumer {consumer!r}: its handler"
     _check_codec(consumer, codec)
     decode = _decoder(described, handler, codec, namespace, messages)
     judge = None if when is None else _judge(consumer, when, codec, namespace, messages)
-    if decode is None and judge is None:
+    until = None if expires is None else _until(consumer, expires, codec, namespace, messages)
+    if decode is None and judge is None and until is None:
         return None
-    return Binding(decode, judge, codec, when)
+    return Binding(decode, judge, codec, when, until, expires)
+
+
+def _until(
+    consumer: str,
+    expires: Callable[[Any], Any],
+    codec: PayloadCodec | None,
+    namespace: Mapping[str, Any],
+    messages: MessageType,
+) -> Callable[[Message], int | None]:
+    described = f"Consumer {consumer!r}: its `expires`"
+    check_answers(described, expires)
+    return times_of(consumer, of_messages(described, expires, codec, namespace, messages), messages.place)
 
 
 def of_messages(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from dbos_events.engine.effects import Flow, Recorded
 from dbos_events.engine.run import Unwind
+from dbos_events.engine.shield import is_shielded
 from dbos_events.errors import DBOSWorkflowConflictIDError, SerializationError
 from dbos_events.serialization import encoded
 from dbos_events.serialization.raised import is_interrupt, text_of
@@ -47,10 +48,11 @@ class Announcement:
             self._channels = {stream_channel(workflow_id, piece.stream) for piece in change.pieces}
 
     def wake(self) -> None:
+        following = self._core.runner.signal_following
         for channel in self._channels:
-            self._core.signal(channel)
+            following(channel)
         if self._change.woke:
-            self._core.signal("timers")
+            following("timers")
 
 
 def stream_channel(workflow_id: str, stream: str) -> str:
@@ -106,8 +108,8 @@ def refuse_when_stopped(run: Run) -> None:
     """For a step, whose run may have been stopped meanwhile: what it publishes would not be taken."""
     if run.unwinding:
         raise Unwind
-    if run.verdict is not None:
-        raise run.verdict
+    if run.verdict is not None and (verdict := run.refusal()) is not None:
+        raise verdict
     run.core.refuse_when_stopped()
 
 
@@ -116,7 +118,7 @@ def written_in_step(run: Run, change: Published) -> Flow[None]:
 
     Raises what stopped the run, if something did.
     """
-    write = Write(run.id, run.take, run.generation, change=change)
+    write = Write(run.id, run.take, run.generation, change=change, shielded=is_shielded(run))
     own = is_on_own_thread(run)
     result = yield Recorded(run.core, write, run if own else None)
     refuse_unwritten(run, result)

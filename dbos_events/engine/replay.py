@@ -9,10 +9,12 @@ experiments behind both choices stand in docs/replay.md.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.keys import arguments_in
+from dbos_events.engine.shield import CLEANUP
 from dbos_events.engine.waking import ENGINE
 from dbos_events.errors import DBOSUnexpectedStepError
 from dbos_events.storage.writes import CANCELLED_CALL, Checkpoint
@@ -49,11 +51,19 @@ class History:
         self.turns = Turns(
             entry.completion_order
             for entry in self.by_call.values()
-            if entry.codec != CANCELLED_CALL and not entry.call.endswith(NOTE)
+            if entry.codec != CANCELLED_CALL
+            and not entry.call.endswith(NOTE)
+            and not entry.call.startswith(CLEANUP)
         )
         self._diverged = diverged or {}
         self.dropped: list[Checkpoint] = []
         """What was recorded and is done anew, since it does not fit what the calls before it give now."""
+
+    def take_dropped(self, *names: str) -> list[int]:
+        """The steps of these names that are done anew; told once."""
+        taken = [one for one in self.dropped if one.name in names]
+        self.dropped = [one for one in self.dropped if one.name not in names]
+        return [one.step for one in taken]
 
     def find(self, run: Run, call: str, name: str, arguments: str | None) -> Checkpoint | None:
         """The recorded outcome of this call, or None when it has none that may still be used.
@@ -122,20 +132,41 @@ class Turns:
         self._quiet_for = 0
         self._ticking = False
         self._stall: asyncio.TimerHandle | None = None
+        self._owed: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
 
     def pass_by(self, order: int) -> None:
         """Note that this result was handed out without waiting."""
         self._remaining.discard(order)
 
-    async def recorded(self, order: int) -> None:
-        """Return when it is this recorded call's turn to complete."""
-        future = asyncio.get_running_loop().create_future()
-        self._waiting[order] = future
+    async def recorded(self, order: int, may_go_on: Callable[[], bool]) -> None:
+        """Return when it is this recorded call's turn to complete, as it did in the first run.
+
+        A cancellation that comes meanwhile, as by a timeout for which the replay is too slow, is owed to the task's
+        next call that was cancelled, or was not made.
+        """
         try:
-            await self._queue(future)
+            while True:
+                self._waiting[order] = future = asyncio.get_running_loop().create_future()
+                try:
+                    await self._queue(future)
+                except asyncio.CancelledError:
+                    task = asyncio.current_task()
+                    if task is None or not may_go_on():
+                        raise
+                    self._owed.add(task)
+                else:
+                    return
         finally:
             self._waiting.pop(order, None)
             self._remaining.discard(order)
+
+    def pay(self) -> None:
+        """Raise the cancellation that is owed to the running task, unless the block that it came from is over."""
+        task = asyncio.current_task() if self._owed else None
+        if task is not None and task in self._owed:
+            self._owed.discard(task)
+            if task.cancelling():
+                raise asyncio.CancelledError
 
     async def fresh(self) -> None:
         """Return when all recorded results that can be handed out have been."""
@@ -207,13 +238,19 @@ class Recall:
             self._turns.pass_by(self.entry.completion_order)
 
     async def suspend(self) -> Any:
+        if self.entry is None or self.entry.codec == CANCELLED_CALL:
+            self._turns.pay()
         if self.entry is not None and self.entry.codec == CANCELLED_CALL:
             await asyncio.get_running_loop().create_future()  # until it is cancelled again
         alone = self.run.tasks is None or self.run.tasks.alone
         if alone:
             self.block()
         elif self.entry is not None:
-            await self._turns.recorded(self.entry.completion_order)
+            run = self.run
+            await self._turns.recorded(
+                self.entry.completion_order,
+                lambda: not run.unwinding and run.verdict is None and not run.core.stopped.is_set(),
+            )
         else:
             await self._turns.fresh()
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dbos_events.engine.branches import own_scope
 from dbos_events.engine.failures import Unsuccessful
+from dbos_events.engine.shield import is_shielded, shield_over
 from dbos_events.engine.waking import running_loop
 from dbos_events.errors import (
     DBOSException,
@@ -87,15 +88,15 @@ class Run:
     """
 
     __slots__ = (
-        "__weakref__", "_deferred", "_durable", "_handed", "_lock", "_number", "_wakers", "args", "attempt", "context",
-        "core", "crashes", "ending", "function", "generation", "history", "host", "id", "key_prefix", "kwargs", "listeners",
-        "open_calls",
-        "order", "origin", "outlet", "parent_id", "park", "partition", "proposed", "queue", "resting", "root_id", "take",
-        "tasks",
-        "thread", "unsuccessful", "unwinding", "used_keys", "verdict",
+        "__weakref__", "_deferred", "_durable", "_handed", "_lock", "_number", "_wakers", "args", "attempt",
+        "cleanups", "context", "core", "crashes", "deadline", "ending", "function", "generation", "history", "host",
+        "id", "key_prefix", "kwargs", "listeners", "noticed", "open_calls", "order", "origin", "outlet", "parent_id",
+        "park", "partition", "proposed", "queue", "resting", "root_id", "shields", "take", "tasks", "thread",
+        "unsuccessful", "unwinding", "used_keys", "verdict",
     )  # fmt: skip
 
     partition: str | None
+    deadline: int | None
 
     def __init__(  # noqa: PLR0913 - what a row says of its run
         self,
@@ -121,18 +122,18 @@ class Run:
         self.function = function
         self.args, self.kwargs = args, kwargs
         self.take = take
-        self.generation = generation
-        self.crashes = crashes
+        self.generation, self.crashes = generation, crashes
         self.history = history
         self.origin = origin
-        self.queue, self.partition = queue, None
+        self.queue, self.partition, self.deadline = queue, None, None
         self.parent_id, self.root_id = parent_id, root_id
         self.attempt = attempt
         self.key_prefix = f"{workflow_id}:" if key_prefix is None else key_prefix
         self.used_keys: UsedKeys | None = None
         self.unsuccessful: list[Unsuccessful] = []
-        self.thread = self.open_calls = self._number = self._handed = self._durable = 0
-        self.unwinding = False
+        self.thread = self.open_calls = self.shields = self.cleanups = 0
+        self._number = self._handed = self._durable = 0
+        self.unwinding = self.noticed = False
         self.tasks: TaskTree | None = None
         self.outlet: Outlet | None = None
         self.order = history.last_order if history else 0
@@ -157,14 +158,22 @@ class Run:
         """Refuse the operation when this run may not go on, or not from this thread."""
         if self.unwinding:
             raise Unwind
-        if self.verdict is not None:
-            raise self.verdict
+        if self.verdict is not None and (verdict := self.refusal()) is not None:
+            raise verdict
         if self.thread != threading.get_ident():
             raise DBOSException(
                 f"Workflow {self.id}: a durable operation was called from a thread that the engine did not "
                 "start, so its place in the history is unknown. Call it from the workflow function, or "
                 "from a task that the workflow started."
             )
+
+    def refusal(self) -> BaseException | None:
+        """What stopped the run, unless the caller is shielded from it; it is going to be raised."""
+        verdict = self.verdict
+        if self.shields and isinstance(verdict, DBOSWorkflowCancelledError) and shield_over(self) is not None:
+            return None
+        self.noticed = self.noticed or verdict is not None
+        return verdict
 
     def is_clear(self) -> bool:
         """Whether a call can be done at once: no history says what came of it, and there is nothing to wait for.
@@ -184,7 +193,8 @@ class Run:
         self.enter()
         if (loop := running_loop()) is not None:
             scope = own_scope(scope, loop)
-        call = scope.next_call()
+        shield = shield_over(self) if self.shields else None
+        call = scope.next_call() if shield is None or not shield.cleans_up else shield.next_call()
         entry = self.history.by_call.get(call) if self.history is not None else None
         return Place(call, entry.step if entry is not None else self.take_number())
 
@@ -226,7 +236,9 @@ class Run:
             self.core.next_write_id(),
         )
         resets, self.crashes = self.crashes > 0, 0
-        return Write(self.id, self.take, self.generation, entry, reset_crashes=resets)
+        return Write(
+            self.id, self.take, self.generation, entry, reset_crashes=resets, shielded=is_shielded(self)
+        )
 
     def note(self, error: BaseException, entry: Checkpoint | None, *, cancelled: bool = False) -> None:
         """Remember which checkpoint an error was recorded in, or read from: a retry does that call anew."""
@@ -264,6 +276,8 @@ class Run:
         with self._lock:
             if result is not WRITTEN and self.verdict is None:
                 self.verdict = self._verdict_on(result)
+            elif write.shielded and isinstance(result, Fenced):  # which a cancel alone does not do
+                self.verdict = DBOSWorkflowConflictIDError(self.id)
             self._durable += 1  # after the verdict: who finds all durable, without the lock, finds that, too
             if self._wakers and self._durable == self._handed:
                 wakers, self._wakers = self._wakers, []
@@ -285,8 +299,8 @@ class Run:
     def is_settled(self) -> bool:
         """Whether nothing is on its way. Raises what stopped the run, if something did."""
         settled = self._durable == self._handed
-        if self.verdict is not None:
-            raise self.verdict
+        if self.verdict is not None and (verdict := self.refusal()) is not None:
+            raise verdict
         return settled
 
     def wake_when_settled(self, waker: Waker) -> bool:

@@ -13,27 +13,21 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.cancelled import Cancelled
-from dbos_events.engine.context import CURRENT, Scope, forget_caller
+from dbos_events.engine.context import CURRENT, forget_caller
 from dbos_events.engine.drivers import drive, drive_async
-from dbos_events.engine.effects import TASK_CANCELLED, Call, Flow, Reap
-from dbos_events.engine.failures import failure_of, next_attempt, reason_of
-from dbos_events.engine.run import LOST, PARKED, Ending, Run, Unwind
+from dbos_events.engine.execution import execute, failure
+from dbos_events.engine.run import LOST, PARKED, Ending, Run
 from dbos_events.engine.tasks import TaskTree, know_runs
 from dbos_events.errors import (
-    DBOSBaseException,
     DBOSException,
-    DBOSWorkflowCancelledError,
     DBOSWorkflowConflictIDError,
 )
-from dbos_events.model.workflow import ERROR, SUCCESS
-from dbos_events.serialization import encoded
-from dbos_events.serialization.raised import as_exception, is_interrupt, text_of
+from dbos_events.serialization.raised import text_of
 from dbos_events.storage.writes import (
     Fenced,
     NextAttempt,
     Outcome,
     Park,
-    QuarantineNote,
     Refused,
     Result,
     Write,
@@ -43,6 +37,7 @@ from dbos_events.telemetry.log import Recurring, logger
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
     from dbos_events.engine.homes import Begin, Home
+    from dbos_events.engine.operations.step import StepCall
 
 
 class Runner:
@@ -55,9 +50,11 @@ class Runner:
         self.active: dict[str, Run] = {}
         self._unstarted: dict[str, weakref.ref[Run]] = {}
         self._following: deque[Run] = deque()
+        self._signals: deque[str] = deque()
         self._giving = threading.Lock()
         self._cancelled = Cancelled()
         self.past_the_factory = Recurring()
+        self.under_way: dict[StepCall, int] = {}  # steps that run here, and since when
 
     # -- starting -----------------------------------------------------------------------------
 
@@ -109,8 +106,21 @@ class Runner:
         else:
             self.submit(runs)
 
+    def signal_following(self, channel: str) -> None:
+        """Signal a channel once, when all answers of the commit have been told, that one of them concerns."""
+        if self._core.committer.is_telling:
+            self._signals.append(channel)
+        else:
+            self._core.signal(channel)
+
     def start_following(self) -> None:
         """All answers of a commit have been told; called where they were."""
+        channels: set[str] = set()
+        with suppress(IndexError):
+            while self._signals:
+                channels.add(self._signals.popleft())
+        for channel in channels:
+            self._core.signal(channel)
         runs: list[Run] = []
         with suppress(IndexError):
             while self._following:
@@ -272,119 +282,3 @@ class Runner:
         """Make every run stop at its next operation; recovery goes on with them elsewhere."""
         for run in tuple(self.active.values()):
             run.stop(error or DBOSWorkflowConflictIDError(run.id))
-
-
-_LOOP_CLOSED = DBOSException("The event loop was closed.")
-
-SOURCE = "The workflow"
-"""What an error that is not an `Exception` came from, as its stand-in says it."""
-
-
-def execute(run: Run) -> Flow[None]:
-    """Run the workflow function and hand over how it ended; whatever is raised, the run leaves this process."""
-    try:
-        write = yield from _closing_write(run)
-    except BaseException as error:
-        if isinstance(error, TASK_CANCELLED):  # while it waited for what it had left running
-            run.core.runner.give_back(run)
-            raise
-        if isinstance(error, GeneratorExit) or is_interrupt(error):
-            run.core.runner.leave(run, LOST)
-            raise
-        write = _unforeseen(run, error)
-    if write is None:
-        run.core.runner.leave(run, LOST if run.verdict is None else Ending("lost", error=run.verdict))
-    else:
-        run.core.committer.submit(write, run, final=run.verdict is not None)
-
-
-def _unforeseen(run: Run, error: BaseException) -> Write | None:
-    """The write for what came from beside the workflow function, as a codec's; None when not even that can be made."""
-    try:
-        return failure(run, as_exception(error, SOURCE))
-    except BaseException:  # noqa: BLE001 - code of a user once more
-        logger.exception("Workflow %s: its failure cannot be recorded; it is given back.", run.id)
-        return None
-
-
-def _closing_write(run: Run) -> Flow[Write | None]:
-    """The write that ends this run, or None when it may not write any more."""
-    try:
-        args = run.args if run.function.binding is None else run.function.binding.arguments(run)
-    except BaseException as refusal:
-        if is_interrupt(refusal):
-            raise
-        # The event's value, or what tells whether it is to run.
-        return failure(run, as_exception(refusal, "The decoding of the event's value"))
-    if args is None:
-        return _success(run, None)
-    output, error = yield from _returned_or_raised(run, args)
-    if error is _LOOP_CLOSED:
-        return run.core.runner.closing_of_cancelled(run)
-    if run.tasks is not None and not run.tasks.alone:
-        yield Reap(run)
-    if isinstance(run.verdict, (DBOSWorkflowConflictIDError, DBOSWorkflowCancelledError)):
-        return None
-    if run.unwinding:
-        run.proposed = PARKED
-        return Write(run.id, run.take, run.generation, change=run.park or Park(run.core.clock.now_ms()))
-    if isinstance(run.verdict, Exception):
-        error = run.verdict
-    return failure(run, error) if error is not None else _success(run, output)
-
-
-def _returned_or_raised(run: Run, args: tuple[Any, ...]) -> Flow[tuple[object, Exception | None]]:
-    scope = Scope(run)
-    CURRENT.set(scope)
-    if run.verdict is not None:  # its input cannot be read
-        return None, None
-    try:
-        return (yield Call(scope, run.function.function, args, run.kwargs, moves=True)), None
-    except TASK_CANCELLED as cancelled:
-        # Asked only here: a TaskGroup whose task failed leaves the mark of a cancellation behind, too.
-        closed = run.tasks is not None and run.tasks.is_cancelled
-        return None, _LOOP_CLOSED if closed else as_exception(cancelled, SOURCE)
-    except Exception as error:  # noqa: BLE001 - the workflow's own error
-        return None, error
-    except (Unwind, DBOSBaseException, BaseExceptionGroup):
-        return None, None  # the run itself knows why: what a user raised by hand is an Exception by now
-
-
-def _success(run: Run, output: object) -> Write:
-    codec = run.core.codecs.default
-    try:
-        text = encoded(codec, output)
-    except Exception as error:  # noqa: BLE001 - whatever a user's codec raises
-        return failure(run, error)
-    run.proposed = Ending("ended", value=output)
-    outcome = Outcome(SUCCESS, None if text is None else codec.name, text, parent_id=run.parent_id)
-    return Write(run.id, run.take, run.generation, change=outcome)
-
-
-def failure(run: Run, error: Exception) -> Write:
-    """The write that ends `run` with `error`, or this attempt at it.
-
-    An event's workflow is tried again, or quarantined, where its consumer says so.
-    """
-    failed = failure_of(run, error)
-    again = next_attempt(run, error, failed)
-    if again is not None:
-        run.proposed = PARKED
-        return Write(run.id, run.take, run.generation, change=again)
-    if run.proposed is None or run.proposed.error is None:
-        run.proposed = Ending("ended", error=error)
-    note = None
-    if run.origin is not None and run.origin.quarantines:
-        note = QuarantineNote(
-            run.origin.consumer, reason_of(run, error), failed.error, run.attempt + 1, failed
-        )
-    outcome = Outcome(
-        ERROR,
-        failed.codec,
-        None,
-        failed.error,
-        parent_id=run.parent_id,
-        quarantine=note,
-        frees_lane=note is None,
-    )
-    return Write(run.id, run.take, run.generation, change=outcome)

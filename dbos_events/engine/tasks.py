@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-from collections.abc import Callable, Coroutine, Generator, Sequence
+import weakref
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from contextlib import suppress
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -78,12 +79,14 @@ class Timers:
 class TaskTree:
     """The tasks of one run on its loop."""
 
-    __slots__ = ("_considering", "_run", "_timers", "begins", "main", "others", "waits")
+    __slots__ = ("_considering", "_made", "_numbers", "_run", "_timers", "begins", "main", "others", "waits")
 
     def __init__(self, run: Run, main: asyncio.Task[Any]) -> None:
         self._run = run
         self._considering = False
         self._timers: Timers | None = None
+        self._made = 0
+        self._numbers: weakref.WeakKeyDictionary[asyncio.Future[Any], int] | None = None
         self.main = main
         self.begins = 0
         self.others: set[asyncio.Future[Any]] = set()
@@ -112,10 +115,22 @@ class TaskTree:
 
     def add(self, task: asyncio.Future[Any]) -> None:
         self.others.add(task)
+        self._made += 1
+        if self._numbers is None:
+            self._numbers = weakref.WeakKeyDictionary()
+        self._numbers[task] = self._made
         task.add_done_callback(self._forget)
+
+    def in_order(self, tasks: Iterable[asyncio.Future[Any]]) -> list[asyncio.Future[Any]]:
+        """Tasks in the order in which they were made, each once; a set of them has another order in each process."""
+        numbers = self._numbers
+        once, last = dict.fromkeys(tasks), self._made + 1
+        return list(once) if numbers is None else sorted(once, key=lambda task: numbers.get(task, last))
 
     def _forget(self, task: asyncio.Future[Any]) -> None:
         self.others.discard(task)
+        if (self._run.unwinding or self._run.verdict is not None) and not task.cancelled():
+            task.exception()  # the run knows why: asyncio need not say that nobody asked
         if self.waits:
             self.consider_parking()
 
@@ -163,8 +178,27 @@ class TaskTree:
         waited = getattr(task, "_fut_waiter", None)
         if waited is None or waited.done():  # it runs soon
             return False
-        children = getattr(waited, "_children", None) or [waited]
+        children = getattr(waited, "_children", None) or self._awaited_through(waited) or [waited]
         return all(child is self.main or child in self.others or child.done() for child in children)
+
+    def _awaited_through(self, waited: asyncio.Future[Any]) -> Sequence[asyncio.Future[Any]]:
+        """The tasks of the run that end `waited`, and nothing else does: in asyncio.wait, or at the end of a TaskGroup.
+
+        Both tell it by a callback of each task, which knows for how many they wait.
+        """
+        if isinstance(waited, asyncio.Task):
+            return ()
+        for task in self.others:
+            for entry in getattr(task, "_callbacks", None) or ():
+                callback = entry[0]
+                group = getattr(callback, "__self__", None)
+                if isinstance(group, asyncio.TaskGroup):
+                    if getattr(group, "_on_completed_fut", None) is waited:
+                        return tuple(getattr(group, "_tasks", ()))
+                elif (count := _counted_down(callback, waited)) is not None:
+                    ours = [one for one in self.others if _has_callback(one, callback)]
+                    return ours if len(ours) == count else ()
+        return ()
 
     async def close(self, seconds: float) -> None:
         """Cancel what still runs and wait for it, at most `seconds`."""
@@ -176,6 +210,21 @@ class TaskTree:
             done, _ = await asyncio.wait(left, timeout=CANCEL_AGAIN_SECONDS)
             if not done and asyncio.get_running_loop().time() >= end:
                 return
+
+
+def _counted_down(callback: object, waited: asyncio.Future[Any]) -> int | None:
+    """For how many futures asyncio.wait still waits, where `callback` is its own and ends `waited`."""
+    closure = getattr(callback, "__closure__", None) or ()
+    names = getattr(getattr(callback, "__code__", None), "co_freevars", ())
+    cells = dict(zip(names, closure, strict=False))
+    if "waiter" not in cells or "counter" not in cells or cells["waiter"].cell_contents is not waited:
+        return None
+    count = cells["counter"].cell_contents
+    return count if isinstance(count, int) else None
+
+
+def _has_callback(task: asyncio.Future[Any], callback: object) -> bool:
+    return any(entry[0] is callback for entry in getattr(task, "_callbacks", None) or ())
 
 
 def earliest(parks: list[Park]) -> Park:

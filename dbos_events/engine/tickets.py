@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from dbos_events.errors import StorageError
+from dbos_events.errors import DBOSWorkflowCancelledError, StorageError
 from dbos_events.storage.writes import Fenced, Refused, Result, Write
 from dbos_events.telemetry.log import logger
 
@@ -34,9 +34,9 @@ class Ticket:
 
     def doom(self) -> Result | None:
         """The answer without asking: what a run hands over after a refused write is refused too."""
-        if self.run is None or self.run.verdict is None or self.final:
+        verdict = None if self.run is None or self.final else self.run.verdict
+        if verdict is None or (self.write.shielded and isinstance(verdict, DBOSWorkflowCancelledError)):
             return None
-        verdict = self.run.verdict
         return Refused(verdict) if isinstance(verdict, Exception) else Fenced(None)
 
     def settle(self, result: Result) -> None:
@@ -72,3 +72,17 @@ def flat(groups: Sequence[Sequence[Ticket]]) -> list[Ticket]:
 def shown(error: BaseException) -> str:
     """An error for people; one that is not of the storage, with its type."""
     return str(error) if isinstance(error, StorageError) else f"{type(error).__name__}: {error}"
+
+
+def refuses_statement(error: BaseException) -> bool:
+    """As `storage.answers` says; asked of an error only, since it loads SQLAlchemy."""
+    from dbos_events.storage import answers
+
+    return answers.refuses_statement(error)
+
+
+class Interrupted(StorageError):
+    """The process stops while the database does not answer."""
+
+    def __init__(self) -> None:
+        super().__init__("Stopped while the database did not answer.")

@@ -17,7 +17,6 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -267,6 +266,8 @@ def _ms(moment: datetime) -> int:
 
 def data_versions() -> dict[str, str]:
     """What fire times depend on beside the schedule: the cron library, and the zone data."""
+    from importlib.metadata import version  # takes 20 ms to import, and few programs have schedules
+
     return {"cron_library": f"croniter {version('croniter')}", "zone_data": _zone_data()}
 
 
@@ -279,6 +280,8 @@ def _zone_data() -> str:
                 return lines.readline().strip().lstrip("# ") or "system"
         if Path(folder, "UTC").exists():
             return f"system, in {folder}"
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return f"package tzdata {version('tzdata')}"
     except PackageNotFoundError:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from dbos_events.engine.effects import Query
 from dbos_events.engine.pool import STARVED
 from dbos_events.engine.run import Unwind
+from dbos_events.engine.shield import shield_over
 from dbos_events.engine.tasks import DurableWait
-from dbos_events.engine.waking import LoopWaker, ThreadWaker
+from dbos_events.engine.waking import LoopWaker, ThreadWaker, Waker
 
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
@@ -23,7 +24,7 @@ LEASE = "lease"
 
 
 @contextmanager
-def subscribed(core: Core, waker: ThreadWaker | LoopWaker, channels: Sequence[str]) -> Iterator[None]:
+def subscribed(core: Core, waker: Waker, channels: Sequence[str]) -> Iterator[None]:
     """Have `waker` woken by signals on `channels` within the block."""
     for channel in channels:
         core.hub.subscribe(channel, waker)
@@ -178,6 +179,7 @@ class Wait(_Rest):
         self.poll = poll
         self.ends_sooner = ends_sooner
         self._timed_out = False
+        self._shield = shield_over(run) if run is not None and run.shields else None
         self._patient_until = core.clock.now_ms() + round(core.park_after * 1000)
         self._since = core.clock.monotonic()
 
@@ -235,8 +237,8 @@ class Wait(_Rest):
         return True
 
     def _may_park(self, *, starved: bool) -> bool:
-        if self.park is None:
-            return False
+        if self.park is None or (self._shield is not None and self._shield.left_ms > 0):
+            return False  # a row that was cancelled would not wake up again
         patience = self.core.park_after
         if self.until is not None and not self.ends_sooner:
             return starved or self.until - self.core.clock.now_ms() > patience * 1000
@@ -244,9 +246,12 @@ class Wait(_Rest):
 
     def _alarm_at(self) -> int | None:
         """When a test's clock should wake this."""
-        if self.run is None or self.park is None or (self.until is not None and not self.ends_sooner):
-            return self.until
-        return self._patient_until if self.until is None else min(self._patient_until, self.until)
+        at = self.until
+        if self.run is not None and self.park is not None and (self.until is None or self.ends_sooner):
+            at = self._patient_until if at is None else min(self._patient_until, at)
+        if self._shield is None or self._shield.left_ms <= 0:
+            return at
+        return self._shield.until if at is None else min(at, self._shield.until)
 
     def _seconds(self) -> float | None:
         """How long to wait before looking again; None: until woken."""
@@ -260,4 +265,6 @@ class Wait(_Rest):
         if self.run is not None and self.park is not None and (self.until is None or self.ends_sooner):
             patience = self.core.park_after - (self.core.clock.monotonic() - self._since)
             bounds.append(max(0.001, patience))
+        if self._shield is not None and (left := self._shield.left_ms) > 0:
+            bounds.append(left / 1000 + 0.001)
         return min(bounds, default=None)

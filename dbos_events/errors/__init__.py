@@ -20,6 +20,7 @@
     ├── DBOSStreamTimeoutError                 nothing came on a stream, in time or before it ended
     ├── DBOSAwaitedWorkflowCancelledError
     ├── DBOSAwaitedWorkflowMaxRecoveryAttemptsExceeded
+    ├── DBOSWorkflowExpiredError               the event was too late when its turn came
     ├── MaxRecoveryAttemptsExceededError
     ├── SerializationError
     ├── RecordedError                          a stored error whose class is gone
@@ -59,6 +60,7 @@ from dbos_events.errors.setup import DBOSInitializationError as DBOSInitializati
 from dbos_events.errors.setup import DBOSWorkflowFunctionNotFoundError as DBOSWorkflowFunctionNotFoundError
 from dbos_events.errors.setup import MigrationRequired as MigrationRequired
 from dbos_events.errors.setup import RegistrationError as RegistrationError
+from dbos_events.errors.setup import UnknownOption as UnknownOption
 from dbos_events.errors.steps import DBOSMaxStepRetriesExceeded as DBOSMaxStepRetriesExceeded
 from dbos_events.errors.steps import DBOSStepTimeoutError as DBOSStepTimeoutError
 from dbos_events.errors.storage import BadWrite as BadWrite
@@ -83,6 +85,7 @@ from dbos_events.errors.workflows import DBOSQueueDeduplicatedError as DBOSQueue
 from dbos_events.errors.workflows import DBOSUnexpectedStepError as DBOSUnexpectedStepError
 from dbos_events.errors.workflows import DBOSWorkflowCancelledError as DBOSWorkflowCancelledError
 from dbos_events.errors.workflows import DBOSWorkflowConflictIDError as DBOSWorkflowConflictIDError
+from dbos_events.errors.workflows import DBOSWorkflowExpiredError as DBOSWorkflowExpiredError
 from dbos_events.errors.workflows import DBOSWorkflowIDInUseError as DBOSWorkflowIDInUseError
 from dbos_events.errors.workflows import MaxRecoveryAttemptsExceededError as MaxRecoveryAttemptsExceededError
 

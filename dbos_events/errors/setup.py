@@ -25,6 +25,12 @@ class RegistrationError(DBOSInitializationError):
     code = "registration"
 
 
+class UnknownOption(RegistrationError, TypeError):
+    """A decorator was called in a way that it does not know; a `TypeError`, as Python's own would be."""
+
+    code = "unknown-option"
+
+
 class MigrationRequired(DBOSInitializationError):
     """The database's schema does not fit this code and may not be changed now."""
 

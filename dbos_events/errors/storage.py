@@ -14,9 +14,21 @@ class StorageError(DBOSException):
 
 
 class StorageUnavailable(StorageError):
-    """The database does not answer, or asked to try again; the work is repeated with back-off."""
+    """The database does not answer, or asked to try again; the work is repeated with back-off.
+
+    `away` says that it is the server that cannot be reached, `refused` that it answers and lets nobody in: the database does
+    not exist, or the role may not log in. Neither: it answered with another error.
+    """
 
     code = "storage-unavailable"
+    away = False
+    refused = False
+
+    def beginning_with(self, what: str) -> StorageUnavailable:
+        """The same with what was asked before it."""
+        told = StorageUnavailable(f"{what}: {self.message}")
+        told.away, told.refused = self.away, self.refused
+        return told
 
 
 class BadWrite(StorageError):

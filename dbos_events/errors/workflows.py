@@ -71,6 +71,16 @@ class DBOSAwaitedWorkflowCancelledError(_AboutWorkflow):
     template = "The awaited workflow {workflow_id!r} was cancelled. Resume it to let it finish."
 
 
+class DBOSWorkflowExpiredError(_AboutWorkflow):
+    """The event of the awaited workflow was too late when its turn came, so its handler was not called."""
+
+    code = "workflow-expired"
+    template = (
+        "The awaited workflow {workflow_id!r} has not run: by its consumer's `expires`, its event was too late when its "
+        "turn came."
+    )
+
+
 class DBOSAwaitedWorkflowMaxRecoveryAttemptsExceeded(_AboutWorkflow):
     """The workflow whose result was awaited crashed its process too often."""
 

@@ -46,10 +46,25 @@ class ConsumerState:
     openings: int
     trial: Trial | None
 
+    @property
+    def standing(self) -> BreakerStatus | None:
+        """How the breaker stands: one whose pause is over is half-open, though no event came yet to try it with."""
+        return "half-open" if self.breaker == "open" and self.due else self.breaker
+
+    @property
+    def standing_since(self) -> int | None:
+        """Since when it stands so."""
+        return self.breaker_until if self.breaker == "open" and self.due else self.breaker_since
+
 
 @dataclass(frozen=True, slots=True)
 class PartitionState:
-    """One partition of one consumer, as the status shows it."""
+    """One partition of one consumer, as the status shows it.
+
+    `in_flight` events are not `held` behind others; `idle` of them no process has: they sleep, or wait for their next
+    attempt or for somebody who runs them. `oldest_ms` is how long ago the oldest event that has not ended was taken in.
+    Where no live process holds the partition, neither its end nor what it does is known.
+    """
 
     application: str
     consumer: str
@@ -67,7 +82,28 @@ class PartitionState:
     state: str | None
     detail: str | None
     filtered: int = 0
+    expired: int = 0
     reached: int | None = None
+    idle: int = 0
+    oldest_ms: int | None = None
+    holder_pid: int | None = None
+    silent_ms: int | None = None
+    topic_id: str | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Events that were taken in, have not ended, and do not run."""
+        return self.held + self.idle
+
+    @property
+    def lag(self) -> int | None:
+        """Records that are still to be taken in; None where the end is not known.
+
+        The end is asked for now and then, so the watermark may be past it; markers of transactions are no records.
+        """
+        if self.end_offset is None:
+            return None
+        return max(0, self.end_offset - max(self.next_offset, self.reached or 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +117,26 @@ class SourceRow:
     process: str | None
     state: str | None
     detail: str | None
+    pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PushedState:
+    """How one consumer stands whose events are pushed.
+
+    `addresses` are where they come in; `held` events wait behind others of their lane, `filtered` are those that `when`
+    said no to, as long as their ids are remembered. `processes` are the live ones that have it: label, state, detail.
+    """
+
+    application: str
+    consumer: str
+    connector: str
+    addresses: tuple[str, ...]
+    id_prefix: str
+    held: int
+    quarantined: int
+    filtered: int
+    processes: tuple[tuple[str, str, str | None], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,10 @@ class ConsumerOptions:
     ordering_key: Callable[[Any], Any] | None = None
     strict_key_order: bool = False
     breaker: Breaker | None = Breaker()
+    publishes: Callable[[Any], tuple[Any, Any]] | None = None
+    """Gives what is published of a message, and the value that it was asked with."""
+    starts: bool = True
+    """Whether records start workflows; otherwise they are only published."""
     placing: Placing | None = None
 
 

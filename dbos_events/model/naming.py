@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from urllib.parse import quote, quote_from_bytes
+from typing import TypedDict
+from urllib.parse import quote, quote_from_bytes, unquote
 
 
 def log_prefix(connector: str, group: str) -> str:
@@ -12,6 +13,31 @@ def log_prefix(connector: str, group: str) -> str:
     Percent-encoding keeps the separator out of the parts, so two events can never share an id.
     """
     return f"{connector}/{quote(group, safe='')}/"
+
+
+class EventParts(TypedDict):
+    """What the id of an event names."""
+
+    group: str
+    topic: str
+    incarnation: int
+    partition: int
+    offset: int
+
+
+def parts_of_event_id(workflow_id: str) -> EventParts | None:
+    """What the id of an event's workflow names; None for an id that is not one of an event."""
+    parts = workflow_id.split("/")
+    if len(parts) != 6 or parts[0] != "kafka" or not all(part.isdecimal() for part in parts[3:]):
+        return None
+    incarnation, partition, offset = map(int, parts[3:])
+    return EventParts(
+        group=unquote(parts[1]),
+        topic=unquote(parts[2]),
+        incarnation=incarnation,
+        partition=partition,
+        offset=offset,
+    )
 
 
 def pushed_prefix(prefix: str, application: str, consumer: str) -> str:

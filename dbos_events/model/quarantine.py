@@ -133,6 +133,16 @@ class QuarantinedDetail:
 
 
 @dataclass(frozen=True, slots=True)
+class QuarantineCount:
+    """How many events in quarantine have these in common."""
+
+    consumer: str
+    reason: str
+    error_type: str | None
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Decisions:
     """What a redrive or a discard did: the events that it changed, and those it left as they are.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 
 class WorkflowStatusString(str, Enum):  # noqa: UP042 - formats as the peer does
-    """The states of a workflow, by the names that DBOS Transact uses."""
+    """The states of a workflow, by the names that DBOS Transact uses; EXPIRED is ours."""
 
     PENDING = "PENDING"
     SUCCESS = "SUCCESS"
@@ -17,6 +17,7 @@ class WorkflowStatusString(str, Enum):  # noqa: UP042 - formats as the peer does
     CANCELLED = "CANCELLED"
     ENQUEUED = "ENQUEUED"
     DELAYED = "DELAYED"
+    EXPIRED = "EXPIRED"
 
 
 PENDING = WorkflowStatusString.PENDING.value
@@ -26,8 +27,12 @@ MAX_RECOVERY_ATTEMPTS_EXCEEDED = WorkflowStatusString.MAX_RECOVERY_ATTEMPTS_EXCE
 CANCELLED = WorkflowStatusString.CANCELLED.value
 ENQUEUED = WorkflowStatusString.ENQUEUED.value
 DELAYED = WorkflowStatusString.DELAYED.value
+EXPIRED = WorkflowStatusString.EXPIRED.value
 
-FINISHED = frozenset({SUCCESS, ERROR, MAX_RECOVERY_ATTEMPTS_EXCEEDED, CANCELLED})
+CANCELLED_SIGNAL = "cancelled"
+"""The channel on which processes learn that something was cancelled, which may run there."""
+
+FINISHED = frozenset({SUCCESS, ERROR, MAX_RECOVERY_ATTEMPTS_EXCEEDED, CANCELLED, EXPIRED})
 
 
 @dataclass(slots=True)
@@ -67,6 +72,8 @@ class WorkflowStatus:
     wake_at: int | None = None
     attributes: dict[str, Any] | None = None
     schedule_name: str | None = None
+    end_reason: str | None = None
+    """Why it was cancelled: `cancelled`, `timeout`, `queue-timeout`; None where it ended by itself, or has not."""
 
 
 @dataclass(slots=True)
@@ -135,6 +142,7 @@ class StepOptions:
         backoff_rate: Factor from each wait to the next; a wait is never above an hour.
         should_retry: Asked with the error; False ends the step with that error at once.
         timeout_seconds: Bound of each attempt; only for `async def` steps.
+        preemptible: Whether it is interrupted at once when its workflow is cancelled; only for `async def` steps.
         idempotency_key: Called with the step's arguments; gives what `DBOS.idempotency_key` is in it.
     """
 
@@ -146,6 +154,7 @@ class StepOptions:
     should_retry: Any = field(default=None, compare=False)
     timeout_seconds: float | None = None
     idempotency_key: Any = field(default=None, compare=False)
+    preemptible: bool = False
 
     @property
     def attempts(self) -> int:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from dbos_events.connect.connector import PushConnector
 from dbos_events.connect.inbox import Outcome, PushedEvent, PushOptions
 from dbos_events.engine.core import Core
+from dbos_events.engine.problems import problem_with
 from dbos_events.engine.registry import Registered
 from dbos_events.engine.waking import ThreadWaker, running_loop
 from dbos_events.errors import (
@@ -24,7 +25,7 @@ from dbos_events.errors import (
 from dbos_events.runtime.intake.pushing import Formed, PushedConsumer, Reserved, Services
 from dbos_events.runtime.service import Service
 from dbos_events.serialization import error_summary, stored_error
-from dbos_events.serialization.raised import text_of
+from dbos_events.serialization.raised import is_interrupt, text_of
 from dbos_events.storage.subjects.acceptance import AcceptBatch, Accepted, StoredError
 from dbos_events.telemetry.log import Recurring
 
@@ -53,8 +54,6 @@ DATABASE = Outcome(
 )
 BUSY = Outcome("refused", None, "busy", "too many events wait to be accepted", BUSY_SECONDS)
 STOPPING = Outcome("refused", None, "stopping", "this process is stopping", STOPPING_SECONDS)
-EMPTY = Outcome("refused", None, "event", "the event has no id")
-UNSTORABLE = Outcome("refused", None, "event", "its content type cannot be stored")
 
 
 class _Request:
@@ -256,12 +255,20 @@ class InboxService(Service):
         return outcomes
 
     def _form(self, event: PushedEvent) -> Formed | Outcome:
+        """The event on its way; an outcome where nothing can be done with it. The others of its batch go on."""
         consumer = self.consumers.get(event.consumer)
         if consumer is None:
             return Outcome("refused", None, "consumer", f"there is no consumer {event.consumer!r}")
-        if not event.event_id:
-            return EMPTY
-        return consumer.form(event) if _storable(event.content_type) else UNSTORABLE
+        problem = _problem_with(event)
+        if problem is not None:
+            return Outcome("refused", None, "event", problem)
+        try:
+            return consumer.form(event)
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            self._trouble.say("%s: an event cannot be read: %s", consumer.name, problem_with(error))
+            return Outcome("refused", None, "event", f"it cannot be read: {type(error).__name__}")
 
     def _transact(self, events: Mapping[str, list[Formed]], until: float) -> dict[str, list[Outcome]]:
         core, storage = self._core, self._core.storage
@@ -367,6 +374,18 @@ class ConnectorInbox:
         core.ask(lambda: core.storage.report_source(core.executor, number, state, detail))
 
 
-def _storable(text: str | None) -> bool:
-    """Whether every database can hold the text."""
-    return text is None or (len(text) <= LONGEST_CONTENT_TYPE and text.isprintable())
+def _problem_with(event: PushedEvent) -> str | None:
+    """Why the event cannot be stored, whatever its consumer thinks of it."""
+    given: tuple[object, ...] = (
+        event.event_id,
+        event.payload,
+        event.fingerprint,
+    )  # of any type, from any caller
+    if not event.event_id or not isinstance(given[0], str):
+        return "the event has no id"
+    if not all(isinstance(one, bytes) for one in given[1:]):
+        return "its payload and its fingerprint have to be bytes"
+    kind = event.content_type
+    if kind is not None and (len(kind) > LONGEST_CONTENT_TYPE or not kind.isprintable()):
+        return "its content type cannot be stored"
+    return None

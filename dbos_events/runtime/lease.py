@@ -8,7 +8,7 @@ from dbos_events.clock import elapsed
 from dbos_events.engine.core import Core
 from dbos_events.engine.waits import LEASE
 from dbos_events.errors import DBOSWorkflowConflictIDError
-from dbos_events.model.workflow import CANCELLED
+from dbos_events.model.workflow import CANCELLED, CANCELLED_SIGNAL
 from dbos_events.runtime.service import Service
 
 HEARTBEATS = 4
@@ -24,6 +24,7 @@ class LeaseService(Service):
     """
 
     name = "lease"
+    signals = (CANCELLED_SIGNAL,)
 
     def __init__(self, core: Core, lease_seconds: float, on_fenced: Callable[[], object]) -> None:
         super().__init__(interval=lease_seconds / HEARTBEATS)

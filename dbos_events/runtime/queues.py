@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from dbos_events.engine.core import Core
 from dbos_events.engine.run import Run
-from dbos_events.errors import ExecutorFenced
+from dbos_events.errors import ExecutorFenced, StorageUnavailable
 from dbos_events.model.queue import QUEUES_CHANGED, QueueLimits, QueueState, channel_of
 from dbos_events.runtime.failing import Failing
 from dbos_events.runtime.service import Service
@@ -163,9 +163,10 @@ class QueueService(Service):
                 raise
             except Exception as error:  # noqa: BLE001 - the other queues are to be served
                 self._failing.failed(name, error)
-                self._trouble.say(
-                    "%s: nothing can be claimed; the others go on: %s", _shown(name), text_of(error)
-                )
+                if not (isinstance(error, StorageUnavailable) and error.away):  # that is told once for all
+                    self._trouble.say(
+                        "%s: nothing can be claimed; the others go on: %s", _shown(name), text_of(error)
+                    )
                 errors.append(error)
             else:
                 self._failing.worked(name)

@@ -12,7 +12,7 @@ from dbos_events.model.queue import channel_of
 from dbos_events.model.schedule import CHANNEL, ScheduleSpec, jitter_of
 from dbos_events.runtime.service import Service
 from dbos_events.runtime.taken import Taken
-from dbos_events.runtime.ticks import UNUSABLE, Planner
+from dbos_events.runtime.ticks import UNUSABLE, Planner, Postponed
 from dbos_events.serialization.raised import text_of
 from dbos_events.storage.subjects.schedulerows import Decided, ScheduleRow, Server
 from dbos_events.telemetry.log import logger
@@ -26,6 +26,12 @@ AGAIN_SECONDS = 30.0
 DECLARE_SECONDS = 5.0
 ROUNDS = 100
 """Batches in one go: a schedule that was changed goes on by its next spec in the next one."""
+
+BETWEEN_OTHERS = 0.05
+"""Seconds after which a process looks again when another one decides what is due."""
+
+MOST_BUFFERED = 1000
+"""Schedules with a waiting tick that are looked at in one go, beside those that are due."""
 
 JUMP_MS = 60_000
 MENTIONED = 10
@@ -51,6 +57,10 @@ class ScheduleService(Service):
         self._declared_at = 0.0
         self._seen: tuple[int, float] | None = None
         self._watched: dict[str, _RunEnded] = {}
+        self._due = False
+        self._buffered = 0
+        self._expected = False
+        """Whether the last pause ends when a tick is due: then it is not asked once more."""
 
     # -- at launch ----------------------------------------------------------------------------
 
@@ -158,13 +168,14 @@ class ScheduleService(Service):
 
     def tick(self) -> float | None:
         self._declare_again()
-        left, buffered = self._core.storage.schedules.next_due(self._server(), HORIZON_MS)
-        self._watch_the_clock()
-        if (left is None or left > 0) and not buffered:
-            return self.interval if left is None else min(self.interval, left / 1000 + 0.001)
+        if not self._expected:
+            pause = self._pause()
+            if not self._due:
+                return pause
+        self._expected = False
         for _ in range(ROUNDS):
             try:
-                decided = self._decide(BATCH)
+                decided = self._decide(BATCH + self._buffered)
             except BadWrite:
                 decided = self._decide_one_by_one()
             self._tell(decided)
@@ -173,8 +184,15 @@ class ScheduleService(Service):
         return 0.0
 
     def _pause(self) -> float:
-        left, _ = self._core.storage.schedules.next_due(self._server(), HORIZON_MS)
-        return self.interval if left is None or left <= 0 else min(self.interval, left / 1000 + 0.001)
+        """Seconds until something is due, or until it may have become so."""
+        left, buffered = self._core.storage.schedules.next_due(self._server(), HORIZON_MS)
+        self._watch_the_clock()
+        self._buffered = min(buffered, MOST_BUFFERED)
+        self._due = buffered > 0 or (left is not None and left <= 0)
+        self._expected = left is not None and left > 0
+        if left is None:
+            return self.interval
+        return min(self.interval, left / 1000 + 0.0005) if left > 0 else BETWEEN_OTHERS
 
     def _server(self) -> Server:
         core = self._core
@@ -182,12 +200,17 @@ class ScheduleService(Service):
         for name, (until, _) in tuple(self._failing.items()):
             if until <= now and not core.clock.manual:
                 del self._failing[name]
-        declared = core.registry.schedules.keys() - self._refused
+        names = core.registry.names()
+        declared = [
+            spec.name
+            for spec in tuple(core.registry.schedules.values())
+            if spec.name not in self._refused and spec.workflow_name in names
+        ]
         return Server(
             core.executor,
             core.application,
             core.version,
-            core.registry.names(),
+            names,
             sorted(declared),
             sorted(self._failing),
         )
@@ -197,6 +220,12 @@ class ScheduleService(Service):
         with self._taken.taking():
             decided = core.storage.schedules.decide(self._server(), self._planner.plan, count, only)
             self._taken.start(decided.taken)
+        postponed = [error for error in decided.problems.values() if isinstance(error, Postponed)]
+        if postponed:  # one at a time, so that the others do not wait for all
+            self._planner.prepare(postponed[0].due)
+            for one in postponed:
+                del decided.problems[one.due.spec.name]
+            decided.again = True
         return decided
 
     def _decide_one_by_one(self) -> Decided:
@@ -231,9 +260,11 @@ class ScheduleService(Service):
             logger.error("Schedule %r: %s", name, alarm)
         for name, error in decided.problems.items():
             self._failed(name, error)
-        for run_id in decided.waiting.values():
-            if run_id not in self._watched:
-                self._watched[run_id] = _RunEnded(self, run_id)
+        waited_for = set(decided.waiting.values())
+        for run_id in self._watched.keys() - waited_for:  # it has ended elsewhere
+            self._watched.pop(run_id).forget()
+        for run_id in waited_for - self._watched.keys():
+            self._watched[run_id] = _RunEnded(self, run_id)
 
     def _failed(self, name: str, error: Exception) -> None:
         why = text_of(error)
@@ -277,8 +308,12 @@ class _RunEnded:
         self._hub.subscribe(self._channel, self)
 
     def wake(self) -> None:
-        self._hub.unsubscribe(self._channel, self)
+        self.forget()
         self._service.run_ended(self._workflow_id)
+
+    def forget(self) -> None:
+        """Listen no more."""
+        self._hub.unsubscribe(self._channel, self)
 
 
 def _utc(at_ms: int | None) -> str:

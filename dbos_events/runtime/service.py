@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from dbos_events.errors import DBOSException, ExecutorFenced, StorageUnavailable
 from dbos_events.telemetry.log import Recurring, logger
+from dbos_events.telemetry.outages import Outages
 from dbos_events.telemetry.threads import start_thread
 
 LONGEST_PAUSE = 5.0
@@ -30,6 +31,9 @@ class Service:
 
     in_tests = True
     """Whether the testing kit ticks it."""
+
+    outages: Outages | None = None
+    """Where it is told that the database cannot be reached: one outage is one message, whoever notices it."""
 
     def __init__(self, interval: float) -> None:
         self.interval = interval
@@ -108,7 +112,10 @@ class Service:
             pause = self.tick()
         except StorageUnavailable as error:
             self.problem = f"the {self.name} service waits for the database: {error}"
-            self._outage.say("The %s service waits for the database: %s", self.name, error)
+            if error.away and self.outages is not None:
+                self.outages.away(self, error)
+            else:
+                self._outage.say("The %s service waits for the database: %s", self.name, error)
             return self.pause
         except ExecutorFenced:
             return self.interval  # the lease service sees to it
@@ -126,4 +133,6 @@ class Service:
         self.problem = None
         self.last_tick = time.monotonic()
         self._outage.over("The %s service is back at work.", self.name)
+        if self.outages is not None:
+            self.outages.back(self)
         return pause

@@ -123,7 +123,11 @@ class SweeperService(Service):
     def _sweep(self, orphan: Orphan) -> None:
         position = self._core.storage.take_orphan(self._session, orphan)
         if position is not None:
-            logger.warning("%s has no holder any more; what is left in it is run here.", _name(orphan))
+            logger.warning(
+                "%s has no holder any more; what is left in it is run here.",
+                _name(orphan),
+                extra={"consumer": orphan.name, "topic": orphan.topic, "partition": orphan.partition},
+            )
             key = (orphan.consumer, orphan.incarnation, orphan.partition)
             self._swept[key] = _Swept(orphan, position.epoch, self._open_lanes(orphan, position))
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from dbos_events.engine.context import forget_caller
 from dbos_events.engine.core import Core
 from dbos_events.engine.keys import UsedKeys
+from dbos_events.engine.limits import DEADLINES
 from dbos_events.engine.replay import History
 from dbos_events.engine.run import EventOrigin, Host, Run
 from dbos_events.engine.takings import Takings
@@ -187,6 +188,9 @@ class Taken:
             key_prefix=key_prefix,
         )
         run.verdict = verdict
+        run.deadline = row.deadline
+        if row.deadline is not None:
+            self._core.hub.signal(DEADLINES)
         run.partition = row.queue_partition_key
         return run
 

@@ -6,7 +6,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from dbos_events.engine.core import Core
 from dbos_events.engine.schedules import begin_of, input_of
@@ -33,9 +33,23 @@ from dbos_events.storage.subjects.schedulerows import Begin, DueSchedule, Plan, 
 MOST = 1000
 """Ticks of one schedule that are decided one by one; what is older was missed, all together."""
 
+FEW = 20
+"""Ticks that are computed while the schedule's row is held: a transaction that computes for seconds is ended."""
+
 KEPT = 1024
 UNUSABLE = "It cannot be served: "
 """Begins the alarm of a schedule whose ticks cannot be decided here; it goes when they can be."""
+
+
+Passed: TypeAlias = tuple[list[Fire], Fire | None, Fire | None]
+
+
+class Postponed(Exception):
+    """More is due of a schedule than should be computed in a transaction; `prepare` does it outside of one."""
+
+    def __init__(self, due: DueSchedule) -> None:
+        self.due = due
+        super().__init__(f"Many ticks of {due.spec.name!r} are due.")
 
 
 class Planner:
@@ -44,6 +58,7 @@ class Planner:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._tables: OrderedDict[tuple[Any, ...], Timetable] = OrderedDict()
+        self._prepared: tuple[DueSchedule, Passed] | None = None
 
     def timetable(self, spec: ScheduleSpec) -> Timetable:
         """The fire times of a spec; those that were asked for lately are kept."""
@@ -63,10 +78,14 @@ class Planner:
 
         Raises:
             DBOSException: Its function, its zone or its context is not usable here.
+            Postponed: It has to be prepared first, outside of a transaction.
         """
         table = self.timetable(due.spec)
-        position = (datetime.fromisoformat(due.position), due.repeat)
-        passed, following, older = self._passed(due, table, position)
+        prepared = self._prepared
+        if prepared is not None and _state(prepared[0]) == _state(due) and prepared[0].now <= due.now:
+            passed, following, older = prepared[1]
+        else:
+            passed, following, older = self._passed(due, table, FEW)
         ticks = [self._planned(due, table, *one) for one in self._outcomes(due, passed, following)]
         if older is not None:
             outcome = PAUSED if due.paused else MISSED
@@ -81,17 +100,22 @@ class Planner:
 
     # -- which ticks --------------------------------------------------------------------------
 
-    def _passed(
-        self, due: DueSchedule, table: Timetable, position: tuple[datetime, int]
-    ) -> tuple[list[Fire], Fire | None, Fire | None]:
+    def prepare(self, due: DueSchedule) -> None:
+        """Compute the ticks that are due, for the next plan of this schedule as it stands."""
+        self._prepared = (due, self._passed(due, self.timetable(due.spec), MOST))
+
+    def _passed(self, due: DueSchedule, table: Timetable, most: int) -> Passed:
         """The ticks that are due, the next one, and the first of those that are too many to be told one by one."""
+        position = (datetime.fromisoformat(due.position), due.repeat)
         passed: list[Fire] = []
         for fire in table.after(*position):
             jitter = jitter_of(due.spec, self._core.application, fire)
             if fire.at_ms + jitter > due.now or (due.ends_at is not None and fire.at_ms > due.ends_at):
                 return passed, fire, None
             passed.append(fire)
-            if len(passed) > MOST:
+            if len(passed) > most:
+                if most < MOST:
+                    raise Postponed(due)
                 until = due.now - due.spec.jitter_ms
                 until = until if due.ends_at is None else min(until, due.ends_at)
                 kept = newest(table, position, until, MOST) or passed
@@ -200,6 +224,11 @@ class Planner:
             return Plan([], due.revision, position, repeat, reached, None, None)
         jitter = jitter_of(due.spec, self._core.application, following)
         return Plan([], due.revision, position, repeat, reached, following.at_ms + jitter, following.at_ms)
+
+
+def _state(due: DueSchedule) -> tuple[Any, ...]:
+    """What the ticks that are due depend on, beside the time."""
+    return due.spec, due.revision, due.position, due.repeat, due.ends_at
 
 
 def _alarm(due: DueSchedule, ticks: Sequence[PlannedTick]) -> str | None:

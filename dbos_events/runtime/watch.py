@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from dbos_events.engine.core import Core
 from dbos_events.engine.takings import Takings
+from dbos_events.errors import StorageError
+from dbos_events.model.process import RunningStep
 from dbos_events.runtime.looplook import LoopLook
 from dbos_events.runtime.service import Service
 from dbos_events.telemetry.log import Recurring, logger
@@ -16,6 +19,11 @@ LOOK_SECONDS = 10.0
 
 SOON_SECONDS = 1.0
 """Between two looks when something may have been taken that nobody starts."""
+
+
+TOLD_AFTER_MS = 5_000
+"""A step that runs for so long is told to whoever asks what its workflow is doing."""
+MOST_TOLD = 1_000
 
 
 class WatchService(Service):
@@ -49,6 +57,7 @@ class WatchService(Service):
         self._strange: dict[tuple[str, int], frozenset[object]] = {}
         self._look_at = time.monotonic() + LOOK_SECONDS
         self._said = Recurring()
+        self._told: tuple[int, frozenset[tuple[str, int]]] | None = None
         self.loop = LoopLook(core)
         takings.on_doubt = self.doubt
 
@@ -59,6 +68,7 @@ class WatchService(Service):
     def tick(self) -> float | None:
         self._core.pool.look()
         self.loop.look()
+        self._tell_steps()
         for service in self._services:
             if service.revive():
                 logger.error("The thread of the %s service had ended; it is started anew.", service.name)
@@ -68,6 +78,22 @@ class WatchService(Service):
             if self._strange:
                 self.doubt()
         return None
+
+    def _tell_steps(self) -> None:
+        """Say which steps have been running here for some seconds, when others do than before: for people only."""
+        core = self._core
+        before = core.clock.now_ms() - TOLD_AFTER_MS
+        running = [(call, since) for call, since in tuple(core.runner.under_way.items()) if since <= before]
+        long = {
+            (call.run.id, call.place.number): RunningStep(call.run.id, call.place.number, call.name, since)
+            for call, since in running[:MOST_TOLD]
+        }
+        told = (core.executor, frozenset(long)) if long else None
+        if told == self._told:
+            return
+        with suppress(StorageError):  # it is told again at the next look
+            core.storage.processes.report_steps(core.executor, list(long.values()))
+            self._told = told
 
     def look(self) -> None:
         """Look once at what this process owns, and give back what was found a second time."""

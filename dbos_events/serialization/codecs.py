@@ -159,6 +159,13 @@ PICKLE = PickleCodec()
 _BUILT_IN: dict[str, Codec] = {JSON.name: JSON, PICKLE.name: PICKLE}
 
 
+def not_storable(what: str, error: SerializationError) -> SerializationError:
+    """The same refusal of a value, with what the value is of."""
+    named = SerializationError(f"{what} cannot be stored: {error.message}")
+    named.__cause__ = error.__cause__
+    return named
+
+
 def encoded(codec: Codec, value: object) -> str | None:
     """Return the stored form of a value, None of None; whatever the codec raises comes out as an `Exception`."""
     try:

@@ -89,6 +89,15 @@ def decode_error(text: str) -> BaseException:
     return error
 
 
+def with_stored_traceback(error: BaseException, text: str) -> BaseException:
+    """The error that was decoded from `text`, to be raised with the lines of its workflow: its own traceback was there."""
+    from dbos_events.serialization.tracebacks import rebuilt
+
+    if error.__traceback__ is None:
+        BaseException.with_traceback(error, rebuilt(error_summary(text)[2]))  # not by code of its class
+    return error
+
+
 def error_summary(text: str) -> tuple[str, str, str]:
     """Return type name, message and traceback of a stored error, without importing or building anything.
 

@@ -44,6 +44,11 @@ def type_name(kind: type) -> str:
 
 def unknown_type(kind: type) -> Refused:
     """Return the refusal of a class that is none of the kinds that replay can restore exactly."""
+    if hasattr(kind, "__await__"):
+        return Refused(
+            kind,
+            "it has to be awaited before it can be stored. Was `await` forgotten, or is the function that gave it async?",
+        )
     parent = next((base for base in _CONVERTIBLE if issubclass(kind, base)), None)
     if parent is not None:
         advice = f"It is a subclass of {parent.__name__}: convert it with {parent.__name__}(...)"

@@ -6,6 +6,7 @@ outage or a matter for an operator: the work waits and is done again.
 
 from __future__ import annotations
 
+import re
 import struct
 
 import sqlalchemy as sa
@@ -36,6 +37,17 @@ _HARMLESS_SQLITE = (*_DATA_CODES, 5, 6, 9)
 _ALL_SESSIONS_CLASSES = ("08", "25", "57P", "28", "26")
 _ALL_SESSIONS_CODES = ("0A000", "42P05")
 
+_REFUSALS = ("28", "3D")
+_WORDS_AT_CONNECT = (
+    (r'database ".*" does not exist', "3D000"),
+    (
+        r"password authentication failed|no password supplied|authentication failed|no pg_hba\.conf entry",
+        "28P01",
+    ),
+    (r'role ".*" (does not exist|is not permitted to log in)', "28000"),
+    (r"too many connections|too many clients|remaining connection slots", "53300"),
+)
+"""What a server says to somebody whom it does not let in, in its default language, and the state that it means."""
 # Answers that another statement would get as well: of connections, sessions, roles, resources, conflicts, shutdowns.
 _OF_THE_SERVER = ("08", "25", "26", "28", "3D", "40", "42P05", "53", "57P", "F0")
 # PERM, BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, FULL, CANTOPEN, PROTOCOL, NOLFS, AUTH, NOTADB.
@@ -45,8 +57,10 @@ _ADVICE = {
     "08": "It is asked again until it answers: see whether it runs and can be reached",
     "0A": "Look into the server's log",
     "25006": "It takes no changes: see whether it is a standby, or was made read-only for want of room",
-    "28": "See whether the role may log in, and its password",
-    "3D000": "The database does not exist (any more): create or restore it",
+    "28": "The server answers and refuses the login: see the role and its password in the URL of the system database "
+    "(DBOS_SYSTEM_DATABASE_URL, or system_database_url), and pg_hba.conf",
+    "3D000": "The server answers, and the database does not exist (any more): create or restore it (createdb), or name "
+    "another in the URL of the system database (DBOS_SYSTEM_DATABASE_URL, or system_database_url)",
     "40": "Another transaction was in the way: it is done again by itself",
     "42501": "GRANT the role of the service its rights on the schema and all that is in it",
     "42": "The schema is not as this release made it: run `dbos-events migrate`, or restore what is missing",
@@ -80,13 +94,21 @@ def meaning(error: BaseException) -> StorageError:
     if isinstance(error, UNSENDABLE):
         return BadWrite(f"The database cannot hold this value: {_unsendable(error)}.")
     if isinstance(error, exc.TimeoutError):
-        return StorageUnavailable("No free connection within the pool's time limit. Raise sys_db_pool_size.")
+        waiting = StorageUnavailable(
+            "No free connection within the pool's time limit. Raise sys_db_pool_size."
+        )
+        waiting.away = True  # so it is in an outage, too: connections wait for the server
+        return waiting
     cause = cause_of(error)
     if isinstance(cause, DBOSException):
         return cause if isinstance(cause, StorageError) else StorageUnavailable(cause.message)
     if is_about_data(cause):
         return BadWrite(f"The database refuses a value: {said(cause)}")
-    return StorageUnavailable(_with_advice(cause))
+    unavailable = StorageUnavailable(_with_advice(cause))
+    code = _state_of(cause)
+    unavailable.refused = isinstance(code, str) and code.startswith(_REFUSALS)
+    unavailable.away = code is None or (isinstance(code, str) and code.startswith(("08", "57P")))
+    return unavailable
 
 
 def cause_of(error: BaseException) -> BaseException:
@@ -160,6 +182,15 @@ def code_of(cause: BaseException) -> str | int | None:
     return None if number is None else int(number) & 0xFF
 
 
+def _state_of(cause: BaseException) -> str | int | None:
+    """As `code_of`; of a failed attempt to connect, of which libpq tells no SQLSTATE, what its words say."""
+    code = code_of(cause)
+    if code is not None:
+        return code
+    text = str(cause)
+    return next((state for words, state in _WORDS_AT_CONNECT if re.search(words, text)), None)
+
+
 def said(cause: BaseException) -> str:
     """The server's first line: what follows it shows statements and rows."""
     diagnosis = getattr(cause, "diag", None)
@@ -171,7 +202,7 @@ def said(cause: BaseException) -> str:
 
 
 def _with_advice(cause: BaseException) -> str:
-    code = code_of(cause)
+    code = _state_of(cause)
     advice = "Look into the server's log"
     if isinstance(code, int):
         advice = _SQLITE_ADVICE.get(code, "See whether the file and its disk are sound")

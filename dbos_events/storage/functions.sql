@@ -46,7 +46,8 @@ RETURN (SELECT CAST(to_json(f) AS text) FROM ({select: next_message}) AS f);
 -- nothing is raised, which the server would log. The caller compares the count that it gets back.
 -- table: starts(id text, application text, name text, status text, start_id bigint, version text,
 --               class_name text, queue text, priority int, parent_id text, root_id text, deduplication_id text,
---               queue_partition_key text, delay_ms bigint, version_pinned bool, attributes text, codec text, input text)
+--               queue_partition_key text, delay_ms bigint, version_pinned bool, attributes text, timeout_ms bigint,
+--               deadline bigint, start_by bigint, codec text, input text)
 {found: fence, the executor is dead}
 {count: insert_starts from starts}
 {do: insert_start_payloads from starts}

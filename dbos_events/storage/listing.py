@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB
 
 from dbos_events.model.workflow import WorkflowFilter
 
@@ -15,7 +14,7 @@ _COLUMNS = (
     "id", "status", "name", "class_name", "config_name", "application", "owner", "take", "crashes", "generation",
     "version", "created_at", "updated_at", "started_at", "completed_at", "wake_at", "queue", "priority",
     "deduplication_id", "queue_partition_key", "attributes", "delay_until", "timeout_ms", "deadline", "parent_id",
-    "forked_from", "schedule_name",
+    "forked_from", "schedule_name", "end_reason",
 )  # fmt: skip
 
 
@@ -86,6 +85,8 @@ def _contains(column: sa.ColumnElement[Any], wanted: str, *, postgres: bool) -> 
     """That the attributes hold all of `wanted`, a JSON object; what is nested in objects is compared one by one."""
     there = column.is_not(None)
     if postgres:
+        from sqlalchemy.dialects.postgresql import JSONB  # loads all drivers of the dialect
+
         return [there, sa.cast(column, JSONB).op("@>")(sa.cast(sa.literal(wanted), JSONB))]
     conditions: list[sa.ColumnElement[bool]] = [there]
     for path, value in _leaves(json.loads(wanted), "$"):

@@ -15,7 +15,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from dbos_events.errors import ConfigurationError, MigrationRequired
+from dbos_events.errors import ConfigurationError, MigrationRequired, StorageUnavailable
 from dbos_events.storage import answers, functions, sequences
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.telemetry.log import logger
@@ -66,6 +66,9 @@ def read_state(storage: SqlStorage) -> SchemaState:
         reason = storage.database.translate(error)
         answered = answers.code_of(answers.cause_of(error)) is not None
         what = "The schema cannot be read" if answered else "The database cannot be reached"
+        if isinstance(reason, StorageUnavailable):
+            what = "The database refuses this service" if reason.refused else what
+            raise reason.beginning_with(what) from error
         raise type(reason)(f"{what}: {reason}") from error
 
 

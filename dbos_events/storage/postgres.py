@@ -16,7 +16,7 @@ from psycopg import sql
 from sqlalchemy import event, exc
 
 from dbos_events.clock import Clock
-from dbos_events.errors import ConfigurationError
+from dbos_events.errors import ConfigurationError, StorageUnavailable
 from dbos_events.storage import answers, arrays
 from dbos_events.storage.database import Database, Driver
 from dbos_events.storage.forks import keep_for_ever
@@ -201,7 +201,15 @@ class _Listener:
             try:
                 self._listen()
             except BaseException as error:  # noqa: BLE001 - polls find what is missed
-                self._outage.say("Listening for wake-ups failed; polling goes on: %s", answers.said(error))
+                meant = answers.meaning(error)
+                if (
+                    isinstance(meant, StorageUnavailable) and meant.away
+                ):  # told by all who ask something of it
+                    logger.debug("Listening for wake-ups failed; polling goes on: %s", answers.said(error))
+                else:
+                    self._outage.say(
+                        "Listening for wake-ups failed; polling goes on: %s", answers.said(error)
+                    )
             self._stopped.wait(1.0)
 
     def _listen(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from dbos_events.model.consumer import PartitionState, SourceRow
-from dbos_events.model.quarantine import QuarantinedEvent, QuarantineFilter, Redrive
+from dbos_events.model.quarantine import QuarantineCount, QuarantinedEvent, QuarantineFilter, Redrive
 from dbos_events.storage.lives import Lives
 from dbos_events.storage.operating import Doubts, Orphans, Proofs, Quotas, Standing
 from dbos_events.storage.owning import Executors, Workflows
@@ -27,8 +27,12 @@ from dbos_events.storage.rows import (
 from dbos_events.storage.subjects.attributes import Attributes
 from dbos_events.storage.subjects.callbacks import Callbacks
 from dbos_events.storage.subjects.debounces import Debounces
+from dbos_events.storage.subjects.endings import Endings
 from dbos_events.storage.subjects.inbox import Inboxes
 from dbos_events.storage.subjects.messages import Messages
+from dbos_events.storage.subjects.parking import Parking
+from dbos_events.storage.subjects.processes import Processes
+from dbos_events.storage.subjects.publications import Publications
 from dbos_events.storage.subjects.queues import Queues
 from dbos_events.storage.subjects.schedules import Schedules
 from dbos_events.storage.subjects.streams import Streams
@@ -116,6 +120,10 @@ class Sources(Protocol):
 
     def report_source(self, executor: int, consumer: int, state: str, detail: str | None) -> None:
         """Store it for the status, in place of what this executor said before."""
+        ...
+
+    def consumer_settings(self, application: str | None) -> dict[tuple[str, str], dict[str, str]]:
+        """What each consumer, by application and name, was last launched with; secrets are masked."""
         ...
 
     def list_idle_sources(self, application: str | None) -> list[SourceRow]:
@@ -208,6 +216,10 @@ class Quarantines(Protocol):
         """Those that fit, in the order in which they were put aside."""
         ...
 
+    def count_quarantined(self, criteria: QuarantineFilter) -> list[QuarantineCount]:
+        """How many events fit by consumer, reason and class of the error, the most first; the limit does not count."""
+        ...
+
     def read_quarantined(self, workflow_id: str) -> StoredQuarantine | None:
         """All that is known of one event that was put aside; None when it never was."""
         ...
@@ -245,9 +257,12 @@ class Storage(
     """A database with our schema in it; newer subjects are attributes of it."""
 
     messages: Messages
+    publications: Publications
+    parking: Parking
     callbacks: Callbacks
     values: PublishedValues
     streams: Streams
+    processes: Processes
     queues: Queues
     attributes: Attributes
     debounces: Debounces
@@ -280,6 +295,11 @@ class Storage(
 
     def notify(self, channels: Sequence[str]) -> None:
         """Wake those who listen in other processes; never on the path of a write."""
+        ...
+
+    @property
+    def endings(self) -> Endings:
+        """Deadlines, and trees that are cancelled."""
         ...
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.model.quarantine import (
@@ -74,6 +74,16 @@ def quarantined_query(criteria: QuarantineFilter, schema: str | None) -> sa.Sele
     conditions += _bounds(criteria, rows, put) + _about_the_error(criteria, put)
     query = sa.select(*shown).select_from(source).where(*conditions)
     return query.order_by(put.c.quarantined_at, put.c.workflow_id).limit(criteria.limit)
+
+
+def counts_query(criteria: QuarantineFilter, schema: str | None) -> sa.Select[Any]:
+    """How many events fit, by consumer, reason and class of the error."""
+    import sqlalchemy as sa
+
+    found = quarantined_query(replace(criteria, limit=None), schema).order_by(None).subquery()
+    by = (found.c.consumer, found.c.reason, found.c.error_type)
+    count = sa.func.count().label("count")
+    return sa.select(*by, count).group_by(*by).order_by(count.desc(), *by)
 
 
 _PUT = (

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from dbos_events.storage.writes.publish import NewPublication
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ class TakenWorkflow:
     position: int | None
     lane: str | None
     attempt: int = 0
+    deadline: int | None = None
     queue_partition_key: str | None = None
 
 
@@ -163,7 +167,8 @@ class IntakeBatch:
     `moves` maps a partition to (assignment epoch, expected next offset, new next offset,
     leader epoch of the last record). `unknown` lanes are looked up for earlier events that hold
     them. `shared_lane` is the one lane of all events over several partitions, which counts them itself.
-    `filtered` are records that start nothing: (partition, first offset, next offset, how many).
+    `filtered` are records that start nothing: (partition, first offset, next offset, how many); so are the `published` ones
+    of a consumer without a handler. `publications` are (partition, offset, publication).
     """
 
     executor: int
@@ -179,6 +184,8 @@ class IntakeBatch:
     unknown: frozenset[str] = frozenset()
     shared_lane: str | None = None
     filtered: tuple[tuple[int, int, int, int], ...] = ()
+    publications: tuple[tuple[int, int, NewPublication], ...] = ()
+    published: tuple[tuple[int, int, int, int], ...] = ()
     placed: tuple[PlacedEvent, ...] = ()
 
 

@@ -24,8 +24,12 @@ from dbos_events.storage.families.workflows import WorkflowTable
 from dbos_events.storage.subjects.attributes import Attributes, AttributeTable
 from dbos_events.storage.subjects.callbacks import Callbacks, CallbackTable
 from dbos_events.storage.subjects.debounces import Debounces, DebounceTable
+from dbos_events.storage.subjects.endings import EndingTable
 from dbos_events.storage.subjects.inbox import InboxTable
 from dbos_events.storage.subjects.messages import Messages, MessageTable
+from dbos_events.storage.subjects.parking import Parking, ParkingTable
+from dbos_events.storage.subjects.processes import Processes, ProcessesTable
+from dbos_events.storage.subjects.publications import Publications, PublicationTable
 from dbos_events.storage.subjects.queues import Queues, QueueTable
 from dbos_events.storage.subjects.schedules import ScheduleTable
 from dbos_events.storage.subjects.streams import Streams, StreamTable
@@ -57,15 +61,19 @@ class SqlStorage(
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self.database = database
+        self.processes: Processes = ProcessesTable(database)
         self.queues: Queues = QueueTable(database)
         self.attributes: Attributes = AttributeTable(database)
         self.debounces: Debounces = DebounceTable(database)
         self.values: PublishedValues = PublishedValueTable(database)
         self.streams: Streams = StreamTable(database)
         self.messages: Messages = MessageTable(database)
+        self.publications: Publications = PublicationTable(database)
+        self.parking: Parking = ParkingTable(database)
         self.callbacks: Callbacks = CallbackTable(database)
         self.inbox = InboxTable(database)
         self.schedules = ScheduleTable(database)
+        self.endings = EndingTable(database)
 
     @property
     def name(self) -> str:

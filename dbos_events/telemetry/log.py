@@ -6,6 +6,7 @@ import logging
 import re
 import threading
 import time
+from collections.abc import Mapping
 
 logger = logging.getLogger("dbos_events")
 logger.addHandler(logging.NullHandler())
@@ -43,8 +44,8 @@ class Recurring:
         self._unsaid = 0
         self.active = False
 
-    def say(self, message: str, *details: object) -> None:
-        """Log it now, or count it."""
+    def say(self, message: str, *details: object, extra: Mapping[str, object] | None = None) -> None:
+        """Log it now, or count it; `extra` is what programs read beside the message."""
         with self._lock:
             now = time.monotonic()
             self.active = True
@@ -56,7 +57,8 @@ class Recurring:
             self._pause = min(self._pause * 2, self._longest)
         more = f" ({unsaid} more like it since)" if unsaid and not self._decision else ""
         shown = message % tuple(redact(str(detail)) for detail in details) if details else message
-        logger.log(logging.ERROR if self._decision else logging.WARNING, "%s%s", shown, more)
+        level = logging.ERROR if self._decision else logging.WARNING
+        logger.log(level, "%s%s", shown, more, extra=dict(extra or {}))
 
     def over(self, message: str, *details: object) -> None:
         """Log once that it is over, when it was said before."""

@@ -212,6 +212,22 @@ class TestApp:
             pushed = self._pushed.declaration(handler)
             return self._topics.filtered(handler) if pushed is None else self._pushed.filtered(pushed)
 
+    # -- what comes from outside --------------------------------------------------------------
+
+    def send(self, destination_id: str, message: object, topic: str | None = None, **options: Any) -> None:
+        """Send a message to a workflow, and do all that can be done then; arguments as for `DBOS.send`."""
+        with self._moving:
+            self._go_on()
+            self.app.send(destination_id, message, topic, **options)
+            self.run_until_idle()
+
+    def publish(self, name: str, key: str, value: object = None, **options: Any) -> None:
+        """Publish a value, and do all that can be done then; arguments as for `DBOS.publish`."""
+        with self._moving:
+            self._go_on()
+            self.app.publish(name, key, value, **options)
+            self.run_until_idle()
+
     # -- moving on ----------------------------------------------------------------------------
 
     def run_until_idle(self) -> bool:
@@ -330,8 +346,16 @@ class TestApp:
     def _describe_unfinished(self) -> str:
         unfinished = WorkflowFilter(statuses=(PENDING, ENQUEUED), with_input=False, with_output=False)
         rows = self.core.storage.list_workflows(unfinished)
-        lines = [f"  {row['id']} ({row['name']}): {row['status']}, queue {row['queue']}" for row in rows]
+        awaited = self.core.storage.parking.awaited([row["id"] for row in rows])
+        lines = [
+            f"  {row['id']} ({row['name']}): {row['status']}, queue {row['queue']}{_waits_for(awaited.get(row['id']))}"
+            for row in rows
+        ]
         return "Unfinished workflows:\n" + ("\n".join(lines) or "  none")
+
+
+def _waits_for(keys: Sequence[str] | None) -> str:
+    return "" if not keys else f", waits for {' or '.join(keys)}"
 
 
 def _ticked(launched: Launched) -> list[Service]:

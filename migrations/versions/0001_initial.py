@@ -51,6 +51,7 @@ def upgrade() -> None:
     create_parked_keys(schema)
     create_values(schema)
     create_messages(schema)
+    create_publications(schema)
     create_callbacks(schema)
     create_queues(schema)
     create_debounces(schema)
@@ -63,6 +64,7 @@ def upgrade() -> None:
     create_published(schema)
     create_schedules(schema)
     create_steps(schema)
+    create_processes(schema)
     op.create_table(
         "schema_facts",
         column("name", TEXT, key=True),
@@ -94,6 +96,19 @@ def create_executors(schema) -> None:
         column("functions", TEXT, null=True),
         # random: a number may be issued again where a fail-over lost commits
         column("identity", BIG, default="0"),
+        schema=schema,
+    )
+
+
+def create_processes(schema) -> None:
+    # what each process tells, for people, of steps that have been running for some seconds
+    op.create_table(
+        "running_steps",
+        text_key("workflow_id", key=True),
+        column("number", INT, key=True),
+        column("executor", BIG),
+        column("name", TEXT),
+        column("started_at", BIG),
         schema=schema,
     )
 
@@ -151,6 +166,9 @@ def create_workflows(schema) -> None:
         column("assumed_role", TEXT, null=True),
         column("schedule_name", TEXT, null=True),
         column("own_checkpoints", TEXT, null=True),
+        # until when it must be claimed; why it ended without a run of its own having said so
+        column("start_by", BIG, null=True),
+        column("end_reason", TEXT, null=True),
         # whether its end concerns somebody who is parked, beside its parent
         column("has_waiters", FLAG, null=True),
         schema=schema,
@@ -160,13 +178,13 @@ def create_workflows(schema) -> None:
     partial_index(
         schema,
         "workflows_waiting",
-        [sa.text("COALESCE(queue, '')"), "priority", "created_at", "id"],
+        [sa.text("COALESCE(queue, '')"), "priority", "created_at", "start_id"],
         "status = 'ENQUEUED'",
     )
     partial_index(
         schema,
         "workflows_partitions",
-        ["application", "queue", "queue_partition_key", "priority", "created_at", "id"],
+        ["application", "queue", "queue_partition_key", "priority", "created_at", "start_id"],
         "status = 'ENQUEUED' AND queue_partition_key IS NOT NULL",
     )
     partial_index(
@@ -189,6 +207,19 @@ def create_workflows(schema) -> None:
         "deduplication_id IS NOT NULL AND status IN ('PENDING', 'ENQUEUED', 'DELAYED')",
         unique=True,
     )
+    partial_index(
+        schema,
+        "workflows_deadline",
+        ["deadline"],
+        "deadline IS NOT NULL AND status IN ('PENDING', 'ENQUEUED', 'DELAYED')",
+    )
+    partial_index(
+        schema,
+        "workflows_start_by",
+        ["start_by"],
+        "start_by IS NOT NULL AND status IN ('ENQUEUED', 'DELAYED')",
+    )
+    partial_index(schema, "workflows_expired", ["consumer", "incarnation", "partition"], "status = 'EXPIRED'")
     set_fillfactor(schema, "workflows", 85)
 
 
@@ -260,6 +291,54 @@ def create_messages(schema) -> None:
         schema=schema,
     )
     partial_index(schema, "messages_waiting", ["destination", "number"], "consumed_step IS NULL")
+
+
+def create_publications(schema) -> None:
+    """Values under a name and a key, who waits for them, and the rows on which both sides meet."""
+    op.create_table(
+        "anchors",
+        text_key("id", key=True),
+        text_key("application"),
+        text_key("name"),
+        text_key("key"),
+        sa.UniqueConstraint("application", "name", "key", name="anchors_identity"),
+        schema=schema,
+    )
+    op.create_table(
+        "publications",
+        numbered("number"),
+        text_key("anchor"),
+        column("event_id", TEXT),
+        column("codec", TEXT, null=True),
+        column("value", TEXT, null=True),
+        text_key("publisher", null=True),
+        column("published_at", BIG),
+        column("expires_at", BIG, null=True),
+        column("seen", INT, default="0"),
+        # NULL is open, else `taken`, `expired` (nobody saw it), `over` (somebody did) or `discarded`
+        column("outcome", TEXT, null=True),
+        column("decided_at", BIG, null=True),
+        text_key("taken_by", null=True),
+        column("taken_step", INT, null=True),
+        sa.UniqueConstraint("anchor", "event_id", name="publications_identity"),
+        schema=schema,
+    )
+    partial_index(schema, "publications_open", ["anchor", "number"], "outcome IS NULL")
+    partial_index(schema, "publications_expiry", ["expires_at"], "outcome IS NULL AND expires_at IS NOT NULL")
+    partial_index(schema, "publications_taken", ["taken_by"], "taken_by IS NOT NULL")
+    partial_index(schema, "publications_expired", ["number"], "outcome = 'expired'")
+    op.create_table(
+        "waits",
+        numbered("number"),
+        text_key("anchor"),
+        text_key("workflow_id"),
+        column("step", INT),
+        column("takes", FLAG),
+        column("registered_at", BIG),
+        sa.UniqueConstraint("workflow_id", "step", "anchor", name="waits_identity"),
+        schema=schema,
+    )
+    op.create_index("waits_anchor", "waits", ["anchor", "number"], schema=schema)
 
 
 def create_callbacks(schema) -> None:
@@ -432,6 +511,8 @@ def create_positions(schema) -> None:
         column("epoch", BIG, default="0"),
         column("holder", BIG, null=True),
         column("end_offset", BIG, null=True),
+        column("end_at", BIG, null=True),  # when the holder last told the end
+        column("reported_at", BIG, null=True),  # when it last told anything
         column("state", TEXT, null=True),
         column("detail", TEXT, null=True),
         column("updated_at", BIG),

@@ -91,7 +91,7 @@ def test_workflow_list_is_a_table_whose_values_are_whole_in_a_pipe(shop: App, ru
     result = run("workflow", "list", "--limit", "2")
 
     lines = result.stdout.splitlines()
-    assert lines[0].split() == ["ID", "STATUS", "NAME", "QUEUE", "CREATED", "TOOK", "EXECUTOR"]
+    assert lines[0].split() == ["ID", "STATUS", "DOING", "NAME", "QUEUE", "CREATED", "TOOK", "EXECUTOR"]
     assert [line.split()[:3] for line in lines[1:]] == [
         ["order-3", "SUCCESS", "order"],
         ["order-2", "ERROR", "order"],

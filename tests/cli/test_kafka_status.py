@@ -75,13 +75,17 @@ def test_it_shows_holder_watermark_lag_and_what_runs(run: Run) -> None:
         "partition": 0,
         "holder": "host-1",
         "holder_alive": True,
+        "holder_pid": 1,
         "watermark": 12,
         "end_offset": 15,
         "lag": 3,
         "in_flight": 2,
         "held": 0,
+        "waiting": 0,
+        "oldest_seconds": first["oldest_seconds"],
         "quarantined": 0,
         "filtered": 4,
+        "expired": 0,
         "state": "reading",
         "detail": None,
         "paused": None,
@@ -95,7 +99,10 @@ def test_a_holder_that_has_gone_is_told_as_such(run: Run, storage: Storage) -> N
     (holder,) = storage.list_executors("shop")
     storage.release_executor(holder.id)
 
-    assert "host-1 (not alive)" in run("kafka", "status", "--application", "shop").stdout
+    first, _ = json.loads(run("kafka", "status", "--application", "shop", "--json").stdout)
+    assert (first["state"], first["holder_alive"]) == ("no process", False)
+    assert (first["end_offset"], first["lag"], first["watermark"]) == (None, None, 12), "nobody knows the end"
+    assert "host-1:1 (not alive)" in run("kafka", "status", "--application", "shop").stdout
 
 
 def test_it_is_a_table_for_people(run: Run) -> None:
@@ -107,7 +114,7 @@ def test_it_is_a_table_for_people(run: Run) -> None:
         "on_order",
         "shop.on_order",
         "orders",
-        *("0", "reading", "host-1", "12", "15", "3", "2", "0", "0", "4", "-"),
+        *("0", "reading", "host-1:1", "12", "15", "3", "2", "0", "0", "0s", "0", "4", "0", "-"),
     ]
 
 
@@ -119,7 +126,7 @@ def test_a_process_without_a_partition_is_a_line_that_says_what_it_waits_for(
     storage.report_source(holder.id, late, "waiting", "the topic returns does not exist")
 
     *_, line = run("kafka", "status", "--application", "shop").stdout.splitlines()
-    assert line.split()[:6] == ["on_return", "shop.on_return", "returns", "-", "waiting", "host-1"]
+    assert line.split()[:6] == ["on_return", "shop.on_return", "returns", "-", "waiting", "host-1:1"]
     assert line.endswith("the topic returns does not exist")
     first, *_, last = json.loads(run("kafka", "status", "--application", "shop", "--json").stdout)
     assert list(last) == list(first)
@@ -128,7 +135,7 @@ def test_a_process_without_a_partition_is_a_line_that_says_what_it_waits_for(
 
     storage.release_executor(holder.id)
     *_, line = run("kafka", "status", "--application", "shop").stdout.splitlines()
-    assert "stopped" in line
+    assert "no process" in line
     assert line.endswith("no live process has this consumer")
 
 

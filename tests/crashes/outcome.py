@@ -25,6 +25,8 @@ COUNTED = (
     "queues",
     "messages",
     "parked_keys",
+    "publications",
+    "waits",
 )
 
 

@@ -11,7 +11,16 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
-from dbos_events import KafkaMessage, Quarantine, Retry, SendMessage, SetWorkflowID
+from dbos_events import (
+    Debouncer,
+    KafkaMessage,
+    Quarantine,
+    Retry,
+    SendMessage,
+    SetEnqueueOptions,
+    SetWorkflowID,
+    WaitFor,
+)
 from tests.connectors.folder.connector import File, event, folder_consumer
 from tests.crashes.outcome import End, Expected
 from tests.crashes.points import Point
@@ -342,6 +351,84 @@ def messages(world: World) -> Play:
     return play
 
 
+@scenario(
+    {
+        "first": End("SUCCESS", "first", ("work",)),
+        "second": End("SUCCESS", "second", ("work",)),
+        "later": End("SUCCESS", "later", ("work",)),
+        "chooser": End("SUCCESS", ["first", "third"], ("work",)),
+        "third": End("SUCCESS", "third", ("work",)),
+    },
+    children={"chooser": 1},
+)
+def enqueues(world: World) -> Play:
+    """By priority, delayed, and with ids that meet each other: a workflow is told the same in its replay."""
+    work = world.step("work", lambda name: name)
+    line = world.app.queue("line", partition_concurrency=1)
+    plain = world.app.queue("plain", concurrency=1)
+
+    @world.app.workflow(name="task")
+    def task(name: str) -> str:
+        return str(work(name))
+
+    @world.app.workflow(name="chooser")
+    def chooser() -> list[str]:
+        with SetEnqueueOptions(deduplication_id="d", duplication_policy="return-existing"):
+            met = plain.enqueue(task, "never").workflow_id
+        work("chosen")
+        with SetWorkflowID("third"), SetEnqueueOptions(deduplication_id="e", priority=3):
+            handle = plain.enqueue(task, "third")
+        return [met, handle.get_result()]
+
+    def enqueue(name: str, **options: Any) -> Callable[..., Any]:
+        def start() -> None:
+            queue = line if "queue_partition_key" in options else plain
+            with SetEnqueueOptions(**options):
+                queue.enqueue(task, name)
+
+        return start
+
+    def play() -> None:
+        begin(world, "first", enqueue("first", deduplication_id="d", delay_seconds=50))
+        begin(world, "second", enqueue("second", queue_partition_key="p"))
+        begin(world, "later", enqueue("later", queue_partition_key="p", delay_seconds=20, priority=2))
+        begin(world, "chooser", world.app.start_workflow, chooser)
+        world.advance(60)
+
+    return play
+
+
+@scenario(
+    {
+        "caller": End("SUCCESS", "caller-1", ("work",)),
+        "caller-1": End("SUCCESS", ["a", "b"], ("gather",)),
+    }
+)
+def debounced(world: World) -> Play:
+    """Two calls of a workflow become one run, which gets both of them once."""
+    work, gather = world.step("work"), world.step("gather", list)
+
+    @world.app.workflow(name="index")
+    def index(calls: list[str]) -> list[str]:
+        return list(gather(calls))
+
+    debouncer = Debouncer.create(index, keep="all")
+
+    @world.app.workflow(name="caller")
+    def caller() -> str:
+        first = debouncer.debounce("k", 1000, "a").workflow_id
+        work()
+        second = debouncer.debounce("k", 1000, "b").workflow_id
+        return first if first == second else f"{first} and {second}"
+
+    def play() -> None:
+        begin(world, "caller", world.app.start_workflow, caller)
+        world.settle()
+        world.advance(2000)
+
+    return play
+
+
 @scenario({"approval": End("SUCCESS", ["yes", ["b", "c"]], ("before", "after"))})
 def approval(world: World) -> Play:
     """A client that gets no answer sends again; async branches wait for messages together."""
@@ -365,6 +452,60 @@ def approval(world: World) -> Play:
         more = [SendMessage("approval", topic, topic, idempotency_key=topic) for topic in "cb"]
         world.decide(lambda: world.app.send_bulk(more))
         world.settle()
+
+    return play
+
+
+@scenario(
+    {
+        "first": End("SUCCESS", ["paid 1", "shop is open"], ("first",)),
+        "second": End("SUCCESS", ["paid 2", "shop is open"], ("second",)),
+        "both": End("SUCCESS", [1, 2], ("both",)),
+        "late": End("SUCCESS", None, ("late",)),
+        "publisher": End("SUCCESS", None, ("published",)),
+    }
+)
+def publications(world: World) -> Play:
+    """Takers are served in their order, all see what is for all, and one waits in vain."""
+    did = {name: world.step(name) for name in ("first", "second", "both", "late", "published")}
+    app = world.app
+
+    @app.workflow(name="taker")
+    def taker(name: str) -> list[object]:
+        got = [app.wait_for("payment", "1", timeout_seconds=1000, take=True)]
+        did[name]()
+        return [*got, app.wait_for("shop", "1", timeout_seconds=1000)]
+
+    @app.workflow(name="both")
+    def both() -> list[object] | None:
+        values = app.wait_for_all([("a", "1"), WaitFor("b", "1", take=True)], timeout_seconds=1000)
+        did["both"]()
+        return values
+
+    @app.workflow(name="late")
+    def late() -> object:
+        first = app.wait_for_any([("never", "1"), ("never", "2")], timeout_seconds=10)
+        did["late"]()
+        return first
+
+    @app.workflow(name="publisher")
+    def publisher() -> None:
+        app.publish("b", "1", 2)
+        did["published"]()
+        app.publish("shop", "1", "shop is open")
+
+    def play() -> None:
+        for name in ("first", "second"):
+            begin(world, name, app.start_workflow, taker, name)
+            world.settle()
+        for name, workflow in (("both", both), ("late", late)):
+            begin(world, name, app.start_workflow, workflow)
+        world.settle()
+        for number in (1, 2):
+            world.decide(lambda n=number: app.publish("payment", "1", f"paid {n}", event_id=str(n)))  # type: ignore[misc]
+        world.decide(lambda: app.publish("a", "1", 1, event_id="a"))
+        begin(world, "publisher", app.start_workflow, publisher)
+        world.advance(60)
 
     return play
 
@@ -643,4 +784,4 @@ def _recoveries() -> None:
 
 _recoveries()
 
-from tests.crashes import scheduled  # noqa: E402, F401 - enters its own
+from tests.crashes import bounded, scheduled  # noqa: E402, F401 - they enter their own

@@ -494,6 +494,8 @@ def test_a_cancelled_workflow_publishes_nothing_more(app: App, dbos_test_app: Ma
 def test_a_wait_that_is_cut_short_by_a_timeout_of_the_loop_is_replayed_so(
     app: App, dbos_test_app: MakeTestApp
 ) -> None:
+    timed_out = threading.Event()
+
     @app.workflow()
     async def reads() -> list[Any]:
         got: list[Any] = []
@@ -502,6 +504,7 @@ def test_a_wait_that_is_cut_short_by_a_timeout_of_the_loop_is_replayed_so(
                 await app.get_event_async("p", "k", 1000)
         except TimeoutError:
             got.append("timeout")
+            timed_out.set()
         await app.sleep_async(1000)
         got.append(await app.get_event_async("p", "k", 1000))
         return got
@@ -516,16 +519,12 @@ def test_a_wait_that_is_cut_short_by_a_timeout_of_the_loop_is_replayed_so(
         app.start_workflow(publishes)
 
     async def start() -> str:
-        return (await app.start_workflow_async(reads)).workflow_id
+        workflow_id = (await app.start_workflow_async(reads)).workflow_id
+        assert await asyncio.to_thread(timed_out.wait, 20)  # the loop's own time, which no test moves
+        return workflow_id
 
-    handle = app.retrieve_workflow(asyncio.run(_ended(app, start)))
+    handle = app.retrieve_workflow(asyncio.run(start()))
     assert handle.get_result() == ["timeout", 1]
-
-
-async def _ended(app: App, start: Any) -> str:
-    workflow_id: str = await start()
-    await asyncio.sleep(0.3)  # the loop's own time, which no test moves
-    return workflow_id
 
 
 def test_gathered_waits_are_answered_each_for_its_own_key(app: App, dbos_test_app: MakeTestApp) -> None:

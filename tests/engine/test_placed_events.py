@@ -83,7 +83,14 @@ def test_urgent_events_overtake_and_delayed_ones_come_at_their_time(dbos_test_ap
         {"queue_partition_key": lambda _: ""},
         {"queue_partition_key": lambda _: [1]},
     ],
-    ids=str,
+    ids=[
+        "no-priority",
+        "priority-raises",
+        "negative-delay",
+        "no-delay",
+        "no-partition",
+        "partition-of-a-list",
+    ],
 )
 def test_an_event_that_cannot_be_placed_is_put_aside_and_stops_no_other(
     dbos_test_app: MakeTestApp, options: dict[str, Any]

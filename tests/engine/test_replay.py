@@ -282,7 +282,7 @@ def test_a_timeout_that_ends_while_a_sleep_is_being_recorded_ends_the_sleep(
     assert app.retrieve_workflow(workflow_id).get_result() == "gave up"
 
 
-def test_a_write_that_is_under_way_is_delivered_though_its_task_is_cancelled(
+def test_a_start_that_is_being_written_is_done_though_its_task_is_cancelled_and_says_so(
     app: App, dbos_test_app: MakeTestApp
 ) -> None:
     @app.workflow()
@@ -295,7 +295,11 @@ def test_a_write_that_is_under_way_is_delivered_though_its_task_is_cancelled(
         while dbos.core.committer.batches == before:
             await asyncio.sleep(0)
             task.cancel()
-        return (await task).workflow_id != ""
+        try:
+            await task
+        except asyncio.CancelledError:
+            return True
+        return False
 
     dbos = dbos_test_app(app)
 
@@ -305,6 +309,7 @@ def test_a_write_that_is_under_way_is_delivered_though_its_task_is_cancelled(
     before = 1
     workflow_id = asyncio.run(start())
     assert app.retrieve_workflow(workflow_id).get_result() is True
+    assert app.get_result(f"{workflow_id}-1.1") == "x"
 
 
 def test_a_workflow_that_changed_its_calls_ends_with_both_histories(

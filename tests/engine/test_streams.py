@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dbos_events import App, KafkaMessage, Retry, SetWorkflowID, StreamReset
+from dbos_events.engine.outlet import MOST_ENTRIES
 from dbos_events.engine.reader import StreamReader
 from dbos_events.errors import (
     DBOSException,
@@ -313,6 +314,8 @@ def test_a_committed_reader_waits_for_the_end_of_a_step_and_gets_its_entries_the
 
 
 def test_entries_of_a_step_that_is_cancelled_count_for_nothing(app: App, dbos_test_app: MakeTestApp) -> None:
+    timed_out = threading.Event()
+
     @app.step()
     async def hangs() -> None:
         await app.write_stream_async("s", "in vain")
@@ -325,6 +328,7 @@ def test_entries_of_a_step_that_is_cancelled_count_for_nothing(app: App, dbos_te
                 await hangs()
         except TimeoutError:
             await app.write_stream_async("s", "timeout")
+            timed_out.set()
         await app.sleep_async(100)
 
     dbos = dbos_test_app(app)
@@ -332,7 +336,7 @@ def test_entries_of_a_step_that_is_cancelled_count_for_nothing(app: App, dbos_te
     async def run() -> Any:
         with SetWorkflowID("w"):
             await app.start_workflow_async(writes)
-        await asyncio.sleep(0.3)
+        assert await asyncio.to_thread(timed_out.wait, 20)
 
     asyncio.run(run())
     dbos.run_until_idle()
@@ -732,3 +736,43 @@ def test_a_step_reads_without_recording_anything(app: App, dbos_test_app: MakeTe
     with SetWorkflowID("r"):
         assert runs() == [1, "v"]
     assert len(names(app, "r")) == 1
+
+
+def test_a_writer_waits_for_room_and_loses_nothing(app: App, dbos_test_app: MakeTestApp) -> None:
+    most: list[int] = []
+
+    @app.step()
+    def floods() -> None:
+        for number in range(3000):
+            app.write_stream("step", number)
+            most.append(run_of(dbos, "w").under_way)
+
+    @app.workflow()
+    def writes() -> None:
+        for number in range(3000):
+            app.write_stream("s", number)
+            most.append(run_of(dbos, "w").under_way)
+        floods()
+
+    @app.workflow()
+    async def writes_async() -> None:
+        for number in range(3000):
+            await app.write_stream_async("s", number)
+            most.append(run_of(dbos, "a").under_way)
+
+    dbos = dbos_test_app(app)
+    with SetWorkflowID("w"):
+        writes()
+
+    async def run() -> None:
+        with SetWorkflowID("a"):
+            await writes_async()
+
+    asyncio.run(run())
+    assert max(most) <= MOST_ENTRIES
+    for workflow_id, stream in (("w", "s"), ("w", "step"), ("a", "s")):
+        assert list(app.read_stream(workflow_id, stream)) == list(range(3000))
+
+
+def run_of(dbos: Any, workflow_id: str) -> Any:
+    return dbos.core.runner.active[workflow_id]

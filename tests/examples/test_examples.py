@@ -123,6 +123,15 @@ def test_sleeping_workflows_need_few_threads_and_survive_the_process() -> None:
     assert third == "started again: 200 reminders, 200 different ones"
 
 
+def test_schedules_fire_each_second_skip_what_overlaps_and_explain_every_tick() -> None:
+    assert run("schedules").splitlines() == [
+        "counted every second until the pause",
+        "crawled less often than its schedule fired",
+        "count: all ticks explained: paused, ran",
+        "crawl: all ticks explained: ran, skipped",
+    ]
+
+
 def test_progress_goes_on_where_a_connection_was_lost() -> None:
     assert run("progress_over_sse").splitlines() == [
         'event 0: {"file": "orders.csv", "done": 1, "of": 4}',
@@ -146,6 +155,23 @@ def test_a_queue_keeps_its_limits() -> None:
     assert float(took[1]) >= 1.9
 
 
+def test_a_reminder_comes_after_days_and_what_is_not_answered_ends_at_its_deadline() -> None:
+    lines = run("reminder").splitlines()
+    assert sorted(lines[:3]) == [f"{name}: sent" for name in "ABC"]
+    assert lines[3] == "the program has ended; it starts again"
+    assert sorted(lines[4:7]) == [f"{name}: reminder" for name in "ABC"]
+    assert lines[7:] == ["B: accepted", "offer-A: withdrawn, timeout", "offer-C: withdrawn, timeout"]
+
+
+def test_options_of_enqueues_say_what_starts_first_and_what_is_one() -> None:
+    assert run("queue_options").splitlines() == [
+        "a second alarm is refused: True",
+        "sent: alarm, invoice, newsletter",
+        "the small tenant came before the end of the big one's backlog: True",
+        "pages indexed by each call's run: [3, 3, 3]",
+    ]
+
+
 def test_an_approval_survives_the_process_and_a_double_click() -> None:
     lines = run("approval").splitlines()
     assert sorted(lines[:3]) == [f"{name}: who decides?" for name in "ABC"]
@@ -155,4 +181,14 @@ def test_an_approval_survives_the_process_and_a_double_click() -> None:
         "A: paid",
         "B: declined by Ada",
         "C: nobody decided in time",
+    ]
+
+
+def test_orders_and_payments_meet_and_the_rest_is_counted() -> None:
+    assert run("order_meets_payment").splitlines() == [
+        "two payments are there, and no order",
+        "order 1: paid 12.50",
+        "order 2: paid 7.00",
+        "order 3: not paid in time",
+        "payments: {'open': 1, 'taken': 2}",
     ]

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from dbos_events import App
-from dbos_events.connect import Inbox, Outcome
+from dbos_events.connect import Inbox, Outcome, PushedEvent
 from dbos_events.errors import DBOSException, StorageUnavailable
 from dbos_events.runtime import inbox as inboxes
 from tests.connectors.folder.connector import File, event, folder_consumer, inbox_of
@@ -201,6 +201,22 @@ def test_what_can_never_be_accepted_is_refused_and_the_rest_of_its_request_is_no
     assert launched.inbox.accept([]) == []
 
 
+def test_an_event_of_the_wrong_shape_is_refused_and_keeps_nobody_else_out(launched: Handled) -> None:
+    odd: Any = "text"
+    events = [
+        event("orders", "header", headers=[("a", odd)]),
+        event("orders", "headers", headers=odd),
+        PushedEvent("orders", "payload", odd, b"", 0),
+        PushedEvent("orders", "fingerprint", b"", odd, 0),
+        PushedEvent("orders", 7, b"", b"", 0),  # type: ignore[arg-type]
+        event("orders", "good"),
+    ]
+    outcomes = launched.inbox.accept(events)
+    assert [one.cause for one in outcomes] == ["event"] * 5 + [""]
+    assert all(one.reason and one.retry_after is None for one in outcomes[:5])
+    wait_until(lambda: launched.seen == ["good"])
+
+
 def test_on_a_running_loop_the_blocking_form_says_so(launched: Handled) -> None:
     async def call() -> None:
         with pytest.raises(DBOSException, match="accept_async"):
@@ -320,6 +336,18 @@ def accepted_in_the_end(handled: Handled, name: str) -> list[Outcome]:
 
     wait_until(durable)
     return answers[-1]
+
+
+def test_a_process_that_was_declared_dead_refuses_until_it_has_registered_anew(launched: Handled) -> None:
+    core = launched.app.core
+    before = core.executor
+    (row,) = [row for row in core.storage.list_executors("shop") if row.id == before]
+    assert core.storage.declare_dead(before, row.heartbeat, "test")
+    first = launched.inbox.accept([event("orders", "1", lane="k")])
+    assert [(one.kind, one.cause) for one in first] == [("refused", "database")] or core.executor != before
+    assert accepted_in_the_end(launched, "1")[0].durable
+    wait_until(lambda: launched.seen == ["1"])
+    assert core.executor != before
 
 
 def test_an_answer_that_was_lost_is_looked_up_and_the_event_runs_here_at_once(

@@ -502,3 +502,63 @@ def test_a_receive_that_was_cancelled_leaves_the_message_to_the_next(
 
 async def _awaited(awaitable: Any) -> Any:
     return await awaitable
+
+
+# ------------------------------------------------------------------ with other code
+
+
+def test_where_mended_code_receives_elsewhere_it_gets_what_the_old_call_had_got(
+    app: App, dbos_test_app: MakeTestApp
+) -> None:
+    mended: list[bool] = []
+
+    @app.step()
+    def checks() -> None:
+        if not mended:
+            raise ValueError("not yet")
+
+    @app.step()
+    def looks_first() -> str:
+        return "looked"
+
+    @app.kafka_consumer(topics=["t"], retries=None)
+    def handle(message: Any) -> list[Any]:
+        got: list[Any] = []
+        if mended:
+            got.append(looks_first())
+        got.append(app.recv("a", timeout_seconds=1000))
+        checks()
+        return got
+
+    dbos = dbos_test_app(app)
+    handle_ = dbos.deliver(handle, b"x")
+    dbos.send(handle_.workflow_id, "kept", "a")
+    dbos.run_until_idle()
+    assert [event.workflow_id for event in app.list_quarantined()] == [handle_.workflow_id]
+    mended.append(True)
+    app.redrive_events(handle_.workflow_id, from_step=1)
+    assert handle_.get_result() == ["looked", "kept"]
+
+
+def test_an_edited_value_that_leads_elsewhere_gets_the_message_again(
+    app: App, dbos_test_app: MakeTestApp
+) -> None:
+    @app.step()
+    def looks_first() -> str:
+        return "looked"
+
+    @app.kafka_consumer(topics=["t"])
+    def handle(message: Any) -> list[Any]:
+        got: list[Any] = []
+        if message.value == b"edited":
+            got.append(looks_first())
+        got.append(app.recv("a", timeout_seconds=1000))
+        if message.value != b"edited":
+            raise ValueError("no")
+        return got
+
+    dbos = dbos_test_app(app)
+    handle_ = dbos.deliver(handle, b"x")
+    dbos.send(handle_.workflow_id, "kept", "a")
+    app.redrive_events(handle_.workflow_id, value=b"edited")
+    assert handle_.get_result() == ["looked", "kept"]

@@ -11,14 +11,15 @@ from dbos_events.storage.quarantined import Decided
 from dbos_events.storage.rows import IntakeBatch, IntakeResult, LanePlace, LaneTaken, NewEvent, Position
 from dbos_events.storage.standing import Orphan
 from dbos_events.storage.writes import CANCELLED_CALL
-from tests.models.protocol import Taking, crashed_too_often
+from tests.models.endings import Endings
+from tests.models.protocol import crashed_too_often
 from tests.models.state import PUT_ASIDE, Lane, Watermark, Workflow
 
 Place = tuple[int, int, int]
 """Consumer, incarnation, partition."""
 
 
-class Intakes(Taking):
+class Intakes(Endings):
     """Rule 7: watermarks never go back, and move under their epoch together with the events."""
 
     def assign(
@@ -290,6 +291,7 @@ class Model(Lanes):
             row.owner, row.take, row.generation, row.version = None, row.take + 1, ended + 1, None
             row.attempt, row.crashes, row.wake_at, row.awaits = 0, 0, None, frozenset()
             row.held = False if row.lane_open else row.held
+            row.deadline = row.start_by = row.end_reason = None
             if not order.fresh:
                 self.keep_but(row.id, ended, self._left_behind(row.id, ended, order.from_step))
             edited = order.value is not None

@@ -13,6 +13,7 @@ from dbos_events.errors import BadWrite, ExecutorFenced
 from dbos_events.model.queue import QueueLimits
 from dbos_events.storage.rows import TakenWorkflow
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.endings import EndingTable
 from dbos_events.storage.writes import NewWorkflow, Write
 from dbos_events.testing import ManualClock
 from tests.models.acting import ActingMachine, act
@@ -39,7 +40,12 @@ QUEUE_LIMITS = st.sampled_from(
 )
 NAMES = st.sampled_from([FUNCTIONS, ("work",)])
 ACTS = st.lists(
-    st.tuples(WHICH, st.sampled_from([*["step"] * 5, "failed step", "failed step", "call", "clash", *ENDS])),
+    st.tuples(
+        WHICH,
+        st.sampled_from(
+            [*["step"] * 5, "shielded step", "failed step", "failed step", "call", "clash", *ENDS]
+        ),
+    ),
     min_size=1,
     max_size=3,
 )
@@ -94,6 +100,8 @@ class WorkflowMachine(ActingMachine):
 
     def _stored(self, name: str) -> Callable[..., Any]:
         claims = {"claim": claim_from, "claim_resumed": claim_resumed_from}
+        if hasattr(EndingTable, name):
+            return getattr(self.storage.endings, name)  # type: ignore[no-any-return]
         return partial(claims[name], self.storage) if name in claims else getattr(self.storage, name)  # type: ignore[no-any-return]
 
     def compare(self) -> None:
@@ -162,8 +170,20 @@ class WorkflowMachine(ActingMachine):
         number = next(self.numbers)
         return NewWorkflow(
             workflow_id or f"w{number}", "work", process.application, number, "PENDING" if here and queue is None else
-            "ENQUEUED", process.version, queue=queue, priority=number % 3, parent_id=parent,
+            "ENQUEUED", process.version, queue=queue, priority=number % 3, parent_id=parent, **self.bounds(number, queue),
         )  # fmt: skip
+
+    def bounds(self, number: int, queue: str | None) -> dict[str, int]:
+        """Now and then a timeout, a deadline, a time to be claimed by; no two at the same time."""
+        at = self.clock.now_ms() + number
+        found = {}
+        if number % 4 == 0:
+            found["timeout_ms"] = 3 * SECOND + number
+        if number % 5 == 0:
+            found["deadline"] = at + 4 * SECOND
+        if queue is not None and number % 6 == 0:
+            found["start_by"] = at + 2 * SECOND
+        return found
 
     def send(self, process: Process, writes: list[Write], *, loses: bool = False) -> None:
         """As the committer does: the same batch again and again until it is answered."""
@@ -223,7 +243,9 @@ class WorkflowMachine(ActingMachine):
         if how == "clash" and run.steps:
             return run.checkpoint(min(run.steps), write_id)
         if how != "call":
-            return run.step(write_id, failed=how == "failed step")
+            write = run.step(write_id, failed=how == "failed step")
+            write.shielded = how == "shielded step"
+            return write
         queue = "q" if number % 3 == 0 else None
         return run.step(write_id, child=self.new(process, queue, here=number % 2 == 0, parent=run.id))
 
@@ -285,6 +307,18 @@ class WorkflowMachine(ActingMachine):
     @act(2, lambda self: self.model.workflows, which=st.lists(WHICH, min_size=1, max_size=2))
     def cancel(self, which: list[int]) -> None:
         self.ask("cancel", self.some_workflows(which), form=sorted)
+
+    @act(2, lambda self: self.model.workflows, which=st.lists(WHICH, min_size=1, max_size=2))
+    def cancel_trees(self, which: list[int]) -> None:
+        self.ask("cancel_trees", self.some_workflows(which), form=sorted)
+
+    @act(3, which=WHICH, count=SOME, seconds=st.integers(0, 3))
+    def pass_deadlines(self, which: int, count: int, seconds: int) -> None:
+        """Rule 20, and then the runs write on, as far as they do not know."""
+        self.clock.move_to(self.clock.now_ms() + seconds * SECOND)
+        application = self.process(which).application
+        self.ask("next_due", application)
+        self.ask("end_due", application, count, form=sorted)
 
     @act(
         4,

@@ -59,10 +59,11 @@ class Batches(Executors):
 
     def write_batch(self, executor: int, writes: Sequence[Write]) -> list[Result]:
         self.fence(executor)
-        self._refused: set[Run] = set()
+        self._refused: set[tuple[str, int, bool]] = set()
         answers: list[Result] = [WRITTEN] * len(writes)
         for part, kind in (
-            (Checkpoint, self._checkpoint),
+            (Checkpoint, self._plain_checkpoint),
+            (Checkpoint, self._shielded_checkpoint),
             (NewWorkflow, self._start),
             (Outcome, self._end),
             (NextAttempt, self._retry),
@@ -73,7 +74,9 @@ class Batches(Executors):
             for number, write in enumerate(writes):
                 if not isinstance(write.checkpoint if part is Checkpoint else write.change, part):
                     continue
-                if (write.workflow_id, write.take) in before:
+                if part is Checkpoint and write.shielded != (kind == self._shielded_checkpoint):
+                    continue
+                if (write.workflow_id, write.take, write.shielded) in before:
                     if answers[number] == WRITTEN:
                         answers[number] = Fenced(None)
                     continue
@@ -93,16 +96,27 @@ class Batches(Executors):
         return row is not None and (row.owner, row.take, row.status) == (executor, write.take, "PENDING")
 
     def _refuse(self, write: Write) -> Result:
-        self._refused.add((write.workflow_id, write.take))
+        self._refused.add((write.workflow_id, write.take, write.shielded))
         return Fenced(None)
 
-    def _checkpoint(self, executor: int, write: Write) -> Result:
+    def _plain_checkpoint(self, executor: int, write: Write) -> Result:
+        return self._checkpoint(executor, write, runs=self.runs(executor, write))
+
+    def _shielded_checkpoint(self, executor: int, write: Write) -> Result:
+        """Rule 20: its token is the same after a cancel, and that is all it takes."""
+        row = self.workflows.get(write.workflow_id)
+        runs = row is not None and (row.owner, row.take) == (executor, write.take)
+        return self._checkpoint(
+            executor, write, runs=runs and row is not None and row.status in ("PENDING", "CANCELLED")
+        )
+
+    def _checkpoint(self, executor: int, write: Write, *, runs: bool) -> Result:
         entry = write.checkpoint
         assert entry is not None
         key = (write.workflow_id, write.generation, entry.step)
         if write.reset_crashes and self.runs(executor, write):
             self.workflows[write.workflow_id].crashes = 0
-        if self.runs(executor, write) and key not in self.checkpoints:
+        if runs and key not in self.checkpoints:
             self.checkpoints[key] = Kept(
                 entry.completion_order,
                 entry.output,
@@ -130,7 +144,7 @@ class Batches(Executors):
             self.workflows[new.id] = Workflow(
                 new.id, new.application, new.name, new.status, new.start_id, new.version, self.now(),
                 owner=executor if here else None, take=1 if here else 0, queue=new.queue, priority=new.priority,
-                parent_id=new.parent_id,
+                parent_id=new.parent_id, timeout_ms=new.timeout_ms, deadline=new.deadline, start_by=new.start_by,
             )  # fmt: skip
         elif row.start_id != new.start_id:
             return Existing(row.id, row.name, row.status, row.queue, None)
@@ -291,6 +305,7 @@ class Taking(Batches):
             if (row.status, row.application) == ("PENDING", application)
             and row.wake_at is not None
             and row.wake_at <= self.now()
+            and not self.is_late(row)
         ]
         found = [
             row
@@ -340,13 +355,23 @@ class Taking(Batches):
             for row in rows
             if row.status == "ENQUEUED"
             and not row.lane_open
+            and not self.is_late(row)
             and row.name in names
             and self.may_run(row, version, waits=waits, started=row.take > 0)
         ]
         found = sorted(found, key=Workflow.started_before)[: max(0, room)]
         if limits.limiter is not None and found:  # who finds nothing changes nothing
             self.starts = [*starts, *[(queue or "", self.now())] * len(found)]
+        for row in found:
+            row.start_by = None
+            if row.timeout_ms is not None:
+                row.deadline = min(row.deadline or self.now() + row.timeout_ms, self.now() + row.timeout_ms)
         return self.take(executor, version, found)
+
+    def is_late(self, row: Workflow) -> bool:
+        """Rule 20: nobody takes what has passed its deadline, or should have been claimed by now."""
+        bounds = (row.deadline, row.start_by if row.status == "ENQUEUED" else None)
+        return any(bound is not None and bound <= self.now() for bound in bounds)
 
     def claim_resumed(
         self,
@@ -363,7 +388,7 @@ class Taking(Batches):
         rows = [self.workflows[one] for one in workflow_ids if one in self.workflows]
         found = [row for row in rows if row.status in (*OPEN, "MAX_RECOVERY_ATTEMPTS_EXCEEDED")]
         for row in found:
-            row.status, row.wake_at, row.awaits = "CANCELLED", None, frozenset()
+            row.status, row.wake_at, row.awaits, row.end_reason = "CANCELLED", None, frozenset(), "cancelled"
         for row in found:
             self._end_from_outside(row, "cancelled")
         return [row.id for row in found]
@@ -375,6 +400,7 @@ class Taking(Batches):
             row.status = "PENDING" if row.lane_open else "ENQUEUED"
             row.queue, row.owner, row.held, row.take, row.crashes = None, None, False, row.take + 1, 0
             row.wake_at, row.awaits = None, frozenset()
+            row.deadline = row.start_by = row.end_reason = None
             self.release(row.id, "resumed")
         return [row.id for row in found]
 

@@ -22,6 +22,7 @@ TABLES = (
     "executors", "workflows", "payloads", "results", "checkpoints", "queues", "queue_starts", "consumers",
     "incarnations", "watermarks", "gaps", "events", "quarantine", "lanes", "generations", "decisions",
     "edited_values", "subscriptions", "source_states", "parked_keys", "published_values", "stream_entries",
+    "messages", "anchors", "publications", "waits",
 )  # fmt: skip
 
 

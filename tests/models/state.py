@@ -49,6 +49,10 @@ class Workflow:
     lane_sequence: int | None = None
     lane_open: bool | None = None
     held: bool | None = None
+    timeout_ms: int | None = None
+    deadline: int | None = None
+    start_by: int | None = None
+    end_reason: str | None = None
 
     @property
     def in_its_lane(self) -> tuple[int | None, int | None, str | None]:
@@ -70,7 +74,7 @@ class Workflow:
     def taken(self) -> TakenWorkflow:
         return TakenWorkflow(
             self.id, self.name, self.take, self.generation, self.crashes, None, None, self.queue, self.parent_id,
-            None, self.consumer, self.partition, self.position, self.lane, self.attempt,
+            None, self.consumer, self.partition, self.position, self.lane, self.attempt, self.deadline,
         )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.subjects.acceptance import AcceptBatch
 from dbos_events.testing import ManualClock
 from tests.models.profiles import LONG, run
-from tests.storage.building import APP, end, kill, read, register, write
+from tests.storage.building import APP, claim_resumed_from, end, kill, read, register, write
 from tests.storage.conftest import Open
 from tests.storage.inboxes import CONFLICT, PREFIX, consumer_of, pushed
 
@@ -35,11 +35,10 @@ PLAYERS = st.integers(0, 1)
 
 @dataclass
 class Known:
-    """What the model knows of one id; `content` is None where only its workflow is left."""
+    """What is remembered of one id: its first content, and until when."""
 
-    content: str | None
+    content: str
     until: int
-    started: bool
 
 
 @dataclass
@@ -111,7 +110,8 @@ class InboxMachine(RuleBasedStateMachine):
         for name, content, kept in events:
             known = self.known.get(name)
             if known is None:
-                known = self.known[name] = Known(content, now + REMEMBERED_MS, True)
+                first = self.first_content.get(name, content)
+                known = self.known[name] = Known(first, now + REMEMBERED_MS)
                 if name not in self.first_content:
                     fresh[name] = kept
                     self.first_content[name] = content
@@ -158,7 +158,7 @@ class InboxMachine(RuleBasedStateMachine):
     @rule(player=PLAYERS)
     def claim(self, player: int) -> None:
         """A process takes up what waits for any."""
-        rows = self.storage.claim_resumed(self.executors[player], APP, "v1", ["handle"], 10)
+        rows = claim_resumed_from(self.storage, self.executors[player], APP, "v1", ["handle"], 10)
         waiting = {
             name
             for name, owner in self.owners.items()

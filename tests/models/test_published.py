@@ -103,7 +103,7 @@ class PublishingMachine(RuleBasedStateMachine):
 
     def new_outlet(self) -> Outlet:
         core = SimpleNamespace(next_write_id=lambda: next(self.numbers))
-        outlet = Outlet(cast("Any", SimpleNamespace(take=self.take, core=core)))
+        outlet = Outlet(cast("Any", SimpleNamespace(id="w", take=self.take, core=core)))
         if not outlet.ready:
             outlet.begin(self.storage.streams.read_ends("w", self.take, self.generation))
         return outlet

@@ -65,7 +65,7 @@ def test_image_runs_a_command_that_exists() -> None:
 
 
 def test_composed_consumer_runs_a_command_and_a_module_that_exist() -> None:
-    subcommand, module = CONSUMER["command"]
+    subcommand, module, *_ = CONSUMER["command"]
     assert run_command_line(*instruction("ENTRYPOINT"), subcommand, "--help")
     (mount,) = CONSUMER["volumes"]
     source, target, _ = mount.split(":")
@@ -105,3 +105,53 @@ def test_named_volumes_are_declared() -> None:
     mounts = [mount for service in SERVICES.values() for mount in service.get("volumes", ())]
     named = {mount.split(":")[0] for mount in mounts if mount[0] not in "./"}
     assert named == set(COMPOSE["volumes"])
+
+
+# ------------------------------------------------------------------ the manifest for Kubernetes
+
+MANIFESTS = {
+    each["kind"]: each for each in yaml.safe_load_all((ROOT / "docker" / "kubernetes.yaml").read_text())
+}
+
+
+def container(kind: str) -> dict[str, Any]:
+    found: dict[str, Any] = MANIFESTS[kind]["spec"]["template"]["spec"]["containers"][0]
+    return found
+
+
+def test_the_manifests_commands_and_variables_exist() -> None:
+    from dbos_events.settings import Settings
+
+    for kind in ("Deployment", "Job"):
+        command, *_ = container(kind)["args"]
+        assert "Usage" in run_command_line("dbos-events", command, "--help")
+        for variable in container(kind)["env"]:
+            name = variable["name"]
+            section = name.removeprefix("DBOS_EVENTS_").partition("__")[0].lower()
+            assert name == "DBOS_SYSTEM_DATABASE_URL" or section in Settings.model_fields
+
+
+def test_the_manifests_probes_are_those_of_the_service() -> None:
+    service = container("Deployment")
+    port = service["args"][service["args"].index("--health-port") + 1]
+    assert [str(one["containerPort"]) for one in service["ports"]] == [port]
+    assert service["livenessProbe"]["httpGet"]["path"] == "/livez"
+    assert service["readinessProbe"]["httpGet"]["path"] == "/readyz"
+
+
+def test_the_manifests_grace_is_longer_than_a_stop_may_take() -> None:
+    from dbos_events.settings import Settings
+
+    grace = MANIFESTS["Deployment"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace > Settings.model_fields["shutdown_timeout_seconds"].default + 10
+
+
+def test_the_manifests_rollout_outlasts_the_longest_pause_of_a_breaker() -> None:
+    from dbos_events import Breaker
+
+    assert MANIFESTS["Deployment"]["spec"]["progressDeadlineSeconds"] > Breaker().max_open_seconds
+
+
+def test_the_consumers_health_check_asks_where_it_answers() -> None:
+    port = CONSUMER["command"][CONSUMER["command"].index("--health-port") + 1]
+    assert f"127.0.0.1:{port}/readyz" in CONSUMER["healthcheck"]["test"][-1]

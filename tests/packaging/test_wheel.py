@@ -26,7 +26,7 @@ LOADED_LATER = {"sqlalchemy", "alembic", "pydantic_settings", "confluent_kafka"}
 LIST_IMPORTS = """
 import json, sys
 before = set(sys.modules)
-import dbos_events
+from dbos_events import DBOS
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
 

@@ -5,16 +5,24 @@ import pytest
 from dbos_events.model.workflow import ERROR, PENDING, SUCCESS
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.writes import (
+    Anchor,
+    Awaited,
+    Bounce,
     Change,
     Consume,
+    Debounced,
     Failure,
+    Match,
     NewMessage,
+    NewPublication,
     NewWorkflow,
     NextAttempt,
     Outcome,
     Park,
     Piece,
+    Publish,
     QuarantineNote,
+    Register,
     Send,
     SettleEntries,
     SetValue,
@@ -27,6 +35,7 @@ from dbos_events.storage.writes import (
 from dbos_events.storage.writes.family import CHANGES, fit_one_call
 from tests.storage.building import begin, end, read, register, start, step, workflow
 
+PLACE = Anchor("shop", "payment", "1")
 FAILURE = Failure("json", '{"message": "no"}', "ValueError", "no", ())
 
 
@@ -82,6 +91,21 @@ FORMS = {
         "SELECT consumed_step FROM {schema}.messages WHERE destination = 'w'",
         1,
     ),
+    "register": (
+        lambda: Register(1, (Awaited(PLACE, takes=True),)),
+        "SELECT workflow_id FROM {schema}.waits WHERE step = 1",
+        "w",
+    ),
+    "match": (
+        lambda: Match((Awaited(PLACE, takes=True),), ((0, 1),)),
+        "SELECT taken_by FROM {schema}.publications WHERE event_id = 'first'",
+        "w",
+    ),
+    "publish": (
+        lambda: Publish((NewPublication(PLACE, "e", "json", "1"),)),
+        "SELECT value FROM {schema}.publications WHERE event_id = 'e'",
+        "1",
+    ),
     "value": (
         lambda: SetValue("k", 1, 1, "json", "7", 900),
         "SELECT value FROM {schema}.published_values WHERE workflow_id = 'w' AND key = 'k'",
@@ -96,6 +120,11 @@ FORMS = {
         lambda: SettleEntries((Piece("kept", 0, 3, 1, 0, False),)),
         "SELECT CASE WHEN committed THEN 1 ELSE 0 END FROM {schema}.stream_entries WHERE stream = 'kept'",
         0,
+    ),
+    "debounced call": (
+        lambda: Bounce("k", 5, None, "last", 1, new("debounced")),
+        "SELECT workflow_id FROM {schema}.debounces WHERE key = 'k'",
+        "debounced",
     ),
     "park": (lambda: Park(10**15), "SELECT wake_at FROM {schema}.workflows WHERE id = 'w'", 10**15),
 }
@@ -127,7 +156,11 @@ def test_what_a_change_asks_for_is_in_the_rows(storage: SqlStorage, form: str, b
     chunk = StreamEntry("kept", 2, 1, 0, None, False, "json", "1", 902)
     storage.write_batch(executor, [Write("w", 1, 0, change=chunk)])
     storage.write_batch(executor, [Write("parent", 1, 0, change=Park(None, (result_key("w"),)))])
+    storage.publications.publish([NewPublication(PLACE, "first", "json", "7")])
     change = make()
+    if isinstance(change, Match):
+        [row] = read(storage, "SELECT number FROM {schema}.publications")
+        change.found = ((0, row.number),)
     if isinstance(change, Consume):
         message = storage.messages.peek("w", None)
         assert message is not None
@@ -136,7 +169,7 @@ def test_what_a_change_asks_for_is_in_the_rows(storage: SqlStorage, form: str, b
     if beside:
         writes = [step("other"), *writes, end("other")]
     answers = storage.write_batch(executor, writes)
-    assert [isinstance(answer, Written) for answer in answers] == [True] * len(writes)
+    assert [isinstance(answer, Written | Debounced) for answer in answers] == [True] * len(writes)
     [row] = read(storage, query)
     assert row[0] == expected
     assert storage.list_steps("w"), "the checkpoint of the same write"

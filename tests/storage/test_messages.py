@@ -7,9 +7,18 @@ from dbos_events.model.quarantine import Redrive
 from dbos_events.storage.quarantined import Decided
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.subjects.messages import Owner
-from dbos_events.storage.writes import Consume, Failure, NewMessage, NextAttempt, Send, Write, Written
+from dbos_events.storage.writes import (
+    Consume,
+    Failure,
+    NewMessage,
+    NextAttempt,
+    Send,
+    Write,
+    Written,
+    message_key,
+)
 from tests.races.test_messages import message, talk
-from tests.storage.building import begin, kill, quarantine, read, register, step, write
+from tests.storage.building import APP, begin, kill, park, quarantine, read, register, step, write
 from tests.storage.topics import topic
 
 
@@ -133,3 +142,22 @@ def test_a_redrive_gets_back_what_was_consumed_behind_its_cut(
     write(storage, executor, quarantine("e-0-0", orders.consumer))
     assert storage.redrive(["e-0-0"], order, Decided("somebody", None, {})) == ["e-0-0"]
     assert waiting(storage, "e-0-0") == left
+
+
+@pytest.mark.slow
+def test_ten_thousand_parked_receivers_are_woken_by_ten_thousand_messages(storage: SqlStorage) -> None:
+    executor = register(storage)
+    count, at_once = 10_000, 1_000
+    names = [f"w{number}" for number in range(count)]
+    for begins in range(0, count, at_once):
+        some = names[begins : begins + at_once]
+        begin(storage, executor, *some)
+        write(storage, executor, *(park(name, keys=[message_key(name, "t")]) for name in some))
+    assert storage.next_wake(APP) is None, "nobody looks now and then"
+    for begins in range(0, count, at_once):
+        some = names[begins : begins + at_once]
+        storage.messages.send([NewMessage(name, "m", "t", "json", "1") for name in some])
+    woken: set[str] = set()
+    while taken := storage.take_due(executor, APP, "v1", ["work"], at_once):
+        woken.update(row.id for row in taken)
+    assert woken == set(names)

@@ -155,7 +155,7 @@ def test_what_was_swept_is_given_back(storage: SqlStorage, lanes: Topic, clock: 
     assert taken is not None
     storage.release_orphan(sweeper, (orphan.consumer, orphan.incarnation, 0), taken.epoch)
     [row] = [row for row in storage.list_partitions(APP) if row.partition == 0]
-    assert (row.holder, row.state) == (None, None)
+    assert (row.holder, row.state) == (None, "no process")
     assert orphans(storage) == [], "nobody looks again before the grace time is over"
     later(clock)
     assert [one.epoch for one in orphans(storage)] == [taken.epoch]

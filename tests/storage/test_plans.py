@@ -22,10 +22,11 @@ BATCH = 200
 FILL = f"""
 INSERT INTO {SCHEMA}.workflows
     (id, application, name, status, owner, take, version, created_at, updated_at, wake_at, awaits, queue,
-     consumer, incarnation, partition, position, lane, lane_sequence, lane_open)
+     queue_partition_key, consumer, incarnation, partition, position, lane, lane_sequence, lane_open)
 SELECT 'w' || n, '{APP}', 'work', CASE WHEN n %% 10 = 1 THEN 'ENQUEUED' ELSE 'PENDING' END,
        CASE WHEN n %% 10 > 3 THEN 1 END, 1, 'v1', n, n, CASE WHEN n %% 10 = 2 THEN n END,
        CASE WHEN n %% 10 = 3 THEN 'workflow:w' || n + 1 END, CASE WHEN n %% 10 IN (1, 5) THEN 'q' END,
+       CASE WHEN n %% 20 IN (1, 5) THEN 'p' || n %% 9 END,
        1, 1, n %% 4, n, CASE WHEN n %% 10 = 6 THEN CAST(n %% 4 AS text) END, n, CASE WHEN n %% 10 = 6 THEN true END
 FROM generate_series(1, %s) AS n
 """
@@ -149,7 +150,6 @@ PARTIAL = {
         "workflows_partitions",
         {"application": APP, "queue": "q", "after": "", "count": 50},
     ),
-    "count_running_of": ("workflows_on_queue", {"application": APP, "queue": "q", "keys": ["p1", "p2"]}),
     "promote_due": ("workflows_wake", {"application": APP}),
     "waiting_on": ("workflows_waiting", {"application": APP, "queue": "q", "count": 50}),
     "take_due": ("workflows_wake", TAKER),
@@ -280,6 +280,31 @@ def test_what_is_taken_of_a_lane_does_not_read_all_that_is_held(
         assert looked_up(text, "workflows") == {"workflows_pkey"}, text
     lanes = [(f"0/{number}",) for number in range(BATCH)]
     text = plan(filled, "open_lanes", lanes, consumer=1, incarnation=1)
+    assert looked_up(text, "workflows") == {"workflows_lanes"}, text
+    assert "lane = " in text, text
+
+
+FILL_PUSHED = f"""
+INSERT INTO {SCHEMA}.workflows
+    (id, application, name, status, take, created_at, updated_at, consumer, incarnation, lane, lane_sequence,
+     lane_open, held)
+SELECT 'p' || n, '{APP}', 'work', 'PENDING', 0, n, n, 7, 0, '/' || n % 5000, n, true, n > 5000
+FROM generate_series(1, 20000) AS n
+"""
+
+
+@pytest.mark.parametrize("filled", [600], indirect=True)
+def test_lanes_of_pushed_events_are_searched_by_their_partial_indexes(
+    filled: SqlStorage, postgres_url: str
+) -> None:
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute(FILL_PUSHED)
+    ready = plan(filled, "ready_pushed_lanes", consumer=7, after="", count=1000)
+    assert looked_up(ready, "workflows") == {"workflows_ready"}, ready
+    idle = plan(filled, "idle_lanes_after", consumer=7, after="", count=500)
+    assert looked_up(idle, "workflows") <= {"workflows_lanes", "workflows_ready"}, idle
+    lanes = [(7, f"/{number}") for number in range(BATCH)]
+    text = plan(filled, "open_pushed_lanes", lanes)
     assert looked_up(text, "workflows") == {"workflows_lanes"}, text
     assert "lane = " in text, text
 

@@ -313,3 +313,58 @@ def test_a_program_pauses_from_its_loop_and_from_a_workflow(dbos_test_app: MakeT
         "DBOS.sleep",
         "DBOS.resumeConsumer",
     ]
+
+
+# ------------------------------------------------------------------ after the fix is deployed
+
+
+def ready(shop: Shop) -> bool:
+    return not shop.problems
+
+
+def test_a_breaker_whose_pause_is_over_leaves_the_process_ready_though_no_event_comes(
+    dbos_test_app: MakeTestApp,
+) -> None:
+    shop = Shop()
+    dbos = dbos_test_app(shop.app)
+    open_it(shop, dbos)
+    assert not ready(shop)
+
+    dbos.advance(seconds=29)
+    assert not ready(shop)
+    dbos.advance(seconds=1)
+    assert ready(shop)
+    [note] = [text for text in shop.app.health().notes if text.startswith("orders: ")]
+    assert "half-open since 2030-01-01T00:00:30Z" in note
+    assert "the next event is the trial" in note
+
+
+def test_a_trial_that_fails_opens_it_again_and_since_is_since_then(dbos_test_app: MakeTestApp) -> None:
+    shop = Shop()
+    dbos = dbos_test_app(shop.app)
+    open_it(shop, dbos)
+    dbos.advance(seconds=300)
+    dbos.deliver(shop.on_order, "trial")
+    dbos.run_until_idle()
+
+    assert shop.states() == ("open", 2)
+    [problem] = shop.problems
+    assert "open since 2030-01-01T00:05:00Z: the trial event failed" in problem
+
+
+def test_a_good_redrive_closes_it(dbos_test_app: MakeTestApp) -> None:
+    shop = Shop()
+    dbos = dbos_test_app(shop.app)
+    open_it(shop, dbos)
+
+    failed = shop.app.list_quarantined()[0].workflow_id
+    shop.app.redrive_events([failed])
+    dbos.run_until_idle()
+    assert shop.states()[0] == "open", "it fails still"
+
+    shop.broken = False
+    shop.app.redrive_events([failed])
+    dbos.run_until_idle()
+    assert shop.states() == (None, 0)
+    assert ready(shop)
+    assert shop.handled == ["0"]

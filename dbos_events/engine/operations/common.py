@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dbos_events.engine.effects import TASK_CANCELLED, Effect, Flow, Settled
 from dbos_events.engine.replay import NOTE, Recall
 from dbos_events.engine.run import Place
+from dbos_events.engine.shield import may_write
 from dbos_events.engine.waits import Leased
 from dbos_events.errors import SerializationError
 from dbos_events.serialization.raised import is_interrupt, text_of
@@ -76,6 +77,8 @@ def operation(
         raise
     finally:
         run.open_calls -= 1
+        if run.tasks is not None and run.tasks.waits:
+            run.tasks.consider_parking()  # what the others wait for is all that is left, unless this branch goes on
     return recorded(run, entry)
 
 
@@ -113,7 +116,7 @@ def record_cancelled(
     known = run.history.by_call.get(place.call) if run.history is not None else None
     if known is not None and known.codec == CANCELLED_CALL:
         run.note(cancelled, known, cancelled=True)
-    if known is not None or run.unwinding or run.verdict is not None:
+    if known is not None or not may_write(run):
         return
     now = run.core.clock.now_ms()
     write = run.checkpoint(

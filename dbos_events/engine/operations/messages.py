@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from dbos_events.engine.effects import Flow, Query, Recorded
 from dbos_events.engine.mailboxes import Line, channel_of, in_line
 from dbos_events.engine.operations.common import noted_beside, operation
+from dbos_events.engine.shield import may_write
 from dbos_events.engine.waits import Wait
 from dbos_events.errors import DBOSNonExistentWorkflowError, SerializationError
 from dbos_events.serialization import encoded, stored_error
 from dbos_events.serialization.raised import is_interrupt, text_of
-from dbos_events.storage.subjects.messages import Owner
 from dbos_events.storage.writes import (
     Consume,
     Fenced,
@@ -27,6 +27,7 @@ from dbos_events.storage.writes import (
     Write,
     message_key,
 )
+from dbos_events.storage.writes.send import Owner
 
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
@@ -100,7 +101,7 @@ def recv(core: Core, run: Run, place: Place, topic: str | None, timeout: float |
 
     def fresh() -> Flow[Any]:
         started_at = core.clock.now_ms()
-        dropped = _dropped(run)
+        dropped = [] if run.history is None else run.history.take_dropped(RECV)
         if dropped:
             owner = Owner(core.executor, run.id, run.take)
             yield Query(core, lambda: core.storage.messages.give_back(owner, dropped))
@@ -124,11 +125,6 @@ def recv(core: Core, run: Run, place: Place, topic: str | None, timeout: float |
             return value
 
     return operation(run, place, RECV, None, fresh)
-
-
-def _dropped(run: Run) -> list[int]:
-    """The steps of calls that are recorded as having received something, and do not fit any more."""
-    return [] if run.history is None else [one.step for one in run.history.dropped if one.name == RECV]
 
 
 def _wait(
@@ -230,7 +226,7 @@ def tell(core: Core, messages: Sequence[NewMessage]) -> None:
 
 
 def _record_failure(run: Run, place: Place, name: str, error: Exception, started_at: int) -> None:
-    if run.unwinding or run.verdict is not None:
+    if not may_write(run):
         return
     codec, stored = stored_error(run.core.codecs.default, error)
     now = run.core.clock.now_ms()

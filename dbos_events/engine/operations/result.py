@@ -36,7 +36,7 @@ def ending_of(
         channel=f"workflow:{workflow_id}",
         peek=peek,
         look=look,
-        is_here=lambda: awaited is not None and awaited.ending is None,
+        is_here=lambda: awaited is not None and awaited.ending is None and awaited.verdict is None,
         poll=poll,
         park=Park(None, (result_key(workflow_id),)),
     )

@@ -6,16 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.effects import TASK_CANCELLED, Flow, Query, Recorded
-from dbos_events.engine.operations.common import deliver, operation
+from dbos_events.engine.limits import DEADLINES, UNBOUND, Bounds, Limits, bounds_of
+from dbos_events.engine.operations.common import counted, deliver, operation, record_cancelled
+from dbos_events.engine.replay import Recall
+from dbos_events.engine.run import Place
 from dbos_events.errors import (
     DBOSConflictingWorkflowError,
     DBOSException,
     DBOSQueueDeduplicatedError,
     DBOSWorkflowIDInUseError,
+    SerializationError,
 )
 from dbos_events.model.queue import DuplicationPolicy, channel_of
 from dbos_events.model.workflow import DELAYED, ENQUEUED, PENDING
-from dbos_events.serialization import fingerprint
+from dbos_events.serialization import fingerprint, not_storable
 from dbos_events.serialization.codecs import stored_error
 from dbos_events.storage.writes import (
     Checkpoint,
@@ -32,7 +36,8 @@ from dbos_events.telemetry.log import logger
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
     from dbos_events.engine.registry import Registered
-    from dbos_events.engine.run import Place, Run
+    from dbos_events.engine.run import Run
+    from dbos_events.serialization import Codec
 
 
 @dataclass(slots=True)
@@ -58,6 +63,9 @@ class Start:
     attributes: str | None = None
     rejects_existing: bool = False
     any_version: bool = False
+    limits: Limits | None = None
+    bounds: Bounds = UNBOUND
+    """Follow from the limits when it is written."""
 
 
 @dataclass(slots=True)
@@ -117,10 +125,13 @@ def start_child(core: Core, run: Run, place: Place, request: Start) -> Flow[Star
         )
         write.change = new_workflow(core, request, parent=run)
         starting = core.starts.begin()
+        recorded = Recorded(core, write, run)
         try:
-            result = yield Recorded(core, write, run)
+            result = yield recorded
             if not isinstance(result, Deduplicated) and not _in_use(request, result):
-                return _started(core, request, result, parent=run)
+                started = _started(core, request, result, parent=run)
+                started.cancelled = recorded.cancelled
+                return started
         finally:
             core.starts.end(starting)
         return (yield from _record_refusal(core, run, place, request, arguments, result))
@@ -130,7 +141,32 @@ def start_child(core: Core, run: Run, place: Place, request: Start) -> Flow[Star
             deliver(run, entry)
         return Started(entry.child_id or request.workflow_id)
 
-    return operation(run, place, request.function.name, arguments, fresh, again)
+    started: Started = yield from operation(run, place, request.function.name, arguments, fresh, again)
+    yield from counted(run, _cancelled_after(run, place, request.function.name, started))
+    return started
+
+
+def _cancelled_after(run: Run, place: Place, name: str, started: Started) -> Flow[None]:
+    """The start is recorded, and the task that waited for that was cancelled meanwhile: so it is again in a replay."""
+    end = Place(f"{place.call}!", -place.number)
+    if started.cancelled:
+        record_cancelled(run, end, name, None, TASK_CANCELLED())
+        return
+    entry = run.history.by_call.get(end.call) if run.history is not None else None
+    if entry is not None:
+        try:
+            yield Recall(run, entry)
+        except TASK_CANCELLED as cancelling:
+            record_cancelled(run, end, name, None, cancelling)
+            raise
+
+
+def _encoded(codec: Codec, request: Start, stored: dict[str, Any]) -> str:
+    try:
+        return codec.encode(stored)
+    except SerializationError as error:
+        what = f"What the workflow {request.function.name} ({request.workflow_id}) was called with"
+        raise not_storable(what, error) from error.__cause__
 
 
 def _record_refusal(
@@ -171,6 +207,9 @@ def new_workflow(core: Core, request: Start, parent: Run | None) -> NewWorkflow:
     stored: dict[str, Any] = {"args": list(request.args), "kwargs": request.kwargs}
     if request.key_prefix is not None:
         stored["keys"] = request.key_prefix
+    request.bounds = bounds_of(
+        core, request.limits, parent, queued=request.queue is not None, delay_ms=request.delay_ms or 0
+    )
     return NewWorkflow(
         id=request.workflow_id,
         name=request.function.name,
@@ -179,12 +218,15 @@ def new_workflow(core: Core, request: Start, parent: Run | None) -> NewWorkflow:
         status=_status(request),
         version=None if request.any_version else request.app_version or core.version,
         codec=codec.name,
-        input=codec.encode(stored),
+        input=_encoded(codec, request, stored),
         class_name=request.function.class_name,
         queue=request.queue,
         priority=request.priority,
         parent_id=parent.id if parent else None,
         root_id=(parent.root_id or parent.id) if parent else None,
+        timeout_ms=request.bounds.timeout_ms,
+        deadline=request.bounds.deadline,
+        start_by=request.bounds.start_by,
         deduplication_id=request.deduplication_id,
         queue_partition_key=request.partition,
         delay_ms=request.delay_ms,
@@ -212,6 +254,8 @@ def _started(core: Core, request: Start, result: Result, parent: Run | None) -> 
     if isinstance(result, Existing):
         _same_function(request, result)
         return Started(result.workflow_id)
+    if request.bounds.deadline is not None or request.bounds.start_by is not None:
+        core.hub.signal(DEADLINES)
     if request.delay_ms is not None:
         core.signal("timers")
         return Started(request.workflow_id)
@@ -227,6 +271,7 @@ def _started(core: Core, request: Start, result: Result, parent: Run | None) -> 
         root_id=(parent.root_id or parent.id) if parent else None,
         key_prefix=request.key_prefix,
     )
+    run.deadline = request.bounds.deadline
     core.runner.expect(run)
     return Started(request.workflow_id, run)
 

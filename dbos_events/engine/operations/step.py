@@ -9,16 +9,19 @@ from dbos_events.engine.context import Scope
 from dbos_events.engine.effects import TASK_CANCELLED, Call, Flow
 from dbos_events.engine.keys import arguments_changed, noted, shown_arguments
 from dbos_events.engine.operations.common import operation
+from dbos_events.engine.preempting import PreemptibleCall
 from dbos_events.engine.publishing import Announcement
+from dbos_events.engine.shield import may_write
 from dbos_events.engine.waits import Pause
-from dbos_events.errors import DBOSMaxStepRetriesExceeded
+from dbos_events.errors import DBOSMaxStepRetriesExceeded, SerializationError
 from dbos_events.model.workflow import StepOptions, StepStatus
-from dbos_events.serialization import encoded, fingerprint, stored_error
+from dbos_events.serialization import encoded, fingerprint, not_storable, stored_error
 from dbos_events.storage.writes import Write
 
 if TYPE_CHECKING:
     from dbos_events.engine.keys import StepKey
     from dbos_events.engine.run import Place, Run
+    from dbos_events.serialization import Codec
     from dbos_events.storage.writes import Checkpoint
 
 
@@ -62,6 +65,8 @@ class StepCall:
         started_at = self.run.core.clock.now_ms()
         status = StepStatus(self.place.number, 0, self.options.attempts)
         scope = Scope(self.run, "", status, key=self.key)
+        under_way = self.run.core.runner.under_way
+        under_way[self] = started_at
         try:
             if self.options.idempotency_key is not None:
                 declared = yield Call(scope, self.options.idempotency_key, self.args, self.kwargs)
@@ -73,7 +78,7 @@ class StepCall:
             else:
                 output = yield self._attempt(scope)
             codec = self.run.core.codecs.default
-            text = encoded(codec, output)
+            text = self._encoded(codec, output)
         except Exception as error:
             name, stored = stored_error(self.run.core.codecs.default, error)
             entry = self._record(started_at, name, None, stored)
@@ -82,8 +87,17 @@ class StepCall:
         except TASK_CANCELLED:
             self._settle_entries()
             raise
+        finally:
+            under_way.pop(self, None)
         self._record(started_at, codec.name, text, None, attempt=status.current_attempt or 0)
         return output
+
+    def _encoded(self, codec: Codec, output: object) -> str | None:
+        try:
+            return encoded(codec, output)
+        except SerializationError as error:
+            what = f"What step {self.name} (number {self.place.number}) of workflow {self.run.id} returned"
+            raise not_storable(what, error) from error.__cause__
 
     def _refuse_other_arguments(self) -> None:
         """Stop the run where the key of this call went out with other arguments in an earlier generation."""
@@ -104,7 +118,8 @@ class StepCall:
         return shown_arguments(self.args, self.kwargs)
 
     def _attempt(self, scope: Scope) -> Call:
-        return Call(
+        kind = PreemptibleCall if self.options.preemptible else Call
+        return kind(
             scope, self.function, self.args, self.kwargs, self.options.timeout_seconds, self.name, moves=True
         )
 
@@ -131,7 +146,7 @@ class StepCall:
     def _settle_entries(self) -> None:
         """What a cancelled step has written into streams counts for nothing."""
         run = self.run
-        if run.outlet is None or run.unwinding or run.verdict is not None:
+        if run.outlet is None or not may_write(run):
             return
         settled = run.outlet.settle(self.place.number, None)
         if settled is not None:
@@ -147,7 +162,7 @@ class StepCall:
     ) -> Checkpoint | None:
         """Hand the outcome over, unless the run may not write any more; `attempt` is the one that ended well."""
         run = self.run
-        if run.unwinding or run.verdict is not None:
+        if not may_write(run):
             return None
         write = run.checkpoint(
             self.place,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from dbos_events.engine.effects import Flow, Query, Settled
+from dbos_events.engine.effects import Flow, Query
 from dbos_events.engine.operations.common import deliver, operation
 from dbos_events.engine.operations.deadline import begin_deadline, recorded_deadline
-from dbos_events.engine.outlet import outlet_of
+from dbos_events.engine.outlet import Room, outlet_of
 from dbos_events.engine.publishing import (
     Stored,
     is_on_own_thread,
@@ -20,6 +20,7 @@ from dbos_events.engine.publishing import (
 )
 from dbos_events.engine.reader import Item, StreamReader
 from dbos_events.engine.run import Place
+from dbos_events.engine.shield import is_shielded
 from dbos_events.engine.waits import Wait
 from dbos_events.errors import (
     DBOSException,
@@ -63,11 +64,14 @@ def write_entry(run: Run, place: Place, stream: str, form: Stored | None) -> Flo
 
     def fresh() -> Flow[None]:
         yield from _ready(run, outlet)
+        if not outlet.has_room:
+            yield Room(run, outlet)
+            run.enter()
         now = run.core.clock.now_ms()
         write = run.checkpoint(place, name, arguments=arguments, started_at=now, completed_at=now)
         _hand_over(outlet, write, stream, place.number, form, None)
 
-    arguments = fingerprint((stream,), {})
+    arguments = outlet.arguments(stream)
     return operation(run, place, name, arguments, fresh, may_go_on=outlet.may_go_on)
 
 
@@ -77,9 +81,10 @@ def write_entry_in_step(run: Run, step: StepStatus, stream: str, form: Stored | 
     outlet = outlet_of(run)
     yield from _ready(run, outlet)
     if is_on_own_thread(run):
-        if run.under_way and not outlet.may_go_on(run):
-            yield Settled(run)
-        write = Write(run.id, run.take, run.generation)
+        if not outlet.has_room:
+            yield Room(run, outlet)
+            refuse_when_stopped(run)
+        write = Write(run.id, run.take, run.generation, shielded=is_shielded(run))
         _hand_over(outlet, write, stream, step.step_id, form, step.current_attempt or 0)
         return
     entry = outlet.entry(

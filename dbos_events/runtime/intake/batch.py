@@ -14,6 +14,7 @@ from dbos_events.runtime.intake.naming import LaneOf
 from dbos_events.runtime.intake.shared import LANE
 from dbos_events.serialization.headers import encode_headers
 from dbos_events.storage.rows import IntakeBatch, NewEvent
+from dbos_events.storage.writes import NewPublication
 
 
 @dataclass(slots=True)
@@ -60,11 +61,19 @@ class Accepted(NamedTuple):
     lane: str | None
 
 
+class PublishedRecord(NamedTuple):
+    """What is published of a record."""
+
+    partition: int
+    offset: int
+    publication: NewPublication
+
+
 @dataclass(frozen=True, slots=True)
 class Formed:
     """The records of assigned partitions, at or after their position, and what they move.
 
-    `filtered` are those that start nothing; `refused` says of some why their handler must not be called,
+    `filtered` and `published` are those that start nothing; `refused` says of some why their handler must not be called,
     `notes` the same as (codec, stored error).
     """
 
@@ -74,6 +83,8 @@ class Formed:
     filtered: tuple[tuple[int, int, int, int], ...] = ()
     refused: Mapping[str, DBOSException] = field(default_factory=dict)
     notes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    publications: tuple[PublishedRecord, ...] = ()
+    published: tuple[tuple[int, int, int, int], ...] = ()
 
 
 def form(
@@ -127,6 +138,8 @@ def batch_of(common: Intaking, formed: Formed, kept: Sequence[bool], unknown: fr
         unknown=unknown,
         shared_lane=LANE if common.shared else None,
         filtered=formed.filtered,
+        publications=formed.publications,
+        published=formed.published,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from dbos_events.model.consumer import Trial
 from dbos_events.model.event import Breaker
-from dbos_events.model.workflow import FINISHED, SUCCESS
+from dbos_events.model.workflow import EXPIRED, FINISHED, SUCCESS
 
 MOST_RECENT = 1000
 """So many attempts count as recent at most, whatever the window's length: memory is bounded."""
@@ -100,6 +100,8 @@ def verdict_on(trial: Trial) -> Verdict:
     """
     if trial.status == SUCCESS:
         return "passed"
+    if trial.status == EXPIRED:  # its handler was not called
+        return "unsettled"
     if trial.status in FINISHED or trial.attempt > 0:
         return "failed"
     if trial.owned:

@@ -28,6 +28,7 @@ from dbos_events.runtime.intake.places import HEAVY_BYTES, Places
 from dbos_events.runtime.intake.placing import placed
 from dbos_events.runtime.intake.planning import LanePlan, sort_out
 from dbos_events.runtime.intake.positioning import Positioning
+from dbos_events.runtime.intake.publishing import published, tell_of
 from dbos_events.runtime.intake.shared import SharedLane
 from dbos_events.runtime.intake.standing import ConsumerService
 from dbos_events.runtime.taken import Taken
@@ -262,7 +263,9 @@ class ConsumerIntake(Positioning):
         contradicted = self._contradicted(incarnation, records)
         if contradicted:
             records = [record for record in records if record.partition not in contradicted]
-        formed = self._judged(incarnation, form(common, self._assignments, records))
+        formed = self._published(
+            incarnation, self._judged(incarnation, form(common, self._assignments, records))
+        )
         if not formed.moves:
             return TakenIn({}, halted=contradicted or None)
         formed, where = self._placed(incarnation, formed)
@@ -271,6 +274,7 @@ class ConsumerIntake(Positioning):
             try:
                 batch = replace(batch_of(common, formed, plan.kept, plan.unknown), placed=where)
                 result = self._ask(lambda: self._core.storage.intake(batch))
+                tell_of(self._core, formed.publications)
                 taken_in = self._taken_in(incarnation, formed, plan, result)
             except BaseException:
                 plan.give_up()  # what is taken in all the same, the watch over this process's work gives back
@@ -298,6 +302,19 @@ class ConsumerIntake(Positioning):
         placing = self.options.placing
         return placed(formed, placing, lambda record: self._message(topic, record), codec, new_context)
 
+    def _published(self, incarnation: int, formed: Formed) -> Formed:
+        """With what is published of the records."""
+        if self.options.publishes is None or not formed.records:
+            return formed
+        topic = self._assignments[incarnation, formed.records[0].record.partition].topic
+        return published(
+            self._core,
+            self.options,
+            formed,
+            lambda record: self._message(topic, record),
+            self._taken.new_context,
+        )
+
     def _groups(self, incarnation: int, formed: Formed) -> dict[int, LaneGroup]:
         found = {partition: self._assignments[incarnation, partition].lanes for partition in formed.moves}
         return {partition: lanes for partition, lanes in found.items() if lanes is not None}
@@ -323,7 +340,8 @@ class ConsumerIntake(Positioning):
         self.holdups.spilled(incarnation, spilled)
         self._start(incarnation, runs, plan, spilled, formed.refused)
         for partition in result.stale:
-            logger.info("%s: partition %d was assigned elsewhere.", self.options.name, partition)
+            extra = {"consumer": self.options.name, "partition": partition}
+            logger.info("%s: partition %d was assigned elsewhere.", self.options.name, partition, extra=extra)
             self._forget(incarnation, partition)
         if self.options.ordering == "topic" and incarnation in self._shared:
             self._shared[incarnation].taken_in(sum(fresh))

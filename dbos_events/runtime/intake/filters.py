@@ -29,7 +29,7 @@ def judged(
     Each record is judged in a context of its own: what `when` or a codec sets in it is not there for the next one.
     A record that the source could not read whole is refused without a question about it.
     """
-    ranges = _Ranges()
+    ranges = Ranges()
     kept: list[Accepted] = []
     refused: dict[str, DBOSException] = {}
     for accepted in formed.records:
@@ -56,7 +56,7 @@ def _unread(record: Record) -> UndecodablePayload:
     )
 
 
-class _Ranges:
+class Ranges:
     """Consecutive offsets of each partition, as (partition, first offset, next offset, how many)."""
 
     def __init__(self) -> None:
@@ -64,6 +64,7 @@ class _Ranges:
         self._all: list[list[int]] = []
 
     def add(self, partition: int, offset: int) -> None:
+        """One more record; those of a partition come in their order."""
         last = self._last.get(partition)
         if last is not None and last[2] == offset:
             last[2] += 1
@@ -74,4 +75,5 @@ class _Ranges:
 
     @property
     def found(self) -> tuple[tuple[int, int, int, int], ...]:
+        """All of them."""
         return tuple((partition, first, following, count) for partition, first, following, count in self._all)

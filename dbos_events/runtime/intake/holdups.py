@@ -147,10 +147,12 @@ class HoldUps:
     def _tell(self, place: str, reason: str | None) -> None:
         if reason is None:
             if self._told.pop(place, None) is not None:
-                logger.info("%s: intake goes on: fewer events wait.", self._name)
+                logger.info(
+                    "%s: intake goes on: fewer events wait.", self._name, extra={"consumer": self._name}
+                )
         elif self._told.get(place) != reason:
             self._told[place] = reason
             logger.error(
                 "%s: intake waits: %s. Redrive or discard what holds them up: dbos-events quarantine list.",
-                self._name, reason,
+                self._name, reason, extra={"consumer": self._name},
             )  # fmt: skip

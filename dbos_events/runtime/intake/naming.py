@@ -82,6 +82,7 @@ class _Extracted:
                 "%s: ordering_key failed for %s/%s/%s; events for which it fails are ordered by their record's key, "
                 "those without a key with all others of their partition: %s",
                 self._name, topic, record.partition, record.offset, problem_with(error),
+                extra={"consumer": self._name, "topic": topic, "partition": record.partition, "offset": record.offset},
             )  # fmt: skip
             return _by_record_key(topic, record) or str(record.partition)
         return None if key is None else key_lane(record.partition, key)

@@ -8,9 +8,11 @@ from typing import NamedTuple, Protocol
 
 from dbos_events.engine.core import Core
 from dbos_events.engine.run import Run
+from dbos_events.errors import DBOSWorkflowExpiredError
 from dbos_events.model.consumer import ConsumerState
 from dbos_events.model.event import Breaker
 from dbos_events.runtime.intake.breaker import RecentEvents, pause_ms, verdict_on
+from dbos_events.runtime.intake.finals import FinalFailures, final_failure
 from dbos_events.runtime.intake.gate import Gate
 from dbos_events.runtime.service import Service
 from dbos_events.telemetry.log import logger
@@ -20,7 +22,10 @@ LOOK_SECONDS = 0.5
 
 
 class Standstill(NamedTuple):
-    """Why a consumer takes nothing in: `wanted` by an operator, or its breaker, which has just `opened` or is tried."""
+    """Why a consumer takes nothing in: `wanted` by an operator, or its breaker, which is open (`opened`) or tried.
+
+    Only an open breaker makes a process unready: one that is tried waits for the next event, however long that takes.
+    """
 
     text: str
     wanted: bool
@@ -49,6 +54,7 @@ class _Watched:
         self.recent = RecentEvents(options.breaker, core.clock.monotonic) if options.breaker else None
         self.tripped: str | None = None
         self.trial: str | None = None
+        self.redriven = False
         self.epoch: int | None = None
         self.standstill: Standstill | None = None
 
@@ -57,6 +63,11 @@ class _Watched:
         ending = run.ending
         if self.recent is None or ending is None or ending.kind in ("parked", "lost"):
             return run.id == self.trial
+        if isinstance(ending.error, DBOSWorkflowExpiredError):  # its handler was not called
+            return run.id == self.trial
+        if ending.error is None and run.generation > 0 and run.attempt == 0 and self.standstill is not None:
+            self.redriven = True
+            return True
         reason = self.recent.ended(run.id, failed=ending.error is not None)
         if reason is not None and self.tripped is None:
             self.tripped = reason
@@ -79,6 +90,7 @@ class ConsumerService(Service):
         self._core = core
         self._watched: dict[int, _Watched] = {}
         self._looking = threading.Lock()
+        self._finals = FinalFailures()
 
     def watch(self, number: int, options: Options, gate: Gate, left: str) -> None:
         """Look after a consumer from now on; when this returns its gate is as its row says.
@@ -92,9 +104,23 @@ class ConsumerService(Service):
 
     def ended(self, run: Run) -> None:
         """A run of an event has left this process; quick, since it is called by the committer."""
-        watched = self._watched.get(run.origin.consumer) if run.origin is not None else None
+        if run.origin is None:
+            return
+        watched = self._watched.get(run.origin.consumer)
+        error = run.ending.error if run.ending is not None and run.ending.kind == "ended" else None
+        if error is not None and not isinstance(
+            error, DBOSWorkflowExpiredError
+        ):  # that is counted, and no failure
+            self._finals.tell(
+                final_failure(run.function.name if watched is None else watched.name, run, error)
+            )
         if watched is not None and watched.ended(run):
             self.wake()
+
+    def let_go(self) -> None:
+        """As of every service; failures that were only counted are told before."""
+        self._finals.look(at_end=True)
+        super().let_go()
 
     @property
     def standstills(self) -> dict[str, Standstill]:
@@ -106,6 +132,7 @@ class ConsumerService(Service):
         }
 
     def tick(self) -> float | None:
+        self._finals.look()
         with self._looking:
             if not self._watched:
                 return None
@@ -138,9 +165,12 @@ class ConsumerService(Service):
         storage = self._core.storage
         if watched.breaker is None:
             return state.breaker is not None and storage.close_breaker(state.id, state.epoch)
+        redriven, watched.redriven = watched.redriven, False
         if state.breaker is None:
             return self._open_if_tripped(watched, watched.breaker, state)
         watched.tripped = None
+        if redriven:  # an event that had failed, and was let go by an operator, has ended well
+            return storage.close_breaker(state.id, state.epoch)
         if state.breaker == "half-open" and self._note_trial(watched, state):
             return True
         return self._judge_trial(watched, watched.breaker, state)
@@ -181,7 +211,7 @@ class ConsumerService(Service):
         elif state.breaker is None:
             self._go_on(watched)
         else:
-            standstill = Standstill(_breaker_text(state), wanted=False, opened=state.breaker == "open")
+            standstill = Standstill(_breaker_text(state), wanted=False, opened=state.standing == "open")
             ours = state.breaker == "half-open" and state.breaker_executor == self._core.executor
             if ours and state.trial is None and not state.due:
                 watched.gate.try_one(state.epoch, standstill.text)
@@ -198,13 +228,14 @@ class ConsumerService(Service):
         if standstill != watched.standstill:
             watched.standstill = standstill
             log = logger.error if standstill.opened else logger.info
-            log("%s: %s. %s", watched.name, standstill.text, watched.left)
+            extra = {"consumer": watched.name}
+            log("%s: %s. %s", watched.name, standstill.text, watched.left, extra=extra)
 
     def _go_on(self, watched: _Watched) -> None:
         watched.gate.open()
         if watched.standstill is not None:
             watched.standstill = None
-            logger.info("%s: events are taken in again.", watched.name)
+            logger.info("%s: events are taken in again.", watched.name, extra={"consumer": watched.name})
 
 
 def _pause_text(state: ConsumerState) -> str:
@@ -213,13 +244,11 @@ def _pause_text(state: ConsumerState) -> str:
 
 
 def _breaker_text(state: ConsumerState) -> str:
-    text = (
-        f"the circuit breaker is {state.breaker} since {_moment(state.breaker_since)}: {state.breaker_reason}"
-    )
-    if state.breaker == "open":
+    text = f"the circuit breaker is {state.standing} since {_moment(state.standing_since)}: {state.breaker_reason}"
+    if state.standing == "open":
         return f"{text}; a trial event is let in at {_moment(state.breaker_until)}"
     if state.trial is None:
-        return f"{text}; a trial event is let in"
+        return f"{text}; the next event is the trial"
     return f"{text}; {state.trial.workflow_id} is the trial"
 
 

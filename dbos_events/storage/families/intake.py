@@ -12,6 +12,7 @@ from dbos_events.storage.families.executors import fence
 from dbos_events.storage.families.plainintake import is_plain, take_in
 from dbos_events.storage.rows import IntakeBatch, IntakeResult, NewEvent, StoredEvent
 from dbos_events.storage.shapes import named, records
+from dbos_events.storage.writes.publish import publish
 
 
 class IntakeTable:
@@ -66,7 +67,9 @@ def _before(batch: IntakeBatch, conflicts: frozenset[str]) -> IntakeBatch:
     )
     last = {event.partition: event for event in events}
     filtered = tuple(one for one in batch.filtered if one[0] not in stops or one[1] < stops[one[0]])
-    passed = {one[0] for one in filtered}
+    published = tuple(one for one in batch.published if one[0] not in stops or one[1] < stops[one[0]])
+    publications = tuple(one for one in batch.publications if one[0] not in stops or one[1] < stops[one[0]])
+    passed = {one[0] for one in (*filtered, *published)}
     moves = {
         partition: (
             epoch,
@@ -80,7 +83,15 @@ def _before(batch: IntakeBatch, conflicts: frozenset[str]) -> IntakeBatch:
         if partition in last or partition in passed
     }
     gaps = tuple(gap for gap in batch.gaps if gap[0] in moves and gap[2] <= moves[gap[0]][2])
-    return replace(batch, moves=moves, gaps=gaps, events=events, filtered=filtered)
+    return replace(
+        batch,
+        moves=moves,
+        gaps=gaps,
+        events=events,
+        filtered=filtered,
+        published=published,
+        publications=publications,
+    )
 
 
 def _intake(tx: Tx, batch: IntakeBatch) -> IntakeResult:
@@ -95,10 +106,10 @@ def _intake(tx: Tx, batch: IntakeBatch) -> IntakeResult:
     tx.change("move_watermarks", named(moves, "partition", "next_offset", "leader_epoch"), **place)
     gaps = [gap for gap in batch.gaps if gap[0] in moved]
     tx.change("insert_gaps", named(gaps, "partition", "first_offset", "next_offset"), **place)
-    filtered = [one for one in batch.filtered if one[0] in moved]
-    tx.change(
-        "insert_filtered", named(filtered, "partition", "first_offset", "next_offset", "records"), **place
-    )
+    passed = [(*one, "filtered") for one in batch.filtered if one[0] in moved]
+    passed += [(*one, "published") for one in batch.published if one[0] in moved]
+    columns = ("partition", "first_offset", "next_offset", "records", "reason")
+    tx.change("insert_filtered", named(passed, *columns), **place)
     events = [event for event in batch.events if event.partition in moved]
     known: dict[str, int] = {}
     behind = _lanes_in_use(tx, batch)
@@ -112,6 +123,7 @@ def _intake(tx: Tx, batch: IntakeBatch) -> IntakeResult:
         tx.change("place_events", tx.rows("place_events", rows))
     refused = [(event.workflow_id, *event.refusal) for event in fresh if event.refusal is not None]
     tx.change("insert_payloads", named(refused, "workflow_id", "codec", "input"))
+    publish(tx, [publication for partition, _, publication in batch.publications if partition in moved])
     return IntakeResult(frozenset(stale), frozenset(known), behind=behind, repeated=frozenset(repeated))
 
 

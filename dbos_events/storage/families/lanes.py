@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from dbos_events.storage.database import Database, Row, Tx
 from dbos_events.storage.families.executors import fence
-from dbos_events.storage.families.taking import end_crashed, read_taken
+from dbos_events.storage.families.taking import end_crashed, read_taken, say_crashed_out
 from dbos_events.storage.rows import LanePlace, LaneTaken, TakenWorkflow
 
 
@@ -25,7 +25,10 @@ class LaneTable:
         count: int,
         limits: Mapping[str, int | None],
     ) -> dict[str, LaneTaken] | None:
+        crashed: list[str] = []
+
         def work(tx: Tx) -> dict[str, LaneTaken] | None:
+            nonlocal crashed
             fence(tx, executor)
             if not _holds(tx, executor, place, lanes):
                 return None
@@ -33,7 +36,8 @@ class LaneTable:
                 lane: _Head(tx.run("lane_entries", **_named(place, lane), count=count), limits)
                 for lane in lanes
             }
-            end_crashed(tx, [head.crashed for head in heads.values() if head.crashed is not None])
+            crashed = [head.crashed for head in heads.values() if head.crashed is not None]
+            end_crashed(tx, crashed)
             taken = _take(tx, executor, [row.id for head in heads.values() for row in head.ready])
             for lane, head in heads.items():
                 if head.row is not None and not head.ready:
@@ -43,7 +47,9 @@ class LaneTable:
                 found = {lane: replace(one, more=bool(one.rows)) for lane, one in found.items()}
             return found
 
-        return self._database.transact(work)
+        found = self._database.transact(work)
+        say_crashed_out(crashed)
+        return found
 
     def ready_lanes(
         self, executor: int, consumer: int, count: int, after: tuple[int, str] = (0, "")

@@ -20,6 +20,8 @@ def is_plain(batch: IntakeBatch) -> bool:
     return (
         not batch.gaps
         and not batch.filtered
+        and not batch.publications
+        and not batch.published
         and not batch.placed
         and batch.shared_lane is None
         and all(event.refusal is None for event in batch.events)

@@ -121,7 +121,13 @@ class PositionTable:
                 state=row.state,
                 detail=row.detail,
                 filtered=row.filtered,
+                expired=row.expired,
                 reached=row.reached,
+                idle=row.idle,
+                oldest_ms=None if row.oldest_ms is None else max(0, row.oldest_ms),
+                holder_pid=row.holder_pid,
+                silent_ms=row.silent_ms,
+                topic_id=row.topic_id,
             )
             for row in rows
         ]

@@ -10,14 +10,16 @@ from dbos_events.model.quarantine import (
     Decision,
     EditedValue,
     GenerationRecord,
+    QuarantineCount,
     QuarantinedEvent,
     QuarantineFilter,
     Redrive,
 )
 from dbos_events.storage.database import Database, Row, Tx
-from dbos_events.storage.quarantined import Decided, StoredQuarantine, quarantined_query
+from dbos_events.storage.quarantined import Decided, StoredQuarantine, counts_query, quarantined_query
 from dbos_events.storage.shapes import named, records
 from dbos_events.storage.writes import CANCELLED_CALL
+from dbos_events.storage.writes.match import give_back
 from dbos_events.storage.writes.publishing import cut_published
 from dbos_events.storage.writes.retry import keep_but
 
@@ -30,6 +32,12 @@ class QuarantineTable:
 
     def list_quarantined(self, criteria: QuarantineFilter) -> list[QuarantinedEvent]:
         return self._database.transact(lambda tx: self._find(tx, criteria))
+
+    def count_quarantined(self, criteria: QuarantineFilter) -> list[QuarantineCount]:
+        query = counts_query(criteria, self._database.schema or None)
+        return self._database.transact(
+            lambda tx: records(QuarantineCount, tx.connection.execute(query).all())
+        )
 
     def read_quarantined(self, workflow_id: str) -> StoredQuarantine | None:
         def work(tx: Tx) -> StoredQuarantine | None:
@@ -81,6 +89,7 @@ def _redrive(tx: Tx, ids: Sequence[str], order: Redrive, decision: Decided) -> t
     ended = {row.id: row.generation - 1 for row in rows}
     if order.fresh:
         tx.run("return_all_messages", ids=done)
+        give_back(tx, (), done)
     else:
         behind = _left_behind(tx, {one: waiting[one] for one in done}, order.from_step)
         keep_but(tx, {(one, ended[one]): behind[one] for one in done})

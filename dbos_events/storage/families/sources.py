@@ -21,6 +21,10 @@ class SourceTable:
 
         self._database.transact(work)
 
+    def consumer_settings(self, application: str | None) -> dict[tuple[str, str], dict[str, str]]:
+        rows = self._database.transact(lambda tx: tx.run("consumer_settings", application=application))
+        return {(row.application, row.name): json.loads(row.settings) for row in rows}
+
     def list_idle_sources(self, application: str | None) -> list[SourceRow]:
         rows = self._database.transact(lambda tx: tx.run("list_idle_sources", application=application))
         return [
@@ -30,6 +34,7 @@ class SourceTable:
                 group=row.group_id,
                 topics=tuple(json.loads(row.topics)),
                 process=row.process,
+                pid=row.pid,
                 state=row.state,
                 detail=row.detail,
             )

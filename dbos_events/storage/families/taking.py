@@ -6,11 +6,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from dbos_events.clock import elapsed_ns
+from dbos_events.model.naming import parts_of_event_id
 from dbos_events.storage.database import Database, RollBack, Row, Tx
 from dbos_events.storage.families.executors import fence
 from dbos_events.storage.rows import TakenWorkflow
 from dbos_events.storage.shapes import named, records
 from dbos_events.storage.writes.waiting import result_key, wake
+from dbos_events.telemetry.log import logger
+
+CRASHED_OUT = "max-recovery-attempts-exceeded"
+"""The reason of events in quarantine whose processes crashed too often."""
 
 T = TypeVar("T")
 
@@ -30,7 +35,10 @@ class TakingTable:
         count: int,
         waits: bool = False,
     ) -> list[TakenWorkflow]:
+        crashed: set[str] = set()
+
         def work(tx: Tx) -> list[TakenWorkflow]:
+            nonlocal crashed
             fence(tx, executor)
             rows = tx.run(
                 "adopt_from_dead",
@@ -46,7 +54,9 @@ class TakingTable:
             end_crashed(tx, sorted(crashed))
             return [row for row in taken if row.id not in crashed]
 
-        return when_taken(self._database, work) or []
+        found = when_taken(self._database, work) or []
+        say_crashed_out(sorted(crashed))
+        return found
 
     def free_lanes_of_dead(self, application: str) -> int:
         return len(self._database.transact(lambda tx: tx.run("free_lanes_of_dead", application=application)))
@@ -142,8 +152,20 @@ def end_crashed(tx: Tx, ids: Sequence[str]) -> None:
     if not ids:
         return
     tx.run("end_crashed", ids=ids)
-    tx.run("quarantine_ended", ids=ids, reason="max-recovery-attempts-exceeded")
+    tx.run("quarantine_ended", ids=ids, reason=CRASHED_OUT)
     wake(tx, [result_key(one) for one in ids])
+
+
+def say_crashed_out(ids: Sequence[str]) -> None:
+    """Log what `end_crashed` has ended, once that is committed."""
+    for workflow_id in ids:
+        event = parts_of_event_id(workflow_id)
+        logger.error(
+            "Workflow %s has ended: each process that took it up crashed, more often than its max_recovery_attempts "
+            "allows. Find out what in it ends processes; `dbos-events workflow resume` lets it go on.",
+            workflow_id,
+            extra={"workflow_id": workflow_id, "reason": CRASHED_OUT, **(event or {})},
+        )
 
 
 def _crashed_too_often(row: TakenWorkflow, limits: Mapping[str, int | None]) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dbos_events.clock import elapsed_ns
-from dbos_events.model.workflow import ERROR, SUCCESS, WorkflowFilter
+from dbos_events.model.workflow import ERROR, EXPIRED, SUCCESS, WorkflowFilter
 from dbos_events.storage.database import Database, Tx
 from dbos_events.storage.listing import listing
 from dbos_events.storage.rows import StoredEnding
@@ -75,11 +75,16 @@ class WorkflowTable:
 def cancel(tx: Tx, workflow_ids: Sequence[str]) -> list[str]:
     """End what has not ended; gives the ids that were changed."""
     changed = [row.id for row in tx.run("cancel", ids=workflow_ids)]
-    if changed:
-        tx.run("quarantine_ended", ids=changed, reason="cancelled")
-        tx.run("forget_parked_keys", ids=changed)
-        wake(tx, [result_key(one) for one in changed])
+    cancelled(tx, changed, "cancelled")
     return changed
+
+
+def cancelled(tx: Tx, ids: Sequence[str], reason: str) -> None:
+    """What follows from the cancelling of these: their events are put aside, and who waits for their results is woken."""
+    if ids:
+        tx.run("quarantine_ended", ids=ids, reason=reason)
+        tx.run("forget_parked_keys", ids=ids)
+        wake(tx, [result_key(one) for one in ids])
 
 
 def _resume(tx: Tx, ids: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -92,6 +97,8 @@ def _resume(tx: Tx, ids: Sequence[str]) -> tuple[list[str], list[str]]:
     unchanged = sorted(set(ids) - set(changed))
     rows = tx.run("read_tokens", ids=unchanged) if unchanged else ()
     taken = [
-        row.id for row in rows if row.status not in (SUCCESS, ERROR) and row.owner not in (None, *owners)
+        row.id
+        for row in rows
+        if row.status not in (SUCCESS, ERROR, EXPIRED) and row.owner not in (None, *owners)
     ]
     return changed, taken

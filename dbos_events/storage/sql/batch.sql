@@ -13,6 +13,20 @@ JOIN {schema}.workflows AS w
 WHERE true
 ON CONFLICT DO NOTHING;
 
+-- name: insert_shielded_checkpoints
+-- As insert_checkpoints, of runs that clean up after a cancel: theirs is the token still, and the workflow has ended.
+INSERT INTO {schema}.checkpoints
+    ({columns but take}, writer)
+SELECT {values but take}, :executor
+FROM {rows: workflow_id text, take int, generation int, step int, call text, name text,
+      completion_order int, arguments text, codec text, output text, error text, child_id text,
+      started_at bigint, completed_at bigint, write_id bigint}
+JOIN {schema}.workflows AS w
+  ON w.id = u.workflow_id
+ AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status IN ('PENDING', 'CANCELLED') THEN true ELSE false END
+WHERE true
+ON CONFLICT DO NOTHING;
+
 -- name: read_written_checkpoints
 -- Who wrote what stands in our way: we ourselves, when the answer to a commit was lost. That commit may
 -- have moved the checkpoints on to the next generation.
@@ -107,7 +121,8 @@ SELECT {values but delay_ms}, {now} + u.delay_ms, {now} + u.delay_ms,
        {now}, {now}, CASE WHEN u.status = 'PENDING' THEN {now} END
 FROM {rows: id text, application text, name text, status text, start_id bigint, version text,
       class_name text, queue text, priority int, parent_id text, root_id text, deduplication_id text,
-      queue_partition_key text, delay_ms bigint, version_pinned bool, attributes text}
+      queue_partition_key text, delay_ms bigint, version_pinned bool, attributes text, timeout_ms bigint,
+      deadline bigint, start_by bigint}
 WHERE true
 ON CONFLICT DO NOTHING;
 

@@ -26,6 +26,13 @@ RETURNING digest;
 -- In a statement of its own after `insert_seen`: what that has waited for is visible to this one only.
 SELECT digest, fingerprint, workflow_id, start_id FROM {schema}.seen WHERE digest IN ({list:digests});
 
+-- name: correct_seen
+-- The id had been forgotten, and its workflow is still there, with other content: that is what it stands for.
+UPDATE {schema}.seen AS s
+SET fingerprint = u.fingerprint
+FROM {rows: digest text, fingerprint text}
+WHERE s.digest = u.digest;
+
 -- name: delete_seen
 -- Ids whose time is over, the oldest first.
 DELETE FROM {schema}.seen

@@ -12,13 +12,6 @@ WHERE true
 ORDER BY u.place
 ON CONFLICT (destination, message_id) DO NOTHING;
 
--- name: withdraw_checkpoints
--- Of calls that turned out to have done nothing; they are recorded otherwise.
-DELETE FROM {schema}.checkpoints AS c
-WHERE EXISTS (SELECT 1 FROM {rows: workflow_id text, generation int, step int, write_id bigint}
-              WHERE c.workflow_id = u.workflow_id AND c.generation = u.generation AND c.step = u.step
-                AND c.write_id = u.write_id);
-
 -- name: next_message
 -- The oldest of a topic that was not consumed, or was by calls that the workflow does not make any more.
 SELECT m.number, m.codec, m.value

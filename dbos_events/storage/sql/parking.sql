@@ -52,15 +52,18 @@ FROM (SELECT p.id AS workflow_id, p.take AS take FROM {schema}.workflows AS p
 WHERE w.id = f.workflow_id AND w.take = f.take AND w.awaits IS NOT NULL AND w.status = 'PENDING'
 RETURNING id;
 
+-- name: read_marked
+-- Those of the workflows for whose end somebody is parked, beside a parent.
+SELECT id FROM {schema}.workflows WHERE id IN ({list:ids}) AND has_waiters;
+
 -- name: wake_readers
--- Whoever is parked on a key that begins so goes on: what it is about has ended.
-WITH ended(first, beyond) AS (SELECT u.first, u.beyond FROM {rows: first text, beyond text})
+-- Whoever is parked on a key that begins so goes on: what it is about has ended. One beginning at a time: a planner has
+-- no idea of how many keys lie between two that come from a table.
 UPDATE {schema}.workflows AS w SET wake_at = {now}, awaits = NULL
-FROM (SELECT p.id AS workflow_id, p.take AS take
-      FROM ended AS e JOIN {schema}.workflows AS p ON p.awaits >= e.first AND p.awaits < e.beyond
+FROM (SELECT p.id AS workflow_id, p.take AS take FROM {schema}.workflows AS p
+      WHERE p.awaits >= :first AND p.awaits < :beyond
       UNION ALL
-      SELECT k.workflow_id, k.take
-      FROM ended AS e JOIN {schema}.parked_keys AS k ON k.key >= e.first AND k.key < e.beyond) AS f
+      SELECT k.workflow_id, k.take FROM {schema}.parked_keys AS k WHERE k.key >= :first AND k.key < :beyond) AS f
 WHERE w.id = f.workflow_id AND w.take = f.take AND w.awaits IS NOT NULL AND w.status = 'PENDING'
 RETURNING id;
 
@@ -78,3 +81,14 @@ WHERE w.id = u.workflow_id
 -- name: forget_parked_keys
 -- They do not wait any more.
 DELETE FROM {schema}.parked_keys WHERE workflow_id IN ({list:ids});
+
+-- name: list_awaited
+-- What parked workflows wait for, beside a time; of a publication its name and key.
+SELECT p.id, p.key, a.name, a.key AS of_key
+FROM (SELECT w.id, w.awaits AS key FROM {schema}.workflows AS w
+      WHERE w.id IN ({list:ids}) AND w.awaits IS NOT NULL AND w.awaits <> '*'
+      UNION ALL
+      SELECT k.workflow_id, k.key FROM {schema}.parked_keys AS k
+      JOIN {schema}.workflows AS w ON w.id = k.workflow_id AND w.take = k.take AND w.awaits = '*') AS p
+LEFT JOIN {schema}.anchors AS a ON p.key = 'anchor:' || a.id
+ORDER BY p.id, p.key;

@@ -54,8 +54,8 @@ WHERE q.workflow_id IN ({list:ids}) AND q.released_at IS NULL;
 UPDATE {schema}.workflows
 SET status = CASE WHEN lane_open IS TRUE THEN 'PENDING' ELSE 'ENQUEUED' END,
     owner = NULL, take = take + 1, generation = generation + 1, attempt = 0, crashes = 0, version = NULL,
-    completed_at = NULL, wake_at = NULL, awaits = NULL, delay_until = NULL, deadline = NULL,
-    held = CASE WHEN lane_open IS TRUE THEN false ELSE held END, updated_at = {now}
+    completed_at = NULL, wake_at = NULL, awaits = NULL, delay_until = NULL, deadline = NULL, start_by = NULL,
+    end_reason = NULL, held = CASE WHEN lane_open IS TRUE THEN false ELSE held END, updated_at = {now}
 WHERE id IN ({list:ids})
 RETURNING id, generation;
 

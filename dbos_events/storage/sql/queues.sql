@@ -1,18 +1,21 @@
 -- fragment: claimable
 -- What may be claimed of a queue; of what waits without one the name is empty and the revision 0. What has not started
 -- runs on any code, unless its version was asked for. The revision is compared in the statement that takes: whoever
--- knows other settings of the queue than those that count now takes nothing.
-w.status = 'ENQUEUED' AND COALESCE(w.queue, '') = :queue AND w.application = :application
-AND w.name IN ({list:names}) AND w.lane_open IS NOT TRUE
+-- knows other settings of the queue than those that count now takes nothing. Each index has the order of its claims to the
+-- last column: a planner that expects one row would sort all that waits (docs/storage.md).
+w.status = 'ENQUEUED' AND w.application = :application AND w.name IN ({list:names}) AND w.lane_open IS NOT TRUE
+AND (w.deadline IS NULL OR w.deadline > (SELECT {now})) AND (w.start_by IS NULL OR w.start_by > (SELECT {now}))
 AND CASE WHEN w.version_pinned THEN w.version = :version ELSE w.take = 0 OR {fits_version} END
 AND COALESCE((SELECT q.revision FROM {schema}.queues AS q
               WHERE q.application = :application AND q.name = :queue), 0) = :revision;
 
 -- fragment: make_running
--- Ends each claim: the candidates become this executor's.
+-- Ends each claim: the candidates become this executor's, and have their deadline from now on.
 UPDATE {schema}.workflows AS w
 SET status = 'PENDING', owner = :executor, take = w.take + 1, version = :version, updated_at = {now},
-    started_at = COALESCE(w.started_at, {now})
+    started_at = COALESCE(w.started_at, {now}), start_by = NULL,
+    deadline = CASE WHEN w.timeout_ms IS NULL OR w.deadline <= {now} + w.timeout_ms THEN w.deadline
+                    ELSE {now} + w.timeout_ms END
 FROM candidates AS c
 WHERE w.id = c.workflow_id
 RETURNING id, queue_partition_key;
@@ -22,7 +25,7 @@ RETURNING id, queue_partition_key;
 WITH candidates AS (
     SELECT w.id AS workflow_id
     FROM {schema}.workflows AS w
-    WHERE {claimable}
+    WHERE {claimable} AND COALESCE(w.queue, '') = :queue
     ORDER BY w.priority, w.created_at, w.start_id
     LIMIT :count
     {skip_locked_w}
@@ -74,7 +77,7 @@ WITH candidates AS (
 WITH candidates AS (
     SELECT w.id AS workflow_id
     FROM {schema}.workflows AS w
-    WHERE {claimable}
+    WHERE {claimable} AND COALESCE(w.queue, '') = :queue
     ORDER BY w.created_at + CAST(w.priority AS bigint) * :ages_ms, w.start_id
     LIMIT :count
     {skip_locked_w}
@@ -82,14 +85,17 @@ WITH candidates AS (
 {make_running};
 
 -- name: waiting_priorities
--- Each priority once: as many searches of the index as there are priorities, however much waits.
+-- Each priority once: as many searches of the index as there are priorities, however much waits. The order is that of
+-- the index, for a minimum might be looked for among all of them.
 WITH RECURSIVE found(priority) AS (
-    SELECT min(w.priority) FROM {schema}.workflows AS w
-    WHERE w.status = 'ENQUEUED' AND COALESCE(w.queue, '') = :queue AND w.application = :application
-    UNION ALL
-    SELECT (SELECT min(w.priority) FROM {schema}.workflows AS w
+    SELECT (SELECT w.priority FROM {schema}.workflows AS w
             WHERE w.status = 'ENQUEUED' AND COALESCE(w.queue, '') = :queue AND w.application = :application
-              AND w.priority > f.priority)
+            ORDER BY w.priority, w.created_at, w.start_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT w.priority FROM {schema}.workflows AS w
+            WHERE w.status = 'ENQUEUED' AND COALESCE(w.queue, '') = :queue AND w.application = :application
+              AND w.priority > f.priority
+            ORDER BY w.priority, w.created_at, w.start_id LIMIT 1)
     FROM found AS f
     WHERE f.priority IS NOT NULL
 )
@@ -99,7 +105,7 @@ SELECT priority FROM found WHERE priority IS NOT NULL LIMIT :count;
 -- The oldest of one priority; the queue's row is locked, so nobody else claims them meanwhile.
 SELECT w.id, w.priority, w.created_at, w.start_id
 FROM {schema}.workflows AS w
-WHERE {claimable} AND w.priority = :priority
+WHERE {claimable} AND COALESCE(w.queue, '') = :queue AND w.priority = :priority
 ORDER BY w.created_at, w.start_id
 LIMIT :count;
 
@@ -114,15 +120,17 @@ WITH candidates AS (
 {make_running};
 
 -- name: waiting_partitions
--- The next partitions, by key, in which something waits: one search of the index for each.
+-- The next partitions, by key, in which something waits: one search of the index for each, as above.
 WITH RECURSIVE found(key) AS (
-    SELECT min(w.queue_partition_key) FROM {schema}.workflows AS w
-    WHERE w.status = 'ENQUEUED' AND w.queue_partition_key IS NOT NULL AND w.application = :application
-      AND w.queue = :queue AND w.queue_partition_key > :after
-    UNION ALL
-    SELECT (SELECT min(w.queue_partition_key) FROM {schema}.workflows AS w
+    SELECT (SELECT w.queue_partition_key FROM {schema}.workflows AS w
             WHERE w.status = 'ENQUEUED' AND w.queue_partition_key IS NOT NULL AND w.application = :application
-              AND w.queue = :queue AND w.queue_partition_key > f.key)
+              AND w.queue = :queue AND w.queue_partition_key > :after
+            ORDER BY w.queue_partition_key, w.priority, w.created_at, w.start_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT w.queue_partition_key FROM {schema}.workflows AS w
+            WHERE w.status = 'ENQUEUED' AND w.queue_partition_key IS NOT NULL AND w.application = :application
+              AND w.queue = :queue AND w.queue_partition_key > f.key
+            ORDER BY w.queue_partition_key, w.priority, w.created_at, w.start_id LIMIT 1)
     FROM found AS f
     WHERE f.key IS NOT NULL
 )
@@ -139,12 +147,12 @@ FROM {schema}.workflows AS w
 WHERE w.queue = :queue AND w.application = :application AND w.status = 'PENDING' AND w.owner IS NOT NULL;
 
 -- name: count_running_of
--- Slots in use, by partition.
-SELECT w.queue_partition_key AS key, count(*) AS running
-FROM {schema}.workflows AS w
-WHERE w.queue = :queue AND w.application = :application AND w.status = 'PENDING' AND w.owner IS NOT NULL
-  AND w.queue_partition_key IN ({list:keys})
-GROUP BY w.queue_partition_key;
+-- Slots in use, by partition. The CASE keeps the planner from going by the owner, through all that its process runs.
+SELECT u.key AS key,
+       (SELECT count(*) FROM {schema}.workflows AS w
+        WHERE w.queue = :queue AND w.application = :application AND w.status = 'PENDING'
+          AND CASE WHEN w.owner IS NULL THEN false ELSE true END AND w.queue_partition_key = u.key) AS running
+FROM {rows: key text};
 
 -- name: forget_starts
 -- Starts that have left the longest window.
@@ -159,11 +167,14 @@ WHERE application = :application AND queue = :queue AND started_at > (SELECT {no
 
 -- name: count_starts_of
 -- The same by partition.
-SELECT queue_partition_key AS key, count(*) AS starts, min(started_at) + :period_ms - {now} AS frees_in
-FROM {schema}.queue_starts
-WHERE application = :application AND queue = :queue AND started_at > (SELECT {now}) - :period_ms
-  AND queue_partition_key IN ({list:keys})
-GROUP BY queue_partition_key;
+SELECT u.key AS key,
+       (SELECT count(*) FROM {schema}.queue_starts AS s
+        WHERE s.application = :application AND s.queue = :queue AND s.queue_partition_key = u.key
+          AND s.started_at > (SELECT {now}) - :period_ms) AS starts,
+       (SELECT min(s.started_at) + :period_ms - {now} FROM {schema}.queue_starts AS s
+        WHERE s.application = :application AND s.queue = :queue AND s.queue_partition_key = u.key
+          AND s.started_at > (SELECT {now}) - :period_ms) AS frees_in
+FROM {rows: key text};
 
 -- name: insert_start_times
 -- One row for each start, for the limiters.
@@ -296,7 +307,8 @@ WHERE w.deduplication_id = :deduplication_id AND w.deduplication_queue = :queue 
   AND w.status IN ('PENDING', 'ENQUEUED', 'DELAYED');
 
 -- name: withdraw_checkpoints
--- The start that they stand for did not happen: another has its deduplication id.
+-- What they stand for did not happen: a start whose deduplication id another has, a message to nobody, a publication
+-- that somebody else took.
 DELETE FROM {schema}.checkpoints
 WHERE workflow_id = :workflow_id AND generation = :generation AND step = :step AND write_id = :write_id
   AND writer = :executor;

@@ -2,16 +2,18 @@
 -- the executor's own row, before those of workflows.
 
 -- name: next_schedule
--- How long until a schedule that this process may serve is due. Those without a next tick are passed over.
+-- How long until a schedule that this process may serve is due. Those without a next tick are passed over. The spec is
+-- looked up in a sub-select: a planner that cannot know how many are due would join all of them.
 SELECT min(s.due_at) - {now} AS milliseconds, {now} AS now,
        (SELECT count(*) FROM {schema}.schedules AS b
         WHERE b.application = :application AND b.buffered IS NOT NULL) AS buffered
 FROM {schema}.schedules AS s
-JOIN {schema}.schedule_specs AS p
-  ON p.application = s.application AND p.name = s.name AND p.revision = s.revision
 WHERE s.application = :application AND s.due_at <= (SELECT {now}) + :horizon_ms
   AND s.name NOT IN ({list:but})
-  AND CASE WHEN s.source = 'code' THEN s.name IN ({list:declared}) ELSE p.workflow_name IN ({list:names}) END
+  AND CASE WHEN s.source = 'code' THEN s.name IN ({list:declared})
+           ELSE (SELECT p.workflow_name FROM {schema}.schedule_specs AS p
+                 WHERE p.application = s.application AND p.name = s.name AND p.revision = s.revision) IN ({list:names})
+      END
   AND (s.version IS NULL OR s.version = :version
        OR s.version NOT IN (SELECT e.version FROM {schema}.executors AS e
                             WHERE e.alive AND e.application = :application));

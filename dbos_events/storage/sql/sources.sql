@@ -11,14 +11,19 @@ VALUES (:consumer, :executor, :state, :detail, {now})
 ON CONFLICT (consumer, executor) DO UPDATE
 SET state = excluded.state, detail = excluded.detail, updated_at = excluded.updated_at;
 
+-- name: consumer_settings
+-- What each consumer was last launched with, without secrets.
+SELECT application, name, settings FROM {schema}.consumers
+WHERE CAST(:application AS text) IS NULL OR application = :application;
+
 -- name: list_idle_sources
 -- For the status: live processes without a partition of the consumer, and consumers that never read anything
 -- and that no live process has.
-SELECT c.application, c.name AS consumer, c.group_id, c.topics, l.label AS process, l.state, l.detail
+SELECT c.application, c.name AS consumer, c.group_id, c.topics, l.label AS process, l.pid, l.state, l.detail
 FROM {schema}.consumers AS c
-LEFT JOIN (SELECT s.consumer, s.executor, s.state, s.detail, e.label
+LEFT JOIN (SELECT s.consumer, s.executor, s.state, s.detail, e.label, e.pid
            FROM {schema}.source_states AS s
-           JOIN {schema}.executors AS e ON e.id = s.executor AND e.alive) AS l ON l.consumer = c.id
+           JOIN {schema}.executors AS e ON e.id = s.executor AND e.alive AND e.lease_until > {now}) AS l ON l.consumer = c.id
 WHERE (CAST(:application AS text) IS NULL OR c.application = :application)
   AND c.addresses IS NULL
   AND NOT EXISTS (SELECT 1 FROM {schema}.watermarks AS m

@@ -2,13 +2,15 @@
 -- Only under the token; the CASE is explained at insert_checkpoints. A run counts positions itself: nobody else writes
 -- into the streams of its workflow as long as it has the token.
 INSERT INTO {schema}.stream_entries
-    ({columns}, writer, written_at)
-SELECT {values}, :executor, {now}
+    ({columns but shielded}, writer, written_at)
+SELECT {values but shielded}, :executor, {now}
 FROM {rows: workflow_id text, take int, generation int, stream text, position bigint, step int, attempt int,
-      committed bool, resets bigint, ends bool, codec text, value text, write_id bigint}
+      committed bool, resets bigint, ends bool, codec text, value text, write_id bigint,
+      shielded bool}
 JOIN {schema}.workflows AS w
   ON w.id = u.workflow_id
- AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' THEN true ELSE false END
+ AND CASE WHEN w.owner = :executor AND w.take = u.take
+               AND (w.status = 'PENDING' OR (u.shielded AND w.status = 'CANCELLED')) THEN true ELSE false END
 WHERE true
 ON CONFLICT DO NOTHING;
 
@@ -30,13 +32,13 @@ WHERE e.workflow_id = u.workflow_id AND e.stream = u.stream AND e.position BETWE
   AND e.take = u.take AND e.step = u.step AND e.attempt = u.attempt;
 
 -- name: cut_entries
--- An entry goes on into the next generation together with the checkpoint of the call that wrote it.
-UPDATE {schema}.stream_entries AS e
-SET cut_in = u.generation + 1
-FROM {rows: workflow_id text, generation int}
-WHERE e.workflow_id = u.workflow_id AND e.cut_in IS NULL
+-- As cut_values.
+UPDATE {schema}.stream_entries
+SET cut_in = :generation + 1
+WHERE workflow_id = :workflow_id AND cut_in IS NULL
   AND NOT EXISTS (SELECT 1 FROM {schema}.checkpoints AS c
-                  WHERE c.workflow_id = e.workflow_id AND c.generation = u.generation + 1 AND c.step = e.step);
+                  WHERE c.workflow_id = :workflow_id AND c.generation = :generation + 1
+                    AND c.step = stream_entries.step);
 
 -- name: read_stream_ends
 -- Where each stream of a workflow goes on, and since where its entries count no more for the generation that runs

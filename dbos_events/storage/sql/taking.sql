@@ -57,7 +57,7 @@ WITH candidates AS (
     SELECT w.id AS workflow_id
     FROM {schema}.workflows AS w
     WHERE w.wake_at <= (SELECT {now}) AND CASE WHEN w.status = 'PENDING' THEN true ELSE false END
-      AND w.application = :application
+      AND w.application = :application AND (w.deadline IS NULL OR w.deadline > (SELECT {now}))
       AND w.queue IS NULL AND w.lane_open IS NOT TRUE AND w.name IN ({list:names})
       AND {fits_version}
     ORDER BY w.wake_at
@@ -76,6 +76,7 @@ UPDATE {schema}.workflows AS w
 SET status = 'ENQUEUED', owner = NULL, wake_at = NULL, awaits = NULL, updated_at = {now}
 WHERE w.wake_at <= (SELECT {now}) AND CASE WHEN w.status = 'PENDING' THEN true ELSE false END
   AND w.application = :application AND w.queue IS NOT NULL AND w.lane_open IS NOT TRUE
+  AND (w.deadline IS NULL OR w.deadline > (SELECT {now}))
 RETURNING id;
 
 -- name: ready_due_lanes
@@ -84,6 +85,7 @@ UPDATE {schema}.workflows AS w
 SET wake_at = NULL, awaits = NULL, held = false, updated_at = {now}
 WHERE w.wake_at <= (SELECT {now}) AND CASE WHEN w.status = 'PENDING' THEN true ELSE false END
   AND w.application = :application AND w.lane_open
+  AND (w.deadline IS NULL OR w.deadline > (SELECT {now}))
 RETURNING id;
 
 -- name: next_wake
@@ -119,7 +121,7 @@ RETURNING id;
 -- name: read_taken
 -- What was just taken, in the order in which it should be started.
 SELECT w.id, w.name, w.take, w.generation, w.crashes, p.codec, p.input, w.queue, w.parent_id,
-       w.root_id, w.consumer, w.partition, w.position, w.lane, w.attempt, w.queue_partition_key
+       w.root_id, w.consumer, w.partition, w.position, w.lane, w.attempt, w.queue_partition_key, w.deadline
 FROM {schema}.workflows AS w
 LEFT JOIN {schema}.payloads AS p ON p.workflow_id = w.id
 WHERE w.id IN ({list:ids})

@@ -6,13 +6,14 @@ SELECT id FROM {schema}.workflows WHERE id IN ({list:ids}) ORDER BY id {for_upda
 -- name: insert_values
 -- Only under the token; the CASE is explained at insert_checkpoints.
 INSERT INTO {schema}.published_values
-    ({columns}, writer, set_at)
-SELECT {values}, :executor, {now}
+    ({columns but shielded}, writer, set_at)
+SELECT {values but shielded}, :executor, {now}
 FROM {rows: workflow_id text, take int, generation int, key text, number int, step int, codec text, value text,
-      write_id bigint}
+      write_id bigint, shielded bool}
 JOIN {schema}.workflows AS w
   ON w.id = u.workflow_id
- AND CASE WHEN w.owner = :executor AND w.take = u.take AND w.status = 'PENDING' THEN true ELSE false END
+ AND CASE WHEN w.owner = :executor AND w.take = u.take
+               AND (w.status = 'PENDING' OR (u.shielded AND w.status = 'CANCELLED')) THEN true ELSE false END
 WHERE true
 ON CONFLICT DO NOTHING;
 
@@ -30,14 +31,22 @@ DELETE FROM {schema}.published_values
 WHERE (workflow_id, key, take, number) IN (SELECT u.workflow_id, u.key, u.take, u.replaces
                                            FROM {rows: workflow_id text, take int, key text, replaces int});
 
--- name: cut_values
--- A value goes on into the next generation together with the checkpoint of the call that set it.
-UPDATE {schema}.published_values AS v
-SET cut_in = u.generation + 1
+-- name: published_among
+-- Those of the workflows that have published anything.
+SELECT u.workflow_id, u.generation
 FROM {rows: workflow_id text, generation int}
-WHERE v.workflow_id = u.workflow_id AND v.cut_in IS NULL
+WHERE EXISTS (SELECT 1 FROM {schema}.published_values AS v WHERE v.workflow_id = u.workflow_id)
+   OR EXISTS (SELECT 1 FROM {schema}.stream_entries AS e WHERE e.workflow_id = u.workflow_id);
+
+-- name: cut_values
+-- A value goes on into the next generation together with the checkpoint of the call that set it. One workflow at a time:
+-- for several, a planner without statistics reads the whole table.
+UPDATE {schema}.published_values
+SET cut_in = :generation + 1
+WHERE workflow_id = :workflow_id AND cut_in IS NULL
   AND NOT EXISTS (SELECT 1 FROM {schema}.checkpoints AS c
-                  WHERE c.workflow_id = v.workflow_id AND c.generation = u.generation + 1 AND c.step = v.step);
+                  WHERE c.workflow_id = :workflow_id AND c.generation = :generation + 1
+                    AND c.step = published_values.step);
 
 -- name: read_value
 -- How the workflow stands, and the value of the key, at one moment; no row where there is no such workflow.

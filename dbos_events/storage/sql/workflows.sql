@@ -35,7 +35,8 @@ WHERE id IN ({list:ids}) AND (status <> 'PENDING' OR owner IS NULL OR owner <> :
 -- name: cancel
 -- What has ended by itself stays as it ended.
 UPDATE {schema}.workflows
-SET status = 'CANCELLED', completed_at = {now}, updated_at = {now}, wake_at = NULL, awaits = NULL
+SET status = 'CANCELLED', completed_at = {now}, updated_at = {now}, wake_at = NULL, awaits = NULL,
+    end_reason = 'cancelled'
 WHERE id IN ({list:ids}) AND status IN ('PENDING', 'ENQUEUED', 'DELAYED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')
 RETURNING id;
 
@@ -53,7 +54,7 @@ ORDER BY e.id
 UPDATE {schema}.workflows
 SET status = CASE WHEN lane_open IS TRUE THEN 'PENDING' ELSE 'ENQUEUED' END,
     queue = NULL, owner = NULL, held = false, take = take + 1, crashes = 0, completed_at = NULL, wake_at = NULL,
-    awaits = NULL, delay_until = NULL, deadline = NULL, updated_at = {now},
+    awaits = NULL, delay_until = NULL, deadline = NULL, start_by = NULL, end_reason = NULL, updated_at = {now},
     deduplication_id = CASE WHEN status IN ('PENDING', 'ENQUEUED', 'DELAYED') THEN deduplication_id END
 WHERE id IN ({list:ids})
   AND status IN ('PENDING', 'ENQUEUED', 'DELAYED', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')

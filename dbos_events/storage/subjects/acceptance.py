@@ -121,9 +121,9 @@ def accept(tx: Tx, batch: AcceptBatch) -> list[Accepted]:
     for event in batch.events:
         work.first.setdefault(event.digest, event)
     fresh = _see(work)
-    _compare(work)
     new = [event for event in work.first.values() if event.digest in fresh]
     _insert(work, [event for event in new if event.workflow_id is not None])
+    _compare(work)
     put_aside = _put_conflicts_aside(work)
     results = [work.result(event) for event in batch.events]
     if not fresh and not put_aside:
@@ -174,8 +174,13 @@ def _recognise(work: _Acceptance, mine: Sequence[NewPushed]) -> None:
 def _compare(work: _Acceptance) -> None:
     """Find the events whose id was used with another fingerprint."""
     for event in work.batch.events:
-        if event.fingerprint != work.known[event.digest] and work.results[event.digest].kind != "closed":
+        if not _is_same(event, work.known[event.digest]) and work.results[event.digest].kind != "closed":
             work.conflicts[event.conflict_id] = event
+
+
+def _is_same(event: NewPushed, fingerprint: str) -> bool:
+    """Whether the event is the one of which the fingerprint is remembered; of an old one, that is only its checksum."""
+    return fingerprint in (event.fingerprint, f"~{event.checksum}")
 
 
 def _insert(work: _Acceptance, events: Sequence[NewPushed]) -> None:
@@ -247,14 +252,17 @@ def _without_known(
     inserted: list[NewPushed] = []
     headless: set[object] = set()
     ready: list[str] = []
+    corrected: list[tuple[str, str]] = []
     for event, row in zip(events, rows, strict=True):
         known = found[str(event.workflow_id)]
         lane = (event.consumer, event.lane)
         if known.start_id != event.start_id:
-            same = known.consumer == event.consumer and known.fingerprint == event.checksum
             work.results[event.digest] = Accepted("duplicate", event.workflow_id)
-            if not same:
-                work.conflicts[event.conflict_id] = event
+            # Of a workflow that is no event of this consumer, nothing is the same.
+            ours = known.fingerprint if known.consumer == event.consumer else "another's"
+            if not _is_same(event, f"~{ours}"):
+                work.known[event.digest] = f"~{ours}"
+                corrected.append((event.digest, f"~{ours}"))
             if row["held"] is False:
                 headless.add(lane)
             continue
@@ -264,6 +272,7 @@ def _without_known(
             ready.append(known.id)
     if ready:
         work.tx.run("make_heads_ready", ids=ready)
+    work.tx.change("correct_seen", named(corrected, "digest", "fingerprint"))
     return inserted
 
 

@@ -109,9 +109,8 @@ class Claiming:
         limits = self._limits
         rooms: dict[str, dict[str, int]] = {key: {} for key in keys}
         if limits.partition_concurrency is not None:
-            running = {
-                row.key: row.running for row in self._tx.run("count_running_of", **self._place, keys=keys)
-            }
+            found = self._tx.batch("count_running_of", named_keys(keys), **self._place)
+            running = {row.key: row.running for row in found}
             for key in keys:
                 rooms[key]["partition_concurrency"] = limits.partition_concurrency - running.get(key, 0)
         if limits.partition_worker_concurrency is not None:
@@ -121,7 +120,7 @@ class Claiming:
         if limits.partition_limiter is not None:
             self._forget()
             period_ms = _ms(limits.partition_limiter)
-            rows = self._tx.run("count_starts_of", **self._place, period_ms=period_ms, keys=keys)
+            rows = self._tx.batch("count_starts_of", named_keys(keys), **self._place, period_ms=period_ms)
             starts = {row.key: row for row in rows}
             for key in keys:
                 row = starts.get(key)
@@ -237,3 +236,8 @@ class Claiming:
 
 def _ms(limiter: QueueRateLimit) -> int:
     return round(limiter["period"] * 1000)
+
+
+def named_keys(keys: Sequence[str | None]) -> list[dict[str, str | None]]:
+    """Keys of partitions as rows."""
+    return [{"key": key} for key in keys]

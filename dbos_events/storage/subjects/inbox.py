@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from dbos_events.errors import RegistrationError
+from dbos_events.model.consumer import PushedState
 from dbos_events.storage.database import Database, Tx
 from dbos_events.storage.subjects.acceptance import AcceptBatch, Accepted, Forgotten, NothingNew, accept
 
 AGAIN = 3
 """How often an acceptance begins anew that has met ids which were being forgotten."""
-
-
-class PushedConsumer(NamedTuple):
-    """How one pushed consumer stands: events that are held behind others, quarantined, and that `when` said no to."""
-
-    application: str
-    consumer: str
-    connector: str
-    addresses: tuple[str, ...]
-    id_prefix: str
-    held: int
-    quarantined: int
-    filtered: int
-    processes: tuple[tuple[str, str, str | None], ...] = ()
 
 
 class Inboxes(Protocol):
@@ -73,7 +60,7 @@ class Inboxes(Protocol):
         """Forget lanes that nothing stands in and nothing was put into for so long; gives how many."""
         ...
 
-    def standing(self, application: str | None) -> list[PushedConsumer]:
+    def standing(self, application: str | None) -> list[PushedState]:
         """How every pushed consumer stands."""
         ...
 
@@ -140,14 +127,14 @@ class InboxTable:
     def forget_lanes(self, idle_ms: int) -> int:
         return len(self._database.transact(lambda tx: tx.run("delete_idle_lanes", idle_ms=idle_ms)))
 
-    def standing(self, application: str | None) -> list[PushedConsumer]:
-        def work(tx: Tx) -> list[PushedConsumer]:
+    def standing(self, application: str | None) -> list[PushedState]:
+        def work(tx: Tx) -> list[PushedState]:
             processes: dict[tuple[str, str], list[tuple[str, str, str | None]]] = {}
             for row in tx.run("pushed_processes", application=application):
                 key = (row.application, row.consumer)
                 processes.setdefault(key, []).append((row.process, row.state, row.detail))
             return [
-                PushedConsumer(
+                PushedState(
                     row.application,
                     row.consumer,
                     row.connector,

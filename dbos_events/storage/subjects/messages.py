@@ -12,7 +12,7 @@ from dbos_events.errors import DBOSNonExistentWorkflowError, DBOSWorkflowConflic
 from dbos_events.storage.database import Database, NotAsExpected, Tx
 from dbos_events.storage.families.executors import fence
 from dbos_events.storage.shapes import records
-from dbos_events.storage.writes.send import NewMessage, insert, lock_destinations
+from dbos_events.storage.writes.send import NewMessage, Owner, insert, lock_destinations
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +22,6 @@ class StoredMessage:
     number: int
     codec: str | None
     value: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """A run that changes something without a checkpoint, as a step does when it sends."""
-
-    executor: int
-    workflow_id: str
-    take: int
 
 
 class Messages(Protocol):
@@ -66,7 +57,7 @@ class MessageTable:
                 fence(tx, sender.executor)
             known = lock_destinations(tx, messages)
             if sender is not None:
-                _hold(tx, sender)
+                hold_owned(tx, sender)
             for message in messages:
                 if message.destination not in known:
                     raise DBOSNonExistentWorkflowError(message.destination)
@@ -92,13 +83,13 @@ class MessageTable:
 
         def work(tx: Tx) -> None:
             fence(tx, receiver.executor)
-            _hold(tx, receiver)
+            hold_owned(tx, receiver)
             tx.change("return_messages", rows)
 
         self._database.transact(work)
 
 
-def _hold(tx: Tx, sender: Owner) -> None:
+def hold_owned(tx: Tx, sender: Owner) -> None:
     """Refuse a sender that does not own its workflow any more; nobody takes it while the executor's row is held."""
     rows = tx.run("read_tokens", ids=[sender.workflow_id])
     tokens = [(row.status, row.owner, row.take) for row in rows]

@@ -18,7 +18,7 @@ from dbos_events.storage.families.executors import fence
 from dbos_events.storage.families.taking import NothingTaken, read_taken, when_taken
 from dbos_events.storage.rows import TakenWorkflow
 from dbos_events.storage.shapes import records
-from dbos_events.storage.subjects.claiming import Claiming, Taker
+from dbos_events.storage.subjects.claiming import Claiming, Taker, named_keys
 from dbos_events.storage.subjects.queuesettings import find, locked, replaces, revision, save, state
 
 RESUMED = QueueState("", "", QueueLimits(), revision=0)
@@ -288,10 +288,8 @@ class QueueTable:
         def work(tx: Tx) -> list[PartitionCounts]:
             place = {"application": application, "queue": queue}
             rows = tx.run("count_partitions", **place, count=up_to, shown=shown)
-            running = {
-                row.key: row.running
-                for row in tx.run("count_running_of", **place, keys=[r.partition for r in rows])
-            }
+            keys = named_keys([row.partition for row in rows])
+            running = {row.key: row.running for row in tx.batch("count_running_of", keys, **place)}
             return [
                 PartitionCounts(row.partition, row.waiting, running.get(row.partition, 0)) for row in rows
             ]

@@ -11,8 +11,8 @@ from typing import Any
 from dbos_events.model.schedule import BUFFERED, MERGED, SKIPPED, STARTED, Tick
 from dbos_events.model.workflow import FINISHED, PENDING
 from dbos_events.storage.database import Tx
-from dbos_events.storage.families.taking import read_taken
 from dbos_events.storage.families.workflows import cancel
+from dbos_events.storage.rows import TakenWorkflow
 from dbos_events.storage.subjects.schedulerows import (
     Decided,
     DueSchedule,
@@ -55,8 +55,26 @@ def carry_out(tx: Tx, server: Server, plans: Sequence[tuple[DueSchedule, Plan]],
     moves = [_move(due, plan, one) for due, plan, one in settled]
     tx.change("move_schedules", moves, application=server.application)
     decided.queues = {start.queue for start in starts if start.queue is not None}
-    decided.taken = read_taken(
-        tx, [start.id for start in starts if start.id in inserted and start.status == PENDING]
+    decided.taken = [_taken(start) for start in starts if start.id in inserted and start.status == PENDING]
+
+
+def _taken(start: TickStart) -> TakenWorkflow:
+    """What `read_taken` would give of a workflow that was inserted in this transaction."""
+    return TakenWorkflow(
+        id=start.id,
+        name=start.name,
+        take=1,
+        generation=0,
+        crashes=0,
+        codec=start.codec,
+        input=start.input,
+        queue=None,
+        parent_id=None,
+        root_id=None,
+        consumer=None,
+        partition=None,
+        position=None,
+        lane=None,
     )
 
 

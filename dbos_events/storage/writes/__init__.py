@@ -9,6 +9,7 @@ from dbos_events.storage.writes.answers import Debounced as Debounced
 from dbos_events.storage.writes.answers import Deduplicated as Deduplicated
 from dbos_events.storage.writes.answers import Existing as Existing
 from dbos_events.storage.writes.answers import Fenced as Fenced
+from dbos_events.storage.writes.answers import Gone as Gone
 from dbos_events.storage.writes.answers import NoWorkflow as NoWorkflow
 from dbos_events.storage.writes.answers import Refused as Refused
 from dbos_events.storage.writes.answers import Result as Result
@@ -17,10 +18,18 @@ from dbos_events.storage.writes.checkpoint import CANCELLED_CALL as CANCELLED_CA
 from dbos_events.storage.writes.checkpoint import Checkpoint as Checkpoint
 from dbos_events.storage.writes.consume import Consume as Consume
 from dbos_events.storage.writes.debounce import Bounce as Bounce
+from dbos_events.storage.writes.match import Awaited as Awaited
+from dbos_events.storage.writes.match import Found as Found
+from dbos_events.storage.writes.match import Match as Match
+from dbos_events.storage.writes.match import Register as Register
 from dbos_events.storage.writes.outcome import Failure as Failure
 from dbos_events.storage.writes.outcome import Outcome as Outcome
 from dbos_events.storage.writes.outcome import QuarantineNote as QuarantineNote
 from dbos_events.storage.writes.park import Park as Park
+from dbos_events.storage.writes.publish import Anchor as Anchor
+from dbos_events.storage.writes.publish import NewPublication as NewPublication
+from dbos_events.storage.writes.publish import Publish as Publish
+from dbos_events.storage.writes.publish import anchor_key as anchor_key
 from dbos_events.storage.writes.retry import NextAttempt as NextAttempt
 from dbos_events.storage.writes.send import NewMessage as NewMessage
 from dbos_events.storage.writes.send import Send as Send

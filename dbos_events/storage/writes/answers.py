@@ -19,6 +19,11 @@ class NoWorkflow:
 
 
 @dataclass(frozen=True, slots=True)
+class Gone:
+    """Nothing was written, not even the checkpoint: somebody else got what it was about."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fenced:
     """Nothing was written: the workflow does not run under this token any more."""
 
@@ -57,5 +62,5 @@ class Refused:
     error: Exception
 
 
-Result: TypeAlias = Written | Fenced | Existing | NoWorkflow | Deduplicated | Debounced | Refused
+Result: TypeAlias = Written | Fenced | Existing | NoWorkflow | Gone | Deduplicated | Debounced | Refused
 WRITTEN = Written()

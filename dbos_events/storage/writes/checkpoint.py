@@ -50,17 +50,22 @@ class Checkpoints:
         self._entries = entries
 
     def write(self, batch: Batch) -> None:
-        if not self._entries:
-            return
-        rows = batch.tx.rows("insert_checkpoints", [(write, entry) for _, write, entry in self._entries])
-        if batch.change("insert_checkpoints", rows) < len(rows):
-            self._judge(batch)
+        plain = [one for one in self._entries if not one[1].shielded]
+        self._insert(batch, "insert_checkpoints", plain)
+        if len(plain) < len(self._entries):
+            shielded = [one for one in self._entries if one[1].shielded]
+            self._insert(batch, "insert_shielded_checkpoints", shielded)
 
-    def _judge(self, batch: Batch) -> None:
+    def _insert(self, batch: Batch, statement: str, entries: Sequence[Numbered]) -> None:
+        rows = batch.tx.rows(statement, [(write, entry) for _, write, entry in entries])
+        if rows and batch.change(statement, rows) < len(rows):
+            self._judge(batch, entries)
+
+    def _judge(self, batch: Batch, entries: Sequence[Numbered]) -> None:
         """What was not inserted is there by our own hand already, or is not ours to write."""
         keys = [
             {"workflow_id": write.workflow_id, "generation": write.generation, "step": entry.step}
-            for _, write, entry in self._entries
+            for _, write, entry in entries
         ]
         ours = {
             (row.workflow_id, row.step, row.write_id)
@@ -69,7 +74,7 @@ class Checkpoints:
         batch.refuse(
             [
                 (number, write)
-                for number, write, entry in self._entries
+                for number, write, entry in entries
                 if (write.workflow_id, entry.step, entry.write_id) not in ours
             ]
         )

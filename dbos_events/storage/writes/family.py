@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 from dbos_events.storage.writes.checkpoint import Checkpoints, CrashResets
 from dbos_events.storage.writes.consume import Consume, Consumes
 from dbos_events.storage.writes.debounce import Bounce, Bounces
+from dbos_events.storage.writes.match import Anchors, Match, Matches, Register, Registers
 from dbos_events.storage.writes.member import Batch, Member
 from dbos_events.storage.writes.outcome import Outcome, Outcomes, with_result
 from dbos_events.storage.writes.own_checkpoints import Parted, part
 from dbos_events.storage.writes.park import Park, Parks
+from dbos_events.storage.writes.publish import Publish, Publishes
 from dbos_events.storage.writes.publishing import Publishers
 from dbos_events.storage.writes.retry import NextAttempt, Retries
 from dbos_events.storage.writes.send import Send, Sends, placed, waiters
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
     from dbos_events.storage.writes.write import Change, Write
 
 CHANGES: tuple[type[Change], ...] = (
-    NewWorkflow, Bounce, Send, Consume, SetValue, StreamEntry, SettleEntries, Outcome, NextAttempt, Park,
+    NewWorkflow, Bounce, Register, Match, Publish, Send, Consume, SetValue, StreamEntry, SettleEntries, Outcome,
+    NextAttempt, Park,
 )  # fmt: skip
 """All kinds of changes."""
 
@@ -38,8 +41,9 @@ CHANGES: tuple[type[Change], ...] = (
 def members(parted: Parted) -> tuple[Member, ...]:
     """In the order of a batch: a park comes last, because the workflow has no owner after it."""
     return (
-        Publishers(), Checkpoints(parted.checkpoints), CrashResets(), Starts(), Bounces(), Sends(), Consumes(), Values(),
-        StreamEntries(), SettledEntries(), Outcomes(parted), Retries(), Parks(),
+        Anchors(), Publishers(), Checkpoints(parted.checkpoints), CrashResets(), Starts(), Bounces(), Registers(),
+        Matches(), Publishes(), Sends(), Consumes(), Values(), StreamEntries(), SettledEntries(), Outcomes(parted),
+        Retries(), Parks(),
     )  # fmt: skip
 
 
@@ -54,7 +58,8 @@ def write_in_turn(tx: Tx, executor: int, writes: Sequence[Write]) -> list[Result
 def fit_one_call(writes: Sequence[Write]) -> bool:
     """Whether there are only checkpoints, and changes that the function for plain batches writes whole."""
     return all(
-        not write.reset_crashes and (write.change is None or write.change.fits_one_call) for write in writes
+        not (write.reset_crashes or write.shielded) and (write.change is None or write.change.fits_one_call)
+        for write in writes
     )
 
 

@@ -34,7 +34,7 @@ class Batch:
         self.executor = executor
         self.writes = writes
         self.results: list[Result] = [WRITTEN] * len(writes)
-        self._refused: set[tuple[str, int]] = set()
+        self._refused: set[tuple[str, int, bool]] = set()
 
     def changes(self, kind: type[C]) -> list[tuple[int, Write, C]]:
         """The writes with a change of this kind whose run has lost none, with their numbers."""
@@ -56,11 +56,11 @@ class Batch:
         for number, write in lost:
             token = tokens.get(write.workflow_id)
             self.results[number] = Fenced(token.status if token is not None else None)
-            self._refused.add((write.workflow_id, write.take))
+            self._refused.add((write.workflow_id, write.take, write.shielded))
 
     def may_go_on(self, number: int, write: Write) -> bool:
         """Whether the write's run has lost none of its writes in this batch; otherwise this one is lost too."""
-        if (write.workflow_id, write.take) not in self._refused:
+        if (write.workflow_id, write.take, write.shielded) not in self._refused:
             return True
         if isinstance(self.results[number], Written):
             self.results[number] = Fenced(None)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dbos_events.storage.writes.answers import Fenced
-from dbos_events.storage.writes.waiting import result_key, wake
+from dbos_events.storage.writes.waiting import result_key, wake, wake_readers
 from dbos_events.storage.writes.write import Change
 
 if TYPE_CHECKING:
@@ -83,8 +83,9 @@ class Outcomes:
             ended = self._judge(batch, ended)
         self._write_results(batch, ended)
         self._answer_riders(batch)
-        if awaited and wake(batch.tx, [result_key(one) for one in awaited]):
-            ended[-1].outcome.woke = True
+        if awaited:
+            woken = wake(batch.tx, [result_key(one) for one in awaited]) + wake_readers(batch.tx, awaited)
+            ended[-1].outcome.woke = bool(woken)
 
     def _awaited(self, batch: Batch, ended: Sequence[Ended]) -> list[str]:
         """Those for whose end somebody is parked, beside a parent: they can be ended now."""

@@ -54,6 +54,8 @@ def part(writes: Sequence[Write]) -> Parted:
     for number, write in enumerate(writes):
         if write.checkpoint is not None:
             entries.setdefault((write.workflow_id, write.take), []).append((number, write, write.checkpoint))
+        if write.shielded:
+            others.add((write.workflow_id, write.take))  # written also where the outcome is refused
         if isinstance(write.change, Outcome):
             outcomes.append((number, write, write.change))
         elif write.change is not None:

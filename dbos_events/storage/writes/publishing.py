@@ -37,5 +37,6 @@ def cut_published(tx: Tx, ended: Mapping[str, int]) -> None:
     To be called when the checkpoints have gone on to the next generation.
     """
     rows = named(sorted(ended.items()), "workflow_id", "generation")
-    tx.change("cut_values", rows)
-    tx.change("cut_entries", rows)
+    for row in tx.batch("published_among", rows):
+        tx.run("cut_values", workflow_id=row.workflow_id, generation=row.generation)
+        tx.run("cut_entries", workflow_id=row.workflow_id, generation=row.generation)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dbos_events.storage.shapes import named
+from dbos_events.storage.writes.match import give_back
 from dbos_events.storage.writes.outcome import Failure
 from dbos_events.storage.writes.publishing import cut_published
 from dbos_events.storage.writes.write import Change
@@ -96,3 +97,4 @@ def keep_but(tx: Tx, ended: Mapping[tuple[str, int], Sequence[int]]) -> None:
     tx.change("archive_checkpoints", failed)
     tx.change("archive_children", failed)
     tx.change("return_messages", failed)
+    give_back(tx, failed)

@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Owner:
+    """A run that changes something without a checkpoint, as a step does when it sends."""
+
+    executor: int
+    workflow_id: str
+    take: int
+
+
+@dataclass(frozen=True, slots=True)
 class NewMessage:
     """One message. Within its destination the same `message_id` is the same message."""
 
@@ -114,10 +123,11 @@ def withdraw(batch: Batch, write: Write) -> None:
     entry = write.checkpoint
     if entry is None:
         return
-    row = {
-        "workflow_id": write.workflow_id,
-        "generation": write.generation,
-        "step": entry.step,
-        "write_id": entry.write_id,
-    }
-    batch.tx.change("withdraw_checkpoints", [row])
+    batch.tx.run(
+        "withdraw_checkpoints",
+        workflow_id=write.workflow_id,
+        generation=write.generation,
+        step=entry.step,
+        write_id=entry.write_id,
+        executor=batch.executor,
+    )

@@ -45,6 +45,9 @@ class NewWorkflow(Change):
     delay_ms: int | None = None
     version_pinned: bool | None = None
     attributes: str | None = None
+    timeout_ms: int | None = None
+    deadline: int | None = None
+    start_by: int | None = None
     rejects_existing: bool = False
     """Whether an id that is taken is an error, so that nothing may be recorded of the start."""
 

@@ -76,6 +76,7 @@ class Kind:
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (  # in the lock order: anchors, then workflows
+        Kind("anchor", look="look_for_publications", meets_at="lock_anchors"),
         Kind("workflow", look="look_for_endings"),
         Kind("value", look="look_for_values", meets_at="lock_published"),
         Kind("stream", look="look_for_entries", meets_at="lock_published"),
@@ -137,13 +138,16 @@ def wake(tx: Tx, keys: Sequence[Key]) -> list[str]:
     With the end of a workflow all waits for what it publishes are over, too.
     """
     woken = [row.id for row in tx.run("wake_parked", keys=[key.text for key in keys])]
-    ended = [
-        prefix
-        for key in keys
-        if key.kind == "workflow"
-        for prefix in (Key(kind, key.subject, "").text for kind in PUBLISHED)
+    ended = [key.subject for key in keys if key.kind == "workflow"]
+    marked = [row.id for row in tx.run("read_marked", ids=ended)] if ended else ()
+    return woken + wake_readers(tx, marked)
+
+
+def wake_readers(tx: Tx, ended: Sequence[str]) -> list[str]:
+    """Wake whoever is parked for what these workflows publish: they have ended."""
+    prefixes = [Key(kind, one, "").text for one in ended for kind in PUBLISHED]
+    return [
+        row.id
+        for prefix in prefixes  # all keys that begin so come before the one that ends in 0, which follows the slash
+        for row in tx.run("wake_readers", first=prefix, beyond=f"{prefix[:-1]}0")
     ]
-    if ended:
-        rows = [{"first": prefix, "beyond": f"{prefix[:-1]}0"} for prefix in ended]  # 0 comes after the slash
-        woken += [row.id for row in tx.batch("wake_readers", rows)]
-    return woken

@@ -39,6 +39,8 @@ class Write:
     checkpoint: Checkpoint | None = None
     change: Change | None = None
     reset_crashes: bool = False
+    shielded: bool = False
+    """Whether it is written also after the workflow was cancelled, as long as its run has the token."""
 
     @property
     def only_starts(self) -> bool:

@@ -33,7 +33,7 @@ class Troubles:
 
     @property
     def mended(self) -> list[str]:
-        return [message for message in self._caplog.messages if ": mended: " in message]
+        return [message for message in self._caplog.messages if ": goes on, this is over: " in message]
 
     def problem(self, app: App) -> str:
         """What stands in the way, in one line; empty when the App is ready. The process is never taken for dead."""

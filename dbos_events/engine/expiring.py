@@ -1,0 +1,96 @@
+"""Until when an event may begin, as its consumer's `expires` says it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from dbos_events.engine.problems import problem_with
+from dbos_events.engine.run import Ending
+from dbos_events.engine.shapes import at_once
+from dbos_events.errors import DBOSWorkflowExpiredError, FilterFailed, TryAgain
+from dbos_events.model.workflow import EXPIRED
+from dbos_events.serialization.raised import is_interrupt
+from dbos_events.storage.writes import Outcome, Write
+
+if TYPE_CHECKING:
+    from dbos_events.engine.payload import Message
+    from dbos_events.engine.run import Run
+
+LEAST_MS = 100_000_000_000
+"""A smaller number, before 1973, is taken for seconds that were given by mistake."""
+
+
+class ExpiredEvent(Exception):
+    """The event was too late when its turn came; its handler is not called."""
+
+
+def times_of(
+    consumer: str, expires: Callable[[Message], object], place_of: Callable[[Message], str]
+) -> Callable[[Message], int | None]:
+    """What gives the milliseconds since 1970 after which an event may not begin; None: it always may.
+
+    `expires` gives a `datetime` with a time zone, a `timedelta` that counts from the record's timestamp, milliseconds
+    since 1970, or None.
+    """
+
+    def time_of(message: Message) -> int | None:
+        try:
+            return _milliseconds(at_once(expires(message)), message)
+        except TryAgain:
+            raise
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            problem = problem_with(error)
+        raise FilterFailed(
+            f"`expires` of the consumer {consumer} could not say until when {place_of(message)} may begin: {problem}. "
+            "The event was taken in, and its handler was not called."
+        )
+
+    return time_of
+
+
+def refuse_late(run: Run, time_of: Callable[[Message], int | None], message: Any) -> None:
+    """Raise where the event of a run that has not begun is too late.
+
+    It has begun when something of it is recorded, as in rule 12; then it goes on, in whichever process. Further attempts
+    run, and so does what an operator redrives.
+
+    Raises:
+        ExpiredEvent: It is too late.
+        FilterFailed: That cannot be said.
+    """
+    if run.history is not None or run.generation:
+        return
+    until = time_of(message)
+    if until is not None and run.core.clock.now_ms() > until:
+        raise ExpiredEvent
+
+
+def expired(run: Run) -> Write:
+    """The write that ends the run of an event that is too late: it frees its lane."""
+    run.proposed = Ending("ended", error=DBOSWorkflowExpiredError(run.id))
+    return Write(run.id, run.take, run.generation, change=Outcome(EXPIRED, parent_id=run.parent_id))
+
+
+def _milliseconds(answer: object, message: Message) -> int | None:
+    if answer is None:
+        return None
+    if isinstance(answer, timedelta):
+        kind, timestamp = message.timestamp
+        if kind == 0:
+            raise ValueError("it gave a timedelta, and the record has no timestamp for it to count from")
+        return int(timestamp) + answer // timedelta(milliseconds=1)
+    if isinstance(answer, datetime):
+        if answer.tzinfo is None:
+            raise ValueError(f"it gave {answer!r}, which has no time zone")
+        return round(answer.timestamp() * 1000)
+    if isinstance(answer, bool) or not isinstance(answer, (int, float)):
+        raise TypeError(
+            f"it gave {answer!r}; a datetime, a timedelta, milliseconds since 1970 or None is wanted"
+        )
+    if not LEAST_MS <= answer < float("inf"):
+        raise ValueError(f"it gave {answer!r}, which is not a time in milliseconds since 1970")
+    return round(answer)

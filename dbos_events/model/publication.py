@@ -1,0 +1,59 @@
+"""Publications and waits, as callers and operators see them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+WEEK_MS = 7 * 24 * 3600 * 1000
+"""How long a publication is kept unless it is said otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitFor:
+    """One of several things to wait for; the fields are those of `DBOS.wait_for`."""
+
+    name: str
+    key: str
+    model: Any = None
+    take: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """What came first of several: which one (`index` counts from 0), its name and key, and the value."""
+
+    index: int
+    name: str
+    key: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class UnmatchedPublication:
+    """A publication that nobody has seen; `state` is `open` or `expired`. Times are milliseconds since 1970."""
+
+    number: int
+    name: str
+    key: str
+    codec: str | None
+    value: str | None
+    event_id: str
+    publisher: str | None
+    published_at: int
+    expires_at: int | None
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnmatchedWait:
+    """A call of a workflow that waits for a publication."""
+
+    number: int
+    name: str
+    key: str
+    workflow_id: str
+    step: int
+    takes: bool
+    registered_at: int
+    wake_at: int | None

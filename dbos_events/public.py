@@ -1,0 +1,55 @@
+# ruff: noqa: PLC0414 - each name is given again, which the alias says to type checkers
+"""The public names. `dbos_events` gives them, and loads this module with the first of them that is asked for."""
+
+from typing import TYPE_CHECKING, Any
+
+from dbos_events import error as error
+from dbos_events.api.contexts import SetWorkflowID as SetWorkflowID
+from dbos_events.api.contexts import SetWorkflowTimeout as SetWorkflowTimeout
+from dbos_events.api.contexts import WorkflowIDReusePolicy as WorkflowIDReusePolicy
+from dbos_events.api.debouncing import Debouncer as Debouncer
+from dbos_events.api.enqueueing import SetEnqueueOptions as SetEnqueueOptions
+from dbos_events.api.enqueueing import SetWorkflowAttributes as SetWorkflowAttributes
+from dbos_events.api.handles import WorkflowHandle as WorkflowHandle
+from dbos_events.api.handles import WorkflowHandleAsync as WorkflowHandleAsync
+from dbos_events.api.queueing import EnqueueOptions as EnqueueOptions
+from dbos_events.app import App as App
+from dbos_events.config import DBOSConfig as DBOSConfig
+from dbos_events.errors import Quarantine as Quarantine
+from dbos_events.errors import TryAgain as TryAgain
+from dbos_events.facade import DBOS as DBOS
+from dbos_events.facade import Queue as Queue
+from dbos_events.model.event import Breaker as Breaker
+from dbos_events.model.event import PayloadCodec as PayloadCodec
+from dbos_events.model.event import Retry as Retry
+from dbos_events.model.message import SendMessage as SendMessage
+from dbos_events.model.publication import Matched as Matched
+from dbos_events.model.publication import WaitFor as WaitFor
+from dbos_events.model.quarantine import QuarantinedDetail as QuarantinedDetail
+from dbos_events.model.quarantine import QuarantinedEvent as QuarantinedEvent
+from dbos_events.model.queue import DuplicationPolicy as DuplicationPolicy
+from dbos_events.model.schedule import ScheduleInput as ScheduleInput
+from dbos_events.model.schedule import WorkflowSchedule as WorkflowSchedule
+from dbos_events.model.stream import StreamReset as StreamReset
+from dbos_events.model.workflow import StepInfo as StepInfo
+from dbos_events.model.workflow import StepOptions as StepOptions
+from dbos_events.model.workflow import StepStatus as StepStatus
+from dbos_events.model.workflow import WorkflowFilter as WorkflowFilter
+from dbos_events.model.workflow import WorkflowStatus as WorkflowStatus
+from dbos_events.model.workflow import WorkflowStatusString as WorkflowStatusString
+
+if TYPE_CHECKING:
+    from dbos_events_kafka.message import KafkaMessage as KafkaMessage
+
+OF_CONNECTORS = {"KafkaMessage": "dbos_events_kafka.message"}
+"""Names that users import from here and that a connector defines; each is imported when it is asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    module = OF_CONNECTORS.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    found = globals()[name] = getattr(import_module(module), name)
+    return found

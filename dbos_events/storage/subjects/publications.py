@@ -1,0 +1,177 @@
+"""Publications and waits, beside the runs that publish and wait (docs/protocol.md, rule 19)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Protocol
+
+from dbos_events.errors import DBOSException
+from dbos_events.model.publication import UnmatchedPublication, UnmatchedWait
+from dbos_events.storage.database import Database, Row, Tx
+from dbos_events.storage.families.executors import fence
+from dbos_events.storage.quarantined import Decided
+from dbos_events.storage.shapes import records
+from dbos_events.storage.subjects.messages import hold_owned
+from dbos_events.storage.writes.match import Awaited, Found, give_back, next_of
+from dbos_events.storage.writes.publish import Anchor, NewPublication, anchor_key, hold_anchors, publish
+from dbos_events.storage.writes.send import Owner
+from dbos_events.storage.writes.waiting import wake
+
+
+class Publications(Protocol):
+    """What is asked outside of the writes of runs."""
+
+    def publish(self, publications: Sequence[NewPublication], publisher: Owner | None = None) -> None:
+        """Publish, and wake who waits; a publisher that is given must own its workflow.
+
+        Safe to repeat after a lost commit answer.
+        """
+        ...
+
+    def next_of(self, workflow_id: str, step: int, awaited: Sequence[Awaited]) -> list[Found]:
+        """What each place of a wait would get now."""
+        ...
+
+    def give_back(self, owner: Owner, steps: Sequence[int]) -> None:
+        """What these calls of a run took is open again."""
+        ...
+
+    def expire(self, count: int) -> tuple[int, int]:
+        """End up to `count` publications whose time is over; gives how many, and how many of them nobody saw."""
+        ...
+
+    def next_expiry(self) -> int | None:
+        """Milliseconds until the next one is over."""
+        ...
+
+    def forget_waits(self) -> int:
+        """Remove the waits of workflows that have ended."""
+        ...
+
+    def unmatched(
+        self, application: str | None, name: str | None, count: int
+    ) -> tuple[list[UnmatchedPublication], list[UnmatchedWait]]:
+        """What found no partner, on either side, oldest first."""
+        ...
+
+    def counts(self, application: str | None) -> dict[str, dict[str, int]]:
+        """By name, how many publications are in which state."""
+        ...
+
+    def discard(self, number: int, decision: Decided) -> bool:
+        """Give a publication up; whether it was open or expired."""
+        ...
+
+    def force(self, number: int, key: str | None, ttl_ms: int | None, decision: Decided) -> str | None:
+        """Open a publication again, under another key where one is given, and wake who waits there.
+
+        Gives the id of its anchor; None where it was neither open nor expired nor discarded.
+        """
+        ...
+
+
+class PublicationTable:
+    """Publications over a database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def publish(self, publications: Sequence[NewPublication], publisher: Owner | None = None) -> None:
+        def work(tx: Tx) -> None:
+            if publisher is not None:
+                fence(tx, publisher.executor)
+                hold_owned(tx, publisher)
+            publish(tx, publications)
+
+        self._database.transact(work)
+
+    def next_of(self, workflow_id: str, step: int, awaited: Sequence[Awaited]) -> list[Found]:
+        return self._database.transact(lambda tx: next_of(tx, workflow_id, step, awaited))
+
+    def give_back(self, owner: Owner, steps: Sequence[int]) -> None:
+        rows: list[dict[str, object]] = [
+            {"workflow_id": owner.workflow_id, "generation": 0, "step": step} for step in steps
+        ]
+
+        def work(tx: Tx) -> None:
+            fence(tx, owner.executor)
+            hold_owned(tx, owner)
+            give_back(tx, rows)
+
+        self._database.transact(work)
+
+    def expire(self, count: int) -> tuple[int, int]:
+        rows = self._database.transact(lambda tx: tx.run("expire_publications", count=count))
+        return len(rows), sum(row.outcome == "expired" for row in rows)
+
+    def next_expiry(self) -> int | None:
+        row = self._database.transact(lambda tx: tx.one("next_expiry"))
+        return None if row is None or row.milliseconds is None else int(row.milliseconds)
+
+    def forget_waits(self) -> int:
+        return self._database.transact(lambda tx: len(tx.run("delete_dead_waits")))
+
+    def unmatched(
+        self, application: str | None, name: str | None, count: int
+    ) -> tuple[list[UnmatchedPublication], list[UnmatchedWait]]:
+        criteria = {"application": application, "name": name, "count": count}
+
+        def work(tx: Tx) -> tuple[Sequence[Row], Sequence[Row]]:
+            return tx.run("list_unmatched_publications", **criteria), tx.run(
+                "list_unmatched_waits", **criteria
+            )
+
+        publications, waits = self._database.transact(work)
+        return records(UnmatchedPublication, publications), records(UnmatchedWait, waits)
+
+    def counts(self, application: str | None) -> dict[str, dict[str, int]]:
+        found: dict[str, dict[str, int]] = {}
+        for row in self._database.transact(lambda tx: tx.run("count_publications", application=application)):
+            found.setdefault(row.name, {})[row.state] = row.publications
+        return found
+
+    def discard(self, number: int, decision: Decided) -> bool:
+        def work(tx: Tx) -> bool:
+            row = _publication(tx, number)
+            tx.run("lock_anchors", ids=[row.anchor])
+            if not tx.run("discard_publication", number=number):
+                return False
+            _note(tx, "discard-publication", row, decision)
+            return True
+
+        return self._database.transact(work)
+
+    def force(self, number: int, key: str | None, ttl_ms: int | None, decision: Decided) -> str | None:
+        def work(tx: Tx) -> str | None:
+            row = _publication(tx, number)
+            old = Anchor(row.application, row.name, row.key)
+            new = old if key is None else Anchor(row.application, row.name, key)
+            hold_anchors(tx, [old, new])
+            if not tx.run("force_publication", number=number, anchor=new.id, ttl_ms=ttl_ms):
+                return None
+            wake(tx, [anchor_key(new.id)])
+            _note(tx, "force-publication", row, decision)
+            return new.id
+
+        return self._database.transact(work)
+
+
+def _publication(tx: Tx, number: int) -> Row:
+    row = tx.one("read_publication", number=number)
+    if row is None:
+        raise DBOSException(
+            f"There is no publication {number}. `dbos-events match unmatched` lists those that found nobody."
+        )
+    return row
+
+
+def _note(tx: Tx, kind: str, row: Row, decision: Decided) -> None:
+    tx.change(
+        "insert_decisions",
+        [{"workflow_id": f"publication/{row.name}/{row.key}/{row.number}", "generation": 0}],
+        decision=kind,
+        reason=decision.reason,
+        details=json.dumps(decision.details),
+        decided_by=decision.by,
+    )

@@ -1,0 +1,106 @@
+"""Publications: values under a name and a key, for whoever waits for them, now or later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, NamedTuple
+
+from dbos_events.storage.writes.waiting import Key, wake
+from dbos_events.storage.writes.write import Change
+
+if TYPE_CHECKING:
+    from dbos_events.storage.database import Tx
+    from dbos_events.storage.writes.member import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """Where publishers and waiters meet: an application, a name and a key, each compared letter by letter."""
+
+    application: str
+    name: str
+    key: str
+
+    @property
+    def id(self) -> str:
+        """The same for the same three, and for nothing else."""
+        return sha256(json.dumps([self.application, self.name, self.key]).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class NewPublication:
+    """One publication. Under its anchor the same `event_id` is the same publication; `ttl_ms` None: it never expires."""
+
+    at: Anchor
+    event_id: str
+    codec: str | None
+    value: str | None
+    publisher: str | None = None
+    ttl_ms: int | None = None
+
+    @property
+    def anchor(self) -> str:
+        return self.at.id
+
+
+@dataclass(slots=True)
+class Publish(Change):
+    """Publish these."""
+
+    publications: tuple[NewPublication, ...]
+
+
+class Publishes:
+    """Inserts publications and wakes those that are parked on their anchors."""
+
+    def write(self, batch: Batch) -> None:
+        found = [one for _, _, change in batch.changes(Publish) for one in change.publications]
+        insert(batch.tx, found)
+
+
+def anchor_key(anchor: str, since: int = 0) -> Key:
+    """That something newer than `since` is published under an anchor."""
+    return Key("anchor", anchor, since=since)
+
+
+def hold_anchors(tx: Tx, anchors: Iterable[Anchor]) -> None:
+    """Make the rows of anchors that are not there, and lock all of them until the transaction ends."""
+    known = {anchor.id: anchor for anchor in anchors}
+    rows = [
+        {"id": id_, "application": one.application, "name": one.name, "key": one.key}
+        for id_, one in sorted(known.items())
+    ]
+    if rows:
+        tx.change("insert_anchors", rows)
+        tx.run("lock_anchors", ids=sorted(known))
+
+
+class _Row(NamedTuple):
+    place: int
+    anchor: str
+    event_id: str
+    codec: str | None
+    value: str | None
+    publisher: str | None
+    ttl_ms: int | None
+
+
+def publish(tx: Tx, publications: Sequence[NewPublication]) -> None:
+    """Insert publications under the locks of their anchors, and wake who is parked there."""
+    hold_anchors(tx, [one.at for one in publications])
+    insert(tx, publications)
+
+
+def insert(tx: Tx, publications: Sequence[NewPublication]) -> None:
+    """As `publish`, where the anchors are locked already."""
+    if not publications:
+        return
+    rows = [
+        _Row(place, one.anchor, one.event_id, one.codec, one.value, one.publisher, one.ttl_ms)
+        for place, one in enumerate(publications)
+    ]
+    tx.change("insert_publications", tx.rows("insert_publications", [(row,) for row in rows]))
+    wake(tx, [anchor_key(anchor) for anchor in sorted({row.anchor for row in rows})])
