@@ -44,6 +44,8 @@ class Case:
     uses: SecretUses
     request: WebhookRequest
     now_ms: int
+    head_is_checked: bool = False
+    """Whether `check_head` has let this request pass already, before its body was read."""
 
     def judged(self) -> Judging:
         """The outcome; a refusal on the way is one."""
@@ -55,7 +57,8 @@ class Case:
     def _judged(self) -> Judging:
         # Before secrets are looked up or a certificate is fetched, the headers of the signature have to be sound.
         # Secrets that are at hand cost nothing: the headers are read once then, with the signature.
-        self.check_head(signature=not isinstance(self.source, Ring))
+        if not self.head_is_checked:
+            self.check_head(signature=not isinstance(self.source, Ring))
         size = len(self.request.body)
         if size > self.row.max_body:
             raise refuse(Reason.BODY_TOO_LARGE, f"The body has {size} bytes, over {self.row.max_body}.")

@@ -73,13 +73,16 @@ class Provider:
         """
         return self._driven(self._case(request).judged())
 
-    async def verify_async(self, request: WebhookRequest, *, lookup_seconds: float | None = None) -> Outcome:
+    async def verify_async(
+        self, request: WebhookRequest, *, lookup_seconds: float | None = None, head_is_checked: bool = False
+    ) -> Outcome:
         """The same on an event loop, where the functions that were given may be async.
 
         A function that is not async is called on a thread, as is the judging of a large body, so that the loop goes on.
-        A function that takes longer than `lookup_seconds` has failed.
+        A function that takes longer than `lookup_seconds` has failed. Where `check_head` was asked about this request
+        before its body was read, `head_is_checked` spares the second look.
         """
-        judging = self._case(request).judged()
+        judging = replace(self._case(request), head_is_checked=head_is_checked).judged()
         step = _on_thread if len(request.body) > LARGE else _here
         try:
             ask = await step(judging.send, None)

@@ -98,7 +98,9 @@ class Service:
         return answers.later(503, self.retry)
 
     async def _judged(self, endpoint: Endpoint, inbox: Inbox, request: WebhookRequest) -> Answer:
-        outcome = await endpoint.provider.verify_async(request, lookup_seconds=self.limits.lookup_seconds)
+        outcome = await endpoint.provider.verify_async(
+            request, lookup_seconds=self.limits.lookup_seconds, head_is_checked=True
+        )
         if isinstance(outcome, Answer):
             endpoint.counts["answered"] += 1
             return outcome

@@ -1,5 +1,6 @@
 """No request makes verification raise, or is taken for genuine, whatever is in it."""
 
+import asyncio
 import json
 from dataclasses import replace
 
@@ -25,12 +26,8 @@ each_provider = pytest.mark.parametrize("provider", PROVIDERS.values(), ids=lamb
 
 
 def on_a_loop(provider: Provider, request: WebhookRequest) -> object:
-    """What `verify_async` returns; nothing in it waits, so no loop is needed."""
-    try:
-        provider.verify_async(request).send(None)
-    except StopIteration as done:
-        return done.value
-    raise AssertionError("it waited")
+    """What `verify_async` returns; functions that are not async are called on a thread."""
+    return asyncio.run(provider.verify_async(request))
 
 
 def refused(outcome: object, reason: Reason, status: int = 401) -> None:
