@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from dbos_events.storage.database import Database, Tx
+if TYPE_CHECKING:  # its rows are imported with DBOS, and the database not before the launch
+    from dbos_events.storage.database import Database, Tx
 
 
 class NewCallback(NamedTuple):
