@@ -12,4 +12,5 @@ WHERE token_hash = :token_hash AND application = :application AND (answered_at I
 RETURNING workflow_id;
 
 -- name: read_callback
+-- Until when it may be answered; nothing where nobody opened it.
 SELECT deadline FROM {schema}.callbacks WHERE token_hash = :token_hash AND application = :application;

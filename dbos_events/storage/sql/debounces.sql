@@ -58,5 +58,5 @@ ORDER BY workflow_id, number;
 
 -- name: name_child
 -- Which run it became is known only now.
-UPDATE {schema}.checkpoints SET child_id = :child_id
+UPDATE {schema}.checkpoints SET child_id = :child
 WHERE workflow_id = :workflow_id AND generation = :generation AND step = :step AND write_id = :write_id;

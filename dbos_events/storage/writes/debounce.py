@@ -49,7 +49,7 @@ class Bounces:
                     generation=write.generation,
                     step=write.checkpoint.step,
                     write_id=write.checkpoint.write_id,
-                    child_id=workflow_id,
+                    child=workflow_id,
                 )
 
 
