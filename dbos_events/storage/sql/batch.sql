@@ -155,3 +155,8 @@ WHERE w.id = u.workflow_id
 -- name: now
 -- The database's clock, in milliseconds.
 SELECT {now} AS now;
+
+-- name: name_child
+-- Which run it became is known only now.
+UPDATE {schema}.checkpoints SET child_id = :child
+WHERE workflow_id = :workflow_id AND generation = :generation AND step = :step AND write_id = :write_id;

@@ -55,8 +55,3 @@ DELETE FROM {schema}.debounce_members WHERE workflow_id = :workflow_id AND input
 SELECT workflow_id, codec, input FROM {schema}.debounce_members
 WHERE workflow_id IN ({list:ids}) AND input IS NOT NULL
 ORDER BY workflow_id, number;
-
--- name: name_child
--- Which run it became is known only now.
-UPDATE {schema}.checkpoints SET child_id = :child
-WHERE workflow_id = :workflow_id AND generation = :generation AND step = :step AND write_id = :write_id;
