@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, TypedDict
 from urllib.parse import quote
+
+from dbos_events.model.mapped import Mapped
 
 Dst = Literal["once", "wall", "skip"]
 CatchUp = Literal["all", "last", "none"]
@@ -145,7 +146,7 @@ class ScheduleInput(TypedDict, total=False):
 
 
 @dataclass(slots=True)
-class WorkflowSchedule:
+class WorkflowSchedule(Mapped):
     """A schedule as the database holds it; its fields are also its items: `schedule["status"]`.
 
     `status` is "ACTIVE" or "PAUSED", `last_fired_at` the time of the last tick that started a workflow (ISO 8601, UTC).
@@ -179,25 +180,6 @@ class WorkflowSchedule:
     alarm: str | None = None
     changed_by: str | None = None
     change_reason: str | None = None
-
-    def keys(self) -> list[str]:
-        """The names of the fields."""
-        return [field.name for field in fields(self)]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.keys()
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self.keys():
-            raise KeyError(name)
-        return getattr(self, name)
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """The field of this name, or `default` where there is none."""
-        return getattr(self, name) if name in self.keys() else default
 
 
 @dataclass(frozen=True, slots=True)

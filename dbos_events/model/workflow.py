@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from dbos_events.model.mapped import Mapped
+
 
 class WorkflowStatusString(str, Enum):  # noqa: UP042 - formats as the peer does
     """The states of a workflow, by the names that DBOS Transact uses; EXPIRED is ours."""
@@ -77,7 +79,7 @@ class WorkflowStatus:
 
 
 @dataclass(slots=True)
-class StepInfo:
+class StepInfo(Mapped):
     """One checkpoint; `function_id` is the step's number, counted from 1 in call order."""
 
     function_id: int
