@@ -70,7 +70,10 @@ class Change(NamedTuple):
 
 
 CHANGES = {
-    "cancel": Change(lambda control: control.workflows.cancel([WORKFLOW]), [f"workflow:{WORKFLOW}"]),
+    "cancel": Change(
+        lambda control: control.workflows.cancel([WORKFLOW]),
+        [f"workflow:{WORKFLOW}", "cancelled", "timers"],
+    ),
     "resume": Change(
         lambda control: control.workflows.resume([WORKFLOW]),
         ["queues"],

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import psycopg
 import pytest
@@ -118,10 +119,12 @@ def test_the_newest_migration_is_the_revision_that_the_code_knows() -> None:
     assert ScriptDirectory.from_config(config).get_heads() == [REVISION]
 
 
+@pytest.mark.filterwarnings("ignore:Skipped unsupported reflection")
 def test_both_databases_have_the_same_tables_columns_and_indexes(
     sqlite_url: str, postgres_url: str, opened: Open
 ) -> None:
     shapes = []
+    expressions = []
     for url in (sqlite_url, postgres_url):
         storage = opened(url)
         migrate(storage)
@@ -133,7 +136,7 @@ def test_both_databases_have_the_same_tables_columns_and_indexes(
                     table: (
                         [(c["name"], c["nullable"]) for c in inspector.get_columns(table, schema=schema)],
                         inspector.get_pk_constraint(table, schema=schema)["constrained_columns"],
-                        {(i["name"], *i["column_names"]) for i in inspector.get_indexes(table, schema=schema)}
+                        {(i["name"], *i["column_names"]) for i in indexes(inspector, table, schema)}
                         - {
                             (u["name"], *u["column_names"])
                             for u in inspector.get_unique_constraints(table, schema)
@@ -142,7 +145,24 @@ def test_both_databases_have_the_same_tables_columns_and_indexes(
                     for table in inspector.get_table_names(schema=schema)
                 }
             )
+        expressions.append(over_expressions(storage))
     assert shapes[0] == shapes[1]
+    assert expressions == [{"workflows_waiting"}] * 2
+
+
+def indexes(inspector: sa.Inspector, table: str, schema: str | None) -> list[Any]:
+    """Those over columns: of one over an expression SQLAlchemy tells the shape on one of the databases only."""
+    return [i for i in inspector.get_indexes(table, schema=schema) if None not in i["column_names"]]
+
+
+def over_expressions(storage: SqlStorage) -> set[str]:
+    """The indexes whose first part is an expression."""
+    if storage.database.dialect.is_postgres:
+        query = "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indexprs IS NOT NULL"
+    else:
+        query = "SELECT m.name FROM sqlite_master m JOIN pragma_index_info(m.name) i ON i.cid = -2 WHERE m.type = 'index'"
+    with storage.database.engine.connect() as connection:
+        return {name for (name,) in connection.exec_driver_sql(query)}
 
 
 # ------------------------------------------------------------------ PostgreSQL
