@@ -90,7 +90,7 @@ class Topic:
 
 def topic(storage: SqlStorage, *, partitions: int = 1, lane: bool = False, queue: str | None = None) -> Topic:
     """A consumer that is registered, with watermarks at 0."""
-    consumer = storage.save_consumer(APP, "orders", "handle", "group", ["orders"], "{}")
+    consumer = storage.save_consumer(APP, "orders", "handle", "group", ["orders"], "{}", connector="kafka")
     incarnation = storage.save_incarnation("cluster", "orders", "id-1")
     storage.create_watermarks(consumer, incarnation, dict.fromkeys(range(partitions), (0, "earliest")))
     return Topic(storage, consumer, incarnation, lane, queue)
