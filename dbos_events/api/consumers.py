@@ -258,7 +258,7 @@ def attach(
 ) -> None:
     """Events of one function are bound in one way, whichever process takes them up."""
     if any(known.function.name == entry.name and not known.function.replaced for known in app.declared):
-        if entry.messages is not messages:
+        if entry.messages is not None and entry.messages.form is not messages.form:
             raise RegistrationError(
                 f"Consumer {name!r}: its handler {entry.name} handles events of another connector already. Events find "
                 "their message by their function: give each consumer a function of its own."
