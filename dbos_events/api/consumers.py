@@ -266,8 +266,8 @@ def attach(
         before, now = entry.binding or NO_BINDING, binding or NO_BINDING
         if (before.codec, before.rule, before.expires) != (now.codec, now.rule, now.expires):
             raise RegistrationError(
-                f"Consumer {name!r}: its handler {entry.name} has a consumer with another codec, `when` or `expires` "
-                "already. Events find both by their function: give each consumer a function of its own."
+                f"Consumer {name!r}: its handler {entry.name} has a consumer with another codec or another `when` or "
+                "`expires` already. Events find both by their function: give each consumer a function of its own."
             )
     entry.binding = binding
     entry.messages = messages
