@@ -92,9 +92,9 @@ def test_workflow_list_is_a_table_whose_values_are_whole_in_a_pipe(shop: App, ru
 
     lines = result.stdout.splitlines()
     assert lines[0].split() == ["ID", "STATUS", "DOING", "NAME", "QUEUE", "CREATED", "TOOK", "EXECUTOR"]
-    assert [line.split()[:3] for line in lines[1:]] == [
-        ["order-3", "SUCCESS", "order"],
-        ["order-2", "ERROR", "order"],
+    assert [line.split()[:4] for line in lines[1:]] == [
+        ["order-3", "SUCCESS", "-", "order"],
+        ["order-2", "ERROR", "-", "order"],
     ]
     assert "--limit" in result.stderr
 
