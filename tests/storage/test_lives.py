@@ -225,7 +225,7 @@ def test_what_cannot_be_decided_is_refused_with_the_reason(storage: SqlStorage) 
     ):
         with pytest.raises(RegistrationError, match=reason):
             storage.resolve_truncation(APP, name, place, offset)
-    with pytest.raises(RegistrationError, match="not halted because of The broker's committed offset"):
+    with pytest.raises(RegistrationError, match="not halted because of Kafka's committed offset"):
         storage.resolve_regression(APP, "orders", ("orders", 0), skip=False)
     storage.resolve_truncation(APP, "orders", ("orders", 0), 5)
     with pytest.raises(RegistrationError, match="is not halted"):
