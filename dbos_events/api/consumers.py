@@ -257,8 +257,10 @@ def attach(
     app: ConsumerHost, entry: Registered, binding: Binding | None, messages: MessageType, name: str
 ) -> None:
     """Events of one function are bound in one way, whichever process takes them up."""
-    if any(known.function.name == entry.name and not known.function.replaced for known in app.declared):
-        if entry.messages is not None and entry.messages.form is not messages.form:
+    declared = (known.function for known in app.declared)
+    known = next((one for one in declared if one.name == entry.name and not one.replaced), None)
+    if known is not None:
+        if known.messages is not messages:
             raise RegistrationError(
                 f"Consumer {name!r}: its handler {entry.name} handles events of another connector already. Events find "
                 "their message by their function: give each consumer a function of its own."

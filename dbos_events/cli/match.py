@@ -58,8 +58,8 @@ def unmatched(
             ],
         )
     else:
-        print("Every publication was seen.")
-    print()
+        say("Every publication was seen.")
+    say("")
     if waits:
         show_table(
             ("NAME", "KEY", "WORKFLOW", "SINCE", "TAKES"),
@@ -69,7 +69,7 @@ def unmatched(
             ],
         )
     else:
-        print("Nobody waits.")
+        say("Nobody waits.")
 
 
 @group.command("list", epilog=examples("dbos-events match list"))
@@ -88,7 +88,7 @@ def list_counts(
     if as_json:
         show_json(counts)
     elif not counts:
-        print("Nothing was ever published.")
+        say("Nothing was ever published.")
     else:
         rows = [(name, state, count) for name, states in counts.items() for state, count in states.items()]
         show_table(("NAME", "STATE", "PUBLICATIONS"), rows)

@@ -72,6 +72,14 @@ def say(line: str) -> None:
     print(harmless(line))
 
 
+def tell_change(kind: str, name: str, what: str, *, changed: bool, as_json: bool) -> None:
+    """Say what became of a queue, a schedule or a consumer. As JSON its name stands under `kind`, beside `changed`."""
+    if as_json:
+        show_json({kind: name, "changed": changed})
+    else:
+        say(f"{name}: {what}.")
+
+
 def remark(line: str) -> None:
     """As `say`, on standard error."""
     typer.echo(harmless(line), err=True)

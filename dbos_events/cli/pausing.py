@@ -8,10 +8,11 @@ import typer
 
 from dbos_events.cli.database import opened
 from dbos_events.cli.options import Application, AsJson, Database, Schema, examples
-from dbos_events.cli.output import moment, say, show_json
+from dbos_events.cli.output import moment, say, show_json, tell_change
 
 if TYPE_CHECKING:
     from dbos_events.model.consumer import ConsumerState
+    from dbos_events.model.queue import QueueState
 
 Consumer = Annotated[str, typer.Argument(metavar="CONSUMER", help="The consumer's name.")]
 Reason = Annotated[str | None, typer.Option(metavar="TEXT", help="Why; `kafka status` shows it.")]
@@ -66,13 +67,11 @@ def resume(
     """
     with opened(database, schema, application) as control:
         changed = control.consumers.resume(consumer)
-    if as_json:
-        show_json({"consumer": consumer, "changed": changed})
-    else:
-        say(f"{consumer}: {'goes on' if changed else 'is neither paused nor behind an open breaker'}.")
+    what = "goes on" if changed else "is neither paused nor behind an open breaker"
+    tell_change("consumer", consumer, what, changed=changed, as_json=as_json)
 
 
-def paused_fields(state: ConsumerState | None) -> dict[str, Any] | None:
+def paused_fields(state: ConsumerState | QueueState | None) -> dict[str, Any] | None:
     """A pause as `--json` prints it; None without one."""
     if state is None or state.paused_at is None:
         return None

@@ -8,7 +8,8 @@ import typer
 
 from dbos_events.cli.database import opened
 from dbos_events.cli.options import Application, AsJson, Database, Schema, examples
-from dbos_events.cli.output import fail, moment, say, show_fields, show_json, show_table
+from dbos_events.cli.output import fail, moment, say, show_fields, show_json, show_table, tell_change
+from dbos_events.cli.pausing import paused_fields
 
 if TYPE_CHECKING:
     from dbos_events.model.queue import QueueLimits, QueueOverview, QueueRateLimit
@@ -124,10 +125,8 @@ def pause(
     """
     with opened(database, schema, application) as control:
         changed = control.queues.pause(queue, reason=reason)
-    if as_json:
-        show_json({"queue": queue, "changed": changed})
-    else:
-        say(f"{queue}: {'paused' if changed else 'is paused already'}.")
+    what = "paused" if changed else "is paused already"
+    tell_change("queue", queue, what, changed=changed, as_json=as_json)
 
 
 @group.command("resume", epilog=examples("dbos-events queue resume orders"))
@@ -144,10 +143,8 @@ def resume(
     """
     with opened(database, schema, application) as control:
         changed = control.queues.resume(queue)
-    if as_json:
-        show_json({"queue": queue, "changed": changed})
-    else:
-        say(f"{queue}: {'goes on' if changed else 'was not paused'}.")
+    what = "goes on" if changed else "was not paused"
+    tell_change("queue", queue, what, changed=changed, as_json=as_json)
 
 
 @group.command("purge", epilog=examples("dbos-events queue purge orders --yes"))
@@ -176,7 +173,6 @@ def purge(
 
 def _fields(one: QueueOverview) -> dict[str, Any]:
     state, counts = one.state, one.counts
-    paused = {"at": state.paused_at, "by": state.paused_by, "reason": state.paused_reason}
     return {
         "application": state.application,
         "queue": state.name,
@@ -189,7 +185,7 @@ def _fields(one: QueueOverview) -> dict[str, Any]:
         "parked": counts.parked,
         "oldest_at": counts.oldest_at,
         "counted_up_to": counts.counted_up_to,
-        "paused": paused if state.paused_at is not None else None,
+        "paused": paused_fields(state),
     }
 
 

@@ -10,7 +10,7 @@ import typer
 from dbos_events.cli import filters
 from dbos_events.cli.database import opened
 from dbos_events.cli.options import Application, AsJson, Database, Schema, examples
-from dbos_events.cli.output import moment, remark, say, show_fields, show_json, show_table
+from dbos_events.cli.output import moment, remark, say, show_fields, show_json, show_table, tell_change
 from dbos_events.errors import DBOSNonExistentScheduleError
 from dbos_events.model.schedule import ScheduleAudit, Tick, WorkflowSchedule
 
@@ -46,7 +46,7 @@ def list_schedules(
         chosen = None if all_applications else control.application
         found = control.schedules.find(name_prefix=tuple(prefix or ()), application=chosen)
     if as_json:
-        show_json([_fields(one) for one in found])
+        show_json([dict(one) for one in found])
         return
     titles = ["NAME", "STATE", "SCHEDULE", "ZONE", "NEXT", "LAST", "WORKFLOW", "DETAIL"]
     show_table(
@@ -86,9 +86,9 @@ def show(
         if found is None:
             raise DBOSNonExistentScheduleError(name, control.application)
     if as_json:
-        show_json(_fields(found))
+        show_json(dict(found))
         return
-    shown = _fields(found) | {"next_at": moment(found.next_at), "valid_from": moment(found.valid_from)}
+    shown = dict(found) | {"next_at": moment(found.next_at), "valid_from": moment(found.valid_from)}
     show_fields({"state": _state(found), **shown})
 
 
@@ -195,7 +195,8 @@ def pause(
     """
     with opened(database, schema, application) as control:
         changed = control.schedules.pause(name, reason=reason)
-    _told(name, "paused" if changed else "is paused already", changed=changed, as_json=as_json)
+    what = "paused" if changed else "is paused already"
+    tell_change("name", name, what, changed=changed, as_json=as_json)
 
 
 @group.command("resume", epilog=examples("dbos-events schedule resume daily_report"))
@@ -214,7 +215,8 @@ def resume(
     """
     with opened(database, schema, application) as control:
         changed = control.schedules.resume(name)
-    _told(name, "goes on" if changed else "is not paused", changed=changed, as_json=as_json)
+    what = "goes on" if changed else "is not paused"
+    tell_change("name", name, what, changed=changed, as_json=as_json)
 
 
 @group.command("trigger", epilog=examples("dbos-events schedule trigger daily_report"))
@@ -275,17 +277,6 @@ def backfill(
     for workflow_id in ids:
         say(workflow_id)
     remark(f"{len(ids)} ticks.")
-
-
-def _told(name: str, what: str, *, changed: bool, as_json: bool) -> None:
-    if as_json:
-        show_json({"name": name, "changed": changed})
-    else:
-        say(f"{name}: {what}.")
-
-
-def _fields(one: WorkflowSchedule) -> dict[str, Any]:
-    return {key: one[key] for key in one.keys()}  # noqa: SIM118 - it is no mapping
 
 
 def _state(one: WorkflowSchedule) -> str:

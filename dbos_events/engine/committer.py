@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from dbos_events.engine.later import Later, Stands
+from dbos_events.engine.later import Later, StillRefused
 from dbos_events.engine.tickets import Interrupted, Ticket, by_workflow, refuses_statement, shown, tell
 from dbos_events.engine.waking import ThreadWaker
 from dbos_events.errors import BadWrite, ExecutorFenced, StorageError
@@ -281,7 +281,7 @@ class Committer:
             self._answer(tickets, self._write([ticket.write for ticket in tickets]))
         except BadWrite as error:
             self._isolate(tickets, error)
-        except Stands:
+        except StillRefused:
             self._write_apart(tickets)
         except ExecutorFenced:
             self._fence(tickets)
@@ -345,7 +345,7 @@ class Committer:
         """Write, and again with back-off for as long as the database gives no answer that is about the writes.
 
         Raises:
-            Stands: It refuses the statement again and again, so some of the writes may be to blame.
+            StillRefused: It refuses the statement again and again, so some of the writes may be to blame.
         """
         pause, tries = FIRST_PAUSE, 0
         self._asked_at = time.monotonic()
@@ -360,7 +360,7 @@ class Committer:
                     self._waits(error, pause)
                     tries += 1
                     if tries >= TRIES_TOGETHER and refuses_statement(error):
-                        raise Stands from error
+                        raise StillRefused from error
                 else:
                     self._went_well()
                     return results

@@ -18,7 +18,7 @@ TRIES_AT_ONCE = 64
 """Statements that a search for what is refused may take before others have their turn."""
 
 
-class Stands(StorageError):
+class StillRefused(StorageError):
     """The database refuses a batch again and again, for no reason that lies in a value."""
 
     def __init__(self) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
+
+from dbos_events.engine.waits import subscribed
 
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
@@ -68,18 +70,6 @@ class Line(Ear):
 
 
 @contextmanager
-def listening(core: Core, ear: Ear, channels: Sequence[str]) -> Iterator[None]:
-    """Have `ear` hear what is signalled within the block."""
-    for channel in channels:
-        core.hub.subscribe(channel, ear)
-    try:
-        yield
-    finally:
-        for channel in channels:
-            core.hub.unsubscribe(channel, ear)
-
-
-@contextmanager
 def in_line(core: Core, run: Run, topic: str | None) -> Iterator[Line]:
     """Stand in line for a topic within the block."""
     line = core.mailboxes.line(run, topic)
@@ -87,7 +77,7 @@ def in_line(core: Core, run: Run, topic: str | None) -> Iterator[Line]:
     line.append(mine)
     channel = channel_of(run.id)
     try:
-        with listening(core, mine, [channel]):
+        with subscribed(core, mine, [channel]):
             yield mine
     finally:
         line.remove(mine)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dbos_events.engine.core import Core
 from dbos_events.engine.limits import DEADLINES
-from dbos_events.runtime.service import Service
+from dbos_events.runtime.service import DueService
 from dbos_events.telemetry.log import logger
 
 BATCH = 1000
@@ -14,7 +14,7 @@ AGAIN_SECONDS = 0.02
 """When something is due and its row is held by another transaction."""
 
 
-class DeadlineService(Service):
+class DeadlineService(DueService):
     """Sleeps until the next deadline of the application's workflows, at most one second.
 
     Any process does it for all of them, whichever functions it has: nothing is run. One timer serves all, and a workflow
@@ -25,18 +25,13 @@ class DeadlineService(Service):
     signals = (DEADLINES,)
 
     def __init__(self, core: Core) -> None:
-        super().__init__(interval=1.0)
-        self._core = core
+        super().__init__(core, interval=1.0)
 
-    def next_due(self) -> int | None:
-        left = self._core.storage.endings.next_due(self._core.application)
-        return None if left is None or left <= 0 else self._core.clock.now_ms() + left
+    def left(self) -> int | None:
+        return self._core.storage.endings.next_due(self._core.application)
 
-    def tick(self) -> float | None:
+    def serve(self) -> float:
         core = self._core
-        left = core.storage.endings.next_due(core.application)
-        if left is None or left > 0:
-            return self.interval if left is None else min(self.interval, left / 1000 + 0.001)
         ended = core.storage.endings.end_due(core.application, BATCH)
         for one in ended:
             logger.info("Workflow %s was cancelled: %s.", one.id, one.reason)

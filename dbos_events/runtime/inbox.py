@@ -259,7 +259,7 @@ class InboxService(Service):
         consumer = self.consumers.get(event.consumer)
         if consumer is None:
             return Outcome("refused", None, "consumer", f"there is no consumer {event.consumer!r}")
-        problem = _problem_with(event)
+        problem = _unusable(event)
         if problem is not None:
             return Outcome("refused", None, "event", problem)
         try:
@@ -374,7 +374,7 @@ class ConnectorInbox:
         core.ask(lambda: core.storage.report_source(core.executor, number, state, detail))
 
 
-def _problem_with(event: PushedEvent) -> str | None:
+def _unusable(event: PushedEvent) -> str | None:
     """Why the event cannot be stored, whatever its consumer thinks of it."""
     given: tuple[object, ...] = (
         event.event_id,

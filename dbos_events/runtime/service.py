@@ -5,11 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from dbos_events.errors import DBOSException, ExecutorFenced, StorageUnavailable
 from dbos_events.telemetry.log import Recurring, logger
 from dbos_events.telemetry.outages import Outages
 from dbos_events.telemetry.threads import start_thread
+
+if TYPE_CHECKING:
+    from dbos_events.engine.core import Core
 
 LONGEST_PAUSE = 5.0
 
@@ -136,3 +140,29 @@ class Service:
         if self.outages is not None:
             self.outages.back(self)
         return pause
+
+
+class DueService(Service):
+    """A duty that is due at times that stand in the database: it sleeps until the next one, at most `interval`."""
+
+    def __init__(self, core: Core, interval: float) -> None:
+        super().__init__(interval)
+        self._core = core
+
+    def left(self) -> int | None:
+        """Milliseconds until something is due, by the database's clock; None when nothing waits for a time."""
+        raise NotImplementedError
+
+    def serve(self) -> float:
+        """Do what is due; gives the seconds until the next look."""
+        raise NotImplementedError
+
+    def next_due(self) -> int | None:
+        left = self.left()
+        return None if left is None or left <= 0 else self._core.clock.now_ms() + left
+
+    def tick(self) -> float | None:
+        left = self.left()
+        if left is None:
+            return self.interval
+        return min(self.interval, left / 1000 + 0.001) if left > 0 else self.serve()

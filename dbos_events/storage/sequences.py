@@ -56,7 +56,7 @@ def advance_where_behind(error: BaseException, engine: sa.Engine, schema: str) -
     """Where the error says that a number was taken which the database issued, set its sequence.
 
     Raises:
-        StorageUnavailable: So it was. The sequence is set now, unless the message says why it could not be: repeat.
+        StorageUnavailable: A number was taken. Its sequence is set now, or the message says why it could not be. Repeat.
     """
     if not schema or not is_taken_number(error):
         return
@@ -66,30 +66,37 @@ def advance_where_behind(error: BaseException, engine: sa.Engine, schema: str) -
 
 
 def advance(engine: sa.Engine, schema: str) -> Advanced:
-    """Have each sequence go on behind the last number of its table; a transaction for each, none where all is well."""
-    tables = []
+    """Have each sequence go on behind the last number of its table: two questions where all is well."""
+    tables: list[str] = []
     try:
         with engine.begin() as connection:
-            found = connection.execute(sa.text(_IDENTITIES), {"schema": schema}).fetchall()
-        for table, column, sequence in found:
+            behind = _behind(connection, schema)
+        for (
+            table,
+            sequence,
+            last,
+        ) in behind:  # a transaction for each: not all of them may be set by everybody
             with engine.begin() as connection:
-                if _advance(connection, schema, table, column, sequence):
-                    tables.append(table)
+                values = {"sequence": sequence, "last": last}
+                connection.execute(sa.text("SELECT setval(:sequence, :last)"), values)
+            tables.append(table)
     except exc.SQLAlchemyError as error:
         return Advanced(tuple(tables), answers.said(answers.cause_of(error)))
     return Advanced(tuple(tables))
 
 
-def _advance(connection: sa.Connection, schema: str, table: str, column: str, sequence: str) -> bool:
+def _behind(connection: sa.Connection, schema: str) -> list[tuple[str, str, int]]:
+    """Table, sequence and last number wherever the next number is taken."""
     quote = connection.dialect.identifier_preparer.quote_identifier
-    last = connection.exec_driver_sql(
-        f"SELECT max({quote(column)}) FROM {quote(schema)}.{quote(table)}"
-    ).scalar()
-    if last is None:
-        return False
-    # `sequence` is an identifier that the server has quoted itself.
-    value, called = connection.exec_driver_sql(f"SELECT last_value, is_called FROM {sequence}").one()
-    if last < value + (1 if called else 0):
-        return False
-    connection.execute(sa.text("SELECT setval(:sequence, :last)"), {"sequence": sequence, "last": last})
-    return True
+    identities = connection.execute(sa.text(_IDENTITIES), {"schema": schema}).fetchall()
+    if not identities:
+        return []
+    # A sequence comes as an identifier that the server has quoted itself.
+    looks = " UNION ALL ".join(
+        f"SELECT {number} AS number, (SELECT max({quote(column)}) FROM {quote(schema)}.{quote(table)}) AS last, "
+        f"last_value + CASE WHEN is_called THEN 1 ELSE 0 END AS next FROM {sequence}"
+        for number, (table, column, sequence) in enumerate(identities)
+    )
+    taken = f"SELECT number, last FROM ({looks}) AS looks WHERE last >= next ORDER BY number"
+    found = connection.exec_driver_sql(taken.replace("%", "%%")).fetchall()
+    return [(identities[number][0], identities[number][2], last) for number, last in found]

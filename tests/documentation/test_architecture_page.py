@@ -42,6 +42,8 @@ def test_the_map_names_every_table_and_view() -> None:
 def test_the_map_names_every_thread() -> None:
     code = "\n".join(path.read_text() for top in SOURCES for path in top.rglob("*.py"))
     named = set(re.findall(r"\bname=f?\"(dbos-[\w-]*\w)", code)) | {"dbos-reader"}
-    services = re.findall(r"class \w+\(Service\):.*?name = \"(\w+)\"", code, re.DOTALL)
+    services = re.findall(
+        r"class \w+\((?:Due)?Service\):\n    \"{3}[^\"]*\"{3}\n\n    name = \"(\w+)\"", code
+    )
 
     assert first_cells("## Threads of a process") == named | {f"dbos-{name}" for name in services}

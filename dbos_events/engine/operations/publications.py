@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.effects import Flow, Query, Recorded
-from dbos_events.engine.mailboxes import Ear, listening
+from dbos_events.engine.mailboxes import Ear
 from dbos_events.engine.operations.common import deliver, noted_beside, operation
-from dbos_events.engine.waits import Wait
+from dbos_events.engine.waits import Wait, subscribed
 from dbos_events.errors import SerializationError
 from dbos_events.model.publication import Matched, WaitFor
 from dbos_events.serialization import encoded, stored_error
@@ -190,7 +190,7 @@ class Waiting:
             owner = Owner(core.executor, run.id, run.take)
             yield Query(core, lambda: core.storage.publications.give_back(owner, dropped))
         ear = Ear()
-        with listening(core, ear, [channel_of(anchor.id) for anchor in self.anchors]):
+        with subscribed(core, ear, [channel_of(anchor.id) for anchor in self.anchors]):
             while True:
                 found = yield from self._next(ear)
                 value, write = self._write(found or [], started_at)

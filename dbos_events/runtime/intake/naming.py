@@ -47,9 +47,14 @@ def _by_record_key(_topic: str, record: Record) -> str | None:
 
 def key_lane(partition: int, key: bytes) -> str:
     """`3/key`, percent-encoded; two different keys never share a name."""
+    return f"{partition}/{key_name(key)}"
+
+
+def key_name(key: bytes) -> str:
+    """The key percent-encoded; a long one as `#` and its digest, which no encoded key begins with."""
     if len(key) > LONGEST:
-        return f"{partition}/#{hashlib.blake2b(key, digest_size=20).hexdigest()}"
-    return f"{partition}/{quote_from_bytes(key, safe='')}"
+        return f"#{hashlib.blake2b(key, digest_size=20).hexdigest()}"
+    return quote_from_bytes(key, safe="")
 
 
 class _Extracted:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, NamedTuple
-from urllib.parse import quote_from_bytes
 
 from dbos_events.connect.connector import PushConnector
 from dbos_events.connect.inbox import Outcome, PushedEvent, PushOptions
@@ -22,7 +21,7 @@ from dbos_events.runtime.intake.gate import Gate
 from dbos_events.runtime.intake.holdups import PUSHED, HoldUps
 from dbos_events.runtime.intake.keeper import LaneService
 from dbos_events.runtime.intake.lanes import LaneGroup
-from dbos_events.runtime.intake.naming import LONGEST, key_bytes
+from dbos_events.runtime.intake.naming import key_bytes, key_name
 from dbos_events.runtime.intake.places import HEAVY_BYTES, Places
 from dbos_events.runtime.intake.standing import ConsumerService
 from dbos_events.runtime.taken import Taken
@@ -193,9 +192,8 @@ class PushedConsumer:
                 return KEYLESS
         if key is None:
             return None
-        if len(key) > LONGEST:
-            return f"#{blake2b(key, digest_size=20).hexdigest()}"
-        return f"/{quote_from_bytes(key, safe='')}"
+        name = key_name(key)
+        return name if name.startswith("#") else f"/{name}"
 
     def _key_of(self, message: Any) -> bytes | None:
         assert self.options.ordering_key is not None  # noqa: S101

@@ -59,15 +59,6 @@ FROM {rows: id text, application text, name text, status text, start_id bigint, 
 WHERE true
 ON CONFLICT (id) DO NOTHING;
 
--- name: insert_tick_payloads
--- Of those that were inserted now.
-INSERT INTO {schema}.payloads (workflow_id, codec, input)
-SELECT u.id, u.codec, u.input
-FROM {rows: id text, codec text, input text, start_id bigint}
-JOIN {schema}.workflows AS w ON w.id = u.id AND w.start_id = u.start_id
-WHERE true
-ON CONFLICT (workflow_id) DO NOTHING;
-
 -- name: insert_ticks
 -- The first outcome of a tick stays.
 INSERT INTO {schema}.ticks (application, {columns}, decided_at)

@@ -169,7 +169,7 @@ def insert_tick_workflows(tx: Tx, starts: Sequence[TickStart], executor: int) ->
         return frozenset()
     rows = [(start,) for start in starts]
     inserted = tx.change("insert_tick_workflows", tx.rows("insert_tick_workflows", rows), executor=executor)
-    tx.change("insert_tick_payloads", tx.rows("insert_tick_payloads", rows))
+    tx.change("insert_start_payloads", tx.rows("insert_start_payloads", rows))
     if inserted == len(starts):
         return frozenset(start.id for start in starts)
     numbers = {row.id: row.start_id for row in tx.run("read_tokens", ids=[start.id for start in starts])}

@@ -59,25 +59,12 @@ class Checkpoints:
     def _insert(self, batch: Batch, statement: str, entries: Sequence[Numbered]) -> None:
         rows = batch.tx.rows(statement, [(write, entry) for _, write, entry in entries])
         if rows and batch.change(statement, rows) < len(rows):
-            self._judge(batch, entries)
-
-    def _judge(self, batch: Batch, entries: Sequence[Numbered]) -> None:
-        """What was not inserted is there by our own hand already, or is not ours to write."""
-        keys = [
-            {"workflow_id": write.workflow_id, "generation": write.generation, "step": entry.step}
-            for _, write, entry in entries
-        ]
-        ours = {
-            (row.workflow_id, row.step, row.write_id)
-            for row in batch.tx.batch("read_written_checkpoints", keys, executor=batch.executor)
-        }
-        batch.refuse(
-            [
-                (number, write)
-                for number, write, entry in entries
-                if (write.workflow_id, entry.step, entry.write_id) not in ours
+            places = [
+                {"workflow_id": write.workflow_id, "generation": write.generation, "step": entry.step}
+                for _, write, entry in entries
             ]
-        )
+            ids = [(number, write, entry.write_id) for number, write, entry in entries]
+            batch.refuse_unwritten(ids, "read_written_checkpoints", places)
 
 
 class CrashResets:

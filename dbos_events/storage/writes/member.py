@@ -58,6 +58,22 @@ class Batch:
             self.results[number] = Fenced(token.status if token is not None else None)
             self._refused.add((write.workflow_id, write.take, write.shielded))
 
+    def refuse_unwritten(
+        self, entries: Sequence[tuple[int, Write, int]], statement: str, places: Sequence[Any]
+    ) -> None:
+        """Of what was not inserted, as it may be there already, refuse all but what our own hand has written.
+
+        `entries` have the number of the write, the write, and the id that it wrote with; `statement` reads what this
+        executor has written at these `places`.
+        """
+        ours = {
+            (row.workflow_id, row.write_id)
+            for row in self.tx.batch(statement, places, executor=self.executor)
+        }
+        self.refuse(
+            [(number, write) for number, write, id_ in entries if (write.workflow_id, id_) not in ours]
+        )
+
     def may_go_on(self, number: int, write: Write) -> bool:
         """Whether the write's run has lost none of its writes in this batch; otherwise this one is lost too."""
         if (write.workflow_id, write.take, write.shielded) not in self._refused:

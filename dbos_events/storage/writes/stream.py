@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,7 +10,6 @@ from dbos_events.storage.writes.write import Change
 
 if TYPE_CHECKING:
     from dbos_events.storage.writes.member import Batch
-    from dbos_events.storage.writes.write import Write
 
 
 @dataclass(slots=True)
@@ -70,7 +68,9 @@ class StreamEntries:
             return
         rows = batch.tx.rows("insert_stream_entries", [(write, entry) for _, write, entry in entries])
         if batch.change("insert_stream_entries", rows) < len(rows):
-            self._judge(batch, entries)
+            places = batch.tx.rows("read_written_entries", [(write, entry) for _, write, entry in entries])
+            ids = [(number, write, entry.write_id) for number, write, entry in entries]
+            batch.refuse_unwritten(ids, "read_written_entries", places)
         done = batch.changes(StreamEntry)
         if not done:
             return
@@ -79,21 +79,6 @@ class StreamEntries:
         keys = [stream_key(*one, 0) for one in sorted(written)]
         keys += [stream_key(*one, 0, committed=True) for one in sorted(counting)]
         done[-1][2].woke = bool(wake(batch.tx, keys))
-
-    def _judge(self, batch: Batch, entries: Sequence[tuple[int, Write, StreamEntry]]) -> None:
-        """What was not inserted is there by our own hand already, or is not ours to write."""
-        places = batch.tx.rows("read_written_entries", [(write, entry) for _, write, entry in entries])
-        ours = {
-            (row.workflow_id, row.write_id)
-            for row in batch.tx.batch("read_written_entries", places, executor=batch.executor)
-        }
-        batch.refuse(
-            [
-                (number, write)
-                for number, write, entry in entries
-                if (write.workflow_id, entry.write_id) not in ours
-            ]
-        )
 
 
 class SettledEntries:

@@ -46,7 +46,9 @@ class Values:
         tx = batch.tx
         rows = tx.rows("insert_values", [(write, value) for _, write, value in sets])
         if batch.change("insert_values", rows) < len(rows):
-            self._judge(batch)
+            places = tx.rows("read_written_values", [(write, value) for _, write, value in sets])
+            ids = [(number, write, value.write_id) for number, write, value in sets]
+            batch.refuse_unwritten(ids, "read_written_values", places)
         done = batch.changes(SetValue)
         if not done:
             return
@@ -58,19 +60,3 @@ class Values:
         published = {(write.workflow_id, value.key) for _, write, value in done}
         woken = wake(tx, [value_key(*one) for one in sorted(published)])
         done[-1][2].woke = bool(woken)
-
-    def _judge(self, batch: Batch) -> None:
-        """What was not inserted is there by our own hand already, or is not ours to write."""
-        sets = batch.changes(SetValue)
-        keys = batch.tx.rows("read_written_values", [(write, value) for _, write, value in sets])
-        ours = {
-            (row.workflow_id, row.write_id)
-            for row in batch.tx.batch("read_written_values", keys, executor=batch.executor)
-        }
-        batch.refuse(
-            [
-                (number, write)
-                for number, write, value in sets
-                if (write.workflow_id, value.write_id) not in ours
-            ]
-        )
