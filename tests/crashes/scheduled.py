@@ -45,7 +45,8 @@ def schedule_that_buffers(world: World) -> Play:
         after()
 
     def play() -> None:
-        for _ in range(5):  # in stages: a claim whose answer was lost is found in the next one, and has time to end
+        # In stages: a claim whose answer was lost is found in the next one, and its run has time to end.
+        for _ in range(5):
             world.advance(100)
 
     return play
