@@ -64,8 +64,8 @@ class SetWorkflowTimeout:
     sleeps, retries and recovery do not move it. A child has the earlier one of its own deadline and its parent's.
 
     Args:
-        workflow_timeout_sec: Seconds, above 0. None is no timeout, and cuts what a child has from its parent. Left out,
-            it is as if the block said nothing of it.
+        workflow_timeout_sec: Seconds, above 0. None means no timeout, and cuts the deadline that a child has from its
+            parent. Left out, it is as if the block said nothing of it.
         queue_timeout_seconds: Seconds from enqueueing within which a process has to claim the workflow; else it is
             cancelled without a run. No effect on what is started directly.
 

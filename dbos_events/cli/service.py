@@ -193,7 +193,7 @@ class ConsumerService:
                 if error.refused:
                     self._problem = f"the database refuses this service: {one_line(error.message)}"
                     refusal.say(
-                        "The database refuses this service, which is no outage: %s It is asked again.",
+                        "The database refuses this service, which is not an outage: %s It is asked again.",
                         one_line(error.message),
                     )
                 else:

@@ -169,7 +169,7 @@ class QueueControl:
         """Move the time of a delayed workflow; False when it is not delayed (any more).
 
         Raises:
-            DBOSException: Not exactly one of both is given, or it is no time.
+            DBOSException: None or both of the two are given, or the one is not a time.
             DBOSNonExistentWorkflowError: There is none with that id.
         """
         delay_ms = _delay(delay_seconds, until)

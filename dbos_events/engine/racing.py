@@ -1,6 +1,6 @@
 """Wait until some of several tasks have ended; which ones is recorded.
 
-Tasks are asyncio's, so this is no flow for both colours; what it records is.
+Tasks belong to asyncio, so this part is written for loops only. What it records goes through flows, as everywhere.
 """
 
 from __future__ import annotations

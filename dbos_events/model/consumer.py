@@ -99,7 +99,8 @@ class PartitionState:
     def lag(self) -> int | None:
         """Records that are still to be taken in; None where the end is not known.
 
-        The end is asked for now and then, so the watermark may be past it; markers of transactions are no records.
+        The end is asked for now and then, so the watermark may be past it. Markers of transactions count,
+        and are not records.
         """
         if self.end_offset is None:
             return None

@@ -88,7 +88,7 @@ class WebhookReceiver:
 
         Args:
             path: `/stripe`, or `/t/{tenant}/erp` with parameters. Two tenants never share an id.
-            provider: Who sends, with the secrets: `providers.stripe(secret=...)`.
+            provider: The sender, with its secrets: `providers.stripe(secret=...)`.
             name: The consumer's name, in ids, the database and the command line; the function's by default. Keep it
                 when the function is renamed, or events that come again would start anew.
             key: What tells an event from all others, where it is not as the provider says.

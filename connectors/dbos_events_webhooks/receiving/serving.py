@@ -156,6 +156,6 @@ def _word(outcome: Outcome) -> str:
 
 
 def _heard(storing: asyncio.Future[list[Outcome]]) -> None:
-    """What comes too late is told nobody, and is no error that nobody looked at."""
+    """An answer that comes too late has nobody to go to. Its error is read, so that asyncio does not complain of it."""
     if not storing.cancelled():
         storing.exception()

@@ -97,7 +97,7 @@ class _Extracted:
 
 
 def key_bytes(key: object) -> bytes | None:
-    """What `ordering_key` gave, as bytes. Raises TypeError for what is no key."""
+    """What `ordering_key` gave, as bytes. Raises TypeError where that is not a key."""
     if key is None or isinstance(key, bytes):
         return key
     if isinstance(key, (str, int)):

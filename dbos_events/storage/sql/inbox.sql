@@ -107,7 +107,7 @@ ON CONFLICT (id) DO NOTHING
 RETURNING id;
 
 -- name: lock_pushed_lanes
--- Who puts an event into one of them comes before or after what is taken from it.
+-- An event is put into one of them before or after something is taken from it, never meanwhile.
 SELECT lane FROM {schema}.lanes
 WHERE consumer = :consumer AND incarnation = 0 AND lane IN ({list:lanes})
 ORDER BY lane

@@ -23,7 +23,7 @@ ORDER BY u.place
 ON CONFLICT (anchor, event_id) DO NOTHING;
 
 -- name: insert_waits
--- Who waits, in the order in which they came; a wait that is made anew keeps its place.
+-- The waiting calls, in the order in which they came; a wait that is made anew keeps its place.
 INSERT INTO {schema}.waits (anchor, workflow_id, step, takes, registered_at)
 SELECT u.anchor, u.workflow_id, u.step, u.takes, {now}
 FROM {rows: anchor text, workflow_id text, step int, takes bool}
@@ -184,5 +184,5 @@ WHERE number = :number AND (outcome IS NULL OR outcome IN ('expired', 'discarded
 RETURNING number;
 
 -- name: read_taken_publications
--- Who has taken them.
+-- By whom they were taken.
 SELECT number, taken_by, taken_step FROM {schema}.publications WHERE number IN ({numbers:ids});

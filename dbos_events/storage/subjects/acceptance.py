@@ -258,7 +258,7 @@ def _without_known(
         lane = (event.consumer, event.lane)
         if known.start_id != event.start_id:
             work.results[event.digest] = Accepted("duplicate", event.workflow_id)
-            # Of a workflow that is no event of this consumer, nothing is the same.
+            # A workflow that this consumer did not start has nothing in common with the event.
             ours = known.fingerprint if known.consumer == event.consumer else "another's"
             if not _is_same(event, f"~{ours}"):
                 work.known[event.digest] = f"~{ours}"

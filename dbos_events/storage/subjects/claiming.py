@@ -20,7 +20,7 @@ MOST_PRIORITIES = 50
 
 
 class Taker(NamedTuple):
-    """Who takes work: an executor, and what it may take."""
+    """An executor that takes work, and what it may take."""
 
     executor: int
     application: str

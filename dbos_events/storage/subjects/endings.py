@@ -97,8 +97,8 @@ def _ended(tx: Tx, rows: Sequence[Row], reason: str) -> list[EndedLate]:
 
 
 def _cancel_trees(tx: Tx, roots: Sequence[str]) -> list[str]:
-    # A batch that starts a child shows its parent's status to itself only. Who holds the row of the executor comes
-    # before such a batch, which then finds the parent cancelled, or after it, and finds the child.
+    # A batch that starts a child shows it to nobody before its commit. With the row of its executor locked, this
+    # comes before such a batch, which then finds the parent cancelled, or after it, and finds the child.
     first = [row.id for row in tx.run("find_trees", ids=roots)]
     owners = [row.id for row in tx.run("lock_owners", ids=first)]
     tree = [row.id for row in tx.run("find_trees", ids=roots)]
