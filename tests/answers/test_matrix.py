@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from dbos_events import App, Queue
+from dbos_events import App, Queue, SetEnqueueOptions
 from dbos_events.engine import committer, core, later
 from dbos_events.errors import DBOSException
 from dbos_events.launched import Launched
-from dbos_events.model.workflow import ERROR, SUCCESS
+from dbos_events.model.workflow import ENQUEUED, ERROR, SUCCESS
 from dbos_events.runtime import failing
 from dbos_events.runtime.identity import this_process
 from dbos_events.runtime.service import Service
@@ -160,11 +160,17 @@ def a_claim_of_what_was_resumed(shop: Shop) -> None:
 
 
 def a_wake_up(shop: Shop) -> None:
+    """Of a sleep and of a delay that end together."""
     name = shop.app.start_workflow(shop.nap, 3).workflow_id
+    with SetEnqueueOptions(delay_seconds=5.0):
+        delayed = shop.queue.enqueue(shop.job, 3)
     while shop.launched.core.runner.active:
         time.sleep(0)  # it has parked when it has left
     shop.clock.advance(timedelta(seconds=6))
     assert ended(shop, name, shop.launched.timers) == 6
+    shop.turn(shop.launched.timers)
+    assert delayed.get_status().status == ENQUEUED
+    shop.app.cancel_workflow(delayed.workflow_id)
 
 
 def ended(shop: Shop, name: str, *services: Service) -> object:

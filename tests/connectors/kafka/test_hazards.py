@@ -167,7 +167,7 @@ def test_a_topic_that_is_missing_beside_one_that_is_read_is_said_once(
     troubles.wait_ready(app)
 
 
-def test_a_consumer_that_no_process_has_is_shown_as_stopped(
+def test_a_consumer_that_no_process_has_is_shown_as_such(
     local: Consumers, troubles: Troubles, sqlite_url: str
 ) -> None:
     app = local.start("orders", Counting().sync_handler)
@@ -175,7 +175,7 @@ def test_a_consumer_that_no_process_has_is_shown_as_stopped(
     app.destroy()
 
     (row,) = status(sqlite_url)
-    assert (row["consumer"], row["state"], row["holder"]) == ("consumer", "stopped", None)
+    assert (row["consumer"], row["state"], row["holder"]) == ("consumer", "no process", None)
 
 
 def test_a_member_without_a_partition_stands_by(
