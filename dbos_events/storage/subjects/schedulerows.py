@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from dbos_events.model.schedule import ScheduleSpec, Source, Tick
-from dbos_events.storage.rows import TakenWorkflow
+from dbos_events.storage.subjects.taking import TakenWorkflow
 
 
 @dataclass(frozen=True, slots=True)
