@@ -130,11 +130,7 @@ class RecoveryService(Service):
         core = self._core
         limits = self.contested.adoptable()
         with self._taken.taking():
-            rows = core.storage.taking.adopt(
-                taker_of(core, sorted(limits)),
-                limits,
-                BATCH,
-            )
+            rows = core.storage.taking.adopt(taker_of(core, sorted(limits)), limits, BATCH)
             self._taken.start(rows)
         if rows:
             logger.info("Took up %d workflows of dead executors.", len(rows))

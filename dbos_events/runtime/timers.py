@@ -28,10 +28,7 @@ class TimerService(DueService):
     def serve(self) -> float:
         core = self._core
         with self._taken.taking():
-            rows = core.storage.taking.wake_due(
-                taker_of(core, core.registry.names()),
-                BATCH,
-            )
+            rows = core.storage.taking.wake_due(taker_of(core, core.registry.names()), BATCH)
             self._taken.start(rows)
         for queue in core.storage.queues.promote_due(core.application):
             core.signal("queues" if queue is None else channel_of(queue))

@@ -74,16 +74,9 @@ class Storage(Batches, Protocol):
     queues: Queues
     attributes: Attributes
     debounces: Debounces
-
-    @property
-    def inbox(self) -> Inboxes:
-        """Events that are pushed."""
-        ...
-
-    @property
-    def schedules(self) -> Schedules:
-        """Schedules, and what became of their ticks."""
-        ...
+    inbox: Inboxes
+    schedules: Schedules
+    endings: Endings
 
     @property
     def name(self) -> str:
@@ -103,11 +96,6 @@ class Storage(Batches, Protocol):
 
     def notify(self, channels: Sequence[str]) -> None:
         """Wake those who listen in other processes; never on the path of a write."""
-        ...
-
-    @property
-    def endings(self) -> Endings:
-        """Deadlines, and trees that are cancelled."""
         ...
 
     def close(self) -> None:

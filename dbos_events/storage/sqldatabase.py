@@ -11,10 +11,10 @@ from dbos_events.storage.subjects.callbacks import Callbacks, CallbackTable
 from dbos_events.storage.subjects.consumers import Consumers, ConsumerTable
 from dbos_events.storage.subjects.debounces import Debounces, DebounceTable
 from dbos_events.storage.subjects.decisions import Decisions, DecisionTable
-from dbos_events.storage.subjects.endings import EndingTable
+from dbos_events.storage.subjects.endings import Endings, EndingTable
 from dbos_events.storage.subjects.executors import Executors, ExecutorTable
 from dbos_events.storage.subjects.generations import Generations, GenerationTable
-from dbos_events.storage.subjects.inbox import InboxTable
+from dbos_events.storage.subjects.inbox import Inboxes, InboxTable
 from dbos_events.storage.subjects.intake import Intakes, IntakeTable
 from dbos_events.storage.subjects.lanes import Lanes, LaneTable
 from dbos_events.storage.subjects.lives import LifeTable, Lives
@@ -27,7 +27,7 @@ from dbos_events.storage.subjects.proofs import Proofs, ProofTable
 from dbos_events.storage.subjects.publications import Publications, PublicationTable
 from dbos_events.storage.subjects.quarantine import Quarantines, QuarantineTable
 from dbos_events.storage.subjects.queues import Queues, QueueTable
-from dbos_events.storage.subjects.schedules import ScheduleTable
+from dbos_events.storage.subjects.schedules import Schedules, ScheduleTable
 from dbos_events.storage.subjects.sources import Sources, SourceTable
 from dbos_events.storage.subjects.streams import Streams, StreamTable
 from dbos_events.storage.subjects.subscriptions import Subscriptions, SubscriptionTable
@@ -70,9 +70,9 @@ class SqlStorage(BatchTable):
         self.publications: Publications = PublicationTable(database)
         self.parking: Parking = ParkingTable(database)
         self.callbacks: Callbacks = CallbackTable(database)
-        self.inbox = InboxTable(database)
-        self.schedules = ScheduleTable(database)
-        self.endings = EndingTable(database)
+        self.inbox: Inboxes = InboxTable(database)
+        self.schedules: Schedules = ScheduleTable(database)
+        self.endings: Endings = EndingTable(database)
 
     @property
     def name(self) -> str:

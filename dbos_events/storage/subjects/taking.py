@@ -105,11 +105,7 @@ class TakingTable:
         def work(tx: Tx) -> list[TakenWorkflow]:
             nonlocal crashed
             fence(tx, taker.executor)
-            rows = tx.run(
-                "adopt_from_dead",
-                **taker._asdict(),
-                count=count,
-            )
+            rows = tx.run("adopt_from_dead", **taker._asdict(), count=count)
             taken = _taken(tx, rows)
             crashed = {row.id for row in taken if _crashed_too_often(row, limits)}
             end_crashed(tx, sorted(crashed))
@@ -124,11 +120,7 @@ class TakingTable:
             fence(tx, taker.executor)
             woken = [row.id for row in tx.run("requeue_due", application=taker.application)]
             woken += [row.id for row in tx.run("ready_due_lanes", application=taker.application)]
-            rows = tx.run(
-                "take_due",
-                **taker._asdict(),
-                count=count,
-            )
+            rows = tx.run("take_due", **taker._asdict(), count=count)
             taken = [row.id for row in rows]
             if woken or taken:
                 tx.run("forget_parked_keys", ids=woken + taken)
