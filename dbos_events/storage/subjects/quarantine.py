@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dbos_events.model.quarantine import (
     Decision,
@@ -16,13 +16,15 @@ from dbos_events.model.quarantine import (
     QuarantineFilter,
     Redrive,
 )
-from dbos_events.storage.database import Database, Row, Tx
 from dbos_events.storage.quarantined import counts_query, quarantined_query
 from dbos_events.storage.shapes import named, records
 from dbos_events.storage.writes import CANCELLED_CALL
 from dbos_events.storage.writes.match import give_back
 from dbos_events.storage.writes.publishing import cut_published
 from dbos_events.storage.writes.retry import keep_but
+
+if TYPE_CHECKING:
+    from dbos_events.storage.database import Database, Row, Tx
 
 
 @dataclass(frozen=True, slots=True)
