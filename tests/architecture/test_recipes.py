@@ -52,7 +52,7 @@ with storage.database.engine.connect() as connection:
 listed = [
     entry.noted
     for workflow in DBOS.list_workflows()
-    for entry in storage.list_steps(workflow.workflow_id)
+    for entry in storage.workflows.list_steps(workflow.workflow_id)
 ]
 print(json.dumps([rows, listed]))
 DBOS.destroy()
