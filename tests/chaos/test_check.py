@@ -17,6 +17,7 @@ from tests.chaos.events import (
     SLEEP,
     SLEEP_SECONDS,
     STEPS,
+    TALK,
     TWO,
 )
 from tests.chaos.findings import AFTER_DEATH, ASLEEP, DISORDER, LOST, STRANGE, TWICE, UNHEARD
@@ -45,7 +46,7 @@ def recorded_by(made: MadeUp, offset: int, executor: int) -> None:
 
 @pytest.mark.parametrize("ordering", ["none", *LANES])
 def test_a_run_in_which_all_is_well_passes(ordering: str) -> None:
-    kinds = [PLAIN, PAIR, RETRY, SLEEP, CHILD, POISON, RAISE]
+    kinds = [PLAIN, PAIR, RETRY, SLEEP, CHILD, POISON, RAISE, TALK]
     found, checker = MadeUp(kinds, [8] * len(kinds), ordering).checked()
     assert found == {}
     assert checker.executions == sum(len(STEPS[kind]) for kind in kinds)
