@@ -17,7 +17,8 @@ from tests.chaos.said import Flow, Message, Publication, Said
 from tests.chaos.saying import Ids
 
 LATE_MS = 90_000
-"""How long after its deadline a workflow may end: servers are down for seconds."""
+"""How long after its deadline a workflow may end: servers are down for seconds. The time in which no process was at work
+comes on top."""
 
 LINES = ["a:0", "b:0", "b:1", "c:0"]
 
@@ -29,8 +30,9 @@ def numbered(word: str, count: int = SENT) -> list[str]:
 class Listener:
     """Takes the conversations one after the other."""
 
-    def __init__(self, said: Said, findings: Findings) -> None:
+    def __init__(self, said: Said, findings: Findings, nobody_seconds: float = 0.0) -> None:
         self.said = said
+        self._late_ms = LATE_MS + int(nobody_seconds * 1000)
         self.findings = findings
         self._messages: dict[tuple[str, str | None], list[Message]] = {}
         for message in said.messages:
@@ -194,7 +196,7 @@ class Listener:
             )
         elif flow.deadline is None or flow.completed_at is None:
             self.findings.add(CUT_OFF, f"{workflow} was cut off without a deadline: {flow}")
-        elif not 0 <= flow.completed_at - flow.deadline <= LATE_MS:
+        elif not 0 <= flow.completed_at - flow.deadline <= self._late_ms:
             late = (flow.completed_at - flow.deadline) / 1000
             self.findings.add(CUT_OFF, f"{workflow} was cut off {late:.3f} s after its deadline: {flow}")
 

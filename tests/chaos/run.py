@@ -257,13 +257,16 @@ class Run:
             self.plan, self.folder, field.audit, self.events, executors, ends, self.findings
         )
         database, broker = field.answers_lost()
-        said = listen(self.folder, field.audit, self.talks, self.findings) if self.plan.talking else {}
+        said: dict[str, int] = {}
+        if self.plan.talking:
+            said = listen(self.folder, field.audit, self.talks, executors.nobody_seconds, self.findings)
         return {
             "steps executed": checker.executions,
             "repeats explained": checker.repeats,
             "process starts": len(field.crew.workers),
             "launches that failed": field.crew.launches_that_failed,
             "deaths without a fault": unexplained,
+            "seconds without a process": round(executors.nobody_seconds, 1),
             "database answers lost": database,
             "broker answers lost": broker,
             "redriven": self.rows.one("SELECT count(*) FROM {t}decisions"),

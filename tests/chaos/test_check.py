@@ -241,6 +241,16 @@ def test_a_sleep_that_is_too_short_or_much_too_long_is_found(slept_ms: float, ri
     assert made.found() == ({} if right else {ASLEEP: 1})
 
 
+@pytest.mark.parametrize(("nobody_seconds", "right"), [(19.0, False), (21.0, True)])
+def test_a_sleep_may_be_longer_by_the_time_in_which_no_process_was_at_work(
+    nobody_seconds: float, right: bool
+) -> None:
+    made = MadeUp([SLEEP], [8], nobody_seconds=nobody_seconds)
+    made.marks.pop()
+    made.mark(0, TWO, at=made.end_of(0, ONE) + int((SLEEP_SECONDS + LATE_SECONDS + 20.0) * 1000))
+    assert made.found() == ({} if right else {ASLEEP: 1})
+
+
 def test_a_sleep_is_counted_from_the_first_execution_of_the_step_before_it() -> None:
     made = MadeUp([SLEEP], [8], "none")
     made.harmed = frozenset({2})

@@ -50,11 +50,13 @@ def reach_verdict(
     return checker
 
 
-def listen(folder: Path, audit: Audit, talks: Sequence[Conversation], findings: Findings) -> dict[str, int]:
+def listen(
+    folder: Path, audit: Audit, talks: Sequence[Conversation], nobody_seconds: float, findings: Findings
+) -> dict[str, int]:
     """Add what is wrong with what was said, with queues and with ticks; gives how much there was of them."""
     rows = audit.rows
     said = read_said(rows, read_heard(sorted((folder / "talk").iterdir())))
-    Listener(said, findings).listen(talks)
+    Listener(said, findings, nobody_seconds).listen(talks)
     moves, starts = read_moves(rows, NARROW), read_starts(rows, PACED)
     look_at_slots(moves, findings)
     look_at_duplicates(moves, findings)
