@@ -259,7 +259,7 @@ class Run:
         database, broker = field.answers_lost()
         said: dict[str, int] = {}
         if self.plan.talking:
-            said = listen(self.folder, field.audit, self.talks, executors.nobody_seconds, self.findings)
+            said = listen(self.folder, field.audit, self.talks, executors, self.findings)
         return {
             "steps executed": checker.executions,
             "repeats explained": checker.repeats,

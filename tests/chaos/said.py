@@ -32,6 +32,14 @@ class Answer(NamedTuple):
 
     step: int
     value: Any
+    name: str = ""
+
+
+class Hearing(NamedTuple):
+    """What the code of a workflow was given by one call, and by whom it was run."""
+
+    value: Any
+    executor: int = 0
 
 
 class Message(NamedTuple):
@@ -76,7 +84,7 @@ class Said:
     entries: list[Entry] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
     """The latest state that each has shown."""
-    heard: dict[str, dict[int, list[Any]]] = field(
+    heard: dict[str, dict[int, list[Hearing]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(list))
     )
     """By workflow and number of the call: what was heard, each time that the code ran."""
@@ -99,12 +107,12 @@ def read_said(rows: Rows, heard: Iterable[tuple[str, int, Any, int]]) -> Said:
         if partition is not None:
             said.events[Place(partition, offset)] = workflow
     names = ", ".join(f"'{name}'" for name in ANSWERS)
-    for workflow, step, output, error in rows.query(
-        "SELECT c.workflow_id, c.step, c.output, c.error FROM {t}steps AS c JOIN {t}workflows AS w "
+    for workflow, step, name, output, error in rows.query(
+        "SELECT c.workflow_id, c.step, c.name, c.output, c.error FROM {t}steps AS c JOIN {t}workflows AS w "
         "ON w.id = c.workflow_id AND w.generation = c.generation "
         f"WHERE c.step > 0 AND c.name IN ({names}) AND c.codec IS DISTINCT FROM 'stream-end' AND {talks} ORDER BY 1, 2"
     ):
-        said.answers[workflow].append(Answer(step, "cancelled" if error else value_of(output)))
+        said.answers[workflow].append(Answer(step, "cancelled" if error else value_of(output), name))
     said.messages = [
         Message(destination, sender, topic, value_of(value), step)
         for destination, sender, topic, value, step in rows.query(
@@ -129,8 +137,8 @@ def read_said(rows: Rows, heard: Iterable[tuple[str, int, Any, int]]) -> Said:
         "SELECT workflow_id, value FROM {t}published_values WHERE key = 'state' AND cut_in IS NULL ORDER BY take, number"
     ):
         said.values[workflow] = value_of(value)
-    for workflow, number, value, _executor in heard:
-        said.heard[workflow][number].append(value)
+    for workflow, number, value, executor in heard:
+        said.heard[workflow][number].append(Hearing(value, executor))
     return said
 
 

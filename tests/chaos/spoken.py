@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from tests.chaos.check import Executors
 from tests.chaos.conversations import (
     DEADLINES,
     MESSAGES,
@@ -14,8 +15,8 @@ from tests.chaos.conversations import (
     Place,
 )
 from tests.chaos.findings import Findings
-from tests.chaos.hearing import LINES, Listener, numbered
-from tests.chaos.said import Answer, Entry, Flow, Message, Publication, Said
+from tests.chaos.hearing import LINES, VALUE_READ, Listener, numbered
+from tests.chaos.said import Answer, Entry, Flow, Hearing, Message, Publication, Said
 
 FIRST, SECOND = "kafka/chaos/0/0", "kafka/chaos/1/0"
 THEMES_OTHERS = {
@@ -33,6 +34,7 @@ class Spoken:
 
     theme: str
     said: Said = field(default_factory=Said)
+    executors: Executors = field(default_factory=Executors)
 
     def __post_init__(self) -> None:
         self.talk = Conversation(self.theme, Place(0, 0), Place(1, 0))
@@ -48,13 +50,14 @@ class Spoken:
     def hears(self, workflow: str, values: Sequence[object]) -> None:
         """Its calls give these; they are heard, and its checkpoints say so, at steps from 1 on."""
         for number, value in enumerate(values):
-            self.said.answers[workflow].append(Answer(number + 1, value))
-            self.said.heard[workflow][number].append(value)
+            name = VALUE_READ if isinstance(value, int) else ""
+            self.said.answers[workflow].append(Answer(number + 1, value, name))
+            self.said.heard[workflow][number].append(Hearing(value))
 
     def found(self) -> dict[str, int]:
         """What the checker finds, by kind."""
         findings = Findings()
-        Listener(self.said, findings).listen([self.talk])
+        Listener(self.said, findings, self.executors).listen([self.talk])
         return dict(findings.counts)
 
     # -- what is said, by theme ---------------------------------------------------------------

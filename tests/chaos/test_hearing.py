@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.chaos.check import Executors
 from tests.chaos.conversations import (
     DEADLINES,
     MESSAGES,
@@ -29,7 +30,7 @@ from tests.chaos.findings import (
 )
 from tests.chaos.hearing import LATE_MS
 from tests.chaos.plan import ORDERINGS, Plan
-from tests.chaos.said import Answer, Entry
+from tests.chaos.said import Answer, Entry, Hearing
 from tests.chaos.spoken import FIRST, SECOND, Spoken
 
 Planted = Callable[[Spoken], None]
@@ -75,7 +76,7 @@ def receive_out_of_order(spoken: Spoken) -> None:
     values = [answers[1].value, answers[0].value]
     for number, value in enumerate(values):
         answers[number] = answers[number]._replace(value=value)
-        spoken.said.heard[spoken.third][number] = [value]
+        spoken.said.heard[spoken.third][number] = [Hearing(value)]
     messages[0], messages[1] = (messages[number]._replace(consumed_step=2 - number) for number in (0, 1))
 
 
@@ -110,9 +111,9 @@ def test_what_goes_wrong_with_a_message_is_found(plant: Planted, kinds: set[str]
 
 def test_what_a_replay_hears_otherwise_is_found() -> None:
     spoken = Spoken(MESSAGES)
-    spoken.said.heard[SECOND][1].append("answer:1")
+    spoken.said.heard[SECOND][1].append(Hearing("answer:1"))
     assert spoken.found() == {}, "the same again is what a replay is for"
-    spoken.said.heard[SECOND][1].append("answer:2")
+    spoken.said.heard[SECOND][1].append(Hearing("answer:2"))
     assert spoken.found() == {OTHERWISE: 1}
 
 
@@ -120,6 +121,19 @@ def test_an_answer_that_was_recorded_and_never_heard_is_found() -> None:
     spoken = Spoken(MESSAGES)
     del spoken.said.heard[SECOND][2]
     assert spoken.found() == {OTHERWISE: 1}
+
+
+@pytest.mark.parametrize(
+    ("value", "executor", "kinds"),
+    [(0, 5, set()), (2, 5, {OTHERWISE}), (0, 1, {OTHERWISE}), (1, 1, set())],
+)
+def test_only_who_was_harmed_may_have_read_another_value_than_is_recorded_and_only_an_older_one(
+    value: int, executor: int, kinds: set[str]
+) -> None:
+    spoken = Spoken(SHOWN, executors=Executors(harmed=frozenset({5})))
+    shown(1, 2)(spoken)
+    spoken.said.heard[SECOND][0].append(Hearing(value, executor))
+    assert set(spoken.found()) == kinds
 
 
 # ------------------------------------------------------------------ publications
@@ -194,7 +208,7 @@ def shown(before: int, after: int) -> Planted:
         answers = spoken.said.answers[SECOND]
         for number, value in ((0, before), (-1, after)):
             answers[number] = answers[number]._replace(value=value)
-            spoken.said.heard[SECOND][number % len(answers)] = [value]
+            spoken.said.heard[SECOND][number % len(answers)] = [Hearing(value)]
 
     return change
 
@@ -240,7 +254,7 @@ def cut_off_the_quick_one(spoken: Spoken) -> None:
     ended("quick", status="CANCELLED", end_reason="timeout", deadline=900)(spoken)
     answers = spoken.said.answers[SECOND]
     answers[1] = answers[1]._replace(value="cancelled")
-    spoken.said.heard[SECOND][1] = ["cancelled"]
+    spoken.said.heard[SECOND][1] = [Hearing("cancelled")]
 
 
 def never_start(what: str) -> Planted:

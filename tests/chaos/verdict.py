@@ -51,12 +51,12 @@ def reach_verdict(
 
 
 def listen(
-    folder: Path, audit: Audit, talks: Sequence[Conversation], nobody_seconds: float, findings: Findings
+    folder: Path, audit: Audit, talks: Sequence[Conversation], executors: Executors, findings: Findings
 ) -> dict[str, int]:
     """Add what is wrong with what was said, with queues and with ticks; gives how much there was of them."""
     rows = audit.rows
     said = read_said(rows, read_heard(sorted((folder / "talk").iterdir())))
-    Listener(said, findings, nobody_seconds).listen(talks)
+    Listener(said, findings, executors).listen(talks)
     moves, starts = read_moves(rows, NARROW), read_starts(rows, PACED)
     look_at_slots(moves, findings)
     look_at_duplicates(moves, findings)
