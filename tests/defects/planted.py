@@ -179,6 +179,11 @@ def unread_dropped(put: Put) -> None:
     put(Reading, "poll", poll_on)
 
 
+def limit_unlocked(put: Put) -> None:
+    """Claims of a queue with a limit count what runs without having locked the queue."""
+    _respell(put, {"lock_queue": ("{for_update}", "")})
+
+
 class _WithoutMove(Tx):
     """A transaction in which the watermark has been moved before."""
 
@@ -216,4 +221,5 @@ DEFECTS: dict[str, Callable[[Put], None]] = {
     "watermark first": watermark_first,
     "fence of a snapshot": fence_of_a_snapshot,
     "unread dropped": unread_dropped,
+    "limit unlocked": limit_unlocked,
 }
