@@ -14,6 +14,8 @@ from dbos_events.api.handles import WorkflowHandle as WorkflowHandle
 from dbos_events.api.handles import WorkflowHandleAsync as WorkflowHandleAsync
 from dbos_events.api.queueing import EnqueueOptions as EnqueueOptions
 from dbos_events.app import App as App
+from dbos_events.client.client import DBOSClient as DBOSClient
+from dbos_events.client.debouncing import DebouncerClient as DebouncerClient
 from dbos_events.config import DBOSConfig as DBOSConfig
 from dbos_events.errors import Quarantine as Quarantine
 from dbos_events.errors import TryAgain as TryAgain
@@ -28,6 +30,7 @@ from dbos_events.model.publication import WaitFor as WaitFor
 from dbos_events.model.quarantine import QuarantinedDetail as QuarantinedDetail
 from dbos_events.model.quarantine import QuarantinedEvent as QuarantinedEvent
 from dbos_events.model.queue import DuplicationPolicy as DuplicationPolicy
+from dbos_events.model.schedule import ClientScheduleInput as ClientScheduleInput
 from dbos_events.model.schedule import ScheduleInput as ScheduleInput
 from dbos_events.model.schedule import WorkflowSchedule as WorkflowSchedule
 from dbos_events.model.stream import StreamReset as StreamReset

@@ -30,6 +30,7 @@ from dbos_events.storage.subjects.debounces import Debounces
 from dbos_events.storage.subjects.endings import Endings
 from dbos_events.storage.subjects.inbox import Inboxes
 from dbos_events.storage.subjects.messages import Messages
+from dbos_events.storage.subjects.outside import Outside
 from dbos_events.storage.subjects.parking import Parking
 from dbos_events.storage.subjects.processes import Processes
 from dbos_events.storage.subjects.publications import Publications
@@ -266,6 +267,7 @@ class Storage(
     queues: Queues
     attributes: Attributes
     debounces: Debounces
+    outside: Outside
 
     @property
     def inbox(self) -> Inboxes:
@@ -295,6 +297,10 @@ class Storage(
 
     def notify(self, channels: Sequence[str]) -> None:
         """Wake those who listen in other processes; never on the path of a write."""
+        ...
+
+    def notify_within(self, connection: Any, channels: Sequence[str]) -> None:
+        """As `notify`, when the transaction of this SQLAlchemy connection commits."""
         ...
 
     @property

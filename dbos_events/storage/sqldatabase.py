@@ -27,6 +27,7 @@ from dbos_events.storage.subjects.debounces import Debounces, DebounceTable
 from dbos_events.storage.subjects.endings import EndingTable
 from dbos_events.storage.subjects.inbox import InboxTable
 from dbos_events.storage.subjects.messages import Messages, MessageTable
+from dbos_events.storage.subjects.outside import Outside, OutsideTable
 from dbos_events.storage.subjects.parking import Parking, ParkingTable
 from dbos_events.storage.subjects.processes import Processes, ProcessesTable
 from dbos_events.storage.subjects.publications import Publications, PublicationTable
@@ -74,6 +75,7 @@ class SqlStorage(
         self.inbox = InboxTable(database)
         self.schedules = ScheduleTable(database)
         self.endings = EndingTable(database)
+        self.outside: Outside = OutsideTable(database)
 
     @property
     def name(self) -> str:
