@@ -37,7 +37,7 @@ class PositionControl:
     def partitions(self, application: str | None = None) -> list[PartitionState]:
         """Every partition that a consumer has a watermark for, in the order of its names and numbers."""
         return sorted(
-            self._storage.list_partitions(application),
+            self._storage.positions.read(application),
             key=lambda row: (row.application, row.consumer, row.topic, row.incarnation, row.partition),
         )
 
@@ -58,7 +58,7 @@ class PositionControl:
             raise ConnectorError(
                 f"The {connector.name} connector cannot be asked for the ends of partitions."
             )
-        stored = self._storage.consumer_settings(application)
+        stored = self._storage.consumers.settings(application)
         wanted: dict[tuple[str, str], dict[str, list[int]]] = {}
         for row in rows:
             if row.state != "retired":
@@ -80,28 +80,32 @@ class PositionControl:
 
     def adopt_cluster(self, consumer: str, adoption: Adoption) -> str:
         """Have a consumer read the cluster that it has met; gives the cluster's id."""
-        return self._storage.adopt_cluster(self._application, consumer, adoption)
+        return self._storage.decisions.adopt_cluster(self._application, consumer, adoption)
 
     def resolve_truncation(
         self, consumer: str, topic: str, partition: int, from_offset: int | None = None
     ) -> PartitionDecided:
         """Read a halted partition on as a new branch, from an offset or from where its log was found to differ."""
-        return self._storage.resolve_truncation(self._application, consumer, (topic, partition), from_offset)
+        return self._storage.decisions.resolve_truncation(
+            self._application, consumer, (topic, partition), from_offset
+        )
 
     def resolve_regression(
         self, consumer: str, topic: str, partition: int, *, skip: bool
     ) -> PartitionDecided:
         """Read a halted partition on from its watermark, or with `skip` from the broker's committed offset."""
-        return self._storage.resolve_regression(self._application, consumer, (topic, partition), skip=skip)
+        return self._storage.decisions.resolve_regression(
+            self._application, consumer, (topic, partition), skip=skip
+        )
 
     def adopt_watermark(self, consumer: str, from_group: str, to_group: str) -> None:
         """Have a consumer go on under another group, where it stands; its processes have to be stopped."""
-        self._storage.adopt_watermark(self._application, consumer, from_group, to_group)
+        self._storage.decisions.adopt_watermark(self._application, consumer, from_group, to_group)
 
     def rename_consumer(self, consumer: str, to_name: str) -> str:
         """Give a consumer another name; gives the group that it reads with from now on."""
-        return self._storage.rename_consumer(self._application, consumer, to_name)
+        return self._storage.decisions.rename_consumer(self._application, consumer, to_name)
 
     def clear_alarms(self, consumer: str) -> int:
         """Forget what the status told; gives how many partitions had something."""
-        return self._storage.clear_alarms(self._application, consumer)
+        return self._storage.decisions.clear_alarms(self._application, consumer)

@@ -517,7 +517,7 @@ def test_a_result_is_found_soon_after_its_end(client: DBOSClient, shop: Shop) ->
 
 
 def _count_looks(client: DBOSClient) -> Callable[[], int]:
-    storage = client.connected().core.storage
+    storage = client.connected().core.storage.workflows
     count, read = [0], storage.read_ending
 
     def counted(workflow_id: str) -> Any:

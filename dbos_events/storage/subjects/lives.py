@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from typing import Protocol
 
-from dbos_events.errors import ClusterChanged, RegistrationError, StaleTopic
-from dbos_events.model.subscription import covers
+from dbos_events.errors import ClusterChanged, StaleTopic
 from dbos_events.model.topic import TopicHistory
 from dbos_events.storage.database import Database, Row, Tx
-from dbos_events.storage.families.consumers import command_of
-from dbos_events.storage.families.executors import fence
+from dbos_events.storage.subjects.consumers import command_of
 
 Place = tuple[int, int, int]
+
+
+class Lives(Protocol):
+    """Incarnations and branches of topics (protocol 7 and 8)."""
+
+    def identify(self, consumer: int, cluster_id: str, topic: str, topic_id: str) -> int:
+        """The number of the topic's life in use, new if need be; earlier lives are retired then.
+
+        Raises `StaleTopic` when the id is a retired one, and `ClusterChanged` when the consumer has read another
+        cluster and nobody has decided about this one.
+        """
+        ...
+
+    def branches(self, consumer: int, incarnation: int) -> dict[int, int]:
+        """The newest branch of each partition that has one."""
+        ...
+
+    def unfinished(self, consumer: int, incarnation: int) -> dict[int, frozenset[int]]:
+        """Lives and branches of the same topic that are over, with the partitions that hold ordered events still."""
+        ...
+
+    def history(self, consumer: int, topic: str) -> TopicHistory:
+        """What the consumer has to do with the topic already."""
+        ...
+
+    def save(self, cluster_id: str, topic: str, topic_id: str) -> int:
+        """The number of this life of a topic, new if need be."""
+        ...
 
 
 class LifeTable:
@@ -44,37 +69,13 @@ class LifeTable:
             )
         return found
 
-    def claim_topic(self, consumer: int, topic: str) -> None:
-        def work(tx: Tx) -> None:
-            own = tx.run("lock_consumer", consumer=consumer)[0]
-            for row in tx.run("read_consumers", application=own.application):
-                if (
-                    row.id != own.id
-                    and row.group_id == own.group_id
-                    and covers(json.loads(row.topics), topic)
-                ):
-                    raise RegistrationError(
-                        f"The topic {topic} fits what {own.name!r} and {row.name!r} subscribe to with the group "
-                        f"{own.group_id!r}, so each would get only a part of its records. It is not read. Narrow a "
-                        "pattern, or give one of them another group.id."
-                    )
-
-        self._database.transact(work)
-
-    def id_group(self, consumer: int) -> str:
-        return str(self._database.transact(lambda tx: tx.run("lock_consumer", consumer=consumer)[0]).id_group)
-
-    def fingerprints(self, workflow_ids: Sequence[str]) -> dict[str, int]:
-        rows = self._database.transact(lambda tx: tx.run("read_fingerprints", ids=workflow_ids))
-        return {row.workflow_id: row.fingerprint for row in rows}
-
     def branches(self, consumer: int, incarnation: int) -> dict[int, int]:
         rows = self._database.transact(
             lambda tx: tx.run("branches", consumer=consumer, incarnation=incarnation)
         )
         return {row.partition: row.incarnation for row in rows}
 
-    def unfinished_lives(self, consumer: int, incarnation: int) -> dict[int, frozenset[int]]:
+    def unfinished(self, consumer: int, incarnation: int) -> dict[int, frozenset[int]]:
         rows = self._database.transact(
             lambda tx: tx.run("unfinished_lives", consumer=consumer, incarnation=incarnation)
         )
@@ -97,73 +98,16 @@ class LifeTable:
 
         return self._database.transact(work)
 
-    def registered(self, consumer: int) -> frozenset[str]:
-        rows = self._database.transact(lambda tx: tx.run("subscriptions", consumer=consumer))
-        return frozenset(row.subscription for row in rows)
-
-    def register_subscription(self, consumer: int, subscription: str) -> None:
-        self._database.transact(
-            lambda tx: tx.run("insert_subscription", consumer=consumer, subscription=subscription)
-        )
-
-    def skip(self, executor: int, place: Place, epoch: int, offsets: tuple[int, int], alarm: str) -> bool:
-        consumer, incarnation, partition = place
-        expected, following = offsets
-
-        def work(tx: Tx) -> bool:
-            fence(tx, executor)
-            where = {"consumer": consumer, "incarnation": incarnation}
-            (row,) = tx.run("lock_watermarks", partitions=[partition], **where)
-            if row.epoch != epoch or row.next_offset != expected:
-                return bool(row.epoch == epoch and row.next_offset == following)  # our own lost commit
-            tx.run(
-                "skip_offsets",
-                partition=partition,
-                epoch=epoch,
-                expected=expected,
-                next_offset=following,
-                reason="log start",
-                alarm=alarm,
-                **where,
-            )
-            gap = {"partition": partition, "first_offset": expected, "next_offset": following}
-            tx.run("insert_explained_gap", reason="retention", **gap, **where)
-            return True
+    def save(self, cluster_id: str, topic: str, topic_id: str) -> int:
+        def work(tx: Tx) -> int:
+            identity = {"cluster_id": cluster_id, "topic": topic, "topic_id": topic_id}
+            row = tx.one("read_incarnation", **identity)
+            if row is None:
+                tx.run("insert_incarnation", **identity)
+                row = tx.run("read_incarnation", **identity)[0]
+            return int(row.id)
 
         return self._database.transact(work)
-
-    def halt(self, executor: int, place: Place, reason: str, divergence: int | None) -> None:
-        consumer, incarnation, partition = place
-        self._database.transact(
-            lambda tx: tx.run(
-                "halt_partition",
-                executor=executor,
-                consumer=consumer,
-                incarnation=incarnation,
-                partition=partition,
-                reason=reason,
-                divergence=divergence,
-            )
-        )
-
-    def halted_partitions(self, consumer: int, incarnation: int) -> frozenset[int]:
-        rows = self._database.transact(
-            lambda tx: tx.run("halted_partitions", consumer=consumer, incarnation=incarnation)
-        )
-        return frozenset(row.partition for row in rows)
-
-    def note_alarm(self, place: Place, alarm: str, regression: int | None) -> None:
-        consumer, incarnation, partition = place
-        self._database.transact(
-            lambda tx: tx.run(
-                "note_alarm",
-                consumer=consumer,
-                incarnation=incarnation,
-                partition=partition,
-                alarm=alarm,
-                regression=regression,
-            )
-        )
 
 
 def _life(tx: Tx, cluster: str, topic: str, topic_id: str) -> int:

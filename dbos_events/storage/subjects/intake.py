@@ -5,14 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Protocol
 
 from dbos_events.errors import BadWrite
 from dbos_events.storage.database import Database, NotAsExpected, RollBack, Tx
-from dbos_events.storage.families.executors import fence
-from dbos_events.storage.families.plainintake import is_plain, take_in
-from dbos_events.storage.rows import IntakeBatch, IntakeResult, NewEvent, StoredEvent
 from dbos_events.storage.shapes import named, records
+from dbos_events.storage.subjects.executors import fence
+from dbos_events.storage.subjects.intakerows import IntakeBatch, IntakeResult, NewEvent, StoredEvent
+from dbos_events.storage.subjects.plainintake import is_plain, take_in
 from dbos_events.storage.writes.publish import publish
+
+
+class Intakes(Protocol):
+    """Events and the workflows they start (protocol 7)."""
+
+    def take_in(self, batch: IntakeBatch) -> IntakeResult:
+        """Move watermarks and insert the events' workflows in one transaction (promise P1).
+
+        Safe to repeat after a lost commit answer. Raises `ExecutorFenced` when the executor is dead.
+        """
+        ...
+
+    def read_events(self, workflow_ids: Sequence[str]) -> dict[str, StoredEvent]:
+        """The stored events of these workflows."""
+        ...
+
+    def fingerprints(self, workflow_ids: list[str]) -> dict[str, int]:
+        """Those of the events that are known."""
+        ...
 
 
 class IntakeTable:
@@ -21,7 +41,7 @@ class IntakeTable:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def intake(self, batch: IntakeBatch) -> IntakeResult:
+    def take_in(self, batch: IntakeBatch) -> IntakeResult:
         if self._database.calls and is_plain(batch):
             _refuse_going_back(batch)
             with suppress(NotAsExpected):
@@ -40,6 +60,10 @@ class IntakeTable:
     def read_events(self, workflow_ids: Sequence[str]) -> dict[str, StoredEvent]:
         rows = self._database.transact(lambda tx: tx.run("read_events", ids=workflow_ids))
         return {event.workflow_id: event for event in records(StoredEvent, rows)}
+
+    def fingerprints(self, workflow_ids: Sequence[str]) -> dict[str, int]:
+        rows = self._database.transact(lambda tx: tx.run("read_fingerprints", ids=workflow_ids))
+        return {row.workflow_id: row.fingerprint for row in rows}
 
 
 class _Conflicting(RollBack):

@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from dbos_events.model.proof import Gap, GapQuestion, TracedEvent
 from dbos_events.storage.database import Database, Row
 from dbos_events.storage.shapes import records
+
+
+class Proofs(Protocol):
+    """Proof of delivery: what became of each offset. Slow readers, which hold up nobody."""
+
+    def trace(
+        self, topic: str, partition: int, offset: int, application: str | None, consumer: str | None
+    ) -> list[TracedEvent]:
+        """What became of an offset, for each consumer and each incarnation that knows the partition."""
+        ...
+
+    def known_topics(self, application: str | None) -> dict[str, list[int]]:
+        """Topics with a watermark, and which partitions have one."""
+        ...
+
+    def find_gaps(self, question: GapQuestion) -> list[Gap]:
+        """Offsets below watermarks without a workflow: those without a reason first."""
+        ...
 
 
 class ProofTable:
@@ -13,7 +33,7 @@ class ProofTable:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def trace_event(
+    def trace(
         self, topic: str, partition: int, offset: int, application: str | None, consumer: str | None
     ) -> list[TracedEvent]:
         rows = self._database.look(

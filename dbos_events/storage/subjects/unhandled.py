@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Protocol
 
 from dbos_events.model.workflow import Unhandled
 from dbos_events.storage.database import Database, Tx
@@ -11,13 +12,25 @@ LOOKED_AT = 10_000
 GRACE_MS = 10_000
 
 
+class UnhandledWork(Protocol):
+    """Work that no live process can run (protocol 2)."""
+
+    def functions(self, application: str | None) -> list[Unhandled]:
+        """Functions of waiting work that no live process has, of applications of which a process lives."""
+        ...
+
+    def versions(self, application: str, version: str) -> dict[str, int]:
+        """Versions that no live process has, with how many started workflows wait for one, at least."""
+        ...
+
+
 class UnhandledTable:
     """Finds what nobody can run (docs/protocol.md, rule 2)."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def unhandled_work(self, application: str | None) -> list[Unhandled]:
+    def functions(self, application: str | None) -> list[Unhandled]:
         def work(tx: Tx) -> list[Unhandled]:
             live: dict[str, set[str] | None] = {}
             for row in tx.run("live_functions", application=application):
@@ -35,7 +48,7 @@ class UnhandledTable:
 
         return self._database.look(work)
 
-    def waiting_versions(self, application: str, version: str) -> dict[str, int]:
+    def versions(self, application: str, version: str) -> dict[str, int]:
         rows = self._database.look(
             lambda tx: tx.run(
                 "waiting_versions",

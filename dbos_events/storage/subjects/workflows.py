@@ -3,16 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from dbos_events.clock import elapsed_ns
 from dbos_events.model.workflow import ERROR, EXPIRED, SUCCESS, WorkflowFilter
 from dbos_events.storage.database import Database, Tx
 from dbos_events.storage.listing import listing
-from dbos_events.storage.rows import StoredEnding
 from dbos_events.storage.shapes import records
 from dbos_events.storage.writes import Checkpoint
 from dbos_events.storage.writes.waiting import result_key, wake
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEnding:
+    """How a workflow stands: its status and, once it has ended, its stored value or error."""
+
+    status: str
+    codec: str | None
+    output: str | None
+    error: str | None
+
+
+class Workflows(Protocol):
+    """Running, finding and changing workflows (protocol 2 to 5)."""
+
+    def read_checkpoints(self, workflow_ids: Sequence[str]) -> dict[str, list[Checkpoint]]:
+        """The checkpoints that the current generation of each workflow may use."""
+        ...
+
+    def list_steps(self, workflow_id: str) -> list[Checkpoint]:
+        """All checkpoints of a workflow's current generation, by number."""
+        ...
+
+    def read_ending(self, workflow_id: str) -> StoredEnding | None:
+        """How a workflow stands; None when there is none."""
+        ...
+
+    def stopped_among(self, executor: int, workflow_ids: Sequence[str]) -> dict[str, str]:
+        """Those of the workflows that this executor may not run any more, with their status."""
+        ...
+
+    def cancel(self, workflow_ids: Sequence[str]) -> list[str]:
+        """Cancel what has not ended; gives the ids that were changed."""
+        ...
+
+    def resume(self, workflow_ids: Sequence[str]) -> list[str]:
+        """Put cancelled, crashed-out and unfinished workflows back to run; gives the ids that were changed.
+
+        What a live process runs under its token is taken from it.
+        """
+        ...
+
+    def find(self, criteria: WorkflowFilter) -> list[Mapping[str, Any]]:
+        """Rows that fit, as mappings of the stored columns."""
+        ...
 
 
 class WorkflowTable:
@@ -20,15 +64,6 @@ class WorkflowTable:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    def now_ms(self) -> int:
-        def work(tx: Tx) -> int:
-            asked = elapsed_ns()
-            now = int(tx.run("now")[0].now)
-            self._database.told_time(now, asked)
-            return now
-
-        return self._database.transact(work)
 
     def read_checkpoints(self, workflow_ids: Sequence[str]) -> dict[str, list[Checkpoint]]:
         found: dict[str, list[Checkpoint]] = {workflow_id: [] for workflow_id in workflow_ids}
@@ -62,7 +97,7 @@ class WorkflowTable:
             changed += resumed
         return changed
 
-    def list_workflows(self, criteria: WorkflowFilter) -> list[Mapping[str, Any]]:
+    def find(self, criteria: WorkflowFilter) -> list[Mapping[str, Any]]:
         database = self._database
         query = listing(criteria, database.schema or None, postgres=database.dialect.is_postgres)
 

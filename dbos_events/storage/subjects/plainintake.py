@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dbos_events.storage.database import Database
-from dbos_events.storage.rows import IntakeBatch, IntakeResult, NewEvent
 from dbos_events.storage.shapes import named, turned
+from dbos_events.storage.subjects.intakerows import IntakeBatch, IntakeResult, NewEvent
 
 
 def is_plain(batch: IntakeBatch) -> bool:

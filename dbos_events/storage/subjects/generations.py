@@ -4,9 +4,41 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 from dbos_events.storage.database import Database, Tx
-from dbos_events.storage.rows import KeyDecision, UsedKey
+
+
+class UsedKey(NamedTuple):
+    """A call of a step under an idempotency key that it asked for, in an earlier generation.
+
+    `noted` is what its checkpoint says of arguments and key.
+    """
+
+    generation: int
+    name: str
+    noted: str
+
+
+class KeyDecision(NamedTuple):
+    """What an operator said about `generation`: the next one uses the "same" keys, or "new" ones."""
+
+    generation: int
+    keys: str
+
+
+class Generations(Protocol):
+    """What the generations before have left to those after them (protocol 6)."""
+
+    def read_divergences(self, workflow_ids: Sequence[str]) -> dict[str, dict[int, int]]:
+        """Of each workflow, by generation: from which completion on the next generation may differ."""
+        ...
+
+    def read_used_keys(
+        self, workflow_ids: Sequence[str]
+    ) -> dict[str, tuple[list[UsedKey], list[KeyDecision]]]:
+        """Of each workflow whose earlier generations asked for idempotency keys: the calls, and what was decided."""
+        ...
 
 
 class GenerationTable:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dbos_events.model.quarantine import (
     Decision,
@@ -15,13 +16,67 @@ from dbos_events.model.quarantine import (
     QuarantineFilter,
     Redrive,
 )
-from dbos_events.storage.database import Database, Row, Tx
-from dbos_events.storage.quarantined import Decided, StoredQuarantine, counts_query, quarantined_query
+from dbos_events.storage.quarantined import counts_query, quarantined_query
 from dbos_events.storage.shapes import named, records
 from dbos_events.storage.writes import CANCELLED_CALL
 from dbos_events.storage.writes.match import give_back
 from dbos_events.storage.writes.publishing import cut_published
 from dbos_events.storage.writes.retry import keep_but
+
+if TYPE_CHECKING:
+    from dbos_events.storage.database import Database, Row, Tx
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """Who decided, why, and what else there is to note."""
+
+    by: str
+    reason: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredQuarantine:
+    """One event that was put aside, as it is stored."""
+
+    event: QuarantinedEvent
+    key: bytes | None
+    value: bytes | None
+    headers: str | None
+    timestamp: int | None
+    codec: str | None
+    error: str | None
+    edits: tuple[EditedValue, ...]
+    generations: tuple[GenerationRecord, ...]
+    decisions: tuple[Decision, ...]
+
+
+class Quarantines(Protocol):
+    """Events that were put aside, and what is decided about them (protocol 6 and 11)."""
+
+    def find(self, criteria: QuarantineFilter) -> list[QuarantinedEvent]:
+        """Those that fit, in the order in which they were put aside."""
+        ...
+
+    def count(self, criteria: QuarantineFilter) -> list[QuarantineCount]:
+        """How many events fit by consumer, reason and class of the error, the most first; the limit does not count."""
+        ...
+
+    def get(self, workflow_id: str) -> StoredQuarantine | None:
+        """All that is known of one event that was put aside; None when it never was."""
+        ...
+
+    def redrive(self, workflow_ids: Sequence[str], order: Redrive, decision: Decided) -> list[str]:
+        """Begin a new generation of events in quarantine; gives the ids that were changed.
+
+        What a process runs under an older token, alive or not, is taken from it before the history is read.
+        """
+        ...
+
+    def discard(self, workflow_ids: Sequence[str], decision: Decided) -> list[str]:
+        """Give events in quarantine up, and let their lanes go on; gives the ids that were changed."""
+        ...
 
 
 class QuarantineTable:
@@ -30,16 +85,16 @@ class QuarantineTable:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def list_quarantined(self, criteria: QuarantineFilter) -> list[QuarantinedEvent]:
+    def find(self, criteria: QuarantineFilter) -> list[QuarantinedEvent]:
         return self._database.transact(lambda tx: self._find(tx, criteria))
 
-    def count_quarantined(self, criteria: QuarantineFilter) -> list[QuarantineCount]:
+    def count(self, criteria: QuarantineFilter) -> list[QuarantineCount]:
         query = counts_query(criteria, self._database.schema or None)
         return self._database.transact(
             lambda tx: records(QuarantineCount, tx.connection.execute(query).all())
         )
 
-    def read_quarantined(self, workflow_id: str) -> StoredQuarantine | None:
+    def get(self, workflow_id: str) -> StoredQuarantine | None:
         def work(tx: Tx) -> StoredQuarantine | None:
             found = self._find(tx, QuarantineFilter(workflow_ids=(workflow_id,), released=True))
             if not found:

@@ -1,14 +1,119 @@
-"""Ordered lanes: which event may run, and who runs it."""
+"""Ordered lanes: which event may run, who runs it, and how many wait."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
 
 from dbos_events.storage.database import Database, Row, Tx
-from dbos_events.storage.families.executors import fence
-from dbos_events.storage.families.taking import end_crashed, read_taken, say_crashed_out
-from dbos_events.storage.rows import LanePlace, LaneTaken, TakenWorkflow
+from dbos_events.storage.subjects.executors import fence
+from dbos_events.storage.subjects.taking import TakenWorkflow, end_crashed, read_taken, say_crashed_out
+
+
+class LanePlace(NamedTuple):
+    """Where lanes lie, and the epoch under which this process holds them.
+
+    `partition` is None for a lane over all partitions of the topic; `lane` is then its name. The incarnation of pushed
+    events is 0: their place is all lanes of a consumer, and has no epoch.
+    """
+
+    consumer: int
+    incarnation: int
+    partition: int | None
+    epoch: int
+    lane: str = ""
+
+    @property
+    def is_pushed(self) -> bool:
+        """Whether the events of these lanes are pushed."""
+        return self.incarnation == 0
+
+
+@dataclass(frozen=True, slots=True)
+class LaneTaken:
+    """What was found at the head of a lane.
+
+    `rows` were taken, in order; `more` says that others may follow them. Without rows: `empty` when
+    nothing holds the lane; else `owner` is who runs its head, None when that is put aside or sleeps.
+    """
+
+    rows: tuple[TakenWorkflow, ...] = ()
+    more: bool = False
+    empty: bool = False
+    owner: int | None = None
+    head: str | None = None
+
+
+class Lanes(Protocol):
+    """Events that must run in order (protocol 10)."""
+
+    def take(
+        self,
+        executor: int,
+        place: LanePlace,
+        lanes: Sequence[str],
+        count: int,
+        limits: Mapping[str, int | None],
+    ) -> dict[str, LaneTaken] | None:
+        """Take up to `count` events of each lane, from its head on, as far as nobody runs them and none sleeps.
+
+        None when another process has become the holder. `limits` names the functions that may be taken; a
+        head that crashed more often than its limit is ended and put aside instead.
+        """
+        ...
+
+    def ready(
+        self, executor: int, consumer: int, count: int, after: tuple[int, str] = (0, "")
+    ) -> list[tuple[int, int, str]]:
+        """Lanes (incarnation, partition, name), held by this executor, in which an event became ready.
+
+        The first `count` after (incarnation, name), in this order. Whoever asks goes on where it stopped: what
+        becomes ready before that place again and again keeps nothing waiting that lies behind it.
+        """
+        ...
+
+    def after(
+        self, consumer: int, incarnation: int, after: str, before: str, count: int
+    ) -> list[tuple[str, bool]]:
+        """The next `count` lanes, by name, between two names, that an event still holds.
+
+        With each, whether its head may go on; else it is put aside, or sleeps.
+        """
+        ...
+
+    def owned(
+        self, executor: int, consumer: int, incarnation: int, lanes: Sequence[str]
+    ) -> list[tuple[str, str]]:
+        """What this executor owns in these lanes: id and lane of each."""
+        ...
+
+    def release_unstarted(self, executor: int, workflow_ids: Sequence[str]) -> None:
+        """Give ordered events back that were never started here."""
+        ...
+
+    def hold(self, executor: int, consumer: int, incarnation: int, lane: str) -> int | None:
+        """Become the holder of a lane over several partitions; gives its epoch, None while another holds it."""
+        ...
+
+    def leave(self, executor: int, consumer: int, incarnation: int, lane: str) -> None:
+        """Hold it no more."""
+        ...
+
+    def count_open(self, consumer: int, incarnation: int, lane: str, limit: int) -> int:
+        """How many events still hold a lane, counted up to `limit`."""
+        ...
+
+    def count_held(self, consumer: int, incarnation: int, lane_prefix: str, limit: int) -> int:
+        """How many events are held, at most `limit`: in the lane, and in those below it (`3` and `3/key`).
+
+        An empty prefix is all lanes of the incarnation.
+        """
+        ...
+
+    def free_of_dead(self, application: str) -> int:
+        """Clear the owner of ordered events whose executor is dead; their lane's holder runs them."""
+        ...
 
 
 class LaneTable:
@@ -17,7 +122,7 @@ class LaneTable:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def take_lanes(
+    def take(
         self,
         executor: int,
         place: LanePlace,
@@ -51,7 +156,7 @@ class LaneTable:
         say_crashed_out(crashed)
         return found
 
-    def ready_lanes(
+    def ready(
         self, executor: int, consumer: int, count: int, after: tuple[int, str] = (0, "")
     ) -> list[tuple[int, int, str]]:
         incarnation, lane = after
@@ -67,7 +172,7 @@ class LaneTable:
         )
         return [(row.incarnation, row.partition, row.lane) for row in rows]
 
-    def lanes_after(
+    def after(
         self, consumer: int, incarnation: int, after: str, before: str, count: int
     ) -> list[tuple[str, bool]]:
         place = {"consumer": consumer, "incarnation": incarnation}
@@ -76,7 +181,7 @@ class LaneTable:
         )
         return [(row.lane, bool(row.may_go_on)) for row in rows]
 
-    def owned_entries(
+    def owned(
         self, executor: int, consumer: int, incarnation: int, lanes: Sequence[str]
     ) -> list[tuple[str, str]]:
         rows = self._database.transact(
@@ -93,7 +198,7 @@ class LaneTable:
     def release_unstarted(self, executor: int, workflow_ids: Sequence[str]) -> None:
         self._database.transact(lambda tx: tx.run("release_unstarted", executor=executor, ids=workflow_ids))
 
-    def hold_lane(self, executor: int, consumer: int, incarnation: int, lane: str) -> int | None:
+    def hold(self, executor: int, consumer: int, incarnation: int, lane: str) -> int | None:
         def work(tx: Tx) -> int | None:
             fence(tx, executor)
             place = {"consumer": consumer, "incarnation": incarnation, "lane": lane}
@@ -106,13 +211,24 @@ class LaneTable:
 
         return self._database.transact(work)
 
-    def leave_lane(self, executor: int, consumer: int, incarnation: int, lane: str) -> None:
+    def leave(self, executor: int, consumer: int, incarnation: int, lane: str) -> None:
         place = {"consumer": consumer, "incarnation": incarnation, "lane": lane}
         self._database.transact(lambda tx: tx.run("leave_lane", executor=executor, **place))
 
     def count_open(self, consumer: int, incarnation: int, lane: str, limit: int) -> int:
         place = {"consumer": consumer, "incarnation": incarnation, "lane": lane}
         return int(self._database.transact(lambda tx: tx.run("count_open", **place, limit=limit))[0].open)
+
+    def count_held(self, consumer: int, incarnation: int, lane_prefix: str, limit: int) -> int:
+        rows = self._database.transact(
+            lambda tx: tx.run(
+                "count_held", consumer=consumer, incarnation=incarnation, lane=lane_prefix, count=limit
+            )
+        )
+        return int(rows[0].held)
+
+    def free_of_dead(self, application: str) -> int:
+        return len(self._database.transact(lambda tx: tx.run("free_lanes_of_dead", application=application)))
 
 
 class _Head:

@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 import json
+from typing import Protocol
 
 from dbos_events.model.consumer import SourceRow
 from dbos_events.storage.database import Database, Tx
+
+
+class Sources(Protocol):
+    """What each process says of its consumers."""
+
+    def report(self, executor: int, consumer: int, state: str, detail: str | None) -> None:
+        """Store it for the status, in place of what this executor said before."""
+        ...
+
+    def list_idle(self, application: str | None) -> list[SourceRow]:
+        """Of processes that are alive and hold no partition of the consumer.
+
+        A consumer that never read anything and that no live process has is one row, without a process.
+        """
+        ...
 
 
 class SourceTable:
@@ -14,18 +30,14 @@ class SourceTable:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def report_source(self, executor: int, consumer: int, state: str, detail: str | None) -> None:
+    def report(self, executor: int, consumer: int, state: str, detail: str | None) -> None:
         def work(tx: Tx) -> None:
             tx.run("delete_ended_sources", consumer=consumer)
             tx.run("save_source", consumer=consumer, executor=executor, state=state, detail=detail)
 
         self._database.transact(work)
 
-    def consumer_settings(self, application: str | None) -> dict[tuple[str, str], dict[str, str]]:
-        rows = self._database.transact(lambda tx: tx.run("consumer_settings", application=application))
-        return {(row.application, row.name): json.loads(row.settings) for row in rows}
-
-    def list_idle_sources(self, application: str | None) -> list[SourceRow]:
+    def list_idle(self, application: str | None) -> list[SourceRow]:
         rows = self._database.transact(lambda tx: tx.run("list_idle_sources", application=application))
         return [
             SourceRow(

@@ -3,11 +3,47 @@
 from __future__ import annotations
 
 import json
+from typing import Protocol
 
 from dbos_events.errors import RegistrationError
 from dbos_events.model.consumer import PartitionDecided
 from dbos_events.storage.database import Database, Row, Tx
-from dbos_events.storage.families.consumers import command_of
+from dbos_events.storage.subjects.consumers import command_of
+
+
+class Decisions(Protocol):
+    """What operators decide about consumers and their positions (protocol 7 to 9)."""
+
+    def adopt_cluster(self, application: str, name: str, adoption: str) -> str:
+        """Decide that the consumer reads the cluster that it has met; gives the cluster's id.
+
+        Raises `RegistrationError` when there is no such consumer, or nothing to decide; so do the others.
+        """
+        ...
+
+    def resolve_truncation(
+        self, application: str, name: str, place: tuple[str, int], offset: int | None
+    ) -> PartitionDecided:
+        """Open a new branch of a halted (topic, partition) from `offset`, or where the log diverges."""
+        ...
+
+    def resolve_regression(
+        self, application: str, name: str, place: tuple[str, int], *, skip: bool
+    ) -> PartitionDecided:
+        """Read a halted partition on from its watermark, or from the broker's committed offset."""
+        ...
+
+    def adopt_watermark(self, application: str, name: str, from_group: str, to_group: str) -> None:
+        """Have a consumer go on under another group, where it stands."""
+        ...
+
+    def rename_consumer(self, application: str, name: str, to_name: str) -> str:
+        """Give a consumer another name; gives the group that it reads with from now on."""
+        ...
+
+    def clear_alarms(self, application: str, name: str) -> int:
+        """Forget what the status told; gives how many partitions had something."""
+        ...
 
 
 class DecisionTable:

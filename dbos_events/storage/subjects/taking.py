@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeVar
 
 from dbos_events.clock import elapsed_ns
 from dbos_events.model.naming import parts_of_event_id
 from dbos_events.storage.database import Database, RollBack, Row, Tx
-from dbos_events.storage.families.executors import fence
-from dbos_events.storage.rows import TakenWorkflow
 from dbos_events.storage.shapes import named, records
+from dbos_events.storage.subjects.executors import fence
 from dbos_events.storage.writes.waiting import result_key, wake
 from dbos_events.telemetry.log import logger
 
@@ -20,35 +20,92 @@ CRASHED_OUT = "max-recovery-attempts-exceeded"
 T = TypeVar("T")
 
 
+class Taker(NamedTuple):
+    """An executor that takes work, and the functions that it may take.
+
+    A started workflow of another version is taken only when no live process has that version, and with `waits` never.
+    """
+
+    executor: int
+    application: str
+    version: str
+    names: Sequence[str]
+    waits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TakenWorkflow:
+    """A workflow that this executor has just become the owner of, with what it needs to run it."""
+
+    id: str
+    name: str
+    take: int
+    generation: int
+    crashes: int
+    codec: str | None
+    input: str | None
+    queue: str | None
+    parent_id: str | None
+    root_id: str | None
+    consumer: int | None
+    partition: int | None
+    position: int | None
+    lane: str | None
+    attempt: int = 0
+    deadline: int | None = None
+    queue_partition_key: str | None = None
+
+
+class Takings(Protocol):
+    """Becoming the owner of workflows that wait or were left, and giving back what is in doubt (protocol 2)."""
+
+    def adopt(self, taker: Taker, limits: Mapping[str, int | None], count: int) -> list[TakenWorkflow]:
+        """Take unordered running workflows of dead executors; the taker's functions only.
+
+        Those that crashed more often than `limits` allows are ended and not given back.
+        """
+        ...
+
+    def wake_due(self, taker: Taker, count: int) -> list[TakenWorkflow]:
+        """Take parked workflows whose time has come; those of a queue go back to it instead.
+
+        One of another version is left to a live process of that version, if there is one.
+        """
+        ...
+
+    def next_wake(self, application: str) -> int | None:
+        """Milliseconds until the next parked workflow is due; None when none is parked with a time."""
+        ...
+
+    def lost(self, executor: int, known: Collection[str]) -> list[TakenWorkflow]:
+        """What the executor has adopted, claimed or woken, but for the ids that it knows of."""
+        ...
+
+    def owned(self, executor: int) -> dict[str, int]:
+        """The take of each workflow that the executor owns by the database, however it came to own it."""
+        ...
+
+    def give_back(self, executor: int, takes: Sequence[tuple[str, int]]) -> list[str]:
+        """Own these (id, take) no more, without having run them: they wait as before; gives the ids that were changed.
+
+        What the executor wrote of them before is in their history for whoever takes them next.
+        """
+        ...
+
+
 class TakingTable:
     """All that makes this executor the owner of workflows that it did not start."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def adopt_from_dead(
-        self,
-        executor: int,
-        application: str,
-        version: str,
-        limits: Mapping[str, int | None],
-        count: int,
-        waits: bool = False,
-    ) -> list[TakenWorkflow]:
+    def adopt(self, taker: Taker, limits: Mapping[str, int | None], count: int) -> list[TakenWorkflow]:
         crashed: set[str] = set()
 
         def work(tx: Tx) -> list[TakenWorkflow]:
             nonlocal crashed
-            fence(tx, executor)
-            rows = tx.run(
-                "adopt_from_dead",
-                executor=executor,
-                application=application,
-                version=version,
-                names=sorted(limits),
-                count=count,
-                waits=waits,
-            )
+            fence(tx, taker.executor)
+            rows = tx.run("adopt_from_dead", **taker._asdict(), count=count)
             taken = _taken(tx, rows)
             crashed = {row.id for row in taken if _crashed_too_often(row, limits)}
             end_crashed(tx, sorted(crashed))
@@ -58,31 +115,12 @@ class TakingTable:
         say_crashed_out(sorted(crashed))
         return found
 
-    def free_lanes_of_dead(self, application: str) -> int:
-        return len(self._database.transact(lambda tx: tx.run("free_lanes_of_dead", application=application)))
-
-    def take_due(
-        self,
-        executor: int,
-        application: str,
-        version: str,
-        names: Sequence[str],
-        count: int,
-        waits: bool = False,
-    ) -> list[TakenWorkflow]:
+    def wake_due(self, taker: Taker, count: int) -> list[TakenWorkflow]:
         def work(tx: Tx) -> list[TakenWorkflow]:
-            fence(tx, executor)
-            woken = [row.id for row in tx.run("requeue_due", application=application)]
-            woken += [row.id for row in tx.run("ready_due_lanes", application=application)]
-            rows = tx.run(
-                "take_due",
-                executor=executor,
-                application=application,
-                version=version,
-                names=names,
-                count=count,
-                waits=waits,
-            )
+            fence(tx, taker.executor)
+            woken = [row.id for row in tx.run("requeue_due", application=taker.application)]
+            woken += [row.id for row in tx.run("ready_due_lanes", application=taker.application)]
+            rows = tx.run("take_due", **taker._asdict(), count=count)
             taken = [row.id for row in rows]
             if woken or taken:
                 tx.run("forget_parked_keys", ids=woken + taken)
@@ -99,14 +137,14 @@ class TakingTable:
 
         return self._database.transact(work)
 
-    def lost_takings(self, executor: int, known: Collection[str]) -> list[TakenWorkflow]:
+    def lost(self, executor: int, known: Collection[str]) -> list[TakenWorkflow]:
         def work(tx: Tx) -> list[TakenWorkflow]:
             owned = [row.id for row in tx.run("owned_takings", executor=executor)]
             return read_taken(tx, [one for one in owned if one not in known])
 
         return self._database.transact(work)
 
-    def owned_work(self, executor: int) -> dict[str, int]:
+    def owned(self, executor: int) -> dict[str, int]:
         rows = self._database.transact(lambda tx: tx.run("owned_work", executor=executor))
         return {row.id: row.take for row in rows}
 
