@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import hypothesis.strategies as st
 import pytest
 
-from dbos_events.model.queue import QueueLimits, QueueState
+from dbos_events.model.queue import QueueLimits
 from dbos_events.model.workflow import CANCELLED, DELAYED, ENQUEUED, PENDING, SUCCESS
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.subjects.queues import RESUMED
