@@ -60,7 +60,7 @@ def told(what: str, values: list[float]) -> None:
     at = {name: ordered[min(len(ordered) - 1, int(len(ordered) * share))] for name, share in
           (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))}  # fmt: skip
     shown = ", ".join(f"{name} {value:.1f}" for name, value in at.items())
-    print(f"{what} ({len(ordered)}): {shown}, most {ordered[-1]:.1f} ms")  # noqa: T201
+    print(f"{what} ({len(ordered)}): {shown}, most {ordered[-1]:.1f} ms")
 
 
 def main(url: str, seconds: float) -> None:
@@ -68,9 +68,11 @@ def main(url: str, seconds: float) -> None:
     with program(url) as app:
         queued = {"workflow_name": "begin", "queue_name": "q"}
         told("enqueue to start, this process", pick_up(lambda: app.enqueue_workflow_with_options(queued)))  # type: ignore[arg-type]
-    other = subprocess.Popen([sys.executable, "-m", "benchmarks.pickup", url, "serve"], stdout=subprocess.PIPE)
+    other = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.pickup", url, "serve"], stdout=subprocess.PIPE
+    )
     try:
-        assert other.stdout is not None  # noqa: S101
+        assert other.stdout is not None
         other.stdout.readline()
         with DBOSClient(system_database_url=url, application_name=NAME) as client:
             told("enqueue by a client to start, another process", pick_up(lambda: client.enqueue(queued)))  # type: ignore[arg-type]
@@ -83,7 +85,7 @@ def main(url: str, seconds: float) -> None:
 if __name__ == "__main__":
     if sys.argv[2:] == ["serve"]:
         with program(sys.argv[1]):
-            print("ready", flush=True)  # noqa: T201
+            print("ready", flush=True)
             while True:
                 time.sleep(1)
     main(sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 60)

@@ -42,9 +42,9 @@ class PositionControl:
         )
 
     def with_ends(
-        self, rows: Sequence[PartitionState], application: str | None = None
+        self, connector: str, rows: Sequence[PartitionState], application: str | None = None
     ) -> list[PartitionState]:
-        """The same partitions with the ends that the broker tells now, whoever reads them or does not.
+        """The same partitions with the ends that this connector's broker tells now, whoever reads them or does not.
 
         The end of a topic that was made again and not yet seen by its consumer is not one of what it has read, so it
         stays unknown.
@@ -53,30 +53,27 @@ class PositionControl:
             ConfigurationError: No broker is named.
             ConnectorError: It does not answer.
         """
-        connector = find_connector("kafka")
-        if not isinstance(connector, Connector) or connector.ask_ends is None:
-            raise ConnectorError(
-                f"The {connector.name} connector cannot be asked for the ends of partitions."
-            )
+        found = find_connector(connector)
+        if not isinstance(found, Connector) or found.ask_ends is None:
+            raise ConnectorError(f"The {connector} connector cannot be asked for the ends of partitions.")
         stored = self._storage.consumers.settings(application)
         wanted: dict[tuple[str, str], dict[str, list[int]]] = {}
         for row in rows:
             if row.state != "retired":
                 topics = wanted.setdefault((row.application, row.consumer), {})
                 topics.setdefault(row.topic, []).append(row.partition)
-        section = self._sections.get(connector.name, {})
-        ask = connector.ask_ends
+        section, ask = self._sections.get(connector, {}), found.ask_ends
         answers = {key: ask(section, stored.get(key, {}), topics) for key, topics in wanted.items()}
-        found = []
+        told = []
         for row in rows:
             answer = answers.get((row.application, row.consumer))
             if answer is None or row.state == "retired":
-                found.append(row)
+                told.append(row)
             elif row.topic_id and answer.topic_ids.get(row.topic) not in (None, "", row.topic_id):
-                found.append(replace(row, end_offset=None, detail=row.detail or MADE_AGAIN))
+                told.append(replace(row, end_offset=None, detail=row.detail or MADE_AGAIN))
             else:
-                found.append(replace(row, end_offset=answer.offsets.get((row.topic, row.partition))))
-        return found
+                told.append(replace(row, end_offset=answer.offsets.get((row.topic, row.partition))))
+        return told
 
     def adopt_cluster(self, consumer: str, adoption: Adoption) -> str:
         """Have a consumer read the cluster that it has met; gives the cluster's id."""

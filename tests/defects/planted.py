@@ -44,7 +44,7 @@ def offset_first(put: Put) -> None:
     """Records are committed to Kafka when they were polled, and reading begins where Kafka says."""
     from confluent_kafka import KafkaException
 
-    from dbos_events_kafka.commands import Durable
+    from dbos_events_kafka.pollwork import Durable
     from dbos_events_kafka.positions import Positions
     from dbos_events_kafka.settings import metadata_of
     from dbos_events_kafka.source import KafkaSource, _committing

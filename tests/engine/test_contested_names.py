@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dbos_events import App, KafkaMessage
-from dbos_events.config import DBOSConfig
+from dbos_events.bundled import DBOSConfig
 from dbos_events.errors import ConfigurationError
 from dbos_events.storage.subjects.executors import NewExecutor
 from dbos_events.testing import TestApp

@@ -244,7 +244,7 @@ def test_more_partitions_are_an_alarm(
 def test_the_marker_of_a_transaction_at_the_end_is_no_lag(
     kafka_topic: TopicFactory, broker: Broker, consumers: Consumers, rows: Rows
 ) -> None:
-    from dbos_events.cli.kafka import fields
+    from dbos_events.cli.partitions import fields
 
     topic = kafka_topic()
     app = consumers.start(topic, Counting().sync_handler)

@@ -1,4 +1,4 @@
-"""`dbos-events kafka`: what the database says about the consumers of topics."""
+"""`status` of a log's group: what the database says about the consumers of topics."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from dbos_events.cli import pausing, proofs
+from dbos_events.cli import pausing
 from dbos_events.cli.database import opened
+from dbos_events.cli.naming import connector_of
 from dbos_events.cli.options import Application, AsJson, Database, Schema, examples
 from dbos_events.cli.output import age, on_terminal, remark, say, show_json, show_table
 from dbos_events.cli.sources import source_cells, source_fields
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from dbos_events.model.consumer import ConsumerState, PartitionState, SourceRow
 
     States = Mapping[tuple[str, str], ConsumerState]
-
-group = typer.Typer(help="Consumers of Kafka topics.", no_args_is_help=True, rich_markup_mode=None)
 
 COLUMNS = (
     Column("CONSUMER"),
@@ -51,29 +50,23 @@ KEYS = (
     *("expired", "state", "detail", "paused", "breaker"),
 )  # fmt: skip
 FIRST_DETAILS = 20
-
-
-pausing.add_to(group)
-proofs.add_to(group)
-
-
-@group.command(
-    "status",
-    epilog=examples(
-        "dbos-events kafka status",
-        "dbos-events kafka status --watch",
-        "dbos-events kafka status --broker",
-        "dbos-events kafka status --json | jq '[.[].lag] | add'",
-    ),
+EXAMPLES = examples(
+    "dbos-events {group} status",
+    "dbos-events {group} status --watch",
+    "dbos-events {group} status --broker",
+    "dbos-events {group} status --json | jq '[.[].lag] | add'",
 )
-def status(
+
+
+def status(  # noqa: PLR0913 - one argument per option
+    ctx: typer.Context,
     *,
     all_applications: Annotated[
         bool, typer.Option("--all-applications", help="Those of every application in the database.")
     ] = False,
     broker: Annotated[
         bool,
-        typer.Option("--broker", help="Ask Kafka for END, so that LAG is known though no process reads."),
+        typer.Option("--broker", help="Ask {system} for END, so that LAG is known though no process reads."),
     ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Show it again and again, until Ctrl-C.")] = False,
     interval: Annotated[
@@ -105,7 +98,7 @@ def status(
     detail, paused (at, by, reason), breaker (state, since, reason, trial_at, trial). What is not known, or does not
     apply, is null. With --watch it is one array a line.
     """
-    asked = _Asked(all_applications, broker, as_json)
+    asked = _Asked(all_applications, connector_of(ctx) if broker else None, as_json)
     with opened(database, schema, application) as control:
         if watch:
             _watch(control, asked, interval)
@@ -124,10 +117,10 @@ class _Seen(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    """What the command line asks for."""
+    """What the command line asks for; `broker` is the connector that asks it."""
 
     all_applications: bool
-    broker: bool
+    broker: str | None
     as_json: bool
 
     def of(self, control: Control) -> _Seen:
@@ -135,8 +128,8 @@ class _Asked(NamedTuple):
         rows = control.positions.partitions(name)
         idle = control.consumers.idle(name)
         others = [] if rows or idle else control.positions.partitions()
-        if self.broker:
-            rows = control.positions.with_ends(rows, name)
+        if self.broker is not None:
+            rows = control.positions.with_ends(self.broker, rows, name)
         states = {(state.application, state.name): state for state in control.consumers.states()}
         return _Seen(rows, idle, states, sorted({row.application for row in others}), time.monotonic())
 

@@ -1,4 +1,4 @@
-"""`dbos-events kafka`: what operators decide about consumers and their positions."""
+"""What operators decide about the consumers of a log and their positions."""
 
 from __future__ import annotations
 
@@ -7,20 +7,14 @@ from typing import Annotated
 import typer
 
 from dbos_events.cli.database import opened
-from dbos_events.cli.options import Application, Database, Schema, examples
+from dbos_events.cli.options import Application, Database, Schema
 from dbos_events.cli.output import fail, say
 
-decisions = typer.Typer(rich_markup_mode=None)
-
-Consumer = Annotated[str, typer.Argument(metavar="CONSUMER", help="Its name, as `kafka status` shows it.")]
+Consumer = Annotated[str, typer.Argument(metavar="CONSUMER", help="Its name, as `{group} status` shows it.")]
 Topic = Annotated[str, typer.Argument(metavar="TOPIC")]
 Partition = Annotated[int, typer.Argument(metavar="PARTITION", min=0)]
 
 
-@decisions.command(
-    "adopt-cluster",
-    epilog=examples("dbos-events kafka adopt-cluster on_order --continue"),
-)
 def adopt_cluster(
     consumer: Consumer,
     go_on: Annotated[
@@ -48,10 +42,6 @@ def adopt_cluster(
     say(f"{consumer} reads the cluster {cluster} from now on.")
 
 
-@decisions.command(
-    "resolve-truncation",
-    epilog=examples("dbos-events kafka resolve-truncation on_order orders 3 --from-offset 1200"),
-)
 def resolve_truncation(
     consumer: Consumer,
     topic: Topic,
@@ -74,21 +64,19 @@ def resolve_truncation(
     say(f"{topic}[{partition}] is read from {decided.next_offset} as incarnation {decided.incarnation}.")
 
 
-@decisions.command(
-    "resolve-regression",
-    epilog=examples("dbos-events kafka resolve-regression on_order orders 3 --replay"),
-)
 def resolve_regression(
     consumer: Consumer,
     topic: Topic,
     partition: Partition,
     replay: Annotated[bool, typer.Option("--replay", help="Read the events between again.")] = False,
-    skip: Annotated[bool, typer.Option("--skip", help="Go on at Kafka's offset; a gap is recorded.")] = False,
+    skip: Annotated[
+        bool, typer.Option("--skip", help="Go on at {system}'s offset; a gap is recorded.")
+    ] = False,
     application: Application = None,
     database: Database = None,
     schema: Schema = None,
 ) -> None:
-    """Read a partition on that was halted because the database went back behind Kafka's committed offset."""
+    """Read a partition on that was halted because the database went back behind {system}'s committed offset."""
     if replay == skip:
         fail("give one of --replay and --skip", code=2)
     with opened(database, schema, application) as control:
@@ -96,10 +84,6 @@ def resolve_regression(
     say(f"{topic}[{partition}] is read from {decided.next_offset}.")
 
 
-@decisions.command(
-    "adopt-watermark",
-    epilog=examples("dbos-events kafka adopt-watermark on_order --from-group old --to-group new"),
-)
 def adopt_watermark(
     consumer: Consumer,
     from_group: Annotated[str, typer.Option("--from-group", metavar="OLD")],
@@ -117,10 +101,6 @@ def adopt_watermark(
     say(f"{consumer} reads with the group {to_group} from now on.")
 
 
-@decisions.command(
-    "rename-consumer",
-    epilog=examples("dbos-events kafka rename-consumer on_order orders"),
-)
 def rename_consumer(
     consumer: Consumer,
     to_name: Annotated[str, typer.Argument(metavar="NEW")],
@@ -137,14 +117,13 @@ def rename_consumer(
     say(f"{consumer} is called {to_name} from now on and reads with the group {group_id}.")
 
 
-@decisions.command("clear-alarms", epilog=examples("dbos-events kafka clear-alarms on_order"))
 def clear_alarms(
     consumer: Consumer,
     application: Application = None,
     database: Database = None,
     schema: Schema = None,
 ) -> None:
-    """Take what was read and understood out of `kafka status`; halted partitions stay halted."""
+    """Take what was read and understood out of `{group} status`; halted partitions stay halted."""
     with opened(database, schema, application) as control:
         count = control.positions.clear_alarms(consumer)
     print(f"{count} {'alarm' if count == 1 else 'alarms'} cleared.")
