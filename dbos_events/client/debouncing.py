@@ -72,7 +72,7 @@ class DebouncerClient:
         Debouncing.checked(_NOBODY, debounce_timeout_sec, self._queue, keep)
 
     def debounce(
-        self, key: str, debounce_period_sec: float, *args: Any, **kwargs: Any
+        self, debounce_key: str, debounce_period_sec: float, *args: Any, **kwargs: Any
     ) -> WorkflowHandle[Any]:
         """Call the workflow, put off by the period; gives a handle on the run that the call belongs to.
 
@@ -81,16 +81,16 @@ class DebouncerClient:
         refuse_on_loop("debounce")
         session = self._client.connected()
         with without_caller():
-            started = drive(self._flow(session, key, debounce_period_sec, args, kwargs))
+            started = drive(self._flow(session, debounce_key, debounce_period_sec, args, kwargs))
         return ClientHandle(session, started.workflow_id)
 
     async def debounce_async(
-        self, key: str, debounce_period_sec: float, *args: Any, **kwargs: Any
+        self, debounce_key: str, debounce_period_sec: float, *args: Any, **kwargs: Any
     ) -> WorkflowHandleAsync[Any]:
         """As `debounce`, without blocking the loop."""
         session = await self._client.connected_async()
         with without_caller():
-            started = await drive_async(self._flow(session, key, debounce_period_sec, args, kwargs))
+            started = await drive_async(self._flow(session, debounce_key, debounce_period_sec, args, kwargs))
         return ClientHandleAsync(session, started.workflow_id)
 
     def _flow(
