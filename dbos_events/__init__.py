@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from dbos_events.public import *  # noqa: F403
 
 
-_OTHERS = ("TYPE_CHECKING", "Any", "OF_CONNECTORS")
+_OTHERS = ("TYPE_CHECKING", "Any", "MESSAGES", "LOADED_LATER")
 """Names of that module that are not public."""
 
 
@@ -38,12 +38,12 @@ def __dir__() -> list[str]:
 
 
 def _public() -> dict[str, object]:
-    """The public names; those of a connector without a value, since they are loaded when they are asked for."""
+    """The public names; those of connectors and of clients without a value, as they are loaded later."""
     from importlib import import_module  # `from dbos_events import ...` would ask `__getattr__` again
 
     public = import_module("dbos_events.public")
     kept = (name for name in vars(public) if not name.startswith("_") and name not in _OTHERS)
     return {
-        **dict.fromkeys(getattr(public, "OF_CONNECTORS", ())),
+        **dict.fromkeys(getattr(public, "LOADED_LATER", ())),
         **{name: vars(public)[name] for name in kept},
     }

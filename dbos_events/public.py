@@ -14,7 +14,7 @@ from dbos_events.api.handles import WorkflowHandle as WorkflowHandle
 from dbos_events.api.handles import WorkflowHandleAsync as WorkflowHandleAsync
 from dbos_events.api.queueing import EnqueueOptions as EnqueueOptions
 from dbos_events.app import App as App
-from dbos_events.bundled import MESSAGES as OF_CONNECTORS
+from dbos_events.bundled import MESSAGES
 from dbos_events.bundled import DBOSConfig as DBOSConfig
 from dbos_events.errors import Quarantine as Quarantine
 from dbos_events.errors import TryAgain as TryAgain
@@ -29,6 +29,7 @@ from dbos_events.model.publication import WaitFor as WaitFor
 from dbos_events.model.quarantine import QuarantinedDetail as QuarantinedDetail
 from dbos_events.model.quarantine import QuarantinedEvent as QuarantinedEvent
 from dbos_events.model.queue import DuplicationPolicy as DuplicationPolicy
+from dbos_events.model.schedule import ClientScheduleInput as ClientScheduleInput
 from dbos_events.model.schedule import ScheduleInput as ScheduleInput
 from dbos_events.model.schedule import WorkflowSchedule as WorkflowSchedule
 from dbos_events.model.stream import StreamReset as StreamReset
@@ -41,10 +42,19 @@ from dbos_events.model.workflow import WorkflowStatusString as WorkflowStatusStr
 
 if TYPE_CHECKING:
     from dbos_events.bundled import *  # noqa: F403 - the messages of connectors
+    from dbos_events.client.client import DBOSClient as DBOSClient
+    from dbos_events.client.debouncing import DebouncerClient as DebouncerClient
+
+LOADED_LATER = {
+    **MESSAGES,
+    "DBOSClient": "dbos_events.client.client",
+    "DebouncerClient": "dbos_events.client.debouncing",
+}
+"""Names that are imported when they are asked for: a program that runs workflows needs none of a client."""
 
 
 def __getattr__(name: str) -> Any:
-    module = OF_CONNECTORS.get(name)
+    module = LOADED_LATER.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from dbos_events.api.enqueueing import EnqueueSettings, check_text
@@ -17,12 +18,56 @@ from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.effects import Flow
 from dbos_events.engine.operations.debounce import Bouncing, bounce
 from dbos_events.engine.operations.start import Start, Started
+from dbos_events.engine.registry import Registered
 from dbos_events.errors import DBOSException
 from dbos_events.model.queue import LONGEST_DELAY_SECONDS
 from dbos_events.storage.writes.debounce import Keep
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Debouncing:
+    """How the calls of one function are debounced; see `Debouncer`."""
+
+    entry: Registered
+    queue: str | None
+    limit_ms: int | None
+    keep: Keep
+
+    @classmethod
+    def checked(
+        cls,
+        entry: Registered,
+        debounce_timeout_sec: float | None,
+        queue: Queue | str | None,
+        keep: Keep,
+    ) -> Debouncing:
+        """What the arguments of a debouncer say.
+
+        Raises:
+            DBOSException: One of them is wrong.
+        """
+        if keep not in ("first", "last", "all"):
+            raise DBOSException(f"keep must be 'first', 'last' or 'all', not {keep!r}.")
+        limit = None if debounce_timeout_sec is None else _ms("debounce_timeout_sec", debounce_timeout_sec)
+        name = queue.name if isinstance(queue, Queue) else None if queue is None else check_name(queue)
+        return cls(entry, name, limit, keep)
+
+    def call(self, key: str, period: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bouncing:
+        """One call; the run has a random id, if it opens one."""
+        check_text("debounce_key", key)
+        if key is None:
+            raise DBOSException("A debounce_key must be a text that is not blank, not None.")
+        period_ms = _ms("debounce_period_sec", period)
+        if self.keep == "all" and (len(args) != 1 or kwargs):
+            raise DBOSException(
+                f"{self.entry.name} gets a list of what the calls gave (keep='all'), so each call gives one argument."
+            )
+        attributes = NEXT_ATTRIBUTES.get()
+        start = Start(self.entry, args, kwargs, str(uuid.uuid4()), self.queue, attributes=attributes)
+        return Bouncing(start, key, period_ms, self.limit_ms, self.keep)
 
 
 class Debouncer(Generic[P, R]):
@@ -53,16 +98,11 @@ class Debouncer(Generic[P, R]):
         if session is None:
             registered(_NOBODY, workflow)  # raises what it is not
             raise DBOSException(f"{workflow!r} is not a workflow.")
-        if keep not in ("first", "last", "all"):
-            raise DBOSException(f"keep must be 'first', 'last' or 'all', not {keep!r}.")
         self._session = session
-        self._entry = registered(session, workflow)
-        self._limit_ms = (
-            None if debounce_timeout_sec is None else _ms("debounce_timeout_sec", debounce_timeout_sec)
+        self._debouncing = Debouncing.checked(
+            registered(session, workflow), debounce_timeout_sec, queue, keep
         )
-        self._queue = queue.name if isinstance(queue, Queue) else None if queue is None else check_name(queue)
         self._application = application_name
-        self._keep: Keep = keep
 
     @classmethod
     def create(
@@ -121,25 +161,17 @@ class Debouncer(Generic[P, R]):
         return WorkflowHandleAsync(self._session, started.workflow_id)
 
     def _flow(self, key: str, period: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Flow[Started]:
-        check_text("debounce_key", key)
-        if key is None:
-            raise DBOSException("A debounce_key must be a text that is not blank, not None.")
-        period_ms = _ms("debounce_period_sec", period)
+        call = self._debouncing.call(key, period, args, kwargs)
         self._refuse_options()
-        if self._keep == "all" and (len(args) != 1 or kwargs):
-            raise DBOSException(
-                f"{self._entry.name} gets a list of what the calls gave (keep='all'), so each call gives one argument."
-            )
         core = self._session.core
         if self._application not in (None, core.application):
             raise DBOSException(
                 f"This program belongs to the application {core.application!r}, not {self._application!r}."
             )
-        scope = _scope(self._entry.name)
+        scope = _scope(self._debouncing.entry.name)
         place = scope.run.locate(scope) if scope is not None else None
-        workflow_id = child_id(scope, place) if scope is not None and place is not None else str(uuid.uuid4())
-        start = Start(self._entry, args, kwargs, workflow_id, self._queue, attributes=NEXT_ATTRIBUTES.get())
-        call = Bouncing(start, key, period_ms, self._limit_ms, self._keep)
+        if scope is not None and place is not None:
+            call.start.workflow_id = child_id(scope, place)
         return bounce(core, None if scope is None else scope.run, place, call)
 
     def _refuse_options(self) -> None:
@@ -149,10 +181,11 @@ class Debouncer(Generic[P, R]):
             raise DBOSException(
                 f"{option} says nothing to a debounced call. Leave it out of the block around it."
             )
-        limits = self._session.registry.limits_of(self._queue or "")
+        queue = self._debouncing.queue
+        limits = self._session.registry.limits_of(queue or "")
         if limits is not None and limits.partitioned:
             raise DBOSException(
-                f"Queue {self._queue!r} has partitions, and a debounced run belongs to none. Give it another queue."
+                f"Queue {queue!r} has partitions, and a debounced run belongs to none. Give it another queue."
             )
 
 

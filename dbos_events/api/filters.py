@@ -8,9 +8,12 @@ from typing import Any
 
 from dbos_events.errors import DBOSException
 from dbos_events.model.attributes import attributes_text
-from dbos_events.model.workflow import WorkflowFilter
+from dbos_events.model.workflow import DELAYED, ENQUEUED, PENDING, WorkflowFilter
 
 Texts = str | Sequence[str] | None
+
+ON_QUEUES = (ENQUEUED, DELAYED, PENDING)
+"""How workflows stand that wait or run on a queue."""
 
 
 def workflow_filter(  # noqa: PLR0913 - one argument per filter, as callers know them
@@ -37,11 +40,14 @@ def workflow_filter(  # noqa: PLR0913 - one argument per filter, as callers know
     load_input: bool = True,
     load_output: bool = True,
 ) -> WorkflowFilter:
-    """A filter from the arguments of `list_workflows`: texts may be one or several, times are ISO 8601."""
+    """A filter from the arguments of `list_workflows`: texts may be one or several, times are ISO 8601.
+
+    `queues_only` is for what waits or runs on a queue, unless `status` says something else.
+    """
     return WorkflowFilter(
         workflow_ids=texts_of(workflow_ids),
         id_prefix=texts_of(workflow_id_prefix),
-        statuses=texts_of(status),
+        statuses=ON_QUEUES if queues_only and status is None else texts_of(status),
         names=texts_of(name),
         applications=texts_of(application_name),
         versions=texts_of(app_version),

@@ -283,7 +283,7 @@ def _checked_options(session: Session, options: Mapping[str, Any]) -> tuple[str,
             f"EnqueueOptions know no {', '.join(map(repr, unknown))}. They know {', '.join((*_OTHERS, *_SETTINGS))}."
         )
     application = options.get("application_name")
-    if application not in (None, session.core.application):
+    if application is not None and application != session.core.application:
         raise DBOSException(
             f"This program belongs to the application {session.core.application!r}, so it cannot enqueue for "
             f"{application!r}."

@@ -125,7 +125,7 @@ class Scheduling(Session):
         """
         refuse_on_loop("create_schedule")
         given = given_among(locals())
-        drive(_create_flow(self, given))
+        drive(create_flow(self, spec_of(self, given)))
 
     async def create_schedule_async(  # noqa: PLR0913 - as `create_schedule`
         self,
@@ -145,7 +145,7 @@ class Scheduling(Session):
     ) -> None:
         """As `create_schedule`, without blocking the loop."""
         given = given_among(locals())
-        await drive_async(_create_flow(self, given))
+        await drive_async(create_flow(self, spec_of(self, given)))
 
     def apply_schedules(self, schedules: Iterable[ScheduleInput]) -> None:
         """Make or change schedules in one transaction: all, or none.
@@ -158,11 +158,11 @@ class Scheduling(Session):
             DBOSException: It is called within a workflow, or one of them is declared in code.
         """
         refuse_on_loop("apply_schedules")
-        drive(_apply_flow(self, list(schedules)))
+        drive(apply_flow(self, [spec_of(self, one) for one in schedules]))
 
     async def apply_schedules_async(self, schedules: Iterable[ScheduleInput]) -> None:
         """As `apply_schedules`, without blocking the loop."""
-        await drive_async(_apply_flow(self, list(schedules)))
+        await drive_async(apply_flow(self, [spec_of(self, one) for one in schedules]))
 
     def delete_schedule(self, name: str) -> None:
         """Delete a schedule, if there is one. What it has started runs on; one that is declared in code comes back."""
@@ -296,19 +296,19 @@ def _nothing(_answer: object) -> None:
 
 
 def _by(core: Core) -> str:
-    return f"executor {core.executor}"
+    return f"executor {core.executor}" if core.executor else "a client"
 
 
-def _create_flow(session: Session, given: ScheduleInput) -> Flow[None]:
+def create_flow(session: Session, spec: ScheduleSpec) -> Flow[None]:
+    """Make a schedule."""
     core = session.core
-    spec = spec_of(session, given)
     return asked(core, "DBOS.createSchedule", lambda: _control(core).create(spec, by=_by(core)))
 
 
-def _apply_flow(session: Session, given: Sequence[ScheduleInput]) -> Flow[None]:
+def apply_flow(session: Session, specs: Sequence[ScheduleSpec]) -> Flow[None]:
+    """Make or change schedules, all or none."""
     core = session.core
     _refuse_in_workflow("apply_schedules")
-    specs = [spec_of(session, one) for one in given]
     return asked(core, "DBOS.applySchedules", lambda: _nothing(_control(core).apply(specs, by=_by(core))))
 
 

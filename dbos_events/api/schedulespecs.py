@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar, cast, get_type_hints
 
 from dbos_events.api.decorators import workflow
 from dbos_events.api.session import Session
@@ -12,12 +12,12 @@ from dbos_events.api.starting import registered
 from dbos_events.engine.registry import Registered
 from dbos_events.engine.schedules import caught_up, milliseconds_of
 from dbos_events.errors import RegistrationError
-from dbos_events.model.schedule import ScheduleInput, ScheduleSpec
+from dbos_events.model.schedule import ClientScheduleInput, ScheduleInput, ScheduleSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_KNOWN = frozenset(ScheduleInput.__annotations__)
 _REQUIRED = ("schedule_name", "workflow_fn", "schedule")
+_REQUIRED_BY_NAME = ("schedule_name", "workflow_name", "schedule")
 
 
 class ScheduleHost(Session, Protocol):
@@ -32,17 +32,39 @@ class ScheduleHost(Session, Protocol):
 
 def given_among(arguments: Mapping[str, Any]) -> ScheduleInput:
     """Those of a call's arguments that say what the schedule is."""
-    return cast("ScheduleInput", {name: value for name, value in arguments.items() if name in _KNOWN})
+    return cast("ScheduleInput", _known_of(arguments, ScheduleInput))
+
+
+def given_by_name(arguments: Mapping[str, Any]) -> ClientScheduleInput:
+    """As `given_among`, of a workflow by its name."""
+    return cast("ClientScheduleInput", _known_of(arguments, ClientScheduleInput))
+
+
+def _known_of(arguments: Mapping[str, Any], kind: type) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if name in get_type_hints(kind)}
 
 
 def spec_of(session: Session, given: ScheduleInput) -> ScheduleSpec:
     """The spec of what was given; its context is encoded here, on the caller's thread."""
+    _check(given, ScheduleInput, _REQUIRED)
+    entry = registered(session, given["workflow_fn"])
+    return _spec(session, given, entry.name, entry.class_name)
+
+
+def spec_by_name(session: Session, given: ClientScheduleInput) -> ScheduleSpec:
+    """As `spec_of`, of a workflow by its name."""
+    _check(given, ClientScheduleInput, _REQUIRED_BY_NAME)
+    return _spec(session, given, given["workflow_name"], given.get("workflow_class_name"))
+
+
+def _check(given: object, kind: type, required: Sequence[str]) -> None:
     if not isinstance(given, Mapping):
         raise RegistrationError(
             f"A schedule is a mapping of the arguments of create_schedule, not {given!r}."
         )
-    unknown = sorted(set(given) - _KNOWN)
-    missing = [name for name in _REQUIRED if given.get(name) is None]
+    known = get_type_hints(kind)
+    unknown = sorted(set(given) - set(known))
+    missing = [name for name in required if given.get(name) is None]
     if unknown or missing:
         wrong = (
             f"has no {', '.join(missing)}"
@@ -50,10 +72,17 @@ def spec_of(session: Session, given: ScheduleInput) -> ScheduleSpec:
             else f"has {', '.join(map(str, unknown))}, which is unknown"
         )
         raise RegistrationError(
-            f"The schedule {given.get('schedule_name')!r} {wrong}. It takes {', '.join(sorted(_KNOWN))}."
+            f"The schedule {given.get('schedule_name')!r} {wrong}. It takes {', '.join(sorted(known))}."
         )
+
+
+def _spec(
+    session: Session,
+    given: ScheduleInput | ClientScheduleInput,
+    workflow_name: str,
+    class_name: str | None,
+) -> ScheduleSpec:
     name = given["schedule_name"]
-    entry = registered(session, given["workflow_fn"])
     chosen, window = caught_up(
         name,
         given.get("catch_up"),
@@ -64,7 +93,7 @@ def spec_of(session: Session, given: ScheduleInput) -> ScheduleSpec:
     context = given.get("context")
     return ScheduleSpec(
         name=name,
-        workflow_name=entry.name,
+        workflow_name=workflow_name,
         expression=given["schedule"],
         zone=given.get("cron_timezone"),
         dst=given.get("dst") or "once",
@@ -75,7 +104,7 @@ def spec_of(session: Session, given: ScheduleInput) -> ScheduleSpec:
         queue=given.get("queue_name"),
         codec=codec.name,
         context=None if context is None else codec.encode(context),
-        class_name=entry.class_name,
+        class_name=class_name,
     )
 
 

@@ -61,13 +61,14 @@ def _connected(settings: Settings, *, create: bool, advice: str) -> Iterator[Pos
     )
     try:
         if not create:
-            _refuse_missing_file(storage, advice)
+            refuse_missing_file(storage, advice)
         yield storage
     finally:
         storage.close()
 
 
-def _refuse_missing_file(storage: PostgresStorage | SqliteStorage, advice: str) -> None:
+def refuse_missing_file(storage: PostgresStorage | SqliteStorage, advice: str) -> None:
+    """Raise where the database is a SQLite file that does not exist: to look at it would make it."""
     file = storage.database.engine.url.database or ""
     if storage.name == "sqlite" and not file.startswith("file:") and not Path(file).exists():
         raise ConfigurationError(f"There is no database file {file}. {advice}".rstrip())

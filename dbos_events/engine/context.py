@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.keys import StepKey, part
 from dbos_events.engine.limits import NEXT_LIMITS
 from dbos_events.engine.shield import SHIELD
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from dbos_events.engine.run import Run
     from dbos_events.model.workflow import StepStatus
 
@@ -102,6 +105,22 @@ def forget_caller() -> None:
     NEXT_REUSE.set(None)
     NEXT_ENQUEUE.set(None)
     NEXT_ATTRIBUTES.set(None)
+
+
+_OF_CALLER: tuple[ContextVar[Any], ...] = (
+    CURRENT, NEXT_WORKFLOW_ID, NEXT_LIMITS, SHIELD, NEXT_REUSE, NEXT_ENQUEUE, NEXT_ATTRIBUTES,
+)  # fmt: skip
+
+
+@contextmanager
+def without_caller() -> Iterator[None]:
+    """Within the block it is as if no workflow ran here, and nothing was said of the next one."""
+    tokens = [(variable, variable.set(None)) for variable in _OF_CALLER]
+    try:
+        yield
+    finally:
+        for variable, token in tokens:
+            variable.reset(token)
 
 
 def workflow_scope() -> Scope | None:

@@ -10,6 +10,9 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 R = TypeVar("R")
+EAGER = 16
+"""Waits of one engine that may look for an end often."""
+
 _Work = tuple[Future[Any], Callable[[], Any]]
 
 
@@ -27,6 +30,8 @@ class Readers(Executor):
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
         self._started = 0
         self._closed = False
+        self.eager = threading.Semaphore(EAGER)
+        """Held by each wait that looks often; the others look at their interval."""
 
     def submit(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
         """As `Executor.submit`.

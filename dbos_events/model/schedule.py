@@ -128,11 +128,9 @@ class Tick:
     executor: int | None = None
 
 
-class ScheduleInput(TypedDict, total=False):
-    """One schedule for `apply_schedules`; `schedule_name`, `workflow_fn` and `schedule` are required."""
+class _ScheduleOptions(TypedDict, total=False):
+    """What a schedule has besides its name and its workflow."""
 
-    schedule_name: str
-    workflow_fn: Any
     schedule: str
     context: Any
     automatic_backfill: bool
@@ -143,6 +141,21 @@ class ScheduleInput(TypedDict, total=False):
     catch_up_window: float | None
     overlap: Overlap
     jitter: float
+
+
+class ScheduleInput(_ScheduleOptions, total=False):
+    """One schedule for `apply_schedules`; `schedule_name`, `workflow_fn` and `schedule` are required."""
+
+    schedule_name: str
+    workflow_fn: Any
+
+
+class ClientScheduleInput(_ScheduleOptions, total=False):
+    """One schedule for a client's `apply_schedules`; `schedule_name`, `workflow_name` and `schedule` are required."""
+
+    schedule_name: str
+    workflow_name: str
+    workflow_class_name: str | None
 
 
 @dataclass(slots=True)

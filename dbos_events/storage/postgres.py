@@ -53,6 +53,8 @@ LONGEST_PAYLOAD = 7999
 LISTEN_LOOK = 10.0
 """Seconds between two looks whether the listener's session is still what it was."""
 
+_NOTIFY = sa.text("SELECT pg_notify(:channel, payload) FROM unnest(CAST(:payloads AS text[])) AS payload")
+
 PREPARE_AFTER = 3
 """Executions of a statement on a connection after which PostgreSQL keeps its plan."""
 
@@ -130,14 +132,12 @@ class PostgresStorage(SqlStorage):
 
     def notify(self, channels: Sequence[str]) -> None:
         """Tell the other processes; what is too long for a notification, polls find."""
-        statement = sa.text(
-            "SELECT pg_notify(:channel, payload) FROM unnest(CAST(:payloads AS text[])) AS payload"
-        )
+        self.database.transact(lambda tx: self.notify_within(tx.connection, channels))
 
+    def notify_within(self, connection: sa.Connection, channels: Sequence[str]) -> None:
+        """As `notify`, when the transaction of this connection commits."""
         payloads = [payload for channel in channels if _fits(payload := f"{self._sender} {channel}")]
-        self.database.transact(
-            lambda tx: tx.connection.execute(statement, {"channel": self._channel, "payloads": payloads})
-        )
+        connection.execute(_NOTIFY, {"channel": self._channel, "payloads": payloads})
 
 
 def _channel(schema: str) -> str:

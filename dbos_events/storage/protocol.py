@@ -9,7 +9,7 @@ transaction whose commit answer was lost is said where it matters.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from dbos_events.storage.subjects.attributes import Attributes
 from dbos_events.storage.subjects.breakers import Breakers
@@ -26,6 +26,7 @@ from dbos_events.storage.subjects.lanes import Lanes
 from dbos_events.storage.subjects.lives import Lives
 from dbos_events.storage.subjects.messages import Messages
 from dbos_events.storage.subjects.orphans import Orphans
+from dbos_events.storage.subjects.outside import Outside
 from dbos_events.storage.subjects.parking import Parking
 from dbos_events.storage.subjects.positions import Positions
 from dbos_events.storage.subjects.processes import Processes
@@ -77,6 +78,7 @@ class Storage(Batches, Protocol):
     inbox: Inboxes
     schedules: Schedules
     endings: Endings
+    outside: Outside
 
     @property
     def name(self) -> str:
@@ -96,6 +98,10 @@ class Storage(Batches, Protocol):
 
     def notify(self, channels: Sequence[str]) -> None:
         """Wake those who listen in other processes; never on the path of a write."""
+        ...
+
+    def notify_within(self, connection: Any, channels: Sequence[str]) -> None:
+        """As `notify`, when the transaction of this SQLAlchemy connection commits."""
         ...
 
     def close(self) -> None:

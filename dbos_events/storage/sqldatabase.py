@@ -20,6 +20,7 @@ from dbos_events.storage.subjects.lanes import Lanes, LaneTable
 from dbos_events.storage.subjects.lives import LifeTable, Lives
 from dbos_events.storage.subjects.messages import Messages, MessageTable
 from dbos_events.storage.subjects.orphans import Orphans, OrphanTable
+from dbos_events.storage.subjects.outside import Outside, OutsideTable
 from dbos_events.storage.subjects.parking import Parking, ParkingTable
 from dbos_events.storage.subjects.positions import Positions, PositionTable
 from dbos_events.storage.subjects.processes import Processes, ProcessesTable
@@ -73,6 +74,7 @@ class SqlStorage(BatchTable):
         self.inbox: Inboxes = InboxTable(database)
         self.schedules: Schedules = ScheduleTable(database)
         self.endings: Endings = EndingTable(database)
+        self.outside: Outside = OutsideTable(database)
 
     @property
     def name(self) -> str:

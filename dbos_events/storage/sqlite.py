@@ -95,6 +95,9 @@ class SqliteStorage(SqlStorage):
     def notify(self, channels: Sequence[str]) -> None:
         """Nobody listens."""
 
+    def notify_within(self, connection: sa.Connection, channels: Sequence[str]) -> None:
+        """Nobody listens."""
+
 
 def _prepare(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the driver must not begin transactions of its own

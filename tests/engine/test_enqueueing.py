@@ -62,6 +62,17 @@ def shop(dbos_test_app: MakeTestApp) -> Shop:
     return Shop(dbos_test_app)
 
 
+def test_those_on_queues_are_those_that_wait_or_run_there(shop: Shop) -> None:
+    with SetWorkflowID("done"):
+        shop.enqueue("w").get_result()
+    with SetWorkflowID("waits"):
+        shop.enqueue("w", delay_seconds=5)
+    with SetWorkflowID("elsewhere"):
+        shop.app.start_workflow(shop.nap, "n")
+    assert [one.workflow_id for one in shop.app.list_queued_workflows()] == ["waits"]
+    assert [one.workflow_id for one in shop.app.list_queued_workflows(status="SUCCESS")] == ["done"]
+
+
 # ------------------------------------------------------------------ priority
 
 

@@ -12,7 +12,7 @@ from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.subjects.claiming import MOST_PRIORITIES, PAGE
 from dbos_events.storage.subjects.queues import RESUMED, Claim
 from dbos_events.storage.subjects.taking import Taker
-from dbos_events.storage.writes import WRITTEN, Deduplicated, Existing
+from dbos_events.storage.writes import WRITTEN, Deduplicated, Existing, Failure, NextAttempt, Write
 from dbos_events.testing.clock import ManualClock
 from tests.storage.building import (
     APP,
@@ -93,6 +93,14 @@ def test_room_that_one_partition_does_not_need_goes_to_the_others(storage: SqlSt
     fill(storage, executor, "b", 30)
     fill(storage, executor, "c", 2)
     assert partitions(claimed(storage, executor, state, 12)) == {"a": 1, "b": 9, "c": 2}
+
+
+def test_room_that_a_last_round_does_not_fill_goes_to_who_waits_still(storage: SqlStorage) -> None:
+    """Two partitions share three places: after one each, the place that is left is not lost on the one that is empty."""
+    state, executor = declared(storage, QueueLimits(partition_concurrency=5)), register(storage)
+    fill(storage, executor, "a", 1)
+    fill(storage, executor, "b", 2)
+    assert partitions(claimed(storage, executor, state, 3)) == {"a": 1, "b": 2}
 
 
 def test_no_partition_waits_behind_anothers_backlog(storage: SqlStorage) -> None:
@@ -336,7 +344,7 @@ def test_a_start_that_lost_leaves_nothing_in_its_parents_history(storage: SqlSto
 
 
 @pytest.mark.parametrize(
-    "stage", ["waiting", "delayed", "running", "parked", "requeued", "adopted", "resumed"]
+    "stage", ["waiting", "delayed", "running", "parked", "requeued", "tried again", "adopted", "resumed"]
 )
 def test_the_id_is_taken_until_the_workflow_has_ended(
     storage: SqlStorage, clock: ManualClock, stage: str
@@ -345,8 +353,11 @@ def test_the_id_is_taken_until_the_workflow_has_ended(
     executor = register(storage)
     delayed = {"status": DELAYED, "delay_ms": 5000} if stage == "delayed" else {}
     enqueue(storage, executor, "first", **delayed)
-    if stage in ("running", "parked", "requeued", "adopted"):
+    if stage in ("running", "parked", "requeued", "tried again", "adopted"):
         claimed(storage, executor, state)
+    if stage == "tried again":
+        again = NextAttempt(5000, 1, "retry", Failure("json", "{}", "ValueError", "no", ()))
+        assert write(storage, executor, Write(workflow_id="first", take=1, change=again)) == [WRITTEN]
     if stage in ("parked", "requeued"):
         write(storage, executor, park("first", 0))
     if stage == "requeued":

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dbos_events.engine.effects import Flow
+from dbos_events.engine.ends import EndWait
 from dbos_events.engine.operations.common import operation
-from dbos_events.engine.waits import Wait
 from dbos_events.model.workflow import FINISHED, WorkflowFilter
 from dbos_events.storage.writes import Park, result_key
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NAME = "DBOS.waitFirst"
 
 
-class _FirstOf(Wait):
+class _FirstOf(EndWait):
     """Wait until one of several workflows has ended, wherever they run; gives its id."""
 
     def __init__(

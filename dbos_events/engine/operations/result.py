@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.effects import Flow
+from dbos_events.engine.ends import EndWait
 from dbos_events.engine.operations.common import operation
 from dbos_events.engine.run import Ending
-from dbos_events.engine.waits import Wait
 from dbos_events.serialization import encoded, stored_error
 from dbos_events.storage.writes import Park, result_key
 
@@ -30,7 +30,7 @@ def ending_of(
     def look() -> Ending | None:
         return core.stored_ending(workflow_id)
 
-    ending: Ending = yield Wait(
+    ending: Ending = yield EndWait(
         core,
         run,
         channel=f"workflow:{workflow_id}",

@@ -63,6 +63,8 @@ class Start:
     attributes: str | None = None
     rejects_existing: bool = False
     any_version: bool = False
+    application: str | None = None
+    """Whose workflow it is; None: this program's."""
     limits: Limits | None = None
     bounds: Bounds = UNBOUND
     """Follow from the limits when it is written."""
@@ -213,7 +215,7 @@ def new_workflow(core: Core, request: Start, parent: Run | None) -> NewWorkflow:
     return NewWorkflow(
         id=request.workflow_id,
         name=request.function.name,
-        application=core.application,
+        application=request.application or core.application,
         start_id=core.next_start_id(),
         status=_status(request),
         version=None if request.any_version else request.app_version or core.version,

@@ -186,20 +186,22 @@ class Claiming:
         taken: list[tuple[str, str | None]] = []
         while hungry and len(taken) < room:
             left = room - len(taken)
-            if left < len(hungry):
-                hungry = hungry[:left]
-                self.after = hungry[-1]
-            share = left // len(hungry)
-            wanted = {key: min(share, rooms[key]) for key in hungry}
+            turn, later = hungry[:left], hungry[left:]
+            if later:
+                self.after = turn[-1]
+            share = left // len(turn)
+            wanted = {key: min(share, rooms[key]) for key in turn}
             got = self._claim_of(wanted)
             self._note(got)
-            found = dict.fromkeys(hungry, 0)
+            found = dict.fromkeys(turn, 0)
             for _, key in got:
                 found[key or ""] += 1
             taken += got
-            for key in hungry:
+            for key in turn:
                 rooms[key] -= found[key]
-            hungry = [key for key in hungry if found[key] == wanted[key] and rooms[key] > 0]
+            hungry = later + [key for key in turn if found[key] == wanted[key] and rooms[key] > 0]
+        if len(taken) < room:
+            self.after = keys[-1]
         return taken
 
     def _claim_of(self, wanted: Mapping[str, int]) -> list[tuple[str, str | None]]:

@@ -1,0 +1,1 @@
+"""DBOSClient: workflows of an application from a program that runs none of them."""
