@@ -38,3 +38,4 @@ class DBOSConfig(TypedDict, total=False):
     tune_garbage_collector: bool
     callback_url: str
     kafka: Mapping[str, Any]
+    connectors: Mapping[str, Mapping[str, Any]]

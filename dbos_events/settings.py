@@ -127,6 +127,10 @@ class Settings(BaseSettings):
         description="Client settings for all consumers, dots or underscores.",
     )
 
+    connectors: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, repr=False, description="Settings of other connectors, by the connector's name."
+    )
+
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str) -> str:
@@ -143,7 +147,9 @@ class Settings(BaseSettings):
 
     def section(self, connector: str) -> dict[str, Any]:
         """The settings of a connector."""
-        found: dict[str, Any] = getattr(self, connector, {})
+        found: dict[str, Any] = self.connectors.get(connector, {})
+        if not found and connector in type(self).model_fields:
+            found = getattr(self, connector)
         return found
 
     @property

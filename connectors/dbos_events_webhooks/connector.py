@@ -19,8 +19,9 @@ class Receivers:
 
     name = CONNECTOR
 
-    def __init__(self, inbox: Inbox) -> None:
+    def __init__(self, inbox: Inbox, settings: Mapping[str, Any] | None = None) -> None:
         self._inbox = inbox
+        self._settings = settings or {}
         self._clock = SystemClock()
         found = [options.config.get("receiver") for options in inbox.consumers.values()]
         self._receivers = [each for each in dict.fromkeys(found) if isinstance(each, WebhookReceiver)]
@@ -29,7 +30,7 @@ class Receivers:
         for consumer in self._inbox.consumers:
             self._inbox.report(consumer, "listening")
         for receiver in self._receivers:
-            receiver.open(self._inbox)
+            receiver.open(self._inbox, self._settings)
 
     def pause(self) -> None:
         for receiver in self._receivers:
@@ -53,8 +54,8 @@ class Receivers:
         return SourceHealth(live=True, ready=True, detail="listening")
 
 
-def _open(inbox: Inbox, _settings: Mapping[str, Any]) -> Source:
-    return Receivers(inbox)
+def _open(inbox: Inbox, settings: Mapping[str, Any]) -> Source:
+    return Receivers(inbox, settings)
 
 
 connector = PushConnector(CONNECTOR, "webhook", WebhookMessages(), _open)

@@ -83,7 +83,8 @@ class Provider:
         before its body was read, `head_is_checked` spares the second look.
         """
         judging = replace(self._case(request), head_is_checked=head_is_checked).judged()
-        step = _on_thread if len(request.body) > LARGE else _here
+        large = LARGE // 32 if self.row.decompress is not None else LARGE  # more may come out of it
+        step = _on_thread if len(request.body) > large else _here
         try:
             ask = await step(judging.send, None)
             while not isinstance(ask, Ended):

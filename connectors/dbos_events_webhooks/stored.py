@@ -23,7 +23,9 @@ MAX_KEPT_VALUE = 4096
 MAX_KEPT_BYTES = 16 * 1024
 MAX_CONTEXT = 64 * 1024
 _SECRET_WORDS = ("auth", "cookie", "token", "secret", "signature", "hmac", "api-key", "apikey", "password")
-_SELDOM = frozenset({"connection", "content-length", "expect", "transfer-encoding", "te", "keep-alive"})
+_SELDOM = frozenset(
+    {"connection", "content-encoding", "content-length", "expect", "transfer-encoding", "te", "keep-alive"}
+)
 
 Pairs = tuple[tuple[str, bytes], ...]
 

@@ -169,6 +169,24 @@ class PushedConsumer:
         except (Quarantine, TryAgain) as error:
             return True, error
 
+    def problem(self, event: PushedEvent) -> str | None:
+        """Why the content is not what the handler takes; None where it is, or where nobody can tell now. Any thread."""
+        binding = self.function.binding
+        if binding is None or binding.decode is None:
+            return None
+        context = self._services.taken.new_context()
+        try:
+            message = self._messages.of(event, self.workflow_id(event.event_id))
+            if binding.when is None or context.run(binding.when, message):
+                context.run(binding.decode, message)
+        except TryAgain:
+            return None
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            return problem_with(error)
+        return None
+
     def _stored(self, error: DBOSException) -> tuple[str, str]:
         return self._services.taken.new_context().run(stored_error, self._core.codecs.default, error)
 

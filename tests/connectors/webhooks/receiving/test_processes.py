@@ -26,7 +26,7 @@ from tests.connectors.webhooks.receiving.rawhttp import RawReply, exchange, wire
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-EVERY_MOMENT = bool(os.environ.get("DBOS_EVENTS_EVERY_MOMENT"))
+EVERY_MOMENT = bool(os.environ.get("DBOS_EVENTS_TEST_EVERY_MOMENT"))
 FEW = 3
 
 BILLING = """
