@@ -45,6 +45,7 @@ class Reason(StrEnum):
 
 
 UNAUTHORIZED = 401
+_COMPACT = json.JSONEncoder(separators=(",", ":")).encode
 _STATUS = {
     Reason.METHOD: 405,
     Reason.HEADERS_TOO_LARGE: 400,
@@ -78,7 +79,7 @@ class Answer:
 
     @classmethod
     def json(cls, value: object, status: int = 200, *more: tuple[str, str]) -> Answer:
-        body = json.dumps(value, separators=(",", ":")).encode()
+        body = _COMPACT(value).encode()
         return cls(status, body, (("content-type", "application/json"), *more))
 
     @classmethod

@@ -24,6 +24,8 @@ Scope = MutableMapping[str, Any]
 SPARE_SECONDS = 0.3
 """How much longer than its own bound the inbox may take before this side answers without it."""
 MESSAGES = WebhookMessages()
+SMALL = 16 * 1024
+"""A body of so many bytes has come with its head, or will at once."""
 BACKLOG = frozenset({"quota", "busy"})
 
 
@@ -85,8 +87,8 @@ class Service:
         """The answer, and whether the connection has to end because a body was left unread."""
         if endpoint.retired:
             return answers.RETIRED, True
-        head = WebhookRequest.from_asgi({**scope, "path_params": params}, b"")
-        refused = endpoint.provider.check_head(head)
+        head = WebhookRequest.from_asgi(scope, b"", params)
+        refused = endpoint.provider.check_head(head, comes_at_once=_is_small(head))
         if refused is not None:
             endpoint.refused(refused)
             return refused.answer, True
@@ -279,6 +281,11 @@ class Service:
 
 def _message(event: PushedEvent, outcome: Outcome) -> WebhookEvent[Any]:
     return MESSAGES.of(event, outcome.workflow_id or "")
+
+
+def _is_small(head: WebhookRequest) -> bool:
+    lengths = [value for name, value in head.headers if name == "content-length"]
+    return len(lengths) == 1 and len(lengths[0]) < 6 and lengths[0].isdigit() and int(lengths[0]) <= SMALL
 
 
 def _word(outcome: Outcome) -> str:

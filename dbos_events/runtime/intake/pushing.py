@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -126,7 +126,16 @@ class PushedConsumer:
         """The row of an event; an outcome where it is refused without a question to the database."""
         workflow_id = self.workflow_id(event.event_id)
         headers = tuple(event.headers)
-        shown = replace(event, fingerprint=b"", lane=None, headers=headers)
+        shown = PushedEvent(
+            event.consumer,
+            event.event_id,
+            event.payload,
+            b"",
+            event.received_at,
+            None,
+            headers,
+            event.content_type,
+        )
         message = self._messages.of(shown, workflow_id)
         wanted, refused = self._judge(message)
         try:
