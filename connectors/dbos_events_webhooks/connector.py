@@ -7,6 +7,7 @@ from typing import Any
 
 from dbos_events.connect import Inbox, PushConnector, Source, SourceHealth, SystemClock
 from dbos_events.connect.http import HttpApp
+from dbos_events_webhooks.receiving.limits import Limits
 from dbos_events_webhooks.receiving.receiver import CONNECTOR, WebhookReceiver
 from dbos_events_webhooks.stored import WebhookMessages
 
@@ -55,6 +56,7 @@ class Receivers:
 
 
 def _open(inbox: Inbox, settings: Mapping[str, Any]) -> Source:
+    Limits.of_settings(settings)  # a wrong one is told before anything listens
     return Receivers(inbox, settings)
 
 

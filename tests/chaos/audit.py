@@ -8,11 +8,12 @@ of the harness: the role of the workers has none in its schema.
 
 import psycopg
 
+from tests.chaos import moves
 from tests.chaos.findings import REWRITTEN, TWICE, WENT_BACK, Findings
 from tests.faults.rows import Rows
 
 FINAL = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
-FILLABLE = ("workflows", "checkpoints", "results", "watermarks")
+FILLABLE = ("workflows", "checkpoints", "results", "watermarks", *moves.FILLABLE)
 
 SCHEMA = """
 CREATE SCHEMA chaos;
@@ -70,6 +71,7 @@ NEVER = {
         "(OLD.key, OLD.value, OLD.fingerprint) IS DISTINCT FROM (NEW.key, NEW.value, NEW.fingerprint)",
     ),
     "payloads": (REWRITTEN, "OLD.input IS DISTINCT FROM NEW.input"),
+    **moves.NEVER,
 }
 """What no update may do, by table."""
 
@@ -78,7 +80,12 @@ ENDINGS = (
     "WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION chaos.note_ending()"
 )
 
-NEVER_DELETED = ("workflows", "checkpoints", "watermarks", "events", "payloads", "executors", "gaps")
+NEVER_DELETED = (
+    "workflows", "checkpoints", "watermarks", "events", "payloads", "executors", "gaps", *moves.NEVER_DELETED,
+)  # fmt: skip
+
+LASTED = "OLD.xmin <> pg_current_xact_id()::xid"
+"""It was there before: a checkpoint may be withdrawn in the transaction that has written it, of a call that lost."""
 
 
 class Audit:
@@ -94,12 +101,14 @@ class Audit:
         schema = self._schema
         statements = [
             SCHEMA,
+            moves.SCHEMA,
+            *(trigger.format(schema) for trigger in moves.TRIGGERS),
             *(
                 self._trigger(table, "never", f"UPDATE ON {{}} FOR EACH ROW WHEN ({condition})", kind)
                 for table, (kind, condition) in NEVER.items()
             ),
             *(
-                self._trigger(table, "deleted", "DELETE ON {} FOR EACH ROW", REWRITTEN)
+                self._trigger(table, "deleted", f"DELETE ON {{}} FOR EACH ROW WHEN ({LASTED})", REWRITTEN)
                 for table in NEVER_DELETED
             ),
             ENDINGS.format(schema),

@@ -40,6 +40,32 @@ class Harm(NamedTuple):
     at_ms: int
 
 
+class Attendance:
+    """Who is at work: has launched, is not frozen, and was not told to stop. It counts the time in which nobody is."""
+
+    def __init__(self) -> None:
+        self.nobody_seconds = 0.0
+        self._present: set[Worker] = set()
+        self._since: float | None = None
+        self._lock = threading.Lock()
+
+    def comes(self, worker: Worker) -> None:
+        with self._lock:
+            self._present.add(worker)
+            if self._since is not None:
+                self.nobody_seconds += time.monotonic() - self._since
+                self._since = None
+
+    def goes(self, worker: Worker) -> bool:
+        """Gives whether it was there."""
+        with self._lock:
+            was_there = worker in self._present
+            self._present.discard(worker)
+            if was_there and not self._present:
+                self._since = time.monotonic()
+            return was_there
+
+
 class Crew:
     """All worker processes. They are started under labels, and each start may fail while a server is down."""
 
@@ -49,6 +75,7 @@ class Crew:
         self.thaws: list[tuple[str, int]] = []
         self.launches_that_failed = 0
         self.workers: list[Worker] = []
+        self.attendance = Attendance()
         self.doors: list[Doors] = []
         self._options = options
         self._folder = folder
@@ -81,7 +108,9 @@ class Crew:
         while True:
             worker = self.start(doors, label, clock_seconds)
             try:
-                return worker.wait_launched(LAUNCH_SECONDS)
+                worker.wait_launched(LAUNCH_SECONDS)
+                self.attendance.comes(worker)
+                return worker
             except AssertionError:
                 self.launches_that_failed += 1
                 self.kill(worker)
@@ -96,6 +125,7 @@ class Crew:
         for worker in workers:
             try:
                 worker.wait_launched(LAUNCH_SECONDS)
+                self.attendance.comes(worker)
             except AssertionError:
                 self.launches_that_failed += 1
                 self.kill(worker)
@@ -106,6 +136,7 @@ class Crew:
     def kill(self, worker: Worker) -> None:
         self._ended.add(worker)
         self.harm(worker)
+        self.attendance.goes(worker)
         worker.kill()
 
     def stop(self, workers: Sequence[Worker]) -> None:
@@ -120,6 +151,7 @@ class Crew:
         """SIGTERM; what does not finish in time goes on elsewhere."""
         self._ended.add(worker)
         self.harm(worker)
+        self.attendance.goes(worker)
         worker.terminate()
 
     def wait_stopped(self, worker: Worker) -> None:
@@ -139,10 +171,13 @@ class Crew:
     ) -> None:
         """Stop it for a time; `then` is done when it has stopped."""
         worker.freeze()
+        was_there = self.attendance.goes(worker)
         then()
         rest(seconds)
         self.thaws.append((worker.label, time.monotonic_ns()))
         worker.thaw()
+        if was_there and worker not in self._ended:
+            self.attendance.comes(worker)
 
     def died_by_itself(self, worker: Worker) -> bool:
         return not worker.running and worker not in self._ended
@@ -150,6 +185,7 @@ class Crew:
     def note_death(self, worker: Worker) -> None:
         self._ended.add(worker)
         self.harm(worker)
+        self.attendance.goes(worker)
         self.findings.add(PROCESS, f"{worker.label} ended by itself: {tail(worker)}")
 
     def closing(self) -> None:
@@ -192,7 +228,7 @@ class Crew:
             if reason != "stopped" and not explained:
                 harmed.add(number)
                 unexplained += 1
-        return Executors(frozenset(harmed), last_begin), unexplained
+        return Executors(frozenset(harmed), last_begin, self.attendance.nobody_seconds), unexplained
 
 
 def tail(worker: Worker) -> str:

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 LOCKS = tuple(
     (table, mode)
     for mode in ("ACCESS EXCLUSIVE", "EXCLUSIVE")
-    for table in ("events", "workflows", "checkpoints", "watermarks", "executors", "results", "payloads")
-)
+    for table in (
+        "events", "workflows", "checkpoints", "watermarks", "executors", "results", "payloads", "messages", "anchors",
+        "publications", "waits", "published_values", "stream_entries", "parked_keys", "queues", "schedules", "ticks",
+    )
+)  # fmt: skip
 CANCEL_SECONDS = 0.02
 
 LIMITS = tuple(

@@ -1,18 +1,24 @@
 """The events of a run: what each of them asks its handler for follows from the seed alone."""
 
+from __future__ import annotations
+
 import random
 import threading
 import time
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, Message, Producer
 
 from tests.chaos.plan import Plan
 
-PLAIN, PAIR, RETRY, SLEEP, CHILD, POISON, RAISE = range(7)
+if TYPE_CHECKING:
+    from tests.chaos.conversations import Conversation
+
+PLAIN, PAIR, RETRY, SLEEP, CHILD, POISON, RAISE, TALK = range(8)
 """One step; two; one that fails at first; two with a durable sleep in between; a child; one that is put aside; one that
-raises what its place says (`raising.py`)."""
+raises what its place says (`raising.py`); one that talks with another event in between (`conversations.py`)."""
 
 ONE, TWO, FLAKY, IN_CHILD, RAISED = range(1, 6)
 """The last one says that the handler of an event has raised."""
@@ -24,6 +30,7 @@ STEPS: dict[int, tuple[int, ...]] = {
     CHILD: (ONE, IN_CHILD),
     POISON: (ONE, TWO),
     RAISE: (ONE, TWO),
+    TALK: (ONE, TWO),
 }
 STEP_NAMES = {"one": ONE, "two": TWO, "flaky": FLAKY, "in_child": IN_CHILD}
 
@@ -35,6 +42,9 @@ SHARES = {
 }
 """How many of the events are what; all others are plain. Where a few lanes hold all events, those that wait are few."""
 
+TALKING_IN_FEW_LANES = 0.1
+"""Where a few lanes hold all events, so much of the share that is to talk does."""
+
 POISONED_PARTITIONS = 3
 """Whatever the shares, the last event of each of these is poison: it holds nothing but its lane's end."""
 
@@ -43,13 +53,19 @@ SLEEP_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """The events of one partition, by offset: kind and key of each."""
+    """The events of one partition, by offset: kind and key of each, and what those that talk take part in."""
 
     kinds: bytes
-    keys: "array[int]"
+    keys: array[int]
+    talks: dict[int, Conversation] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.kinds)
+
+    def value(self, offset: int) -> bytes:
+        """What the record at an offset says."""
+        talk = self.talks.get(offset)
+        return b"%d %d" % (self.kinds[offset], offset) if talk is None else talk.value(offset)
 
 
 def failures_of(offset: int) -> int:
@@ -72,9 +88,19 @@ def make_events(plan: Plan, partition: int) -> Events:
             kinds[-1] = POISON
         elif plan.raising:
             kinds[-1] = RAISE
+    _choose_talking(plan, partition, kinds)
     within = max(1, plan.keys // plan.partitions)
     keys = array("I", (partition + plan.partitions * chance.randrange(within) for _ in range(count)))
     return Events(bytes(kinds), keys)
+
+
+def _choose_talking(plan: Plan, partition: int, kinds: bytearray) -> None:
+    """Let a share of the plain events talk; the others are as they would be without it."""
+    chance = random.Random(f"{plan.seed} talking {partition}")
+    share = plan.talking * (1.0 if plan.ordering in ("none", "key") else TALKING_IN_FEW_LANES)
+    for offset, kind in enumerate(kinds):
+        if kind == PLAIN and chance.random() < share:
+            kinds[offset] = TALK
 
 
 class Producing:
@@ -141,7 +167,7 @@ class Producing:
             pass
 
     def _write(self, partition: int, offset: int, events: Events) -> None:
-        key, value = events.keys[offset], b"%d %d" % (events.kinds[offset], offset)
+        key, value = events.keys[offset], events.value(offset)
         while not self._stop.is_set():
             try:
                 self._producer.produce(

@@ -19,7 +19,7 @@ from tests.servers import KafkaServer, PostgresServer
 from tests.servers.process import free_port
 
 RETRY_SECONDS = 0.2
-DATABASE_SETTINGS = {"max_connections": "600"}
+DATABASE_SETTINGS = {"max_connections": "600", "track_commit_timestamp": "on"}
 BROKER_SETTINGS = {
     "group.consumer.session.timeout.ms": str(int(SESSION_SECONDS * 1000)),
     "group.consumer.heartbeat.interval.ms": "300",

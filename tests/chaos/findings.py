@@ -9,6 +9,9 @@ AFTER_DEATH = "after death"
 STRANGE = "never asked for"
 UNHEARD = "raised and not heard"
 ASLEEP = "slept wrongly"
+OTHERWISE = "heard otherwise"
+CUT_OFF = "cut off wrongly"
+LIMIT = "beyond a limit"
 CHURN = "taken again and again"
 ORPHAN = "orphans"
 WENT_BACK = "went back"
@@ -22,6 +25,9 @@ KINDS = (
     STRANGE,
     UNHEARD,
     ASLEEP,
+    OTHERWISE,
+    CUT_OFF,
+    LIMIT,
     CHURN,
     ORPHAN,
     WENT_BACK,

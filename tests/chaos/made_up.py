@@ -26,6 +26,7 @@ class MadeUp:
     marks: list[Mark] = field(default_factory=list)
     rows: list[EventRow] = field(default_factory=list)
     slept_ms: int = 0
+    nobody_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         for offset, kind in enumerate(self.kinds):
@@ -51,7 +52,9 @@ class MadeUp:
     def checked(self) -> tuple[dict[str, int], Checker]:
         """What the checker finds, by kind."""
         findings = Findings()
-        checker = Checker(self.ordering, Executors(self.harmed, self.last_begin), findings)
+        checker = Checker(
+            self.ordering, Executors(self.harmed, self.last_begin, self.nobody_seconds), findings
+        )
         events = Events(bytes(self.kinds), array("I", self.keys))
         checker.partition(0, events, self.marks, self.rows)
         checker.end()

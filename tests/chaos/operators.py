@@ -49,6 +49,9 @@ RIGHTS = (
     Right("write events", "REVOKE INSERT, UPDATE ON {schema}.events, {schema}.payloads FROM {role}"),
     Right("write workflows", "REVOKE INSERT, UPDATE ON {schema}.workflows FROM {role}"),
     Right("write checkpoints", "REVOKE INSERT ON {schema}.checkpoints, {schema}.results FROM {role}"),
+    Right("write messages", "REVOKE INSERT, UPDATE ON {schema}.messages, {schema}.publications FROM {role}"),
+    Right("show values", "REVOKE INSERT ON {schema}.published_values, {schema}.stream_entries FROM {role}"),
+    Right("start on time", "REVOKE INSERT, UPDATE ON {schema}.ticks, {schema}.queue_starts FROM {role}"),
     Right("move watermarks", "REVOKE UPDATE ON {schema}.watermarks FROM {role}"),
     Right("read tables", "REVOKE SELECT ON ALL TABLES IN SCHEMA {schema} FROM {role}"),
     Right("all on tables", "REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {role}"),
@@ -155,17 +158,22 @@ class Operators:
     def heal(self) -> None:
         """Put everything right but old sessions that are read-only: those stay so in life, too."""
         self.grant()
-        for name in (*RESTRICTED, *DEFAULTS):
-            if name != READ_ONLY:
-                for place in PLACES:
-                    self.reset_default(place, name)
+        with self._connect() as connection:
+            for name in (*RESTRICTED, *DEFAULTS):
+                if name != READ_ONLY:
+                    for place in PLACES:
+                        connection.execute(self._statement(place, "{place} RESET {name}", name))
+            connection.execute("SELECT pg_reload_conf()")
 
     def _set(self, place: str, statement: LiteralString, name: str, value: str = "") -> None:
-        parts = {"place": sql.SQL(PLACES[place]).format(**self._names), "name": sql.Identifier(name)}
         with self._connect() as connection:
-            connection.execute(sql.SQL(statement).format(**parts, value=sql.Literal(value)))
+            connection.execute(self._statement(place, statement, name, value))
             if place == "server":
                 connection.execute("SELECT pg_reload_conf()")
+
+    def _statement(self, place: str, statement: LiteralString, name: str, value: str = "") -> sql.Composed:
+        parts = {"place": sql.SQL(PLACES[place]).format(**self._names), "name": sql.Identifier(name)}
+        return sql.SQL(statement).format(**parts, value=sql.Literal(value))
 
     # -- connections --------------------------------------------------------------------------
 

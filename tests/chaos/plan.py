@@ -40,6 +40,9 @@ class Plan:
     faults: tuple[str, ...] = field(default_factory=lambda: tuple(FAULTS))
     raising: int = 24
     """How many events raise what no handler should; where lanes are few, the last one of each partition does instead."""
+    talking: float = 0.02
+    """The share of the events that talk with another one, about a tenth of it where lanes are few; 0: queues and the
+    schedule are left out as well."""
     defect: str = ""
     folder: str = ""
     keep: bool = False
@@ -79,6 +82,9 @@ def read_plan(arguments: Sequence[str]) -> Plan:
         parser.add_argument(f"--{name}", type=int, default=getattr(defaults, name))
     parser.add_argument(
         "--seconds", type=float, default=0.0, help="how long faults strike; by default by events"
+    )
+    parser.add_argument(
+        "--talking", type=float, default=defaults.talking, help="the share of the events that talk"
     )
     parser.add_argument("--ordering", choices=ORDERINGS, default=defaults.ordering)
     parser.add_argument("--handler", choices=HANDLERS, default=defaults.handler)

@@ -13,7 +13,10 @@ from tests.chaos.plan import Plan
 
 TABLES = (
     "dbos_events.executors", "dbos_events.watermarks", "dbos_events.quarantine", "dbos_events.generations",
-    "dbos_events.gaps", "dbos_events.workflows", "dbos_events.checkpoints", "chaos.endings", "chaos.wrongs",
+    "dbos_events.gaps", "dbos_events.workflows", "dbos_events.checkpoints", "dbos_events.messages",
+    "dbos_events.publications", "dbos_events.anchors", "dbos_events.waits", "dbos_events.published_values",
+    "dbos_events.stream_entries", "dbos_events.schedules", "dbos_events.ticks", "chaos.endings", "chaos.wrongs",
+    "chaos.moves", "chaos.starts",
 )  # fmt: skip
 """What is kept of the database of a run that has failed."""
 

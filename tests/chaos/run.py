@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 
 from tests.chaos.audit import Audit
+from tests.chaos.conversations import SCHEDULE, pair_up
 from tests.chaos.crew import Crew
 from tests.chaos.events import Producing, make_events
 from tests.chaos.faults import FAULTS, schedule
@@ -24,11 +25,11 @@ from tests.chaos.operators import Operators
 from tests.chaos.plan import LEASE_SECONDS, SESSION_SECONDS, Plan, folder_of
 from tests.chaos.report import Report, keep_tables
 from tests.chaos.strikes import Strike
-from tests.chaos.verdict import reach_verdict
+from tests.chaos.verdict import listen, reach_verdict
 from tests.chaos.worker import WorkerOptions
 from tests.connectors.kafka.consuming import PROTOCOLS
 from tests.faults.broker import Broker
-from tests.faults.operator import make_schema, redrive_all
+from tests.faults.operator import make_schema, pause_schedule, redrive_all
 from tests.faults.rows import Rows
 from tests.servers.kafka import create_topic
 
@@ -43,6 +44,11 @@ STILL_SECONDS = 3.0
 STANDSTILL_SECONDS = 120.0
 OPEN = "SELECT count(*) FROM {t}workflows WHERE status IN ('PENDING', 'ENQUEUED', 'DELAYED')"
 WAITING = "SELECT count(*) FROM {t}quarantine WHERE released_at IS NULL"
+UNDECIDED = (
+    "SELECT (SELECT count(*) FROM {t}publications WHERE outcome IS NULL AND seen = 0) "
+    "+ (SELECT count(*) FROM {t}schedules WHERE reached < ?)"
+)
+"""Publications that somebody will take, or whose time will be over; and a schedule that is behind."""
 
 
 class Run:
@@ -57,6 +63,7 @@ class Run:
         self._highest: Counter[int] = Counter()
         self._progress: object = None
         self._progress_at = time.monotonic()
+        self._paused_ms = 0
 
     def carry_out(self) -> Report:
         """Run, check, and leave the evidence of what is wrong."""
@@ -75,18 +82,19 @@ class Run:
                 keep_tables(self.field.database_url, self.folder / "tables")
         report.write()
         if report.passed and not self.plan.keep:
-            for name in ("marks", "by_partition", "failures", "logs"):
+            for name in ("marks", "talk", "by_partition", "failures", "logs"):
                 shutil.rmtree(self.folder / name, ignore_errors=True)
         return report
 
     def _prepare(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
-        for name in ("marks", "logs", "failures"):
+        for name in ("marks", "talk", "logs", "failures"):
             (self.folder / name).mkdir(parents=True)
         self.strikes = schedule(self.plan)
         text = json.dumps([asdict(strike) for strike in self.strikes], indent=1)
         (self.folder / "schedule.json").write_text(text)
         self.events = [make_events(self.plan, number) for number in range(self.plan.partitions)]
+        self.talks = pair_up(self.plan, self.events)
 
     def _fill(self) -> None:
         field = self.field
@@ -114,6 +122,7 @@ class Run:
             handler=self.plan.handler,
             ordering=self.plan.ordering,
             defect=self.plan.defect,
+            talking=self.plan.talking > 0,
             settings={
                 "lease_seconds": LEASE_SECONDS,
                 "shutdown_timeout_seconds": 8.0,
@@ -138,6 +147,9 @@ class Run:
         for thread in self._strikes:
             thread.join()
         field.heal()
+        if self.plan.talking:
+            field.insist(lambda: pause_schedule(field.database_url, "chaos", SCHEDULE))
+            self._paused_ms = time.time_ns() // 1_000_000
         self._until(lambda: self._ended() or self._stands_still())
         self.producing.stop()
         for failure in self.producing.failures[:3]:
@@ -206,14 +218,19 @@ class Run:
             if self.rows.one(WAITING):
                 redrive_all(self.field.database_url)
 
-    def _counts(self) -> tuple[int, int, int] | None:
+    def _counts(self) -> tuple[int, int, int, int] | None:
         try:
-            return sum(self.rows.watermarks().values()), self.rows.one(OPEN), self.rows.one(WAITING)
+            return (
+                sum(self.rows.watermarks().values()),
+                self.rows.one(OPEN),
+                self.rows.one(WAITING),
+                self.rows.one(UNDECIDED, (self._paused_ms,)),
+            )
         except psycopg.Error:
             return None
 
     def _ended(self) -> bool:
-        return self.producing.done and self._counts() == (self.plan.events, 0, 0)
+        return self.producing.done and self._counts() == (self.plan.events, 0, 0, 0)
 
     def _stands_still(self) -> bool:
         """Mend poison when nothing else moves; whether nothing has moved for long: then the run is given up."""
@@ -225,7 +242,9 @@ class Run:
         if seconds > STILL_SECONDS:
             (self.folder / "mended").touch()
         if seconds > STANDSTILL_SECONDS:
-            self.findings.add(LOST, f"nothing moves any more: (taken in, open, put aside) {progress[0]}")
+            self.findings.add(
+                LOST, f"nothing moves any more: (taken in, open, put aside, undecided) {progress[0]}"
+            )
         return seconds > STANDSTILL_SECONDS
 
     # -- afterwards ---------------------------------------------------------------------------
@@ -238,15 +257,20 @@ class Run:
             self.plan, self.folder, field.audit, self.events, executors, ends, self.findings
         )
         database, broker = field.answers_lost()
+        said: dict[str, int] = {}
+        if self.plan.talking:
+            said = listen(self.folder, field.audit, self.talks, executors, self.findings)
         return {
             "steps executed": checker.executions,
             "repeats explained": checker.repeats,
             "process starts": len(field.crew.workers),
             "launches that failed": field.crew.launches_that_failed,
             "deaths without a fault": unexplained,
+            "seconds without a process": round(executors.nobody_seconds, 1),
             "database answers lost": database,
             "broker answers lost": broker,
             "redriven": self.rows.one("SELECT count(*) FROM {t}decisions"),
             "tried again": self.rows.one("SELECT count(*) FROM {t}generations WHERE ended_as = 'retry'"),
+            **said,
             "seconds to check": round(time.monotonic() - began, 1),
         }

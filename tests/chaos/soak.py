@@ -95,7 +95,7 @@ class SoakPlan:
             name: getattr(self, name)
             for name in ("seconds", "partitions", "keys", "seed", "ordering", "handler", "raising")
         }
-        return Plan(events=int(self.rate * self.seconds), processes=1, faults=(), **shared)
+        return Plan(events=int(self.rate * self.seconds), processes=1, faults=(), talking=0.0, **shared)
 
     @property
     def command(self) -> str:

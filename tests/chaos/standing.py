@@ -13,6 +13,7 @@ from tests.faults.rows import Rows
 
 WITHOUT_WORKFLOW = (
     "checkpoints", "payloads", "results", "events", "quarantine", "generations", "decisions", "edited_values",
+    "published_values", "stream_entries", "waits", "parked_keys",
 )  # fmt: skip
 
 LEFT_OVER = {
@@ -25,7 +26,20 @@ LEFT_OVER = {
     ),
     "event that is still held": "SELECT id FROM {t}workflows WHERE held AND status = 'PENDING'",
     "finished workflow that still waits for something": (
-        "SELECT id FROM {t}workflows WHERE status = 'SUCCESS' AND (wake_at IS NOT NULL OR awaits IS NOT NULL)"
+        "SELECT id FROM {t}workflows WHERE status IN ('SUCCESS', 'CANCELLED') "
+        "AND (wake_at IS NOT NULL OR awaits IS NOT NULL)"
+    ),
+    "finished workflow that still waits for a publication": (
+        "SELECT w.id FROM {t}workflows w WHERE w.status = 'SUCCESS' "
+        "AND EXISTS (SELECT 1 FROM {t}waits o WHERE o.workflow_id = w.id)"
+    ),
+    "finished workflow that still waits for one of several keys": (
+        "SELECT w.id FROM {t}workflows w WHERE w.status = 'SUCCESS' "
+        "AND EXISTS (SELECT 1 FROM {t}parked_keys o WHERE o.workflow_id = w.id)"
+    ),
+    "message to a workflow that is not there": (
+        "SELECT m.message_id FROM {t}messages m "
+        "WHERE NOT EXISTS (SELECT 1 FROM {t}workflows w WHERE w.id = m.destination)"
     ),
     "child without a parent": (
         "SELECT id FROM {t}workflows k WHERE parent_id IS NOT NULL "
@@ -41,7 +55,8 @@ LEFT_OVER = {
 
 NOT_ENDED = (
     "SELECT id || ' is ' || status || COALESCE(', owner ' || owner, '') || COALESCE(', lane ' || lane, '') "
-    "FROM {t}workflows WHERE status <> 'SUCCESS'"
+    "FROM {t}workflows WHERE status <> 'SUCCESS' "
+    "AND NOT (status = 'CANCELLED' AND end_reason = 'timeout' AND name IN ('late', 'late child', 'quick'))"
 )
 NOT_RELEASED = "SELECT workflow_id FROM {t}quarantine WHERE released_at IS NULL"
 PUT_ASIDE_WRONGLY = (

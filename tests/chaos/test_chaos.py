@@ -34,6 +34,7 @@ def test_every_event_ends_once_and_in_its_order_whatever_happens(
         keys=120,
         seconds=SECONDS,
         seed=int(os.environ.get("DBOS_EVENTS_FAULT_SEED", "0")) or random.randrange(1, 1_000_000),
+        talking=0.1,
         ordering=ordering,
         handler=handler,
         protocol=protocol,

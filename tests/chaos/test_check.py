@@ -17,6 +17,7 @@ from tests.chaos.events import (
     SLEEP,
     SLEEP_SECONDS,
     STEPS,
+    TALK,
     TWO,
 )
 from tests.chaos.findings import AFTER_DEATH, ASLEEP, DISORDER, LOST, STRANGE, TWICE, UNHEARD
@@ -45,7 +46,7 @@ def recorded_by(made: MadeUp, offset: int, executor: int) -> None:
 
 @pytest.mark.parametrize("ordering", ["none", *LANES])
 def test_a_run_in_which_all_is_well_passes(ordering: str) -> None:
-    kinds = [PLAIN, PAIR, RETRY, SLEEP, CHILD, POISON, RAISE]
+    kinds = [PLAIN, PAIR, RETRY, SLEEP, CHILD, POISON, RAISE, TALK]
     found, checker = MadeUp(kinds, [8] * len(kinds), ordering).checked()
     assert found == {}
     assert checker.executions == sum(len(STEPS[kind]) for kind in kinds)
@@ -237,6 +238,16 @@ def test_a_sleep_that_is_too_short_or_much_too_long_is_found(slept_ms: float, ri
     made = MadeUp([SLEEP], [8])
     made.marks.pop()
     made.mark(0, TWO, at=made.end_of(0, ONE) + int(slept_ms))
+    assert made.found() == ({} if right else {ASLEEP: 1})
+
+
+@pytest.mark.parametrize(("nobody_seconds", "right"), [(19.0, False), (21.0, True)])
+def test_a_sleep_may_be_longer_by_the_time_in_which_no_process_was_at_work(
+    nobody_seconds: float, right: bool
+) -> None:
+    made = MadeUp([SLEEP], [8], nobody_seconds=nobody_seconds)
+    made.marks.pop()
+    made.mark(0, TWO, at=made.end_of(0, ONE) + int((SLEEP_SECONDS + LATE_SECONDS + 20.0) * 1000))
     assert made.found() == ({} if right else {ASLEEP: 1})
 
 

@@ -126,10 +126,13 @@ def test_a_right_is_missing_until_it_is_given_back(operators: Operators, session
     try:
         with suppress(errors.InsufficientPrivilege, psycopg.OperationalError):
             connection = session()
-            for table in ("events", "workflows", "checkpoints", "watermarks"):
+            for table, change in COLUMN.items():
                 connection.execute(f"SELECT count(*) FROM dbos_events.{table}".encode())
-                connection.execute(f"UPDATE dbos_events.{table} SET {COLUMN[table]} WHERE false".encode())
-            connection.execute(b"INSERT INTO dbos_events.checkpoints SELECT * FROM dbos_events.checkpoints")
+                connection.execute(f"UPDATE dbos_events.{table} SET {change} WHERE false".encode())
+            for table in ("checkpoints", "published_values"):
+                connection.execute(
+                    f"INSERT INTO dbos_events.{table} SELECT * FROM dbos_events.{table}".encode()
+                )
             if right.name == "call functions":
                 [(allowed,)] = connection.execute(
                     "SELECT bool_or(has_function_privilege(p.oid, 'EXECUTE')) FROM pg_proc p "
@@ -148,6 +151,8 @@ COLUMN = {
     "workflows": "status = status",
     "checkpoints": "name = name",
     "watermarks": "epoch = epoch",
+    "messages": "topic = topic",
+    "ticks": "outcome = outcome",
 }
 
 

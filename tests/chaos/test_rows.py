@@ -1,99 +1,24 @@
 """The triggers and the queries of a chaos run see each kind of violation in rows that were made up."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pytest
-from psycopg import sql
 
-from tests.chaos.audit import FILLABLE, NEVER_DELETED, Audit
+from tests.chaos.audit import FILLABLE, NEVER_DELETED
 from tests.chaos.check import EventRow
-from tests.chaos.crew import DEATH_SLACK_NS, Crew, Harm
+from tests.chaos.crew import DEATH_SLACK_NS, Attendance, Crew, Harm
 from tests.chaos.events import IN_CHILD, ONE, RAISE
 from tests.chaos.findings import CHURN, KINDS, LOST, ORPHAN, REWRITTEN, STRANGE, TWICE, WENT_BACK, Findings
-from tests.chaos.standing import LEFT_OVER, MOST_TAKINGS, WITHOUT_WORKFLOW, look_at_rows, read_rows
+from tests.chaos.made_rows import Made
+from tests.chaos.standing import LEFT_OVER, MOST_TAKINGS, WITHOUT_WORKFLOW, read_rows
 from tests.chaos.worker import WorkerOptions
-from tests.conftest import fresh_database
-from tests.faults.operator import make_schema
-from tests.faults.rows import Rows
-from tests.servers import Postgres, Servers
+from tests.faults.workers import Worker
 
 pytestmark = pytest.mark.postgres
-
-ZERO = {"text": "", "bytea": b"", "boolean": False}
-
-
-class Made:
-    """A database with the engine's schema, watched by the audit, and rows that a test makes up."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.rows = Rows(url)
-        self.audit = Audit(url)
-
-    def empty(self) -> None:
-        """Delete all rows, those that the triggers write about it at the end: much quicker than TRUNCATE."""
-        names = self.rows.query(
-            "SELECT schemaname || '.' || tablename FROM pg_tables WHERE schemaname IN ('dbos_events', 'chaos') "
-            "AND tablename NOT IN ('schema_facts', 'schema_version') ORDER BY schemaname DESC"
-        )
-        self.do("; ".join(f"DELETE FROM {name}" for (name,) in names))
-
-    def do(self, text: str, *values: Any) -> None:
-        self.rows.query(text, values)
-
-    def add(self, table: str, **values: Any) -> None:
-        """Insert a row; what must have a value and is not named gets an empty one."""
-        needed = self.rows.query(
-            "SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = 'dbos_events' "
-            "AND table_name = ? AND is_nullable = 'NO' AND column_default IS NULL AND is_identity = 'NO'",
-            (table,),
-        )
-        values = {name: ZERO.get(kind, 0) for name, kind in needed} | values
-        statement = sql.SQL("INSERT INTO dbos_events.{} ({}) VALUES ({})").format(
-            sql.Identifier(table),
-            sql.SQL(", ").join(map(sql.Identifier, values)),
-            sql.SQL(", ").join(sql.Placeholder() * len(values)),
-        )
-        with psycopg.connect(self.url) as connection:
-            connection.execute(statement, list(values.values()))
-
-    def event(self, offset: int = 0, **values: Any) -> str:
-        """An event that has succeeded, with its raw record."""
-        name = f"kafka/chaos/{offset}"
-        place = {"consumer": 1, "incarnation": 1, "partition": 0, "position": offset, "status": "SUCCESS"}
-        self.add("workflows", id=name, **(place | values))
-        self.add("events", workflow_id=name)
-        return name
-
-    def watched(self) -> dict[str, int]:
-        findings = Findings()
-        self.audit.look(findings)
-        return dict(findings.counts)
-
-    def stands(self, ends: dict[int, int] | None = None) -> dict[str, int]:
-        findings = Findings()
-        look_at_rows(self.rows, ends or {}, findings)
-        return dict(findings.counts)
-
-
-@pytest.fixture(scope="module")
-def database(servers: Servers) -> Iterator[Made]:
-    with fresh_database(Postgres(servers.address("postgres"))) as url:
-        make_schema(url)
-        made = Made(url)
-        made.audit.install()
-        yield made
-
-
-@pytest.fixture
-def made(database: Made) -> Made:
-    database.empty()
-    return database
-
 
 # ------------------------------------------------------------------ what the triggers see
 
@@ -161,6 +86,12 @@ def test_a_second_outcome_in_one_generation_is_seen(made: Made) -> None:
         ("results", "output", "other"),
         ("events", "value", b"other"),
         ("payloads", "input", "other"),
+        ("messages", "value", "other"),
+        ("messages", "sender", "other"),
+        ("publications", "value", "other"),
+        ("publications", "seen", -1),
+        ("stream_entries", "value", "other"),
+        ("ticks", "outcome", "missed"),
     ],
 )
 def test_what_was_recorded_and_is_changed_is_seen(made: Made, table: str, column: str, value: object) -> None:
@@ -227,6 +158,13 @@ def test_each_thing_that_may_be_left_over_is_found(made: Made) -> None:
         "event that has finished and still holds its lane": lambda: ended(lane_open=True),
         "event that is still held": held,
         "finished workflow that still waits for something": lambda: ended(wake_at=1),
+        "finished workflow that still waits for a publication": lambda: orphan(
+            "waits", workflow_id=made.event()
+        ),
+        "finished workflow that still waits for one of several keys": lambda: orphan(
+            "parked_keys", workflow_id=made.event()
+        ),
+        "message to a workflow that is not there": lambda: orphan("messages", destination="nobody"),
         "child without a parent": lambda: orphan("workflows", id="c", parent_id="p", status="SUCCESS"),
         "checkpoint of a generation that never was": lambda: orphan(
             "checkpoints", workflow_id="kafka/chaos/0", generation=1
@@ -338,3 +276,21 @@ def test_findings_are_told_by_kind_and_nothing_is_none() -> None:
         findings.add(kind, "this one", 3)
     assert findings
     assert str(findings).count("this one") == len(KINDS)
+
+
+def test_the_time_is_counted_in_which_nobody_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    attendance = Attendance()
+    first, second = (cast("Worker", object()) for _ in range(2))
+    for at, does, worker in [
+        (0.0, attendance.comes, first),
+        (1.0, attendance.comes, second),
+        (2.0, attendance.goes, first),
+        (3.0, attendance.goes, first),  # it was told to stop, and then killed
+        (4.0, attendance.goes, second),
+        (9.0, attendance.comes, first),
+        (11.0, attendance.goes, first),
+        (12.0, attendance.comes, second),
+    ]:
+        monkeypatch.setattr(time, "monotonic", lambda at=at: at)
+        does(worker)
+    assert attendance.nobody_seconds == 6.0

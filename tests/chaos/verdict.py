@@ -5,11 +5,24 @@ from pathlib import Path
 
 from tests.chaos.audit import Audit
 from tests.chaos.check import Checker, Executors, by_partition
+from tests.chaos.conversations import NARROW, PACED, Conversation
 from tests.chaos.events import Events
 from tests.chaos.findings import LOST, Findings
+from tests.chaos.hearing import Listener
 from tests.chaos.marks import read_marks, sort_by_partition
 from tests.chaos.plan import Plan
+from tests.chaos.said import read_said
 from tests.chaos.standing import look_at_rows, read_rows
+from tests.chaos.talking import read_heard
+from tests.chaos.timetable import (
+    look_at_duplicates,
+    look_at_pace,
+    look_at_slots,
+    look_at_ticks,
+    read_moves,
+    read_starts,
+    read_ticks,
+)
 from tests.faults.rows import Rows
 
 
@@ -35,3 +48,25 @@ def reach_verdict(
             findings.add(LOST, f"the log of {number} ends at {end}, not at {len(events[number])}")
     audit.look(findings)
     return checker
+
+
+def listen(
+    folder: Path, audit: Audit, talks: Sequence[Conversation], executors: Executors, findings: Findings
+) -> dict[str, int]:
+    """Add what is wrong with what was said, with queues and with ticks; gives how much there was of them."""
+    rows = audit.rows
+    said = read_said(rows, read_heard(sorted((folder / "talk").iterdir())))
+    Listener(said, findings, executors).listen(talks)
+    moves, starts = read_moves(rows, NARROW), read_starts(rows, PACED)
+    look_at_slots(moves, findings)
+    look_at_duplicates(moves, findings)
+    look_at_pace(starts, findings)
+    return {
+        "conversations": len(talks),
+        "messages": len(said.messages),
+        "publications": len(said.publications),
+        "stream entries": len(said.entries),
+        "ran on a narrow queue": sum(move.move == "runs" for move in moves),
+        "started on a paced queue": len(starts),
+        "ticks that ran": look_at_ticks(*read_ticks(rows), findings),
+    }

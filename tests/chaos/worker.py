@@ -17,6 +17,7 @@ from dbos_events import KafkaMessage, Quarantine, Retry
 from dbos_events.app import App
 from dbos_events.cli.service import ConsumerService, ServiceOptions
 from dbos_events.engine.context import CURRENT
+from tests.chaos.conversations import Conversation, read_value
 from tests.chaos.events import (
     CHILD,
     FLAKY,
@@ -28,6 +29,7 @@ from tests.chaos.events import (
     SLEEP_SECONDS,
     STEP_NAMES,
     STEPS,
+    TALK,
     TWO,
     failures_of,
 )
@@ -35,6 +37,7 @@ from tests.chaos.leaks import Leaks, trace_allocations
 from tests.chaos.marks import Marks
 from tests.chaos.raising import raised_by
 from tests.chaos.skewed import SkewedClock
+from tests.chaos.talking import AsyncTalking, SyncTalking
 from tests.defects.planted import plant
 
 SLOW_STEP_SECONDS = 0.004
@@ -64,6 +67,8 @@ class WorkerOptions:
     defect: str = ""
     clock_seconds: float = 0.0
     """How far its host's clock is ahead."""
+    talking: bool = False
+    """Whether events talk; then it has the queues and the schedule, too."""
     leaks: tuple[str, ...] = ()
     trace_seconds: float = 0.0
     """How often it writes down where its memory was allocated; 0: never."""
@@ -74,6 +79,7 @@ class Handling:
 
     def __init__(self, options: WorkerOptions, app: App) -> None:
         self.app = app
+        self._options = options
         self._folder = Path(options.folder)
         self._marks = Marks(self._folder / "marks" / f"{options.label}-{os.getpid()}")
         self._launched = threading.Event()
@@ -137,14 +143,18 @@ class Handling:
             POISON: self.refuse_poison,
             RAISE: lambda place: (raising if in_step(place) else self.raise_as_asked)(place),
         }
+        options = self._options
+        talk = SyncTalking(self.app, self._folder, options.label).register() if options.talking else None
 
         @consumer
         def handle(message: KafkaMessage) -> None:
-            kind, place = read(message)
+            kind, place, conversation = read(message)
             self.began()
             one(place)
             if kind in waits:
                 waits[kind](place)
+            if talk and conversation:
+                talk(conversation, place[:2])
             if TWO in STEPS[kind]:
                 two(place)
 
@@ -172,14 +182,18 @@ class Handling:
             POISON: in_coroutine(self.refuse_poison),
             RAISE: lambda place: (raising if in_step(place) else raise_here)(place),
         }
+        options = self._options
+        talk = AsyncTalking(self.app, self._folder, options.label).register() if options.talking else None
 
         @consumer
         async def handle(message: KafkaMessage) -> None:
-            kind, place = read(message)
+            kind, place, conversation = read(message)
             self.began()
             await one(place)
             if kind in waits:
                 await waits[kind](place)
+            if talk and conversation:
+                await talk(conversation, place[:2])
             if TWO in STEPS[kind]:
                 await two(place)
 
@@ -220,13 +234,14 @@ def in_step(place: Place) -> bool:
     return place[1] % 3 == 0
 
 
-def read(message: KafkaMessage) -> tuple[int, Place]:
-    """What a message asks for, and its place."""
-    kind, number = map(int, (message.value or b"").split())
+def read(message: KafkaMessage) -> tuple[int, Place, Conversation | None]:
+    """What a message asks for, its place, and what it takes part in."""
+    kind, number, *rest = map(int, (message.value or b"").split())
     partition, offset = message.partition or 0, message.offset or 0
     if number != offset:
         raise Quarantine(f"record {number} lies at {offset}")
-    return kind, (partition, offset, int(message.key or 0))
+    talk = read_value(rest) if kind == TALK and rest else None
+    return kind, (partition, offset, int(message.key or 0)), talk
 
 
 def build(options: WorkerOptions) -> tuple[App, Handling]:

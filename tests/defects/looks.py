@@ -20,7 +20,7 @@ from tests.crashes.running import Runs, around
 from tests.faults.rows import Rows
 from tests.faults.waiting import wait_until
 from tests.models import test_intake, test_storage
-from tests.races import test_ownership, test_positions
+from tests.races import test_ownership, test_parking, test_positions
 from tests.races.conftest import race_on
 from tests.races.interleaving import Race
 from tests.storage import test_fence
@@ -173,6 +173,13 @@ def a_batch_waits_for_a_taking(request: pytest.FixtureRequest) -> None:
 def a_batch_beside_a_cancel(request: pytest.FixtureRequest) -> None:
     with race(request) as between:
         test_ownership.test_rule_2_a_batch_over_several_workflows_against_a_cancel_of_some(between)
+
+
+def two_claims_of_a_queue_with_a_limit(request: pytest.FixtureRequest) -> None:
+    with race(request) as between:
+        test_parking.test_of_two_claims_of_one_queue_each_takes_its_own_within_the_limits(
+            between, "concurrency"
+        )
 
 
 # ------------------------------------------------------------------ crashes

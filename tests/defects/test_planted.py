@@ -23,6 +23,7 @@ FOUND_BY_RACES = [
     ("token unchecked", looks.a_run_that_was_resumed_elsewhere_falls_asleep, "it is neither"),
     ("watermark unchecked", looks.a_zombie_takes_in_beside_the_new_holder, "assert .* == "),
     ("outcome first", looks.a_batch_beside_a_cancel, "has its step and its outcome, or neither"),
+    ("limit unlocked", looks.two_claims_of_a_queue_with_a_limit, "assert 3 <= 2"),
     ("fence of a snapshot", looks.a_batch_waits_for_a_taking, "wrote after the history was read"),
 ]
 FOUND_BY_CRASHES = [

@@ -41,7 +41,7 @@ class Limits:
 
     @classmethod
     def of_settings(cls, settings: Mapping[str, Any]) -> Limits:
-        """From the settings of the section `connectors.webhooks`, where values may be text.
+        """From the settings of the section `webhooks`, where values may be text.
 
         Raises:
             ConfigurationError: There is no such limit, or its value is not a number above 0.
@@ -52,13 +52,14 @@ class Limits:
             name = key.lower()
             if name not in known:
                 raise ConfigurationError(
-                    f"The settings of webhooks have no {key!r}. There are: {', '.join(sorted(known))}."
+                    f"The configuration is not usable. webhooks.{key}: there is no such limit. There are: "
+                    f"{', '.join(sorted(known))}."
                 )
             try:
                 given[name] = (int if known[name] == "int" else float)(value)
             except (TypeError, ValueError):
                 raise ConfigurationError(
-                    f"The setting {name} of webhooks is {value!r}. It has to be a number above 0."
+                    f"The configuration is not usable. webhooks.{name}: it has to be a number above 0."
                 ) from None
         return cls(**given)
 

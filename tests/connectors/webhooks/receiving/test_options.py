@@ -360,8 +360,8 @@ def on_any(event: WebhookEvent) -> None: ...
 def test_limits_come_from_the_environment_and_from_the_configuration(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
-    monkeypatch.setenv("DBOS_EVENTS_CONNECTORS__WEBHOOKS__BODY_SECONDS", "7.5")
-    monkeypatch.setenv("DBOS_EVENTS_CONNECTORS__WEBHOOKS__REQUESTS", "12")
+    monkeypatch.setenv("DBOS_EVENTS_WEBHOOKS__BODY_SECONDS", "7.5")
+    monkeypatch.setenv("DBOS_EVENTS_WEBHOOKS__REQUESTS", "12")
     url = f"sqlite:///{tmp_path}/a.sqlite"
     made = [(None, Limits(body_seconds=7.5, requests=12)), (Limits(requests=5), Limits(requests=5))]
     for given, wanted in made:
@@ -376,7 +376,7 @@ def test_limits_come_from_the_environment_and_from_the_configuration(
 @pytest.mark.parametrize("odd", [{"body": 5}, {"requests": "many"}, {"requests": 0}])
 def test_a_setting_that_cannot_be_used_is_told_at_launch(odd: dict[str, Any], tmp_path: Any) -> None:
     url = f"sqlite:///{tmp_path}/a.sqlite"
-    app = App({"name": "shop", "system_database_url": url, "connectors": {"webhooks": odd}})
+    app = App({"name": "shop", "system_database_url": url, "webhooks": odd})
     hooks = WebhookReceiver(app)
     hooks.webhook("/in", provider=stripe(), name="in")(on_any)
     with pytest.raises(ConfigurationError, match=r"body|requests"):
