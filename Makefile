@@ -50,6 +50,7 @@ quick: $(DEV_STAMP) ## Run the tests of the inner loop: no server, a minute or s
 .PHONY: crash-points
 crash-points: servers ## End a process at every point of every scenario, on both databases; takes hours
 	$(PY) -m tests.crashes $(ARGS)
+	DBOS_EVENTS_TEST_EVERY_MOMENT=1 $(PY) -m pytest -n 0 tests/connectors/webhooks/receiving/test_processes.py -k dies_at_any
 
 .PHONY: check
 check: $(DEV_STAMP) ## Check format, lint, types, architecture and documents

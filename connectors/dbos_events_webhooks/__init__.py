@@ -1,6 +1,7 @@
 """Webhooks: requests that start durable workflows, and requests signed for tests."""
 
 from dbos_events_webhooks import providers as providers
+from dbos_events_webhooks.decompressing import Decompress as Decompress
 from dbos_events_webhooks.event import WebhookEvent as WebhookEvent
 from dbos_events_webhooks.keys import generate_keys as generate_keys
 from dbos_events_webhooks.outcome import Answer as Answer
@@ -16,6 +17,7 @@ from dbos_events_webhooks.places import FirstOf as FirstOf
 from dbos_events_webhooks.places import Header as Header
 from dbos_events_webhooks.provider import Provider as Provider
 from dbos_events_webhooks.receiving.limits import Limits as Limits
+from dbos_events_webhooks.receiving.rates import RateLimit as RateLimit
 from dbos_events_webhooks.receiving.receiver import WebhookReceiver as WebhookReceiver
 from dbos_events_webhooks.request import WebhookRequest as WebhookRequest
 from dbos_events_webhooks.secret import Secret as Secret

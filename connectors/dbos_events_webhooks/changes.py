@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 
 from dbos_events.connect import Clock
 from dbos_events.errors import ConfigurationError
+from dbos_events_webhooks.decompressing import Coding, Decompress, decompress_of
 from dbos_events_webhooks.places import Body, Place
 from dbos_events_webhooks.reading import Reading
 from dbos_events_webhooks.rows import Row
@@ -29,6 +30,7 @@ class Options(TypedDict, total=False):
     max_body: int
     accepted_status: int
     tolerance_seconds: int
+    decompress: Decompress | Coding | tuple[Coding, ...]
     clock: Clock
 
 
@@ -45,7 +47,9 @@ def changed_row(row: Row, options: Options) -> Row:
     if "split" in given:
         given["split"] = _split(given["split"])
     reading = replace(row.reading, **{name: given[name] for name in given.keys() & _READING})
-    own = {name: given[name] for name in given.keys() & {"max_body", "accepted_status"}}
+    if "decompress" in given:
+        given["decompress"] = decompress_of(given["decompress"])
+    own = {name: given[name] for name in given.keys() & {"max_body", "accepted_status", "decompress"}}
     changed = replace(row, reading=reading, **own)
     if "tolerance_seconds" not in given:
         return changed

@@ -7,7 +7,7 @@ from typing import Any
 
 from dbos_events.connect import Inbox, PushConnector, Source, SourceHealth, SystemClock
 from dbos_events.connect.http import HttpApp
-from dbos_events.errors import ConfigurationError
+from dbos_events_webhooks.receiving.limits import Limits
 from dbos_events_webhooks.receiving.receiver import CONNECTOR, WebhookReceiver
 from dbos_events_webhooks.stored import WebhookMessages
 
@@ -20,8 +20,9 @@ class Receivers:
 
     name = CONNECTOR
 
-    def __init__(self, inbox: Inbox) -> None:
+    def __init__(self, inbox: Inbox, settings: Mapping[str, Any] | None = None) -> None:
         self._inbox = inbox
+        self._settings = settings or {}
         self._clock = SystemClock()
         found = [options.config.get("receiver") for options in inbox.consumers.values()]
         self._receivers = [each for each in dict.fromkeys(found) if isinstance(each, WebhookReceiver)]
@@ -30,7 +31,7 @@ class Receivers:
         for consumer in self._inbox.consumers:
             self._inbox.report(consumer, "listening")
         for receiver in self._receivers:
-            receiver.open(self._inbox)
+            receiver.open(self._inbox, self._settings)
 
     def pause(self) -> None:
         for receiver in self._receivers:
@@ -55,12 +56,8 @@ class Receivers:
 
 
 def _open(inbox: Inbox, settings: Mapping[str, Any]) -> Source:
-    if settings:
-        raise ConfigurationError(
-            f"The configuration is not usable. {CONNECTOR}.{next(iter(settings))}: webhooks have no settings for all "
-            "receivers. Give it to WebhookReceiver."
-        )
-    return Receivers(inbox)
+    Limits.of_settings(settings)  # a wrong one is told before anything listens
+    return Receivers(inbox, settings)
 
 
 connector = PushConnector(CONNECTOR, "webhook", WebhookMessages(), _open)

@@ -70,21 +70,39 @@ class Case:
         return self._genuine(keys)
 
     def _genuine(self, keys: Sequence[Key]) -> Outcome:
+        coding = self._coding()
+        if coding is not None and self.row.decompress is not None:
+            if self.row.decompress.signed == "compressed":
+                return self._genuine_of(keys, self.request, coding)
+            plain = self.row.decompress.plain(self.request.body, coding, self.row.max_body)
+            return self._genuine_of(keys, self.request.with_body(plain), None, plain)
+        return self._genuine_of(keys, self.request, None)
+
+    def _genuine_of(
+        self, keys: Sequence[Key], request: WebhookRequest, coding: str | None, plain: bytes | None = None
+    ) -> Outcome:
+        """What a request proves, whose body is as it was signed; in a `coding` it is decompressed behind the proof."""
         for shake in self.row.handshakes:
-            if shake.could_have_signed(self.request.body):
+            if shake.could_have_signed(request.body):
                 raise refuse(
                     Reason.WRONG_SIGNATURE, "The body is a token, which a handshake may have signed."
                 )
-        payload = Payload(self.request.body, self._kind(), self.row.reading.form_json)
-        proof = self.row.scheme.prove(self.request, keys, payload, self.now_ms)
+        payload = Payload(request.body, self._kind(), self.row.reading.form_json)
+        proof = self.row.scheme.prove(request, keys, payload, self.now_ms)
+        if coding is not None and self.row.decompress is not None:
+            plain = self.row.decompress.plain(request.body, coding, self.row.max_body)
+            request = request.with_body(plain)
+            payload = Payload(plain, payload.kind, self.row.reading.form_json)
         for shake in self.row.handshakes:
-            if shake.proven and (answer := shake.answer(self.request, payload, keys)) is not None:
+            if shake.proven and (answer := shake.answer(request, payload, keys)) is not None:
                 return answer
-        return self._verified(proof, payload)
+        return self._verified(proof, request, payload, plain)
 
-    def _verified(self, proof: Proof, payload: Payload) -> Verified:
+    def _verified(
+        self, proof: Proof, request: WebhookRequest, payload: Payload, plain: bytes | None
+    ) -> Verified:
         row = self.row
-        events = Reader(row.reading, row.scheme, self.request, proof).events(payload)
+        events = Reader(row.reading, row.scheme, request, proof).events(payload)
         self.uses.note(proof.key.use, self.now_ms)
         return Verified(
             provider=row.name,
@@ -93,6 +111,7 @@ class Case:
             digest=None if proof.signed is None else digest(proof.signed),
             age_seconds=None if proof.age_ms is None else proof.age_ms / 1000,
             accepted_status=row.accepted_status,
+            plain=plain,
         )
 
     def _ask_judge(self, judge: Judge) -> Generator[Ask, Any, None]:
@@ -130,8 +149,8 @@ class Case:
             return
         if request.method != "POST":
             raise refuse(Reason.METHOD, "Webhooks are sent by POST.")
-        coding = request.one("content-encoding")
-        if coding is not None and coding.strip().lower() not in _PLAIN:
+        taken = () if self.row.decompress is None else self.row.decompress.codings
+        if (coding := self._coding()) is not None and coding not in taken:
             raise refuse(Reason.CONTENT_ENCODING, "The body is compressed. Signatures are over plain bytes.")
         self._kind()
         scheme = self.row.scheme
@@ -139,6 +158,12 @@ class Case:
             request.one(scheme.named(request, name.lower()))
         if signature:
             scheme.check_head(request, self.now_ms)
+
+    def _coding(self) -> str | None:
+        """How the body is compressed; None where it is not."""
+        coding = self.request.one("content-encoding")
+        coding = "" if coding is None else coding.strip().lower()
+        return None if coding in _PLAIN else coding
 
     def _check_length(self) -> None:
         length = self.request.one("content-length")

@@ -21,6 +21,7 @@ class Reason(StrEnum):
     MALFORMED_QUERY = "malformed-query"
     BODY_TOO_LARGE = "body-too-large"
     CONTENT_ENCODING = "content-encoding"
+    MALFORMED_ENCODING = "malformed-encoding"
     MEDIA_TYPE = "media-type"
     MISSING_SIGNATURE = "missing-signature"
     MALFORMED_SIGNATURE = "malformed-signature"
@@ -44,12 +45,14 @@ class Reason(StrEnum):
 
 
 UNAUTHORIZED = 401
+_COMPACT = json.JSONEncoder(separators=(",", ":")).encode
 _STATUS = {
     Reason.METHOD: 405,
     Reason.HEADERS_TOO_LARGE: 400,
     Reason.REPEATED_HEADER: 400,
     Reason.MALFORMED_LENGTH: 400,
     Reason.MALFORMED_QUERY: 400,
+    Reason.MALFORMED_ENCODING: 400,
     Reason.BODY_TOO_LARGE: 413,
     Reason.CONTENT_ENCODING: 415,
     Reason.MEDIA_TYPE: 415,
@@ -76,7 +79,7 @@ class Answer:
 
     @classmethod
     def json(cls, value: object, status: int = 200, *more: tuple[str, str]) -> Answer:
-        body = json.dumps(value, separators=(",", ":")).encode()
+        body = _COMPACT(value).encode()
         return cls(status, body, (("content-type", "application/json"), *more))
 
     @classmethod
@@ -187,6 +190,7 @@ class Verified:
         digest: SHA-256 of the bytes that were signed, or None where nothing is.
         age_seconds: How old the signature's timestamp is, or None where it has none.
         accepted_status: What this provider wants to hear when the events are stored.
+        plain: The body without its compression, where it was compressed.
     """
 
     provider: str
@@ -195,6 +199,7 @@ class Verified:
     digest: str | None = None
     age_seconds: float | None = None
     accepted_status: int = 200
+    plain: bytes | None = field(default=None, repr=False)
 
 
 Outcome = Verified | Refused | Answer

@@ -19,7 +19,7 @@ from dbos_events_webhooks.places import FirstOf, Header, Place
 from dbos_events_webhooks.request import Headers, Text, WebhookRequest, pairs_of
 from dbos_events_webhooks.rows import Row
 from dbos_events_webhooks.schemes import Draft, OpenScheme
-from dbos_events_webhooks.secret import Ask, Secret, SecretUses
+from dbos_events_webhooks.secret import Ask, Ring, Secret, SecretUses
 
 LARGE = 256 * 1024
 """A body of more bytes is judged on a thread: to compute and to parse it takes longer than other requests may wait."""
@@ -50,14 +50,15 @@ class Provider:
         """The same with another clock, such as one that a test moves."""
         return replace(self, clock=clock)
 
-    def check_head(self, request: WebhookRequest) -> Refused | None:
+    def check_head(self, request: WebhookRequest, *, comes_at_once: bool = False) -> Refused | None:
         """Refuse by method and headers alone, before a server reads the body; None where it is worth reading.
 
         It looks at sizes, at what is sent twice, at the form of signature and timestamp, and at the clock.
-        `verify` does all of this too.
+        `verify` does all of this too. Where the body `comes_at_once`, signature and clock are left to it, unless secrets
+        have to be looked up first.
         """
         try:
-            self._case(request).check_head()
+            self._case(request).check_head(signature=not (comes_at_once and isinstance(self.source, Ring)))
         except Refusal as refusal:
             return refusal.refused
         return None
@@ -82,8 +83,9 @@ class Provider:
         A function that takes longer than `lookup_seconds` has failed. Where `check_head` was asked about this request
         before its body was read, `head_is_checked` spares the second look.
         """
-        judging = replace(self._case(request), head_is_checked=head_is_checked).judged()
-        step = _on_thread if len(request.body) > LARGE else _here
+        judging = self._case(request, head_is_checked=head_is_checked).judged()
+        large = LARGE // 32 if self.row.decompress is not None else LARGE  # more may come out of it
+        step = _on_thread if len(request.body) > large else _here
         try:
             ask = await step(judging.send, None)
             while not isinstance(ask, Ended):
@@ -122,8 +124,9 @@ class Provider:
         judging.close()
         raise ConfigurationError(f"{self.row.title}: a function that was given is async. Use verify_async.")
 
-    def _case(self, request: WebhookRequest) -> Case:
-        return Case(self.row, self.source, self.judge, self.uses, request, self.clock.now_ms())
+    def _case(self, request: WebhookRequest, *, head_is_checked: bool = False) -> Case:
+        now_ms = self.clock.now_ms()
+        return Case(self.row, self.source, self.judge, self.uses, request, now_ms, head_is_checked)
 
     # ------------------------------------------------------------ test events
 

@@ -29,6 +29,8 @@ from dbos_events_webhooks.schemes import Proof, Scheme
 
 MAX_TYPE = 255
 
+_COMPACT = json.JSONEncoder(separators=(",", ":")).encode
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
@@ -259,4 +261,4 @@ def _kind(value: Any) -> str | None:
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=True).encode()
+    return _COMPACT(value).encode()

@@ -61,15 +61,19 @@ class WebhookRequest:
         )
 
     @classmethod
-    def from_asgi(cls, scope: Mapping[str, Any], body: bytes) -> WebhookRequest:
-        """The request of an ASGI scope, whose body was read to its end."""
+    def from_asgi(
+        cls, scope: Mapping[str, Any], body: bytes, path_params: Mapping[str, str] | None = None
+    ) -> WebhookRequest:
+        """The request of an ASGI scope, whose body was read to its end; `path_params` where the scope has others."""
+        if path_params is None:
+            path_params = {key: str(value) for key, value in (scope.get("path_params") or {}).items()}
         return cls.of(
             body,
             scope.get("headers", ()),
             method=scope.get("method", "POST"),
             path=_raw_path(scope),
             query=scope.get("query_string", b""),
-            path_params={key: str(value) for key, value in (scope.get("path_params") or {}).items()},
+            path_params=path_params,
         )
 
     @classmethod
@@ -94,7 +98,7 @@ class WebhookRequest:
 
     def with_body(self, body: bytes) -> WebhookRequest:
         """The same request once its body was read to its end."""
-        return replace(self, body=body)
+        return WebhookRequest(body, self.headers, self.method, self.path, self.query, self.path_params)
 
     def at_path(self, url: str) -> WebhookRequest:
         """The same request to the path and query of a URL."""

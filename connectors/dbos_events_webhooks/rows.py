@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from dbos_events_webhooks.decompressing import Decompress
 from dbos_events_webhooks.handshakes import (
     AllowOrigin,
     EchoChallenge,
@@ -37,6 +38,7 @@ class Row:
         media: Kinds of content that it sends; the first where a request does not say.
         max_body: The largest body in bytes.
         accepted_status: What it wants to hear.
+        decompress: Which compressed bodies are taken; None: those are 415.
         sent: Headers that a test event needs beside those of its signature.
     """
 
@@ -49,6 +51,7 @@ class Row:
     max_body: int = MEGABYTE
     accepted_status: int = 200
     sent: tuple[tuple[str, str], ...] = ()
+    decompress: Decompress | None = None
 
 
 STANDARD = SignatureScheme(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from dbos_events.connect import PushedEvent
@@ -22,8 +23,11 @@ ABOUT = ":event"
 MAX_KEPT_VALUE = 4096
 MAX_KEPT_BYTES = 16 * 1024
 MAX_CONTEXT = 64 * 1024
+_COMPACT = json.JSONEncoder(separators=(",", ":")).encode
 _SECRET_WORDS = ("auth", "cookie", "token", "secret", "signature", "hmac", "api-key", "apikey", "password")
-_SELDOM = frozenset({"connection", "content-length", "expect", "transfer-encoding", "te", "keep-alive"})
+_SELDOM = frozenset(
+    {"connection", "content-encoding", "content-length", "expect", "transfer-encoding", "te", "keep-alive"}
+)
 
 Pairs = tuple[tuple[str, bytes], ...]
 
@@ -34,13 +38,18 @@ def kept_headers(request: WebhookRequest, secret: Iterable[str]) -> Pairs:
     kept: list[tuple[str, bytes]] = []
     size = 0
     for name, value in request.headers:
-        if name in left_out or any(word in name for word in _SECRET_WORDS) or not name.isprintable():
+        if name in left_out or not _may_be_kept(name):
             continue
         size += len(name) + len(value)
         if len(value) > MAX_KEPT_VALUE or size > MAX_KEPT_BYTES or b"\0" in value:
             continue
         kept.append((name, value))
     return tuple(kept)
+
+
+@lru_cache(maxsize=256)
+def _may_be_kept(name: str) -> bool:
+    return name.isprintable() and not any(word in name for word in _SECRET_WORDS)
 
 
 def about(
@@ -65,10 +74,9 @@ def about(
         "attributes": event.attributes,
         "problem": event.problem,
     }
-    context = json.dumps(event.context, separators=(",", ":"))
-    if len(context) <= MAX_CONTEXT:
+    if event.context and len(_COMPACT(event.context)) <= MAX_CONTEXT:
         said["context"] = event.context
-    return json.dumps({key: value for key, value in said.items() if value}, separators=(",", ":")).encode()
+    return _COMPACT({key: value for key, value in said.items() if value}).encode()
 
 
 def form_of(event: ReceivedEvent, request: WebhookRequest, usual: Any, form_json: str | None) -> str:

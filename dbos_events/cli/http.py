@@ -8,6 +8,7 @@ import re
 import socket
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from dbos_events.connect.http import HttpApp, HttpSource
@@ -19,6 +20,7 @@ KEEP_ALIVE_SECONDS = 75
 """Longer than proxies keep an idle connection: else one might send a request into a connection that is being closed."""
 HEAD_BYTES = 64 * 1024
 BACKLOG = 2048
+LOST_SECONDS = 5.0
 NOT_FOUND = b'{"error":"not found"}'
 
 _ADDRESS = re.compile(r"(?:(?P<host>\[[0-9a-fA-F:.%]+\]|[^:\[\]]*):)?(?P<port>[0-9]{1,5})")
@@ -139,6 +141,12 @@ class Dispatch:
             await app(scope, receive, send)
         except LocalProtocolError as error:
             log.debug("A connection ended before its request was answered: %s", error)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOST_SECONDS):
+                    while (await receive())[
+                        "type"
+                    ] != "http.disconnect":  # it ends now, and nothing is missing then
+                        continue
 
 
 def _import_uvicorn() -> Any:

@@ -177,6 +177,14 @@ class Inbox(Protocol):
         """The id of the workflow that an event starts, whether or not it was accepted yet."""
         ...
 
+    def problem(self, event: PushedEvent) -> str | None:
+        """Why the content of an event is not what the handler of its consumer takes; None where it is, or is not looked at.
+
+        For a connector that refuses such events instead of having them accepted, which puts them into quarantine later.
+        Calls the user's filter and codec.
+        """
+        ...
+
     def closed_by(self, consumer: str) -> str:
         """Why the consumer takes nothing in now (a pause, its circuit breaker); empty when it does. Never blocks."""
         ...

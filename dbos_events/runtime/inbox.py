@@ -365,6 +365,9 @@ class ConnectorInbox:
     def workflow_id(self, consumer: str, event_id: str) -> str:
         return self._consumers[consumer].workflow_id(event_id)
 
+    def problem(self, event: PushedEvent) -> str | None:
+        return self._consumers[event.consumer].problem(event)
+
     def closed_by(self, consumer: str) -> str:
         return self._consumers[consumer].closed_by
 

@@ -9,7 +9,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -40,18 +40,24 @@ class Service:
         self.printed: list[str] = []
         self._read = threading.Condition()
         self._errors = folder / "stderr.txt"
+        self.process: subprocess.Popen[str] = self.start(
+            folder, ["run", *arguments], clean_environment(**environment)
+        )
+        self._reader = threading.Thread(target=self._follow, daemon=True)
+        self._reader.start()
+
+    def start(self, folder: Path, words: Sequence[str], environment: dict[str, str]) -> Any:
+        """The process of the command."""
         with self._errors.open("w") as errors:
-            self.process = subprocess.Popen(
-                [PROGRAM, "run", *arguments],
+            return subprocess.Popen(
+                [PROGRAM, *words],
                 cwd=folder,
-                env=clean_environment(**environment),
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
             )
-        self._reader = threading.Thread(target=self._follow, daemon=True)
-        self._reader.start()
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 import pytest
 from confluent_kafka import Message
 
+from dbos_events import App
 from dbos_events_kafka.testing import EmbeddedBroker
+from dbos_events_webhooks import Limits, WebhookEvent, WebhookReceiver, providers
+from dbos_events_webhooks.testing import WebhookClient
 from tests.connectors.kafka.consuming import Consumers, Counting
 from tests.connectors.kafka.odd import Between
 from tests.crashes.running import Runs, around
@@ -112,6 +116,31 @@ def a_poll_meets_an_error(request: pytest.FixtureRequest) -> None:
             rows = Rows(url)
             wait_until(lambda: rows.gaps() or len(seen.executions) == 4 * FEW, "the consumer stands still")
             assert not rows.gaps(), f"records were left out: {rows.gaps()}"
+
+
+# ------------------------------------------------------------------ senders
+
+
+def a_sender_is_answered_while_the_database_stands_still(request: pytest.FixtureRequest) -> None:
+    """Another process holds the database, and the sender is told to come again; then it does."""
+    file = request.getfixturevalue("tmp_path_factory").mktemp("pushed") / "events.sqlite"
+    app = App({"name": "shop", "system_database_url": f"sqlite:///{file}"})
+    hooks = WebhookReceiver(app, limits=Limits(store_seconds=0.5))
+
+    @hooks.webhook("/in", provider=providers.stripe(secret="whsec_t"))
+    def on_event(event: WebhookEvent) -> None: ...
+
+    app.launch()
+    try:
+        stripe, body = WebhookClient(hooks), {"id": "evt_1"}
+        with closing(sqlite3.connect(file, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            told = stripe.send("/in", body).status
+            other.execute("ROLLBACK")
+        assert told == 503, f"{told} was told of an event that is nowhere"
+        assert stripe.send("/in", body).status == 200
+    finally:
+        app.destroy()
 
 
 # ------------------------------------------------------------------ races

@@ -179,6 +179,51 @@ def unread_dropped(put: Put) -> None:
     put(Reading, "poll", poll_on)
 
 
+def id_apart(put: Put) -> None:
+    """The ids of pushed events are remembered in a transaction of their own, before that which starts their workflows."""
+    from dbos_events.storage.subjects import acceptance, inbox
+
+    see = acceptance._see
+
+    def in_two(self: inbox.InboxTable, batch: acceptance.AcceptBatch) -> list[acceptance.Accepted]:
+        work = acceptance._Acceptance(None, batch)  # type: ignore[arg-type]
+        for event in batch.events:
+            work.first.setdefault(event.digest, event)
+
+        def remember(tx: Tx) -> set[str]:
+            work.tx = tx
+            return see(work)
+
+        def start(tx: Tx) -> list[acceptance.Accepted]:
+            work.tx = tx
+            new = [event for event in work.first.values() if event.digest in fresh]
+            acceptance._insert(work, [event for event in new if event.workflow_id is not None])
+            acceptance._compare(work)
+            acceptance._put_conflicts_aside(work)
+            return [work.result(event) for event in batch.events]
+
+        fresh = self._database.transact(remember)
+        return self._database.transact(start)
+
+    put(inbox.InboxTable, "accept", in_two)
+
+
+def answered_first(put: Put) -> None:
+    """Who pushes events hears that they are durable before the transaction that makes them so."""
+    from dbos_events.connect.inbox import Outcome as Told
+    from dbos_events.runtime.inbox import InboxService
+
+    accept = InboxService._accept
+
+    def tell(self: Any, requests: Sequence[Any]) -> None:
+        for request in requests:
+            names = [self.consumers[each.consumer].workflow_id(each.event_id) for each in request.events]
+            self._tell(request, [Told("accepted", name) for name in names])
+        accept(self, requests)
+
+    put(InboxService, "_accept", tell)
+
+
 def limit_unlocked(put: Put) -> None:
     """Claims of a queue with a limit count what runs without having locked the queue."""
     _respell(put, {"lock_queue": ("{for_update}", "")})
@@ -221,5 +266,7 @@ DEFECTS: dict[str, Callable[[Put], None]] = {
     "watermark first": watermark_first,
     "fence of a snapshot": fence_of_a_snapshot,
     "unread dropped": unread_dropped,
+    "id apart": id_apart,
+    "answered first": answered_first,
     "limit unlocked": limit_unlocked,
 }

@@ -16,6 +16,7 @@ FOUND = [
     ("watermark unchecked", looks.a_former_holder_takes_in, "by the model .*stale=frozenset..0"),
     ("unread dropped", looks.a_poll_meets_an_error, "records were left out"),
     ("order forgotten", looks.a_dead_process_leaves_a_lane, "begins be(side|hind)"),
+    ("answered first", looks.a_sender_is_answered_while_the_database_stands_still, "200 was told"),
 ]
 """With the words in which it is told."""
 FOUND_BY_RACES = [
@@ -28,6 +29,7 @@ FOUND_BY_RACES = [
 FOUND_BY_CRASHES = [
     ("outcome first", "steps", "COMMIT of insert_results", "2 rows in steps, 3 after a sound run"),
     ("watermark first", "intake", "move_watermarks", "die after COMMIT of move_watermarks #1: 0/0 is lost"),
+    ("id apart", "pushed", "insert_pushed_workflows", "die before insert_pushed_workflows #1: "),
 ]
 
 

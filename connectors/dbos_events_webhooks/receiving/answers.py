@@ -15,6 +15,7 @@ RETIRED = Answer.json({"error": "gone"}, 410)
 TOO_SLOW = Answer.json({"error": "request timeout"}, 408)
 TOO_LARGE = Answer.json({"error": "too large"}, 413)
 MALFORMED = Answer.json({"error": "malformed request"}, 400)
+UNFIT = Answer.json({"error": "unprocessable content"}, 422)
 BROKEN = Answer.json({"error": "internal error"}, 500)
 
 

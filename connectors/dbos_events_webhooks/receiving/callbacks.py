@@ -36,16 +36,17 @@ class Answering(Protocol):
 class CallbackEndpoint:
     """Answers requests to `PATH/{token}`. `counts` has what became of them in this process."""
 
-    def __init__(
-        self, app: Answering, path: str, limits: Limits, load: Load, max_body: int = MAX_BODY
-    ) -> None:
+    def __init__(self, app: Answering, path: str, load: Load, max_body: int = MAX_BODY) -> None:
         self.path = path
         self.counts: Counter[str] = Counter()
         self._app = app
-        self._limits = limits
         self._load = load
         self._max_body = max_body
         self._trouble = Recurring()
+
+    @property
+    def _limits(self) -> Limits:
+        return self._load.limits
 
     async def serve(self, token: str, scope: Scope, receive: Receive, send: answers.Send) -> None:
         """Answer one request; it does not raise."""

@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dbos_events.connect import PushedEvent, Recurring
+from dbos_events.errors import RegistrationError
 from dbos_events_webhooks.identity import DIGEST, tidy
 from dbos_events_webhooks.outcome import ReceivedEvent, Refused, SecretUse, Verified
 from dbos_events_webhooks.provider import Provider
+from dbos_events_webhooks.receiving.rates import RateLimit, Rates
+from dbos_events_webhooks.receiving.replies import Reply
 from dbos_events_webhooks.request import WebhookRequest
 from dbos_events_webhooks.stored import ABOUT, Pairs, about, form_of, kept_headers
 
@@ -33,12 +36,18 @@ class Endpoint:
     provider: Provider
     given: Provider
     retired: bool = False
+    reply: Reply = None
+    rates: Rates | None = None
+    rejecting: frozenset[str] = frozenset()
+    """Consumers whose content has to fit before it is taken in."""
     consumers: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     _refusals: dict[str, Recurring] = field(default_factory=dict)
 
     def pushed(self, request: WebhookRequest, verified: Verified) -> list[PushedEvent]:
         """One event for each consumer and each event that the request holds, all for one transaction."""
+        if verified.plain is not None:
+            request = request.with_body(verified.plain)
         row = self.provider.row
         received = self.provider.clock.now_ms()
         kept = kept_headers(request, row.scheme.single)
@@ -67,6 +76,23 @@ class Endpoint:
                 for consumer in self.consumers
             ]
         return made
+
+    def say(self, reply: Reply, rate: RateLimit | None) -> None:
+        """What one handler of the path says of all of it.
+
+        Raises:
+            RegistrationError: Another one has said it already.
+        """
+        if (reply is not None and self.reply is not None) or (rate is not None and self.rates is not None):
+            raise RegistrationError(
+                f"Two handlers of {self.path} have a reply= or a rate=, which belong to the path. Say them once."
+            )
+        if rate is not None and not isinstance(rate, RateLimit):
+            raise RegistrationError(f"rate of {self.path} is a RateLimit, and not {type(rate).__name__}.")
+        if reply is not None:
+            self.reply = reply
+        if rate is not None:
+            self.rates = Rates(rate)
 
     def _name(self, event: ReceivedEvent, path_params: Mapping[str, str]) -> str:
         """What tells the event from all others: with the parameters of the path, so that tenants share no ids."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from dbos_events.errors import ConfigurationError
 
@@ -19,6 +21,7 @@ class Limits:
         store_seconds: How long the database may take to store the events of a request; then 503. The
             tightest sender waits for 3 s in all.
         lookup_seconds: How long a function that finds secrets may take; then 503.
+        reply_seconds: How long a function may take that makes a reply; then the sender hears our own words.
         retry_after_seconds: What a sender is told that gets 429 or 503.
     """
 
@@ -27,6 +30,7 @@ class Limits:
     buffered_bytes: int = 256 * 1024 * 1024
     store_seconds: float = 2.5
     lookup_seconds: float = 2.0
+    reply_seconds: float = 2.0
     retry_after_seconds: int = 5
 
     def __post_init__(self) -> None:
@@ -35,12 +39,36 @@ class Limits:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
                 raise ConfigurationError(f"Limits: {name} is {value!r}. It has to be a number above 0.")
 
+    @classmethod
+    def of_settings(cls, settings: Mapping[str, Any]) -> Limits:
+        """From the settings of the section `webhooks`, where values may be text.
+
+        Raises:
+            ConfigurationError: There is no such limit, or its value is not a number above 0.
+        """
+        known = {each.name: each.type for each in fields(cls)}
+        given: dict[str, Any] = {}
+        for key, value in settings.items():
+            name = key.lower()
+            if name not in known:
+                raise ConfigurationError(
+                    f"The configuration is not usable. webhooks.{key}: there is no such limit. There are: "
+                    f"{', '.join(sorted(known))}."
+                )
+            try:
+                given[name] = (int if known[name] == "int" else float)(value)
+            except (TypeError, ValueError):
+                raise ConfigurationError(
+                    f"The configuration is not usable. webhooks.{name}: it has to be a number above 0."
+                ) from None
+        return cls(**given)
+
 
 class Load:
     """How much is at work, over all loops that serve one receiver."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self.limits = limits
         self._lock = threading.Condition()
         self.requests = 0
         self.bytes = 0
@@ -48,7 +76,7 @@ class Load:
     def enter(self) -> bool:
         """Count a request; False where there are too many already, and nothing is counted."""
         with self._lock:
-            if self.requests >= self._limits.requests:
+            if self.requests >= self.limits.requests:
                 return False
             self.requests += 1
             return True
@@ -69,7 +97,7 @@ class Load:
     def hold(self, size: int) -> bool:
         """Count bytes that are kept; False where they are too many, and they are not counted."""
         with self._lock:
-            if self.bytes + size > self._limits.buffered_bytes:
+            if self.bytes + size > self.limits.buffered_bytes:
                 return False
             self.bytes += size
             return True

@@ -6,12 +6,15 @@ import contextlib
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Literal, Protocol, TypeVar, cast
+from urllib.parse import unquote
 
 from dbos_events.connect import Inbox, PushHost, PushOptions, default_host, logger
 from dbos_events.errors import ConfigurationError, RegistrationError
 from dbos_events.model.event import Breaker, OnFailure, PayloadCodec, Retry
 from dbos_events_webhooks.changes import Options, changed_row
+from dbos_events_webhooks.decompressing import Coding, Decompress
+from dbos_events_webhooks.outcome import Answer
 from dbos_events_webhooks.places import Body, Place
 from dbos_events_webhooks.provider import Provider
 from dbos_events_webhooks.receiving import answers
@@ -21,7 +24,10 @@ from dbos_events_webhooks.receiving.endpoint import Endpoint
 from dbos_events_webhooks.receiving.limits import Limits
 from dbos_events_webhooks.receiving.ordering import ordering_of
 from dbos_events_webhooks.receiving.paths import Paths, checked_path, path_in
+from dbos_events_webhooks.receiving.rates import RateLimit
+from dbos_events_webhooks.receiving.replies import Reply, checked_reply
 from dbos_events_webhooks.receiving.serving import Scope, Service
+from dbos_events_webhooks.request import Headers, Text, WebhookRequest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,6 +58,7 @@ class WebhookReceiver:
         self.app: Any = default_host() if app is None or isinstance(app, type) else app
         self.endpoints: list[Endpoint] = []
         self._paths: Paths[Endpoint] = Paths()
+        self._limits = limits
         self._service = Service(limits or Limits())
         self._callbacks: CallbackEndpoint | None = None
 
@@ -65,6 +72,10 @@ class WebhookReceiver:
         name: str | None = None,
         key: Place | None = None,
         split: str | Body | tuple[str, ...] | None = None,
+        decompress: Decompress | Coding | tuple[Coding, ...] | None = None,
+        reply: Reply = None,
+        rate: RateLimit | None = None,
+        on_invalid: Literal["quarantine", "reject"] = "quarantine",
         ordering_key: Place | None = None,
         when: Callable[[Any], bool] | None = None,
         queue: str | None = None,
@@ -84,7 +95,8 @@ class WebhookReceiver:
         again would not help.
 
         Several functions on one path each run for each event, started in one transaction; the first one names the
-        provider and what belongs to the path (`key`, `split`, `max_body`), and the others need not.
+        provider and what belongs to the path (`key`, `split`, `max_body`, `decompress`, `reply`, `rate`), and the others
+        need not.
 
         Args:
             path: `/stripe`, or `/t/{tenant}/erp` with parameters. Two tenants never share an id.
@@ -93,6 +105,14 @@ class WebhookReceiver:
                 when the function is renamed, or events that come again would start anew.
             key: What tells an event from all others, where it is not as the provider says.
             split: The list in the content whose items are events.
+            decompress: Which compressed bodies are taken: "gzip", "deflate", or `Decompress(...)`. The signature is over
+                the bytes that arrived, unless that says otherwise. No more than `max_body` comes out of one.
+            reply: What the sender hears instead of our own words, once its events are durable: text, bytes, a mapping
+                (as JSON), an `Answer`, or a function (sync or async) of the first event. The function is called again
+                for a duplicate, and its result is stored nowhere. Where it fails, the sender hears our own words.
+            rate: How many requests are taken in; the others get 429.
+            on_invalid: "quarantine": content that does not fit what the handler takes is kept, and its sender hears
+                success. "reject": it is answered with 422, and nothing of its request is stored.
             ordering_key: Events with the same value there run one after the other, in the order of their arrival. A
                 function gets the event, or its content where its argument is annotated with a type.
             when: Which events start a workflow; called as a function of `ordering_key`. The others are counted.
@@ -109,12 +129,13 @@ class WebhookReceiver:
         Raises:
             RegistrationError: An option is wrong, or does not fit to what the path has already.
         """
-        checked_path(path)
-        given = {"key": key, "split": split, "max_body": max_body}
+        _check(path, on_invalid)
+        given = {"key": key, "split": split, "max_body": max_body, "decompress": decompress}
         changes = cast(Options, {name: value for name, value in given.items() if value is not None})
 
         def decorate(function: F) -> F:
             endpoint = self._endpoint(path, provider, changes, retired=retired)
+            endpoint.say(checked_reply(path, reply), rate)
             options = PushOptions(
                 name=name,
                 ordering_key=None if ordering_key is None else ordering_of(path, ordering_key),
@@ -126,13 +147,12 @@ class WebhookReceiver:
                 on_failure=on_failure,
                 breaker=breaker,
                 addresses=(path,),
-                config={"receiver": self, "endpoint": endpoint},
+                config={"receiver": self, "endpoint": endpoint, "rejects": on_invalid == "reject"},
                 namespace=sys._getframe(1).f_locals,  # noqa: SLF001 - models are often declared beside the handler
             )
             if remembered_seconds is not None:
                 options = replace(options, remembered_seconds=remembered_seconds)
-            host: PushHost = self.app
-            return host.pushed_consumer(CONNECTOR, options)(function)
+            return cast(PushHost, self.app).pushed_consumer(CONNECTOR, options)(function)
 
         return decorate
 
@@ -151,8 +171,8 @@ class WebhookReceiver:
             changes and _changed(known.given, changes).row != known.provider.row
         ):
             raise RegistrationError(
-                f"Two handlers of {path} differ in provider, key, split or max_body, which belong to the path. Say "
-                "them once, or give one of the handlers another path."
+                f"Two handlers of {path} differ in provider, key, split, max_body or decompress, which belong to the path. "
+                "Say them once, or give one of the handlers another path."
             )
         return known
 
@@ -162,7 +182,7 @@ class WebhookReceiver:
         POST only: the first one in time counts, 200; a later one is answered as it was; after the deadline 410.
         """
         base = checked_path(path).rstrip("/")
-        self._callbacks = CallbackEndpoint(self.app, base, self._service.limits, self._service.load, max_body)
+        self._callbacks = CallbackEndpoint(self.app, base, self._service.load, max_body)
 
     def _token_in(self, path: str) -> str | None:
         if self._callbacks is None or not path.startswith(f"{self._callbacks.path}/"):
@@ -176,14 +196,22 @@ class WebhookReceiver:
 
     # -- running ------------------------------------------------------------------------------
 
-    def open(self, inbox: Inbox) -> None:
-        """Take events in from now on: the App is launched."""
+    def open(self, inbox: Inbox, settings: Mapping[str, Any] | None = None) -> None:
+        """Take events in from now on: the App is launched. `settings` are limits where the program gives none.
+
+        Raises:
+            ConfigurationError: A setting is not one of them, or cannot be used.
+        """
+        if self._limits is None and settings is not None:
+            self._service.use(Limits.of_settings(settings))
         for endpoint in self.endpoints:
-            endpoint.consumers = [
-                consumer
+            mine = {
+                consumer: options.config
                 for consumer, options in inbox.consumers.items()
                 if options.config.get("endpoint") is endpoint
-            ]
+            }
+            endpoint.consumers = list(mine)
+            endpoint.rejecting = frozenset(name for name, config in mine.items() if config.get("rejects"))
         self._service.draining = False
         self._service.inbox = inbox
 
@@ -229,6 +257,31 @@ class WebhookReceiver:
             await answers.send_answer(answers.NOT_FOUND, send, close=http1)
             return
         await self._service.serve(found[0], found[1], scope, receive, send)
+
+    def receive(self, method: str, path: str, headers: Headers, body: bytes, *, query: Text = b"") -> Answer:
+        """Answer one request that another HTTP framework has read: verified, and its events durable, as over ASGI.
+
+        `path` is that of an endpoint, percent-encoded as in the URL; `body` are the bytes that arrived. Send `status`,
+        `headers` and `body` of what it gives. No request makes it raise.
+
+        Raises:
+            ConfigurationError: A function that was given for secrets is async. Use `receive_async`.
+            DBOSException: It blocks, and was called on a running loop. Use `receive_async`.
+            TypeError: The body is not bytes.
+        """
+        found = self._found(WebhookRequest.of(body, headers, method=method, path=path, query=query))
+        return answers.NOT_FOUND if found is None else self._service.receive(*found)
+
+    async def receive_async(
+        self, method: str, path: str, headers: Headers, body: bytes, *, query: Text = b""
+    ) -> Answer:
+        """As `receive`, on a running loop."""
+        found = self._found(WebhookRequest.of(body, headers, method=method, path=path, query=query))
+        return answers.NOT_FOUND if found is None else await self._service.receive_async(*found)
+
+    def _found(self, request: WebhookRequest) -> tuple[Endpoint, WebhookRequest] | None:
+        found = self._paths.find(unquote(request.path))
+        return None if found is None else (found[0], replace(request, path_params=dict(found[1])))
 
     async def _run_lifespan(self, receive: Receive, send: answers.Send) -> None:
         await receive()
@@ -324,6 +377,12 @@ class WebhookReceiver:
         if self._callbacks is not None:
             counted[self._callbacks.path] = dict(self._callbacks.counts)
         return counted
+
+
+def _check(path: str, on_invalid: str) -> None:
+    checked_path(path)
+    if on_invalid not in ("quarantine", "reject"):
+        raise RegistrationError(f"on_invalid of {path} is 'quarantine' or 'reject', and not {on_invalid!r}.")
 
 
 def _changed(provider: Provider, changes: Options) -> Provider:

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 from dbos_events.connect import Inbox, Outcome, PushedEvent, Recurring, logger
+from dbos_events.errors import DBOSException
+from dbos_events_webhooks.event import WebhookEvent
 from dbos_events_webhooks.outcome import Answer, Refused
+from dbos_events_webhooks.outcome import Outcome as Verdict
 from dbos_events_webhooks.receiving import answers
 from dbos_events_webhooks.receiving.bodies import Body, Disconnected, Receive, Unread
 from dbos_events_webhooks.receiving.endpoint import Endpoint
 from dbos_events_webhooks.receiving.limits import Limits, Load
+from dbos_events_webhooks.receiving.replies import replied, replied_here
 from dbos_events_webhooks.request import WebhookRequest
+from dbos_events_webhooks.stored import WebhookMessages
 
 Scope = MutableMapping[str, Any]
 SPARE_SECONDS = 0.3
 """How much longer than its own bound the inbox may take before this side answers without it."""
+MESSAGES = WebhookMessages()
+SMALL = 16 * 1024
+"""A body of so many bytes has come with its head, or will at once."""
 BACKLOG = frozenset({"quota", "busy"})
 
 
@@ -24,12 +33,20 @@ class Service:
     """Answers requests to endpoints. `inbox` is there while the App is launched."""
 
     def __init__(self, limits: Limits) -> None:
-        self.limits = limits
         self.load = Load(limits)
         self.inbox: Inbox | None = None
         self.draining = False
         self._not_started = Recurring(decision=True)
         self._not_stored = Recurring()
+        self._not_fitting = Recurring()
+
+    @property
+    def limits(self) -> Limits:
+        return self.load.limits
+
+    def use(self, limits: Limits) -> None:
+        """Other bounds, from now on."""
+        self.load.limits = limits
 
     @property
     def retry(self) -> int:
@@ -59,9 +76,7 @@ class Service:
             endpoint.counts[unread.reason] += 1
             answer, close = self._of_unread(unread.reason), True
         except Exception:  # noqa: BLE001 - a defect of ours, or of a function that was given
-            endpoint.counts["errors"] += 1
-            logger.exception("A request to %s could not be answered.", endpoint.path)
-            answer, close = answers.BROKEN, True
+            answer, close = self._broken(endpoint), True
         finally:
             self.load.leave(body.held)
         await answers.send_answer(answer, send, close=close and http1)
@@ -72,8 +87,8 @@ class Service:
         """The answer, and whether the connection has to end because a body was left unread."""
         if endpoint.retired:
             return answers.RETIRED, True
-        head = WebhookRequest.from_asgi({**scope, "path_params": params}, b"")
-        refused = endpoint.provider.check_head(head)
+        head = WebhookRequest.from_asgi(scope, b"", params)
+        refused = endpoint.provider.check_head(head, comes_at_once=_is_small(head))
         if refused is not None:
             endpoint.refused(refused)
             return refused.answer, True
@@ -98,32 +113,145 @@ class Service:
         return answers.later(503, self.retry)
 
     async def _judged(self, endpoint: Endpoint, inbox: Inbox, request: WebhookRequest) -> Answer:
-        outcome = await endpoint.provider.verify_async(
+        verdict = await endpoint.provider.verify_async(
             request, lookup_seconds=self.limits.lookup_seconds, head_is_checked=True
         )
-        if isinstance(outcome, Answer):
+        events = self._events(endpoint, request, verdict)
+        if isinstance(events, Answer):
+            return events
+        if endpoint.rejecting:
+            unfit = await asyncio.to_thread(self._unfit, endpoint, inbox, events)
+            if unfit is not None:
+                return unfit
+        outcomes = await self._accepted(inbox, events)
+        answer = self._told(endpoint, endpoint.provider.row.accepted_status, outcomes)
+        if endpoint.reply is None or answer.status >= 300 or outcomes is None:
+            return answer
+        event = _message(events[0], outcomes[0])
+        said = await replied(endpoint.reply, event, answer, self.limits.reply_seconds)
+        return self._said(endpoint, said, answer)
+
+    def receive(self, endpoint: Endpoint, request: WebhookRequest) -> Answer:
+        """Answer a request whose body was read elsewhere, on this thread; whatever it is like, this does not raise.
+
+        Raises:
+            ConfigurationError: A function that was given is async.
+            DBOSException: It was called on a running loop.
+        """
+        inbox = self._entered(endpoint, request)
+        if isinstance(inbox, Answer):
+            return inbox
+        try:
+            return self._received(endpoint, inbox, request)
+        except DBOSException:
+            raise
+        except Exception:  # noqa: BLE001 - a defect of ours, or of a function that was given
+            return self._broken(endpoint)
+        finally:
+            self.load.leave(len(request.body))
+
+    def _received(self, endpoint: Endpoint, inbox: Inbox, request: WebhookRequest) -> Answer:
+        events = self._events(endpoint, request, endpoint.provider.verify(request))
+        if isinstance(events, Answer):
+            return events
+        unfit = self._unfit(endpoint, inbox, events)
+        if unfit is not None:
+            return unfit
+        outcomes = inbox.accept(events, timeout_seconds=self.limits.store_seconds)
+        answer = self._told(endpoint, endpoint.provider.row.accepted_status, outcomes)
+        if endpoint.reply is None or answer.status >= 300:
+            return answer
+        said = replied_here(endpoint.reply, _message(events[0], outcomes[0]), answer)
+        return self._said(endpoint, said, answer)
+
+    async def receive_async(self, endpoint: Endpoint, request: WebhookRequest) -> Answer:
+        """As `receive`, on the running loop."""
+        inbox = self._entered(endpoint, request)
+        if isinstance(inbox, Answer):
+            return inbox
+        try:
+            refused = endpoint.provider.check_head(request)
+            if refused is not None:
+                endpoint.refused(refused)
+                return refused.answer
+            return await self._judged(endpoint, inbox, request)
+        except Exception:  # noqa: BLE001 - a defect of ours, or of a function that was given
+            return self._broken(endpoint)
+        finally:
+            self.load.leave(len(request.body))
+
+    def _entered(self, endpoint: Endpoint, request: WebhookRequest) -> Inbox | Answer:
+        """Where a request may go on, which is counted from now on; or the answer, where it may not."""
+        inbox = self.inbox
+        if endpoint.retired:
+            return answers.RETIRED
+        if inbox is None or self.draining:
+            return self._unready(endpoint)
+        if self.load.enter():
+            if self.load.hold(len(request.body)):
+                return inbox
+            self.load.leave(0)
+        endpoint.counts["overloaded"] += 1
+        return answers.later(429, self.retry)
+
+    def _broken(self, endpoint: Endpoint) -> Answer:
+        endpoint.counts["errors"] += 1
+        logger.exception("A request to %s could not be answered.", endpoint.path)
+        return answers.BROKEN
+
+    def _events(
+        self, endpoint: Endpoint, request: WebhookRequest, verdict: Verdict
+    ) -> list[PushedEvent] | Answer:
+        """What is to be stored; or the answer, where nothing is."""
+        if isinstance(verdict, Answer):
             endpoint.counts["answered"] += 1
-            return outcome
-        if isinstance(outcome, Refused):
-            endpoint.refused(outcome)
-            return outcome.answer
-        endpoint.used(outcome.secret)
-        events = endpoint.pushed(request, outcome)
+            return verdict
+        if isinstance(verdict, Refused):
+            endpoint.refused(verdict)
+            return verdict.answer
+        endpoint.used(verdict.secret)
+        if endpoint.rates is not None:
+            seconds = endpoint.rates.seconds(request, endpoint.provider.clock)
+            if seconds:
+                endpoint.counts["limited"] += 1
+                return answers.later(429, max(1, math.ceil(seconds)))
+        if endpoint.rejecting and any(event.problem is not None for event in verdict.events):
+            endpoint.counts["rejected"] += 1
+            return answers.UNFIT
+        events = endpoint.pushed(request, verdict)
         if not events:
             endpoint.counts["empty"] += 1
-            return answers.stored(outcome.accepted_status, [], [])
-        return self._told(endpoint, outcome.accepted_status, await self._accepted(inbox, events))
+            return answers.stored(verdict.accepted_status, [], [])
+        return events
+
+    def _unfit(self, endpoint: Endpoint, inbox: Inbox, events: Sequence[PushedEvent]) -> Answer | None:
+        """The answer where an event does not fit that has to: nothing of the request is stored then."""
+        for event in events:
+            if event.consumer not in endpoint.rejecting:
+                continue
+            problem = inbox.problem(event)
+            if problem is not None:
+                endpoint.counts["rejected"] += 1
+                self._not_fitting.say("An event that came to %s was rejected: %s", endpoint.path, problem)
+                return answers.UNFIT
+        return None
+
+    def _said(self, endpoint: Endpoint, said: Answer | None, usual: Answer) -> Answer:
+        if said is None:
+            endpoint.counts["reply-failed"] += 1
+            return usual
+        return said
 
     async def _accepted(self, inbox: Inbox, events: Sequence[PushedEvent]) -> list[Outcome] | None:
         """What the inbox says. A sender that hangs up cancels nothing: what is under way becomes durable, or not."""
         seconds = self.limits.store_seconds
         storing = asyncio.ensure_future(inbox.accept_async(events, timeout_seconds=seconds))
         try:
-            async with asyncio.timeout(seconds + SPARE_SECONDS):
-                return await asyncio.shield(storing)
-        except TimeoutError:
-            storing.add_done_callback(_heard)
-            return None
+            await asyncio.wait((storing,), timeout=seconds + SPARE_SECONDS)  # which cancels nothing
+        finally:
+            if not storing.done():
+                storing.add_done_callback(_heard)
+        return storing.result() if storing.done() else None
 
     def _told(self, endpoint: Endpoint, status: int, outcomes: list[Outcome] | None) -> Answer:
         if outcomes is None:
@@ -149,6 +277,15 @@ class Service:
         after = max(1, round(max(seconds))) if seconds else self.retry
         backlog = all(outcome.kind == "paused" or outcome.cause in BACKLOG for outcome in open_ones)
         return answers.later(429 if backlog else 503, after)
+
+
+def _message(event: PushedEvent, outcome: Outcome) -> WebhookEvent[Any]:
+    return MESSAGES.of(event, outcome.workflow_id or "")
+
+
+def _is_small(head: WebhookRequest) -> bool:
+    lengths = [value for name, value in head.headers if name == "content-length"]
+    return len(lengths) == 1 and len(lengths[0]) < 6 and lengths[0].isdigit() and int(lengths[0]) <= SMALL
 
 
 def _word(outcome: Outcome) -> str:

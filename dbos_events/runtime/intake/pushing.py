@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -126,7 +126,16 @@ class PushedConsumer:
         """The row of an event; an outcome where it is refused without a question to the database."""
         workflow_id = self.workflow_id(event.event_id)
         headers = tuple(event.headers)
-        shown = replace(event, fingerprint=b"", lane=None, headers=headers)
+        shown = PushedEvent(
+            event.consumer,
+            event.event_id,
+            event.payload,
+            b"",
+            event.received_at,
+            None,
+            headers,
+            event.content_type,
+        )
         message = self._messages.of(shown, workflow_id)
         wanted, refused = self._judge(message)
         try:
@@ -168,6 +177,24 @@ class PushedConsumer:
             return self._services.taken.new_context().run(binding.when, message), None
         except (Quarantine, TryAgain) as error:
             return True, error
+
+    def problem(self, event: PushedEvent) -> str | None:
+        """Why the content is not what the handler takes; None where it is, or where nobody can tell now. Any thread."""
+        binding = self.function.binding
+        if binding is None or binding.decode is None:
+            return None
+        context = self._services.taken.new_context()
+        try:
+            message = self._messages.of(event, self.workflow_id(event.event_id))
+            if binding.when is None or context.run(binding.when, message):
+                context.run(binding.decode, message)
+        except TryAgain:
+            return None
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            return problem_with(error)
+        return None
 
     def _stored(self, error: DBOSException) -> tuple[str, str]:
         return self._services.taken.new_context().run(stored_error, self._core.codecs.default, error)

@@ -97,7 +97,7 @@ def test_a_connector_whose_name_means_something_else_has_no_section(name: str) -
     assert _may_be_section("pulse")
 
 
-def test_webhooks_refuse_a_section_since_they_have_no_settings() -> None:
+def test_webhooks_refuse_a_setting_that_is_no_limit() -> None:
     open_source = find_connector("webhooks").open_source
-    with pytest.raises(ConfigurationError, match=r"webhooks\.max_body: webhooks have no settings"):
+    with pytest.raises(ConfigurationError, match=r"webhooks\.max_body: there is no such limit"):
         open_source(None, {"max_body": 5})  # type: ignore[arg-type]

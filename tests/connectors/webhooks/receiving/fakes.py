@@ -25,6 +25,7 @@ class MemoryInbox:
     calls: list[Sequence[PushedEvent]] = field(default_factory=list)
     answers: list[list[Outcome]] = field(default_factory=list)
     delay: float = 0.0
+    problems: dict[str, str] = field(default_factory=dict)
 
     async def accept_async(
         self, events: Sequence[PushedEvent], *, timeout_seconds: float = 2.5
@@ -53,6 +54,9 @@ class MemoryInbox:
 
     def accept(self, events: Sequence[PushedEvent], *, timeout_seconds: float = 2.5) -> list[Outcome]:
         raise NotImplementedError
+
+    def problem(self, event: PushedEvent) -> str | None:
+        return self.problems.get(event.event_id)
 
     def closed_by(self, consumer: str) -> str:
         return ""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from h11 import LocalProtocolError
 
-from dbos_events.cli.http import HttpServer, parse_address
+from dbos_events.cli.http import Dispatch, HttpServer, parse_address
 from dbos_events.cli.httphead import BoundedProtocol
 from dbos_events.errors import DBOSInitializationError
 from dbos_events_webhooks import Limits, WebhookEvent, WebhookReceiver, WebhookRequest, providers
@@ -156,6 +160,21 @@ def test_a_body_that_is_too_large_and_then_no_http_is_answered_once(
     assert reply.status == 400
     assert exchange(served.port, wire_of(served.sign())).status == 200
     assert "Exception in ASGI" not in caplog.text
+
+
+def test_an_answer_that_is_cut_off_by_what_is_no_http_waits_for_the_end_of_its_connection() -> None:
+    """Else the server says that the answer was never completed, which is nobody's defect."""
+    heard = ["http.request", "http.disconnect", "never asked for"]
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        raise LocalProtocolError("can't send data in state ERROR")
+
+    async def receive() -> Any:
+        return {"type": heard.pop(0)}
+
+    source = SimpleNamespace(http_app=lambda _: answer)
+    asyncio.run(Dispatch([source])({"path": "/in"}, receive, receive))  # type: ignore[list-item]
+    assert heard == ["never asked for"]
 
 
 def test_many_senders_at_once_are_all_answered(served: Served) -> None:
