@@ -20,9 +20,11 @@
 {all: update_outcomes, an outcome was not written}
 {all: insert_results, a result was not written};
 
--- function: write_talk(executor bigint, identity bigint) returns void
--- As write_batch, with messages that are sent and consumed: two workflows that answer each other do nothing else.
+-- function: write_talk(executor bigint, identity bigint) returns text
+-- As write_batch, with messages that are sent and consumed: two workflows that answer each other do nothing else. Gives
+-- the numbers of those that are near, as JSON.
 -- table: destinations(destination text)
+-- table: near(place int)
 -- table: wake_waiting(workflow_id text, key text)
 {found: fence, the executor is dead}
 {all: insert_checkpoints, a checkpoint was not written}
@@ -32,14 +34,19 @@ IF {size: destinations} > 0 THEN
     {expect: destinations, a destination does not exist}
     {do: insert_messages}
     {do: wake_waiting}
+    IF {size: near} > 0 THEN
+        told := (SELECT CAST(json_agg(f) AS text)
+                 FROM ({select: placed_messages from insert_messages, near = near.place}) AS f);
+    END IF;
 END IF;
 {all: consume_messages, a message is not there}
 {all: update_outcomes, an outcome was not written}
-{all: insert_results, a result was not written};
+{all: insert_results, a result was not written}
+RETURN told;
 
--- function: look_for_message(destination text, topic text) returns text
--- What a receipt looks for first, in one exchange.
-RETURN (SELECT CAST(to_json(f) AS text) FROM ({select: next_message}) AS f);
+-- function: look_for_messages(destination text, topic text, after bigint, most int) returns text
+-- What a receipt looks for, in one exchange.
+RETURN (SELECT CAST(json_agg(f ORDER BY f.number) AS text) FROM ({select: next_messages}) AS f);
 
 -- function: write_starts(executor bigint, identity bigint) returns bigint
 -- Starts from outside of workflows. An id that exists already is usual here: people start a workflow twice to be sure. So

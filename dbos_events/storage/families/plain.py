@@ -8,12 +8,14 @@ whose write was refused. On PostgreSQL all of it is one call of a function (`dbo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from dbos_events.storage.database import Database, NotAsExpected, Step
 from dbos_events.storage.line import Line
 from dbos_events.storage.writes import Consume, Send, Write
 from dbos_events.storage.writes.family import plain_records
+from dbos_events.storage.writes.send import near_places, note_placed
 
 FUNCTIONS = ("write_step", "write_ends", "write_batch", "write_talk")
 """One checkpoint alone; outcomes; checkpoints and outcomes; those with messages that are sent and consumed."""
@@ -26,7 +28,7 @@ def write_plain(database: Database, executor: int, writes: Sequence[Write]) -> N
         NotAsExpected: Nothing was kept.
     """
     if database.calls:
-        database.call(*_call(database, executor, writes))
+        note_placed(writes, database.call(*_call(database, executor, writes)))
         return
     if any(isinstance(write.change, Send | Consume) for write in writes):
         raise NotAsExpected  # how many rows their statements hit is not known before
@@ -40,6 +42,7 @@ def write_plain(database: Database, executor: int, writes: Sequence[Write]) -> N
 
 def begin_plain(database: Database, line: Line, executor: int, writes: Sequence[Write]) -> None:
     """As `write_plain`, over `line` and without waiting: its answer says whether the batch was written."""
+    line.then = partial(note_placed, writes)
     database.begin_call(line, *_call(database, executor, writes))
 
 
@@ -49,6 +52,7 @@ def _call(database: Database, executor: int, writes: Sequence[Write]) -> tuple[A
     identified = database.identified(executor)
     if "insert_messages" in tables:
         tables["destinations"] = [(one,) for one in sorted({row[1] for row in tables["insert_messages"]})]
+        tables["near"] = near_places(writes)
         return "write_talk", identified, tables
     checkpoints, outcomes = tables["insert_checkpoints"], tables["update_outcomes"]
     if len(checkpoints) == 1 and not outcomes:
