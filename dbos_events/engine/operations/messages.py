@@ -180,11 +180,13 @@ def _waited(
     now = core.clock.now_ms()
     deadline = now + round(timeout * 1000)
     if not core.clock.manual:
-        first = min(deadline, now + UNNOTED_MS)
-        found = yield _wait(run, topic, first, line, look, parks=False)
-        if found is not None or first == deadline:
+        found = yield _wait(run, topic, min(deadline, now + UNNOTED_MS), line, look, parks=False)
+        if found is not None:
             return found
         run.enter()
+    if deadline - now <= UNNOTED_MS:
+        found = yield Query(core, look)
+        return found
     run.hand_over(run.checkpoint(note, RECV, output=str(deadline), started_at=now, completed_at=now))
     found = yield _wait(run, topic, deadline, line, look)
     return found
@@ -208,6 +210,7 @@ def _wait(
         is_here=lambda: not line.must_look,
         until=deadline,
         ends_sooner=True,
+        looks_at_end=parks,
         park=Park(deadline, (message_key(run.id, topic),)) if parks else None,
     )
 
