@@ -44,6 +44,23 @@ END IF;
 {all: insert_results, a result was not written}
 RETURN told;
 
+-- function: write_children(executor bigint, identity bigint) returns void
+-- As write_batch, with starts of children, and outcomes for which a parent may be parked.
+-- table: starts(id text, application text, name text, status text, start_id bigint, version text,
+--               class_name text, queue text, priority int, parent_id text, root_id text, deduplication_id text,
+--               queue_partition_key text, delay_ms bigint, version_pinned bool, attributes text, timeout_ms bigint,
+--               deadline bigint, start_by bigint, codec text, input text)
+{found: fence, the executor is dead}
+{all: insert_checkpoints, a checkpoint was not written}
+IF {size: starts} > 0 THEN
+    {count: insert_starts from starts}
+    {expect: starts, a workflow was not started}
+    {do: insert_start_payloads from starts}
+END IF;
+{all: update_outcomes, an outcome was not written}
+{all: insert_results, a result was not written}
+{do: wake_parents};
+
 -- function: look_for_messages(destination text, topic text, after bigint, most int) returns text
 -- What a receipt looks for, in one exchange.
 RETURN (SELECT CAST(json_agg(f ORDER BY f.number) AS text) FROM ({select: next_messages}) AS f);

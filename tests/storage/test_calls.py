@@ -39,6 +39,10 @@ PARTS = {
         ),
         *("update_outcomes", "insert_results"),
     },
+    "write_children": {
+        *("fence", "insert_checkpoints", "insert_starts", "insert_start_payloads"),
+        *("update_outcomes", "insert_results", "wake_parents"),
+    },
     "look_for_messages": {"next_messages"},
     "write_starts": {"fence", "insert_starts", "insert_start_payloads"},
     "take_in": {
