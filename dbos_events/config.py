@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, TypedDict
 
 DEFAULT_SCHEMA = "dbos_events"
+CONNECTORS = "dbos_events.connectors"
+"""The entry points that connectors register under; each has a section of the settings under its name."""
 
 
-class DBOSConfig(TypedDict, total=False):
-    """Keys of `DBOS(config=...)`. The first group is that of DBOS Transact; see docs/settings.md.
-
-    A key that is left out comes from the environment, then from the settings file, then from its
-    default.
-    """
+class CoreConfig(TypedDict, total=False):
+    """The keys that every App has. The first group is that of DBOS Transact; see docs/settings.md."""
 
     name: str
     system_database_url: str | None
@@ -37,4 +34,3 @@ class DBOSConfig(TypedDict, total=False):
     sweep_after_seconds: float
     tune_garbage_collector: bool
     callback_url: str
-    kafka: Mapping[str, Any]

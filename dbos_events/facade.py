@@ -8,7 +8,7 @@ from typing import Any
 
 from dbos_events.api.queues import Queue as AppQueue
 from dbos_events.app import App
-from dbos_events.config import DBOSConfig
+from dbos_events.bundled import DBOSConfig
 from dbos_events.engine.context import CURRENT
 from dbos_events.model.queue import QueueRateLimit
 from dbos_events.model.workflow import StepStatus

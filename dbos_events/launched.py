@@ -47,7 +47,7 @@ from dbos_events.settings import Settings
 from dbos_events.storage.forks import keep_for_ever
 from dbos_events.storage.migrate import migrate, verify
 from dbos_events.storage.opening import open_storage
-from dbos_events.storage.rows import NewExecutor
+from dbos_events.storage.subjects.executors import NewExecutor
 from dbos_events.telemetry.log import logger, redact
 
 LOOKS_AT_THE_CLOCK = 3
@@ -180,7 +180,7 @@ class Launched:
 
     def apply_failure_policies(self, declarations: Sequence[ConsumerDeclaration | PushedDeclaration]) -> None:
         """Before anything is taken up: an event may fail before its consumer has reached the broker."""
-        numbers = self.storage.consumer_numbers(self.settings.name)
+        numbers = self.storage.consumers.numbers(self.settings.name)
         for declaration in declarations:
             number = numbers.get(declaration.name)
             if number is not None:
@@ -243,7 +243,7 @@ class Launched:
     def _register(self) -> None:
         process = this_process()
         began = elapsed()
-        self.core.executor = self.storage.register_executor(
+        self.core.executor = self.storage.executors.register(
             NewExecutor(
                 application=self.settings.name,
                 label=self.label,
@@ -266,7 +266,7 @@ class Launched:
         if self._draining:
             return
         with self._registering:
-            if self.storage.renew_lease(self.core.executor, round(self.settings.lease_seconds * 1000)):
+            if self.storage.executors.renew(self.core.executor, round(self.settings.lease_seconds * 1000)):
                 return  # another thread has registered anew already
             if self._said_dead != self.core.registrations:  # once, however often registering anew is refused
                 self._said_dead = self.core.registrations
@@ -344,7 +344,7 @@ class Launched:
 
     def _release(self) -> None:
         try:
-            self.storage.release_executor(self.core.executor)
+            self.storage.executors.release(self.core.executor)
         except Exception as error:  # noqa: BLE001 - the process ends anyway
             logger.warning("The executor could not be released, others will find it by its lease: %s", error)
 

@@ -14,7 +14,8 @@ from dbos_events.api.handles import WorkflowHandle as WorkflowHandle
 from dbos_events.api.handles import WorkflowHandleAsync as WorkflowHandleAsync
 from dbos_events.api.queueing import EnqueueOptions as EnqueueOptions
 from dbos_events.app import App as App
-from dbos_events.config import DBOSConfig as DBOSConfig
+from dbos_events.bundled import MESSAGES as OF_CONNECTORS
+from dbos_events.bundled import DBOSConfig as DBOSConfig
 from dbos_events.errors import Quarantine as Quarantine
 from dbos_events.errors import TryAgain as TryAgain
 from dbos_events.facade import DBOS as DBOS
@@ -39,10 +40,7 @@ from dbos_events.model.workflow import WorkflowStatus as WorkflowStatus
 from dbos_events.model.workflow import WorkflowStatusString as WorkflowStatusString
 
 if TYPE_CHECKING:
-    from dbos_events_kafka.message import KafkaMessage as KafkaMessage
-
-OF_CONNECTORS = {"KafkaMessage": "dbos_events_kafka.message"}
-"""Names that users import from here and that a connector defines; each is imported when it is asked for."""
+    from dbos_events.bundled import *  # noqa: F403 - the messages of connectors
 
 
 def __getattr__(name: str) -> Any:

@@ -7,11 +7,12 @@ import os
 import re
 import tomllib
 import warnings
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, create_model, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -20,7 +21,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from dbos_events.config import DEFAULT_SCHEMA
+from dbos_events.config import CONNECTORS, DEFAULT_SCHEMA
 from dbos_events.errors import ConfigurationError
 from dbos_events.telemetry.log import logger
 
@@ -60,7 +61,12 @@ _WITHOUT_EFFECT = frozenset({
 
 
 class Settings(BaseSettings):
-    """Every setting, with its default. Variables are `DBOS_EVENTS_` and the name in capitals."""
+    """Every setting, with its default. Variables are `DBOS_EVENTS_` and the name in capitals.
+
+    A subclass of it has a section for each installed connector.
+    """
+
+    _sections: ClassVar[tuple[str, ...]] = ()
 
     model_config = SettingsConfigDict(
         env_prefix="DBOS_EVENTS_",
@@ -121,11 +127,6 @@ class Settings(BaseSettings):
     tune_garbage_collector: bool = Field(
         True, description="Let Python look for reference cycles less often than by default."
     )
-    kafka: dict[str, Any] = Field(
-        default_factory=dict,
-        repr=False,
-        description="Client settings for all consumers, dots or underscores.",
-    )
 
     @field_validator("name")
     @classmethod
@@ -141,10 +142,14 @@ class Settings(BaseSettings):
             raise ValueError("use at most 255 bytes of printable characters")
         return text
 
+    @property
+    def sections(self) -> dict[str, dict[str, Any]]:
+        """The settings of connectors, by their names."""
+        return {name: getattr(self, name) for name in self._sections}
+
     def section(self, connector: str) -> dict[str, Any]:
         """The settings of a connector."""
-        found: dict[str, Any] = getattr(self, connector, {})
-        return found
+        return self.sections.get(connector, {})
 
     @property
     def database_url(self) -> str:
@@ -185,11 +190,14 @@ class Settings(BaseSettings):
 
 def unknown_variables() -> list[str]:
     """One line for each variable of ours that is set and means nothing, with the nearest that does."""
-    known = [f"{_PREFIX}{name.upper()}" for name in Settings.model_fields] + [FILE_VARIABLE]
+    strange = _strange_variables()
+    if not strange:
+        return []
+    known = [f"{_PREFIX}{name.upper()}" for name in (*Settings.model_fields, *_section_names())]
+    known.append(FILE_VARIABLE)
     messages = []
-    for variable in sorted(os.environ):
-        name = variable.partition("__")[0].upper()
-        if not variable.upper().startswith(_PREFIX) or name in known or name.startswith(_OF_TESTS):
+    for variable, name in strange.items():
+        if name in known:
             continue
         found = difflib.get_close_matches(name, known, 1, 0.6)
         rest = variable[len(name) :]
@@ -198,6 +206,64 @@ def unknown_variables() -> list[str]:
         )
         messages.append(f"The environment variable {variable} is set and has no effect.{hint}")
     return messages
+
+
+def _strange_variables() -> dict[str, str]:
+    """Variables of ours that are no setting of every App, each with the name that it would set."""
+    known = {f"{_PREFIX}{name.upper()}" for name in Settings.model_fields} | {FILE_VARIABLE}
+    found = {variable: variable.partition("__")[0].upper() for variable in sorted(os.environ)}
+    return {
+        variable: name
+        for variable, name in found.items()
+        if variable.upper().startswith(_PREFIX) and name not in known and not name.startswith(_OF_TESTS)
+    }
+
+
+# ------------------------------------------------------------------ sections of connectors
+
+
+def _section_names() -> tuple[str, ...]:
+    """The installed connectors; one whose name means something else in the settings has no section."""
+    from importlib.metadata import entry_points
+
+    names = sorted({entry.name for entry in entry_points(group=CONNECTORS)})
+    return tuple(name for name in names if _may_be_section(name))
+
+
+def _may_be_section(name: str) -> bool:
+    taken = name in Settings.model_fields or hasattr(Settings, name)
+    return name.isidentifier() and not name.startswith(("_", "model_")) and not taken
+
+
+def _model(config: dict[str, Any]) -> type[Settings]:
+    """Settings with a section for each connector: looked for where something was said that may be meant for one."""
+    file = Path(os.environ.get(FILE_VARIABLE, DEFAULT_FILE))
+    if config.keys() <= Settings.model_fields.keys() and not _strange_variables() and not file.exists():
+        return Settings
+    return _with_sections(_section_names())
+
+
+@lru_cache(maxsize=8)
+def _with_sections(names: tuple[str, ...]) -> type[Settings]:
+    fields: dict[str, Any] = {
+        name: (dict[str, Any], Field(default_factory=dict, repr=False)) for name in names
+    }
+    made = create_model("Settings", __base__=Settings, **fields)
+    made._sections = names  # noqa: SLF001 - of the class that is made here
+    return made
+
+
+def _problem(error: Any, model: type[Settings]) -> str:
+    """What is wrong with one setting, without its value."""
+    place = ".".join(map(str, error["loc"]))
+    if error["type"] != "extra_forbidden":
+        return f"{place}: {error['msg']}"
+    found = difflib.get_close_matches(place, model.model_fields, 1, 0.6)
+    if found:
+        return f"{place}: there is no such setting. Did you mean {found[0]}?"
+    if not isinstance(error["input"], Mapping):
+        return f"{place}: there is no such setting; docs/settings.md has those that there are"
+    return f"{place}: there is no such setting, and no installed connector is called so"
 
 
 def _tell_unknown() -> None:
@@ -235,10 +301,11 @@ def read_settings(config: dict[str, Any]) -> Settings:
     for variable, key in _OTHER_NAMES.items():
         if key not in given and os.environ.get(variable) and not os.environ.get(f"DBOS_EVENTS_{key.upper()}"):
             given[key] = os.environ[variable]
+    model = _model(given)
     try:
-        return Settings(**given)
+        return model(**given)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        problems = "; ".join(_problem(item, model) for item in error.errors())
         raise ConfigurationError(f"The configuration is not usable. {problems}") from None
     except SettingsError as error:
         # It says which variable, and its cause quotes nothing of the value.

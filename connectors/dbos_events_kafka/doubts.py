@@ -10,7 +10,7 @@ from confluent_kafka.admin._acl import AclOperation
 from dbos_events.connect import Intake
 from dbos_events.errors import ConnectorError
 from dbos_events_kafka.advice import CLUSTER, GROUP_RIGHT
-from dbos_events_kafka.commands import Commands
+from dbos_events_kafka.pollwork import Commands
 from dbos_events_kafka.settings import ConsumerSettings
 from dbos_events_kafka.state import EVERY_TOPIC, SourceState
 from dbos_events_kafka.topics import Topics

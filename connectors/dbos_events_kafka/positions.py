@@ -11,8 +11,8 @@ from dbos_events.connect import Intake, Position, logger
 from dbos_events.errors import ClusterChanged, ConnectorError, RegistrationError, StaleTopic
 from dbos_events_kafka.advice import CLUSTER
 from dbos_events_kafka.buffers import Buffers, Place
-from dbos_events_kafka.commands import Commands, Target
 from dbos_events_kafka.firsts import Firsts
+from dbos_events_kafka.pollwork import Commands, Target
 from dbos_events_kafka.settings import ConsumerSettings, metadata_of
 from dbos_events_kafka.state import SourceState
 from dbos_events_kafka.topics import Committed, Life, Topics

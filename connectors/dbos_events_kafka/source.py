@@ -14,8 +14,8 @@ from dbos_events.errors import ConnectorError
 from dbos_events_kafka.advice import FENCED, GROUP, is_fenced
 from dbos_events_kafka.buffers import Buffers, Place, shown
 from dbos_events_kafka.client import Clients, reason_of
-from dbos_events_kafka.commands import Commands, Durable
 from dbos_events_kafka.damage import Damage
+from dbos_events_kafka.pollwork import Commands, Durable
 from dbos_events_kafka.reading import Reading
 from dbos_events_kafka.settings import ConsumerSettings, metadata_of
 from dbos_events_kafka.state import MAKING, POLLING, SourceState

@@ -18,9 +18,9 @@ from dbos_events.errors import DBOSException, ExecutorFenced, StorageUnavailable
 from dbos_events_kafka.advice import CLUSTER
 from dbos_events_kafka.buffers import Buffers, Place
 from dbos_events_kafka.client import Clients
-from dbos_events_kafka.commands import Commands, Durable
 from dbos_events_kafka.confirming import Confirming
 from dbos_events_kafka.doubts import Doubts
+from dbos_events_kafka.pollwork import Commands, Durable
 from dbos_events_kafka.positions import Positions
 from dbos_events_kafka.settings import ConsumerSettings
 from dbos_events_kafka.state import INTAKE, SourceState

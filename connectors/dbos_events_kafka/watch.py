@@ -14,8 +14,8 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin._listoffsets import ListOffsetsResultInfo
 
 from dbos_events_kafka.buffers import Buffers, Place
-from dbos_events_kafka.commands import Commands
 from dbos_events_kafka.confirming import Confirming
+from dbos_events_kafka.pollwork import Commands
 from dbos_events_kafka.topics import Topics
 
 LOOK_SECONDS = 5.0

@@ -7,6 +7,7 @@ from typing import Any
 
 from dbos_events.connect import Inbox, PushConnector, Source, SourceHealth, SystemClock
 from dbos_events.connect.http import HttpApp
+from dbos_events.errors import ConfigurationError
 from dbos_events_webhooks.receiving.receiver import CONNECTOR, WebhookReceiver
 from dbos_events_webhooks.stored import WebhookMessages
 
@@ -53,7 +54,12 @@ class Receivers:
         return SourceHealth(live=True, ready=True, detail="listening")
 
 
-def _open(inbox: Inbox, _settings: Mapping[str, Any]) -> Source:
+def _open(inbox: Inbox, settings: Mapping[str, Any]) -> Source:
+    if settings:
+        raise ConfigurationError(
+            f"The configuration is not usable. {CONNECTOR}.{next(iter(settings))}: webhooks have no settings for all "
+            "receivers. Give it to WebhookReceiver."
+        )
     return Receivers(inbox)
 
 

@@ -171,8 +171,8 @@ def _only_published(request: ConsumerRequest) -> Any:
     """
     if request.publishes is None or request.name is None:
         raise RegistrationError(
-            "kafka_consumer: without a handler it needs publishes=..., which says what is published of a record, and "
-            "name=..."
+            f"{request.decorator}: without a handler it needs publishes=..., which says what is published of a record, "
+            "and name=..."
         )
 
     def nothing(message: Any) -> None:  # noqa: ARG001 - what a handler takes
@@ -299,7 +299,7 @@ def _check(options: ConsumerOptions, decorator: str) -> None:
 
 
 def _check_names(options: ConsumerOptions) -> None:
-    """What no broker accepts as a name would be waited for without end (Kafka: `Topic.validate`)."""
+    """What no broker accepts as a name would be waited for without end."""
     for topic in options.topics:
         if not isinstance(topic, str):
             raise RegistrationError(f"Consumer {options.name!r}: {topic!r} is not the name of a topic.")

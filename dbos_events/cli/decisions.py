@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dbos_events.cli.database import opened
+from dbos_events.cli.naming import WithLogExamples
 from dbos_events.cli.options import AsJson, Database, Schema, examples
 from dbos_events.cli.output import on_terminal, remark, say, show_json
 from dbos_events.cli.progress import Progress
@@ -43,17 +44,19 @@ def add_to(group: typer.Typer) -> None:
     """Make these commands of `group`."""
     group.command(
         "redrive",
+        cls=WithLogExamples,
         epilog=examples(
-            "dbos-events quarantine redrive 'kafka/shop.on_order/orders/1/0/17'",
+            "dbos-events quarantine redrive '{group}/shop.on_order/orders/1/0/17'",
             "dbos-events quarantine redrive --consumer on_order --error-type TimeoutError --rate 50/s",
             "dbos-events quarantine redrive --consumer on_order --since 2h --dry-run",
-            "dbos-events quarantine redrive 'kafka/shop.on_order/orders/1/0/17' --edit mended.json",
+            "dbos-events quarantine redrive '{group}/shop.on_order/orders/1/0/17' --edit mended.json",
         ),
     )(redrive)
     group.command(
         "discard",
+        cls=WithLogExamples,
         epilog=examples(
-            "dbos-events quarantine discard 'kafka/shop.on_order/orders/1/0/17' --reason 'a test order'",
+            "dbos-events quarantine discard '{group}/shop.on_order/orders/1/0/17' --reason 'a test order'",
             "dbos-events quarantine discard --consumer on_order --error-text 'no such customer' --reason 'ticket 7'",
         ),
     )(discard)

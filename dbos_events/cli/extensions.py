@@ -11,7 +11,8 @@ import typer
 from dbos_events.cli import output
 from dbos_events.cli.database import opened
 from dbos_events.cli.filters import milliseconds
-from dbos_events.connect.commands import GROUP
+from dbos_events.cli.naming import log_names
+from dbos_events.connect.commands import GROUP, LOG_GROUP
 
 
 class Tools:
@@ -56,20 +57,21 @@ class Tools:
         output.fail(message, code=code)
 
 
-def names() -> list[str]:
-    """The groups that installed connectors bring."""
+def names() -> tuple[list[str], list[str]]:
+    """The groups that installed connectors bring: those of logs, and the others."""
     from importlib.metadata import entry_points
 
-    return sorted({entry.name for entry in entry_points(group=GROUP)})
+    logs = log_names()
+    return logs, sorted({entry.name for entry in entry_points(group=GROUP)}.difference(logs))
 
 
 def command_of(name: str) -> Any:
     """The command group of that name; None where no connector brings one, or where what it needs is missing."""
     from importlib.metadata import entry_points
 
-    for entry in entry_points(group=GROUP, name=name):
+    for entry in (*entry_points(group=LOG_GROUP, name=name), *entry_points(group=GROUP, name=name)):
         try:
-            group = entry.load()
+            group = _log_group(entry) if entry.group == LOG_GROUP else entry.load()
         except ImportError as error:
             output.fail(
                 f"The commands of {name!r} need a package that is not installed ({error}). Install the connector with its "
@@ -79,3 +81,11 @@ def command_of(name: str) -> Any:
         command.name = name
         return command
     return None
+
+
+def _log_group(entry: Any) -> Any:
+    """The group of a log. What its commands need is imported with the first such group that is asked for."""
+    make = entry.load()
+    from dbos_events.cli.logcommands import Blocks
+
+    return make(Blocks(entry.name))

@@ -1,4 +1,4 @@
-"""`dbos-events kafka pause` and `resume`: stop and start the intake of a consumer."""
+"""`pause` and `resume` of a log's group: stop and start the intake of a consumer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dbos_events.cli.database import opened
-from dbos_events.cli.options import Application, AsJson, Database, Schema, examples
+from dbos_events.cli.options import Application, AsJson, Database, Schema
 from dbos_events.cli.output import moment, say, show_json, tell_change
 
 if TYPE_CHECKING:
@@ -15,15 +15,7 @@ if TYPE_CHECKING:
     from dbos_events.model.queue import QueueState
 
 Consumer = Annotated[str, typer.Argument(metavar="CONSUMER", help="The consumer's name.")]
-Reason = Annotated[str | None, typer.Option(metavar="TEXT", help="Why; `kafka status` shows it.")]
-
-
-def add_to(group: typer.Typer) -> None:
-    """Make them commands of the group."""
-    group.command(
-        "pause", epilog=examples("dbos-events kafka pause on_order --reason 'migration of the shop'")
-    )(pause)
-    group.command("resume", epilog=examples("dbos-events kafka resume on_order"))(resume)
+Reason = Annotated[str | None, typer.Option(metavar="TEXT", help="Why; `{group} status` shows it.")]
 
 
 def pause(
@@ -36,7 +28,7 @@ def pause(
 ) -> None:
     """Have a consumer take nothing in, in all processes, until it is resumed.
 
-    What was taken in runs on; the events to come stay in Kafka, and the processes stay in the group. Processes
+    What was taken in runs on; the events to come stay in {system}, and the processes stay in the group. Processes
     follow within a second; those that are started later find it paused. Exits with 1 when the application has no
     such consumer.
 

@@ -1,4 +1,4 @@
-"""`dbos-events kafka trace` and `gaps`: what became of each offset."""
+"""`trace` and `gaps` of a log's group: what became of each offset."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dbos_events.cli.database import opened
-from dbos_events.cli.options import Application, AsJson, Database, Schema, examples
+from dbos_events.cli.options import Application, AsJson, Database, Schema
 from dbos_events.cli.output import duration, fail, moment, say, show_fields, show_json, show_table
 from dbos_events.model.proof import Gap, GapQuestion, TracedEvent
 
@@ -50,20 +50,6 @@ _GAP = {
     "reason": "gap_reason",
     "recorded_at": "gap_recorded_at",
 }
-
-
-def add_to(group: typer.Typer) -> None:
-    """Make them commands of the group."""
-    group.command(
-        "trace",
-        epilog=examples(
-            "dbos-events kafka trace orders 3 1017", "dbos-events kafka trace orders 3 1017 --json"
-        ),
-    )(trace)
-    group.command(
-        "gaps",
-        epilog=examples("dbos-events kafka gaps", "dbos-events kafka gaps --topic orders --all --json"),
-    )(gaps)
 
 
 # ------------------------------------------------------------------ trace

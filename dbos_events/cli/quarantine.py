@@ -12,6 +12,7 @@ import typer
 
 from dbos_events.cli.database import opened
 from dbos_events.cli.filters import Limit
+from dbos_events.cli.naming import WithLogExamples
 from dbos_events.cli.options import AsJson, Database, Schema, examples
 from dbos_events.cli.output import cell_text, moment, remark, show_fields, show_json, show_table
 from dbos_events.cli.quarantine_filters import Chosen, with_filters
@@ -127,9 +128,10 @@ def _first_line(error_type: str | None, message: str | None) -> str | None:
 
 @group.command(
     "show",
+    cls=WithLogExamples,
     epilog=examples(
-        "dbos-events quarantine show 'kafka/shop.on_order/orders/1/0/17'",
-        "dbos-events quarantine show 'kafka/shop.on_order/orders/1/0/17' --raw order.json",
+        "dbos-events quarantine show '{group}/shop.on_order/orders/1/0/17'",
+        "dbos-events quarantine show '{group}/shop.on_order/orders/1/0/17' --raw order.json",
     ),
 )
 def show(

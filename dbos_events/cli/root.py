@@ -12,10 +12,8 @@ from typer.core import TyperGroup
 from dbos_events.cli import (
     decisions,
     extensions,
-    kafka,
     match,
     migrate,
-    positions,
     processes,
     quarantine,
     queue,
@@ -23,12 +21,13 @@ from dbos_events.cli import (
     schedule,
     workflow,
 )
+from dbos_events.cli.naming import GroupWithLogExamples
 from dbos_events.cli.options import DEBUG, AsJson, examples
 from dbos_events.cli.output import fail, show_json
 from dbos_events.errors import DBOSException
 
 
-class Root(TyperGroup):
+class Root(GroupWithLogExamples):
     """Turns an error into one line on standard error and exit code 1; `--debug` shows its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -45,7 +44,9 @@ class Root(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         known = super().list_commands(ctx)
-        return [*known, *(name for name in extensions.names() if name not in known)]
+        groups = [name for name in known if isinstance(self.commands[name], TyperGroup)]
+        logs, others = ([name for name in found if name not in known] for found in extensions.names())
+        return [*(name for name in known if name not in groups), *logs, *groups, *others]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         return super().get_command(ctx, cmd_name) or extensions.command_of(cmd_name)
@@ -62,7 +63,7 @@ app = typer.Typer(
     help="Durable workflows and exactly-once event consumers on PostgreSQL or SQLite.",
     epilog=examples(
         "dbos-events run consumers.py --health-port 8080",
-        "dbos-events kafka status",
+        "dbos-events {group} status",
         "dbos-events workflow list --status ERROR --since 2h",
         "dbos-events quarantine list",
     ),
@@ -119,8 +120,6 @@ def version_command(as_json: AsJson = False) -> None:
 
 
 run.add_to(app)
-kafka.group.add_typer(positions.decisions)
-app.add_typer(kafka.group, name="kafka")
 app.add_typer(workflow.group, name="workflow")
 app.add_typer(schedule.group, name="schedule")
 decisions.add_to(quarantine.group)

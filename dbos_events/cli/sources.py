@@ -1,4 +1,4 @@
-"""Lines of `dbos-events kafka status` for consumers and processes that have no partition."""
+"""Lines of `status` for consumers and processes that have no partition."""
 
 from __future__ import annotations
 

@@ -2,6 +2,9 @@
 
 A connector registers a `typer.Typer` under the entry-point group `dbos_events.commands`; its name is the group's. It is
 imported when it is asked for, or listed. A command finds these tools in its context: `ctx.obj`.
+
+A connector for a log registers, under its own name and the entry-point group `dbos_events.log_commands`, a function that
+makes such a `typer.Typer`. It is called with `LogCommands`, since the commands that every log has are written once.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NoReturn, Protocol
 
 GROUP = "dbos_events.commands"
+LOG_GROUP = "dbos_events.log_commands"
 
 
 class CommandTools(Protocol):
@@ -56,4 +60,19 @@ class CommandTools(Protocol):
 
     def fail(self, message: str, *, code: int = 1) -> NoReturn:
         """End the command with one line on standard error."""
+        ...
+
+
+class LogCommands(Protocol):
+    """Handed to what makes the group of commands of a connector for a log."""
+
+    def add_to(self, group: Any, *names: str, system: str) -> None:
+        """Make commands that every log has commands of `group`, a `typer.Typer`.
+
+        Args:
+            group: Where the connector may have commands of its own, too.
+            names: Of `pause`, `resume`, `trace`, `gaps`, `status`, `adopt-cluster`, `resolve-truncation`,
+                `resolve-regression`, `adopt-watermark`, `rename-consumer` and `clear-alarms`; all, where none is named.
+            system: What help texts call the log.
+        """
         ...

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from dbos_events.config import CONNECTORS
 from dbos_events.connect.connector import Connector, PushConnector
 from dbos_events.errors import ConnectorError
-
-GROUP = "dbos_events.connectors"
 
 
 def find_connector(name: str) -> Connector | PushConnector:
@@ -18,7 +17,7 @@ def find_connector(name: str) -> Connector | PushConnector:
         entry_points,
     )  # takes 20 ms to import; programs without a consumer need none
 
-    for entry in entry_points(group=GROUP, name=name):
+    for entry in entry_points(group=CONNECTORS, name=name):
         try:
             loaded = entry.load()
         except ImportError as error:

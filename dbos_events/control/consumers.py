@@ -38,7 +38,7 @@ class ConsumerControl:
         Raises:
             DBOSNonExistentConsumerError: No consumer of that name was ever registered.
         """
-        changed = self._storage.pause_consumer(self._application, name, by or this_operator(), reason)
+        changed = self._storage.consumers.pause(self._application, name, by or this_operator(), reason)
         state = self.state(name)
         self._tell(CHANNELS)
         return Paused(state, changed)
@@ -49,7 +49,7 @@ class ConsumerControl:
         Raises:
             DBOSNonExistentConsumerError: No consumer of that name was ever registered.
         """
-        changed = self._storage.resume_consumer(self._application, name)
+        changed = self._storage.consumers.resume(self._application, name)
         if not changed:
             self.state(name)
         self._tell(CHANNELS)
@@ -69,7 +69,7 @@ class ConsumerControl:
 
     def states(self, application: str | None = None) -> list[ConsumerState]:
         """How all consumers stand that were ever registered, by application and name."""
-        return self._storage.consumer_states(application)
+        return self._storage.consumers.states(application)
 
     def pushed(self, application: str | None = None) -> list[PushedState]:
         """How all consumers stand whose events are pushed, by application and name."""
@@ -77,4 +77,4 @@ class ConsumerControl:
 
     def idle(self, application: str | None = None) -> list[SourceRow]:
         """Processes that have no partition of a consumer, and consumers that no live process has."""
-        return self._storage.list_idle_sources(application)
+        return self._storage.sources.list_idle(application)

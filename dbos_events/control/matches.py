@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dbos_events.control.signals import Tell, tell_nobody, this_operator
 from dbos_events.errors import DBOSException
-from dbos_events.storage.quarantined import Decided
+from dbos_events.storage.subjects.quarantine import Decided
 
 if TYPE_CHECKING:
     from dbos_events.model.publication import UnmatchedPublication, UnmatchedWait

@@ -35,7 +35,7 @@ def opened_control(settings: Settings, *, advice: str = "") -> Iterator[Control]
     """
     with _connected(settings, create=False, advice=advice) as storage:
         SchemaControl(storage).verify()
-        yield Control(storage, Codecs(default=settings.serializer), settings.name, {"kafka": settings.kafka})
+        yield Control(storage, Codecs(default=settings.serializer), settings.name, settings.sections)
 
 
 @contextmanager

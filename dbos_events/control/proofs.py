@@ -62,7 +62,7 @@ class ProofControl:
         consumer: str | None = None,
     ) -> list[Trace]:
         """What became of an offset, for each consumer and each incarnation that knows its partition."""
-        events = self._storage.trace_event(topic, partition, offset, application, consumer)
+        events = self._storage.proofs.trace(topic, partition, offset, application, consumer)
         doing = self._processes.doing(
             [event.workflow_id for event in events if event.workflow_id is not None]
         )
@@ -79,11 +79,11 @@ class ProofControl:
 
     def known_topics(self, application: str | None = None) -> dict[str, list[int]]:
         """Topics with a watermark, and which partitions have one."""
-        return self._storage.known_topics(application)
+        return self._storage.proofs.known_topics(application)
 
     def gaps(self, question: GapQuestion) -> list[Gap]:
         """Offsets below watermarks that started no workflow: those without a reason first."""
-        return self._storage.find_gaps(question)
+        return self._storage.proofs.find_gaps(question)
 
 
 def outcome_of(event: TracedEvent, offset: int) -> Outcome:

@@ -21,7 +21,7 @@ from dbos_events.model.quarantine import (
 from dbos_events.model.workflow import WorkflowFilter
 from dbos_events.serialization import Codecs, error_summary
 from dbos_events.serialization.headers import decode_headers
-from dbos_events.storage.quarantined import Decided, StoredQuarantine
+from dbos_events.storage.subjects.quarantine import Decided, StoredQuarantine
 
 if TYPE_CHECKING:
     from dbos_events.storage.protocol import Storage
@@ -74,17 +74,17 @@ class QuarantineControl:
 
     def find(self, criteria: QuarantineFilter) -> list[QuarantinedEvent]:
         """Events that fit, in the order in which they were put aside."""
-        found: list[QuarantinedEvent] = self._ask(lambda: self._storage.list_quarantined(criteria))
+        found: list[QuarantinedEvent] = self._ask(lambda: self._storage.quarantine.find(criteria))
         return found
 
     def counts(self, criteria: QuarantineFilter) -> list[QuarantineCount]:
         """How many events fit, by consumer, reason and class of the error; the most first."""
-        found: list[QuarantineCount] = self._ask(lambda: self._storage.count_quarantined(criteria))
+        found: list[QuarantineCount] = self._ask(lambda: self._storage.quarantine.count(criteria))
         return found
 
     def get(self, workflow_id: str) -> QuarantinedDetail | None:
         """All that is known of one event; None when it was never put aside."""
-        stored: StoredQuarantine | None = self._ask(lambda: self._storage.read_quarantined(workflow_id))
+        stored: StoredQuarantine | None = self._ask(lambda: self._storage.quarantine.get(workflow_id))
         if stored is None:
             return None
         return QuarantinedDetail(
@@ -110,7 +110,7 @@ class QuarantineControl:
         found = self.get(workflow_id)
         if found is not None:
             return found
-        if self._ask(lambda: self._storage.read_ending(workflow_id)) is None:
+        if self._ask(lambda: self._storage.workflows.read_ending(workflow_id)) is None:
             raise DBOSNonExistentWorkflowError(workflow_id)
         raise DBOSException(f"{workflow_id} is not in quarantine, and never was.")
 
@@ -124,7 +124,9 @@ class QuarantineControl:
         _check_redrive(criteria, redrive, order)
         details = _details(criteria, redrive)
         decision = Decided(order.by or this_operator(), order.reason, details)
-        return self._decide(criteria, order, lambda ids: self._storage.redrive(ids, redrive, decision))
+        return self._decide(
+            criteria, order, lambda ids: self._storage.quarantine.redrive(ids, redrive, decision)
+        )
 
     def discard(self, criteria: QuarantineFilter, order: Order) -> Decisions:
         """Give the events that fit up, in batches, and let their lanes go on; they stay in the database.
@@ -138,7 +140,7 @@ class QuarantineControl:
                 "Discarding an event needs a reason: whoever misses it later will look for one."
             )
         decision = Decided(order.by or this_operator(), order.reason, _details(criteria))
-        return self._decide(criteria, order, lambda ids: self._storage.discard(ids, decision))
+        return self._decide(criteria, order, lambda ids: self._storage.quarantine.discard(ids, decision))
 
     def _decide(
         self, criteria: QuarantineFilter, order: Order, change: Callable[[list[str]], list[str]]
@@ -189,7 +191,7 @@ class QuarantineControl:
     def _refuse_unknown(self, workflow_ids: tuple[str, ...]) -> None:
         for ids in _chunks(workflow_ids) if workflow_ids else ():
             criteria = WorkflowFilter(workflow_ids=ids, with_input=False, with_output=False)
-            rows = self._ask(partial(self._storage.list_workflows, criteria))
+            rows = self._ask(partial(self._storage.workflows.find, criteria))
             known = {row["id"] for row in rows}
             for workflow_id in ids:
                 if workflow_id not in known:

@@ -114,7 +114,7 @@ class QueueControl:
                     yield ("rate" if "limiter" in limit else "limit"), f"{limit}: {LIMITS[limit]}{free}."
 
     def _of_processes(self, row: Waiting) -> Iterator[tuple[str, str]]:
-        alive = [one for one in self._storage.list_executors(row.application) if one.alive]
+        alive = [one for one in self._storage.executors.read(row.application) if one.alive]
         having = [one for one in alive if row.name in _functions(one.functions)]
         if not alive:
             yield "no-process", f"No process of {row.application!r} lives."
@@ -158,7 +158,7 @@ class QueueControl:
         while most is None or len(cancelled) < most:
             count = PURGED_AT_ONCE if most is None else min(PURGED_AT_ONCE, most - len(cancelled))
             waiting = self._storage.queues.waiting(self._named(), name, count)
-            changed = self._storage.cancel(waiting) if waiting else []
+            changed = self._storage.workflows.cancel(waiting) if waiting else []
             if not changed:
                 break
             self._tell([f"workflow:{workflow_id}" for workflow_id in changed])

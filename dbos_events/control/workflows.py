@@ -27,7 +27,7 @@ class WorkflowControl:
 
     def find(self, criteria: WorkflowFilter) -> list[WorkflowStatus]:
         """Workflows that fit. What cannot be decoded is shown as its stored text, never an error."""
-        return [self._status(row) for row in self._storage.list_workflows(criteria)]
+        return [self._status(row) for row in self._storage.workflows.find(criteria)]
 
     def get(self, workflow_id: str) -> WorkflowStatus | None:
         """One workflow, or None when there is none with that id."""
@@ -46,13 +46,13 @@ class WorkflowControl:
                 started_at_epoch_ms=entry.started_at,
                 completed_at_epoch_ms=entry.completed_at,
             )
-            for entry in self._storage.list_steps(workflow_id)
+            for entry in self._storage.workflows.list_steps(workflow_id)
             if entry.step > 0
         ]
 
     def event(self, workflow_id: str) -> ReceivedEvent | None:
         """The event that started a workflow; None where none did."""
-        stored = self._storage.read_events([workflow_id]).get(workflow_id)
+        stored = self._storage.intake.read_events([workflow_id]).get(workflow_id)
         if stored is None:
             return None
         return ReceivedEvent(
@@ -61,12 +61,12 @@ class WorkflowControl:
 
     def event_headers(self, workflow_id: str) -> list[tuple[str, bytes | None]]:
         """The headers of the event that started a workflow; none where it has none, or where none did."""
-        stored = self._storage.read_events([workflow_id]).get(workflow_id)
+        stored = self._storage.intake.read_events([workflow_id]).get(workflow_id)
         return [] if stored is None else decode_headers(stored.headers) or []
 
     def unhandled(self, application: str | None = None) -> list[Unhandled]:
         """Functions of waiting workflows that no live process has, of applications of which a process lives."""
-        return self._storage.unhandled_work(application)
+        return self._storage.unhandled.functions(application)
 
     def stored_error(self, codec: str | None, text: str | None) -> BaseException | None:
         """An error as it was stored; one that cannot be read is told as such."""
@@ -80,7 +80,11 @@ class WorkflowControl:
         that listens, else within a heartbeat.
         """
         existing = self._existing(workflow_ids)
-        changed = self._storage.endings.cancel_trees(existing) if children else self._storage.cancel(existing)
+        changed = (
+            self._storage.endings.cancel_trees(existing)
+            if children
+            else self._storage.workflows.cancel(existing)
+        )
         self._tell([f"workflow:{workflow_id}" for workflow_id in changed])
         if changed:
             self._tell([CANCELLED_SIGNAL, "timers"])
@@ -88,13 +92,13 @@ class WorkflowControl:
 
     def resume(self, workflow_ids: Sequence[str]) -> list[str]:
         """Let cancelled, crashed-out or unfinished workflows go on; finished ones stay as they are."""
-        changed = self._storage.resume(self._existing(workflow_ids))
+        changed = self._storage.workflows.resume(self._existing(workflow_ids))
         self._tell(["queues"])
         return changed
 
     def _existing(self, workflow_ids: Sequence[str]) -> list[str]:
         criteria = WorkflowFilter(workflow_ids=tuple(workflow_ids), with_input=False, with_output=False)
-        known = {str(row["id"]) for row in self._storage.list_workflows(criteria)} if workflow_ids else set()
+        known = {str(row["id"]) for row in self._storage.workflows.find(criteria)} if workflow_ids else set()
         for workflow_id in workflow_ids:
             if workflow_id not in known:
                 raise DBOSNonExistentWorkflowError(workflow_id)

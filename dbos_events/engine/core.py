@@ -228,7 +228,7 @@ class Core:
 
     def stored_ending(self, workflow_id: str) -> Ending | None:
         """How a workflow has ended by the database; None while it has not."""
-        stored = self.storage.read_ending(workflow_id)
+        stored = self.storage.workflows.read_ending(workflow_id)
         if stored is None or stored.status not in FINISHED:
             return None
         if stored.status == CANCELLED:

@@ -12,7 +12,7 @@ from dbos_events.errors import DBOSArgumentsChangedError, DBOSException
 from dbos_events.serialization.plain import is_plain_text
 
 if TYPE_CHECKING:
-    from dbos_events.storage.rows import KeyDecision, UsedKey
+    from dbos_events.storage.subjects.generations import KeyDecision, UsedKey
 
 _ESCAPES = str.maketrans({letter: f"%{ord(letter):02X}" for letter in "%:#/~"})
 _DERIVED, _DECLARED = "k", "d"

@@ -26,9 +26,9 @@ class EventParts(TypedDict):
 
 
 def parts_of_event_id(workflow_id: str) -> EventParts | None:
-    """What the id of an event's workflow names; None for an id that is not one of an event."""
+    """What the id of an event's workflow names; None for an id that has another form than those of a log's events."""
     parts = workflow_id.split("/")
-    if len(parts) != 6 or parts[0] != "kafka" or not all(part.isdecimal() for part in parts[3:]):
+    if len(parts) != 6 or not all(part.isdecimal() for part in parts[3:]):
         return None
     incarnation, partition, offset = map(int, parts[3:])
     return EventParts(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from dbos_events.engine.core import Core
 from dbos_events.engine.declared import module_of
 from dbos_events.engine.registry import Registry
-from dbos_events.storage.rows import ExecutorRow
+from dbos_events.storage.subjects.executors import ExecutorRow
 from dbos_events.telemetry.log import logger
 
 

@@ -371,7 +371,7 @@ class ConnectorInbox:
     def report(self, consumer: str, state: str, detail: str | None = None) -> None:
         number = self._consumers[consumer].number
         core = self._core
-        core.ask(lambda: core.storage.report_source(core.executor, number, state, detail))
+        core.ask(lambda: core.storage.sources.report(core.executor, number, state, detail))
 
 
 def _unusable(event: PushedEvent) -> str | None:

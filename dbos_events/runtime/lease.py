@@ -40,7 +40,7 @@ class LeaseService(Service):
     def tick(self) -> float | None:
         executor = self._core.executor
         began = elapsed()  # the database counts from a later moment
-        if not self._core.storage.renew_lease(executor, round(self._lease_seconds * 1000)):
+        if not self._core.storage.executors.renew(executor, round(self._lease_seconds * 1000)):
             self._on_fenced()
             return None
         self.renewed_at = began
@@ -54,7 +54,7 @@ class LeaseService(Service):
         """Tell runs that were cancelled, or taken away, by another process."""
         active = tuple(self._core.runner.active)
         for start in range(0, len(active), 1000):
-            stopped = self._core.storage.stopped_among(executor, active[start : start + 1000])
+            stopped = self._core.storage.workflows.stopped_among(executor, active[start : start + 1000])
             for workflow_id, status in stopped.items():
                 run = self._core.runner.active.get(workflow_id)
                 if run is None or run.proposed is not None:

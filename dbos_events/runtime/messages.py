@@ -11,7 +11,7 @@ from dbos_events.connect.source import Record
 from dbos_events.errors import SerializationError
 from dbos_events.model.message_type import MessageType
 from dbos_events.serialization.headers import decode_headers
-from dbos_events.storage.rows import StoredEvent
+from dbos_events.storage.subjects.intakerows import StoredEvent
 
 
 def message_of(event: StoredEvent, messages: MessageType | None) -> Any:

@@ -14,10 +14,10 @@ from dbos_events.model.queue import QUEUES_CHANGED, QueueLimits, QueueState, cha
 from dbos_events.runtime.failing import Failing
 from dbos_events.runtime.service import Service
 from dbos_events.runtime.taken import Taken
+from dbos_events.runtime.taker import taker_of
 from dbos_events.serialization.raised import text_of
-from dbos_events.storage.rows import TakenWorkflow
-from dbos_events.storage.subjects.claiming import Taker
 from dbos_events.storage.subjects.queues import RESUMED
+from dbos_events.storage.subjects.taking import TakenWorkflow
 from dbos_events.telemetry.log import Recurring
 
 MAX_CLAIM = 200
@@ -185,7 +185,7 @@ class QueueService(Service):
         names = core.registry.names()
         if queue is RESUMED:
             names = sorted(set(names) - self.left_to_others())
-        taker = Taker(core.executor, core.application, core.version, names, core.waits_for_version)
+        taker = taker_of(core, names)
         serving = self._of(queue.name)
         with self._lock:
             busy = dict(serving.busy)

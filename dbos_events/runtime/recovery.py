@@ -13,8 +13,9 @@ from dbos_events.runtime.identity import ProcessIdentity, still_exists, this_pro
 from dbos_events.runtime.lease import HEARTBEATS
 from dbos_events.runtime.service import Service
 from dbos_events.runtime.taken import Taken
+from dbos_events.runtime.taker import taker_of
 from dbos_events.runtime.unhandled import UnhandledAlarm
-from dbos_events.storage.rows import ExecutorRow
+from dbos_events.storage.subjects.executors import ExecutorRow
 from dbos_events.telemetry.log import Recurring, logger
 
 BATCH = 200
@@ -80,7 +81,7 @@ class RecoveryService(Service):
 
     def look_at_names(self) -> list[ExecutorRow]:
         """Compare what the processes declare; before this one takes anything up. Gives them."""
-        rows = self._core.storage.list_executors(self._core.application)
+        rows = self._core.storage.executors.read(self._core.application)
         self.contested.look(rows)
         return rows
 
@@ -93,7 +94,7 @@ class RecoveryService(Service):
 
     def _judge(self, row: ExecutorRow) -> None:
         reason = self._cause_of_death(row)
-        if reason is not None and self._core.storage.declare_dead(row.id, row.heartbeat, reason):
+        if reason is not None and self._core.storage.executors.declare_dead(row.id, row.heartbeat, reason):
             logger.warning("Executor %s (%s) is dead: %s. Its work is taken up.", row.id, row.label, reason)
 
     def _cause_of_death(self, row: ExecutorRow) -> str | None:
@@ -121,7 +122,7 @@ class RecoveryService(Service):
 
     def _free_lanes(self) -> None:
         """Let the holders of lanes run what dead executors own in them."""
-        if self._core.storage.free_lanes_of_dead(self._core.application):
+        if self._core.storage.lanes.free_of_dead(self._core.application):
             self._core.hub.signal("lanes")
 
     def _adopt(self) -> bool:
@@ -129,9 +130,7 @@ class RecoveryService(Service):
         core = self._core
         limits = self.contested.adoptable()
         with self._taken.taking():
-            rows = core.storage.adopt_from_dead(
-                core.executor, core.application, core.version, limits, BATCH, core.waits_for_version
-            )
+            rows = core.storage.taking.adopt(taker_of(core, sorted(limits)), limits, BATCH)
             self._taken.start(rows)
         if rows:
             logger.info("Took up %d workflows of dead executors.", len(rows))

@@ -10,8 +10,8 @@ from dbos_events.engine.core import Core
 from dbos_events.errors import DBOSException
 from dbos_events.runtime.failing import noted
 from dbos_events.runtime.service import Service
-from dbos_events.storage.rows import Position
-from dbos_events.storage.standing import Orphan
+from dbos_events.storage.subjects.orphans import Orphan
+from dbos_events.storage.subjects.positions import Position
 from dbos_events.telemetry.log import logger
 
 LOOK_SECONDS = 5.0
@@ -90,7 +90,7 @@ class SweeperService(Service):
             self._session = self._core.executor
         else:
             epochs = [(key, swept.epoch) for key, swept in self._swept.items()]
-            held = self._core.storage.orphans_still_held(self._session, epochs)
+            held = self._core.storage.orphans.still_held(self._session, epochs)
         for key in self._swept.keys() - held:
             self._swept.pop(key).lanes.close()
 
@@ -99,7 +99,7 @@ class SweeperService(Service):
             if swept.lanes.idle:
                 del self._swept[key]
                 swept.lanes.close()
-                self._core.storage.release_orphan(self._session, key, swept.epoch)
+                self._core.storage.orphans.release(self._session, key, swept.epoch)
                 logger.info("%s is swept: nothing is left to run.", _name(swept.orphan))
 
     def _take(self) -> None:
@@ -108,7 +108,7 @@ class SweeperService(Service):
         core = self._core
         found = [
             orphan
-            for orphan in core.storage.orphaned_partitions(
+            for orphan in core.storage.orphans.find(
                 core.application, core.registry.names(), self._grace_ms, core.executor
             )
             if not self._holds((orphan.consumer, orphan.incarnation, orphan.partition))
@@ -121,7 +121,7 @@ class SweeperService(Service):
             raise errors[0]
 
     def _sweep(self, orphan: Orphan) -> None:
-        position = self._core.storage.take_orphan(self._session, orphan)
+        position = self._core.storage.orphans.take(self._session, orphan)
         if position is not None:
             logger.warning(
                 "%s has no holder any more; what is left in it is run here.",

@@ -25,8 +25,9 @@ from dbos_events.errors import (
 )
 from dbos_events.runtime.messages import message_of
 from dbos_events.serialization.raised import text_of
-from dbos_events.storage.rows import StoredEvent, TakenWorkflow
 from dbos_events.storage.subjects.debounces import Member
+from dbos_events.storage.subjects.intakerows import StoredEvent
+from dbos_events.storage.subjects.taking import TakenWorkflow
 from dbos_events.storage.writes.debounce import GATHERED
 from dbos_events.telemetry.log import Recurring, logger
 
@@ -83,7 +84,7 @@ class Taken:
                 return []
             core = self._core
             over = time.monotonic() >= until
-            rows = core.storage.lost_takings(core.executor, frozenset(tuple(core.runner.active)))
+            rows = core.storage.taking.lost(core.executor, frozenset(tuple(core.runner.active)))
             runs = self.runs(rows, host)
             core.runner.submit(runs)
             if over:
@@ -114,7 +115,7 @@ class Taken:
             "%s workflows had been taken and could not be started; they are given back: %s", len(rows), shown
         )
         try:
-            self._core.storage.give_back(executor, [(row.id, row.take) for row in rows])
+            self._core.storage.taking.give_back(executor, [(row.id, row.take) for row in rows])
         except StorageError as error:
             logger.debug("They could not be given back yet: %s", error)
             self.takings.on_doubt()
@@ -125,12 +126,12 @@ class Taken:
         """The runs, and the rows of functions that are not here."""
         core = self._core
         begun = [row.id for row in rows if row.take > 1]
-        histories = self._ask(lambda: core.storage.read_checkpoints(begun)) if begun else {}
+        histories = self._ask(lambda: core.storage.workflows.read_checkpoints(begun)) if begun else {}
         retried = [row.id for row in rows if row.generation > 0]
-        diverged = self._ask(lambda: core.storage.read_divergences(retried)) if retried else {}
-        used_keys = self._ask(lambda: core.storage.read_used_keys(retried)) if retried else {}
+        diverged = self._ask(lambda: core.storage.generations.read_divergences(retried)) if retried else {}
+        used_keys = self._ask(lambda: core.storage.generations.read_used_keys(retried)) if retried else {}
         event_ids = [row.id for row in rows if row.consumer is not None]
-        events = self._ask(lambda: core.storage.read_events(event_ids)) if event_ids else {}
+        events = self._ask(lambda: core.storage.intake.read_events(event_ids)) if event_ids else {}
         gathered = [row.id for row in rows if row.codec == GATHERED]
         members = self._ask(lambda: core.storage.debounces.members(gathered)) if gathered else {}
         runs, strange = [], []

@@ -6,6 +6,7 @@ from dbos_events.engine.core import Core
 from dbos_events.model.queue import channel_of
 from dbos_events.runtime.service import DueService
 from dbos_events.runtime.taken import Taken
+from dbos_events.runtime.taker import taker_of
 
 BATCH = 200
 
@@ -22,19 +23,12 @@ class TimerService(DueService):
         self._taken = taken
 
     def left(self) -> int | None:
-        return self._core.storage.next_wake(self._core.application)
+        return self._core.storage.taking.next_wake(self._core.application)
 
     def serve(self) -> float:
         core = self._core
         with self._taken.taking():
-            rows = core.storage.take_due(
-                core.executor,
-                core.application,
-                core.version,
-                core.registry.names(),
-                BATCH,
-                core.waits_for_version,
-            )
+            rows = core.storage.taking.wake_due(taker_of(core, core.registry.names()), BATCH)
             self._taken.start(rows)
         for queue in core.storage.queues.promote_due(core.application):
             core.signal("queues" if queue is None else channel_of(queue))

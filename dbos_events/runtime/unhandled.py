@@ -34,7 +34,7 @@ class UnhandledAlarm:
         here = self._core.registry.workflows  # what was registered after launch, too
         found = {
             row.name: row.waiting
-            for row in self._core.storage.unhandled_work(self._core.application)
+            for row in self._core.storage.unhandled.functions(self._core.application)
             if row.name not in here
         }
         for name in sorted(found.keys() - self._known.keys()):
@@ -53,7 +53,7 @@ class UnhandledAlarm:
 
     def _look_for_versions(self) -> None:
         core = self._core
-        found = core.storage.waiting_versions(core.application, core.version)
+        found = core.storage.unhandled.versions(core.application, core.version)
         for version in found.keys() - self._versions.keys():
             logger.warning("%s", _old_version(version, found[version]))
         self._versions = found

@@ -99,7 +99,7 @@ class WatchService(Service):
         """Look once at what this process owns, and give back what was found a second time."""
         core = self._core
         executor = core.executor
-        owned = core.storage.owned_work(executor)
+        owned = core.storage.taking.owned(executor)
         # After the question: a taking whose rows it saw has started them, or is still under way, or has failed.
         under_way = self._takings.open | core.starts.open
         here = {**self._waiting(), **core.runner.here}
@@ -112,7 +112,7 @@ class WatchService(Service):
             self._give_back(executor, ripe)
 
     def _give_back(self, executor: int, ripe: list[tuple[str, int]]) -> None:
-        given = self._core.storage.give_back(executor, ripe)
+        given = self._core.storage.taking.give_back(executor, ripe)
         for one in ripe:
             self._strange.pop(one, None)
         if not given:

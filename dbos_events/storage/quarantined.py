@@ -2,44 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.model.quarantine import (
-    Decision,
-    EditedValue,
-    GenerationRecord,
-    QuarantinedEvent,
     QuarantineFilter,
 )
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """Who decided, why, and what else there is to note."""
-
-    by: str
-    reason: str | None = None
-    details: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredQuarantine:
-    """One event that was put aside, as it is stored."""
-
-    event: QuarantinedEvent
-    key: bytes | None
-    value: bytes | None
-    headers: str | None
-    timestamp: int | None
-    codec: str | None
-    error: str | None
-    edits: tuple[EditedValue, ...]
-    generations: tuple[GenerationRecord, ...]
-    decisions: tuple[Decision, ...]
 
 
 def quarantined_query(criteria: QuarantineFilter, schema: str | None) -> sa.Select[Any]:

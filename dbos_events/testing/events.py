@@ -69,7 +69,7 @@ class TestTopics:
         name = self._declaration(handler).function.name
         consumers = {each.options.name for each in self._app.consumers if each.function.name == name}
         core = self._app.core
-        states = core.storage.list_partitions(core.application)
+        states = core.storage.positions.read(core.application)
         return sum(state.filtered for state in states if state.consumer in consumers)
 
     def relaunched(self) -> None:

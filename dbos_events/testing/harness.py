@@ -154,9 +154,9 @@ class TestApp:
         self.app.detach()
         self._launch()
         storage = self.app.launched.storage
-        for row in storage.list_executors(old.settings.name):
+        for row in storage.executors.read(old.settings.name):
             if row.id == old.core.executor:
-                storage.declare_dead(row.id, row.heartbeat, "crashed in a test")
+                storage.executors.declare_dead(row.id, row.heartbeat, "crashed in a test")
         self._topics.relaunched()
         self._pushed.relaunched()
 
@@ -345,7 +345,7 @@ class TestApp:
 
     def _describe_unfinished(self) -> str:
         unfinished = WorkflowFilter(statuses=(PENDING, ENQUEUED), with_input=False, with_output=False)
-        rows = self.core.storage.list_workflows(unfinished)
+        rows = self.core.storage.workflows.find(unfinished)
         awaited = self.core.storage.parking.awaited([row["id"] for row in rows])
         lines = [
             f"  {row['id']} ({row['name']}): {row['status']}, queue {row['queue']}{_waits_for(awaited.get(row['id']))}"

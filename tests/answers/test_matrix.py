@@ -24,7 +24,7 @@ from dbos_events.runtime import failing
 from dbos_events.runtime.identity import this_process
 from dbos_events.runtime.service import Service
 from dbos_events.settings import read_settings
-from dbos_events.storage.rows import NewExecutor
+from dbos_events.storage.subjects.executors import NewExecutor
 from dbos_events.telemetry import outages
 from dbos_events.telemetry.log import logger
 from dbos_events.testing import ManualClock
@@ -190,7 +190,7 @@ def an_adoption(shop: Shop) -> None:
     """Of a process of this host that does not exist any more."""
     here = this_process()
     dead = shop.launched.core.ask(
-        lambda: shop.storage.register_executor(
+        lambda: shop.storage.executors.register(
             NewExecutor(
                 building.APP, "dead", False, "v1", here.boot_id, here.pid_namespace, NOBODY, "1", 30_000
             )
@@ -209,13 +209,16 @@ def an_intake(shop: Shop) -> None:
     shop.events = shop.events or topic(shop.storage)
     ask, executor = shop.launched.core.ask, shop.launched.core.executor
     [position] = ask(
-        lambda: shop.storage.assign(executor, shop.events.consumer, shop.events.incarnation, [0])
+        lambda: shop.storage.positions.assign(executor, shop.events.consumer, shop.events.incarnation, [0])
     )
     at = position.next_offset
     result = ask(lambda: shop.events.intake(executor, {0: (position.epoch, at, at + 3)}))
     assert not result.stale
     assert ask(shop.events.watermark) == at + 3
-    assert len(ask(lambda: shop.storage.read_events([f"e-0-{offset}" for offset in range(at, at + 3)]))) == 3
+    assert (
+        len(ask(lambda: shop.storage.intake.read_events([f"e-0-{offset}" for offset in range(at, at + 3)])))
+        == 3
+    )
 
 
 def a_heartbeat(shop: Shop) -> None:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from dbos_events import DBOS, App, KafkaMessage, Retry, SetWorkflowID
 from dbos_events.cli.root import app as command_line
-from dbos_events.storage.rows import NewExecutor
+from dbos_events.storage.subjects.executors import NewExecutor
 from dbos_events.testing.plugin import MakeTestApp
 
 Ask = Callable[..., Any]
@@ -198,8 +198,8 @@ def test_processes_lists_the_living_the_silent_and_the_dead(shop: str) -> None:
     storage = open_storage(shop, schema="dbos_events", clock=SystemClock())
     silent = NewExecutor("shop", "other-host", False, "v1", "boot", "ns", 4711, "s", 0, frozenset())
     gone = NewExecutor("shop", "third-host", False, "v1", "boot", "ns", 4712, "t", 60_000, frozenset())
-    storage.register_executor(silent)
-    storage.release_executor(storage.register_executor(gone))
+    storage.executors.register(silent)
+    storage.executors.release(storage.executors.register(gone))
     try:
         found = json.loads(run(shop, "processes", "--application", "shop", "--json").stdout)
         states = {one["label"]: one["state"] for one in found}

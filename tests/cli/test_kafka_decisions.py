@@ -10,8 +10,8 @@ from dbos_events.clock import SystemClock
 from dbos_events.errors import ClusterChanged
 from dbos_events.storage.migrate import migrate
 from dbos_events.storage.opening import open_storage
-from dbos_events.storage.rows import NewExecutor
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.executors import NewExecutor
 
 Run = Callable[..., Result]
 
@@ -21,16 +21,16 @@ def storage(sqlite_url: str) -> Iterator[SqlStorage]:
     """`shop` has a consumer that stands at 7 in two partitions of `orders`; a process holds them."""
     storage = open_storage(sqlite_url, schema="dbos_events", clock=SystemClock())
     migrate(storage)
-    consumer = storage.save_consumer("shop", "on_order", "on_order", "shop.on_order", ["orders"], "{}")
-    incarnation = storage.identify(consumer, "cluster", "orders", "topic-id")
-    storage.create_watermarks(consumer, incarnation, {0: (7, "earliest"), 1: (7, "earliest")})
-    holder = storage.register_executor(
+    consumer = storage.consumers.save("shop", "on_order", "on_order", "shop.on_order", ["orders"], "{}")
+    incarnation = storage.lives.identify(consumer, "cluster", "orders", "topic-id")
+    storage.positions.create(consumer, incarnation, {0: (7, "earliest"), 1: (7, "earliest")})
+    holder = storage.executors.register(
         NewExecutor("shop", "host-1", True, "v1", "boot", "namespace", 1, "started", 60_000)
     )
-    storage.assign(holder, consumer, incarnation, [0, 1])
-    storage.halt(holder, (consumer, incarnation, 0), "truncated", 5)
-    storage.note_alarm((consumer, incarnation, 1), "went back", 9)
-    storage.halt(holder, (consumer, incarnation, 1), "went back", None)
+    storage.positions.assign(holder, consumer, incarnation, [0, 1])
+    storage.positions.halt(holder, (consumer, incarnation, 0), "truncated", 5)
+    storage.positions.note_alarm((consumer, incarnation, 1), "went back", 9)
+    storage.positions.halt(holder, (consumer, incarnation, 1), "went back", None)
     yield storage
     storage.close()
 
@@ -45,7 +45,7 @@ def run(storage: SqlStorage, sqlite_url: str) -> Run:
 
 def test_a_truncated_partition_is_read_on_as_a_branch(run: Run, storage: SqlStorage) -> None:
     done = run("resolve-truncation", "on_order", "orders", "0")
-    (incarnation,) = {row.incarnation for row in storage.list_partitions("shop")} - {1}
+    (incarnation,) = {row.incarnation for row in storage.positions.read("shop")} - {1}
     assert done.stdout == f"orders[0] is read from 5 as incarnation {incarnation}.\n"
     assert "left" in run("status").stdout
 
@@ -74,23 +74,23 @@ def test_a_decision_is_one_of_two(run: Run, arguments: tuple[str, ...]) -> None:
 
 def test_another_cluster_is_adopted(run: Run, storage: SqlStorage) -> None:
     with pytest.raises(ClusterChanged):
-        storage.identify(1, "other", "orders", "topic-id")
+        storage.lives.identify(1, "other", "orders", "topic-id")
     done = run("adopt-cluster", "on_order", "--continue")
     assert done.stdout == "on_order reads the cluster other from now on.\n"
-    assert storage.history(1, "orders").inherited == {0: 7, 1: 7}
+    assert storage.lives.history(1, "orders").inherited == {0: 7, 1: 7}
 
 
 def test_group_and_name_are_changed_when_nothing_runs(run: Run, storage: SqlStorage) -> None:
     refused = run("rename-consumer", "on_order", "orders")
     assert refused.exit_code == 1
     assert "is being read by host-1" in refused.stderr
-    storage.release_executor(1)
+    storage.executors.release(1)
 
     renamed = run("rename-consumer", "on_order", "orders").stdout
     assert renamed == "on_order is called orders from now on and reads with the group shop.orders.\n"
     adopted = run("adopt-watermark", "orders", "--from-group", "shop.orders", "--to-group", "eu").stdout
     assert adopted == "orders reads with the group eu from now on.\n"
-    assert storage.save_consumer("shop", "orders", "on_order", "eu", ["orders"], "{}") == 1
+    assert storage.consumers.save("shop", "orders", "on_order", "eu", ["orders"], "{}") == 1
 
 
 def test_alarms_are_cleared(run: Run) -> None:

@@ -11,13 +11,14 @@ from dbos_events.clock import SystemClock
 from dbos_events.storage.migrate import migrate
 from dbos_events.storage.opening import open_storage
 from dbos_events.storage.protocol import Storage
-from dbos_events.storage.rows import IntakeBatch, NewEvent, NewExecutor
+from dbos_events.storage.subjects.executors import NewExecutor
+from dbos_events.storage.subjects.intakerows import IntakeBatch, NewEvent
 
 Run = Callable[..., Result]
 
 
 def executor(storage: Storage, application: str) -> int:
-    return storage.register_executor(
+    return storage.executors.register(
         NewExecutor(application, "host-1", True, "v1", "boot", "namespace", 1, "started", 60_000)
     )
 
@@ -32,11 +33,11 @@ def storage(database_url: str) -> Iterator[Storage]:
     storage = open_storage(database_url, schema="dbos_events", clock=SystemClock())
     migrate(storage)
     holder = executor(storage, "shop")
-    consumer = storage.save_consumer("shop", "on_order", "on_order", "shop.on_order", ["orders"], "{}")
-    incarnation = storage.save_incarnation("cluster", "orders", "topic-id")
-    storage.create_watermarks(consumer, incarnation, {0: (5, "earliest"), 1: (0, "earliest")})
-    (position,) = storage.assign(holder, consumer, incarnation, [0])
-    storage.intake(
+    consumer = storage.consumers.save("shop", "on_order", "on_order", "shop.on_order", ["orders"], "{}")
+    incarnation = storage.lives.save("cluster", "orders", "topic-id")
+    storage.positions.create(consumer, incarnation, {0: (5, "earliest"), 1: (0, "earliest")})
+    (position,) = storage.positions.assign(holder, consumer, incarnation, [0])
+    storage.intake.take_in(
         IntakeBatch(
             executor=holder,
             consumer=consumer,
@@ -51,7 +52,7 @@ def storage(database_url: str) -> Iterator[Storage]:
             filtered=((0, 7, 10, 3), (0, 11, 12, 1)),
         )
     )
-    storage.report_partitions(holder, consumer, [(incarnation, 0, 15, "reading", None)])
+    storage.positions.report(holder, consumer, [(incarnation, 0, 15, "reading", None)])
     yield storage
     storage.close()
 
@@ -96,8 +97,8 @@ def test_it_shows_holder_watermark_lag_and_what_runs(run: Run) -> None:
 
 
 def test_a_holder_that_has_gone_is_told_as_such(run: Run, storage: Storage) -> None:
-    (holder,) = storage.list_executors("shop")
-    storage.release_executor(holder.id)
+    (holder,) = storage.executors.read("shop")
+    storage.executors.release(holder.id)
 
     first, _ = json.loads(run("kafka", "status", "--application", "shop", "--json").stdout)
     assert (first["state"], first["holder_alive"]) == ("no process", False)
@@ -121,9 +122,9 @@ def test_it_is_a_table_for_people(run: Run) -> None:
 def test_a_process_without_a_partition_is_a_line_that_says_what_it_waits_for(
     run: Run, storage: Storage
 ) -> None:
-    late = storage.save_consumer("shop", "on_return", "on_return", "shop.on_return", ["returns"], "{}")
-    (holder,) = storage.list_executors("shop")
-    storage.report_source(holder.id, late, "waiting", "the topic returns does not exist")
+    late = storage.consumers.save("shop", "on_return", "on_return", "shop.on_return", ["returns"], "{}")
+    (holder,) = storage.executors.read("shop")
+    storage.sources.report(holder.id, late, "waiting", "the topic returns does not exist")
 
     *_, line = run("kafka", "status", "--application", "shop").stdout.splitlines()
     assert line.split()[:6] == ["on_return", "shop.on_return", "returns", "-", "waiting", "host-1:1"]
@@ -133,7 +134,7 @@ def test_a_process_without_a_partition_is_a_line_that_says_what_it_waits_for(
     assert (last["topic"], last["partition"], last["lag"]) == ("returns", None, None)
     assert (last["state"], last["holder"], last["holder_alive"]) == ("waiting", "host-1", True)
 
-    storage.release_executor(holder.id)
+    storage.executors.release(holder.id)
     *_, line = run("kafka", "status", "--application", "shop").stdout.splitlines()
     assert "no process" in line
     assert line.endswith("no live process has this consumer")
@@ -151,7 +152,7 @@ def test_other_applications_are_shown_on_request_only(run: Run) -> None:
 
 
 def test_the_event_of_a_workflow_is_shown_with_it(run: Run, storage: Storage) -> None:
-    (row,) = storage.list_partitions("shop")[:1]
+    (row,) = storage.positions.read("shop")[:1]
     found = json.loads(run("workflow", "get", f"{row.incarnation}-5", "--json").stdout)
 
     assert found["status"] == "PENDING"

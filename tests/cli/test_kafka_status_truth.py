@@ -18,7 +18,8 @@ from dbos_events.cli.root import app as command_line
 from dbos_events.clock import Clock, SystemClock
 from dbos_events.storage.migrate import migrate
 from dbos_events.storage.opening import open_storage
-from dbos_events.storage.rows import IntakeBatch, NewEvent, NewExecutor
+from dbos_events.storage.subjects.executors import NewExecutor
+from dbos_events.storage.subjects.intakerows import IntakeBatch, NewEvent
 from dbos_events.testing import ManualClock
 from tests.cli.service import PROGRAM, clean_environment
 from tests.conftest import TopicFactory
@@ -53,18 +54,18 @@ class Stage:
         """A process takes two records in, and says that the partition ends at 9."""
 
         def work(storage: Any) -> None:
-            holder = storage.register_executor(
+            holder = storage.executors.register(
                 NewExecutor("shop", "host", False, "v1", "boot", "namespace", pid, f"{pid}", lease_ms)
             )
-            consumer = storage.save_consumer("shop", "on_order", "on_order", "shop.on_order", [topic], "{}")
-            incarnation = storage.save_incarnation("cluster", topic, topic_id)
-            storage.create_watermarks(consumer, incarnation, {partition: (5, "earliest")})
-            (position,) = storage.assign(holder, consumer, incarnation, [partition])
+            consumer = storage.consumers.save("shop", "on_order", "on_order", "shop.on_order", [topic], "{}")
+            incarnation = storage.lives.save("cluster", topic, topic_id)
+            storage.positions.create(consumer, incarnation, {partition: (5, "earliest")})
+            (position,) = storage.positions.assign(holder, consumer, incarnation, [partition])
             events = tuple(
                 NewEvent(f"{partition}-{at}", partition, at, b"k", b"v", None, 0, 0, None, None, at)
                 for at in (5, 6)
             )
-            storage.intake(
+            storage.intake.take_in(
                 IntakeBatch(
                     executor=holder,
                     consumer=consumer,
@@ -79,7 +80,7 @@ class Stage:
                     filtered=(),
                 )
             )
-            storage.report_partitions(holder, consumer, [(incarnation, partition, 9, "reading", None)])
+            storage.positions.report(holder, consumer, [(incarnation, partition, 9, "reading", None)])
 
         self.at(clock or SystemClock(), work)
 
@@ -139,7 +140,7 @@ def test_two_processes_of_one_host_are_told_apart(stage: Stage) -> None:
 def test_a_pause_does_not_hide_that_no_process_is_there(stage: Stage) -> None:
     stage.begin(lease_ms=0)
     stage.at(
-        SystemClock(), lambda storage: storage.pause_consumer("shop", "on_order", "alice@host", "migration")
+        SystemClock(), lambda storage: storage.consumers.pause("shop", "on_order", "alice@host", "migration")
     )
 
     shown = stage.run().stdout

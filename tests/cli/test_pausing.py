@@ -20,9 +20,9 @@ def storage(database_url: str) -> Iterator[Storage]:
     """A database in which no process runs, and `shop` once read one partition of `orders`."""
     storage = open_storage(database_url, schema="dbos_events", clock=SystemClock())
     migrate(storage)
-    consumer = storage.save_consumer("shop", "on_order", "on_order", "shop.on_order", ["orders"], "{}")
-    incarnation = storage.save_incarnation("cluster", "orders", "topic-id")
-    storage.create_watermarks(consumer, incarnation, {0: (5, "earliest")})
+    consumer = storage.consumers.save("shop", "on_order", "on_order", "shop.on_order", ["orders"], "{}")
+    incarnation = storage.lives.save("cluster", "orders", "topic-id")
+    storage.positions.create(consumer, incarnation, {0: (5, "earliest")})
     yield storage
     storage.close()
 
@@ -72,8 +72,8 @@ def test_an_unknown_consumer_is_an_error_that_names_the_known_ones(run: Run, com
 
 
 def test_an_open_breaker_is_shown_and_closed_by_hand(run: Run, storage: Storage) -> None:
-    [state] = storage.consumer_states("shop")
-    storage.open_breaker(state.id, state.epoch, "20 of the last 20 events failed", 30_000)
+    [state] = storage.consumers.states("shop")
+    storage.breakers.open(state.id, state.epoch, "20 of the last 20 events failed", 30_000)
 
     shown = status(run)["breaker"]
     assert isinstance(shown, dict)

@@ -12,9 +12,9 @@ from dbos_events.clock import SystemClock
 from dbos_events.model.queue import QueueLimits
 from dbos_events.storage.migrate import migrate
 from dbos_events.storage.opening import open_storage
-from dbos_events.storage.rows import NewExecutor
 from dbos_events.storage.sqldatabase import SqlStorage
-from dbos_events.storage.subjects.claiming import Taker
+from dbos_events.storage.subjects.executors import NewExecutor
+from dbos_events.storage.subjects.taking import Taker
 from tests.storage.building import begin, kill, workflow
 
 Run = Callable[..., Result]
@@ -32,7 +32,7 @@ def storage(database_url: str) -> Iterator[SqlStorage]:
 def executor(storage: SqlStorage) -> int:
     """A live process of version v1 that has the function `work`."""
     new = NewExecutor("shop", "a", False, "v1", "boot", "ns", 1, "now", 60_000, ["work"])
-    return storage.register_executor(new)
+    return storage.executors.register(new)
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_more_reasons_are_told_at_once(run: Run, storage: SqlStorage, executor: 
 
 def register_again(storage: SqlStorage) -> int:
     new = NewExecutor("shop", "b", False, "v1", "boot", "ns", 1, "now", 60_000, ["work"])
-    return storage.register_executor(new)
+    return storage.executors.register(new)
 
 
 def test_who_goes_before_is_counted(run: Run, storage: SqlStorage, executor: int) -> None:

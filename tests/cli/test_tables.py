@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dbos_events.cli.kafka import COLUMNS
 from dbos_events.cli.output import age
+from dbos_events.cli.partitions import COLUMNS
 from dbos_events.cli.tables import Column, lines_of, width_of
 from tests.cli.service import PROGRAM, clean_environment
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from dbos_events.storage import statements
 from dbos_events.storage.database import Database, Tx
-from dbos_events.storage.families import intake
-from dbos_events.storage.families.batches import BatchTable
-from dbos_events.storage.rows import IntakeBatch, IntakeResult
+from dbos_events.storage.subjects import intake
+from dbos_events.storage.subjects.batches import BatchTable
+from dbos_events.storage.subjects.intakerows import IntakeBatch, IntakeResult
 from dbos_events.storage.writes import Outcome, Result, Write
 
 NAMED = "DBOS_EVENTS_DEFECT"
@@ -44,7 +44,7 @@ def offset_first(put: Put) -> None:
     """Records are committed to Kafka when they were polled, and reading begins where Kafka says."""
     from confluent_kafka import KafkaException
 
-    from dbos_events_kafka.commands import Durable
+    from dbos_events_kafka.pollwork import Durable
     from dbos_events_kafka.positions import Positions
     from dbos_events_kafka.settings import metadata_of
     from dbos_events_kafka.source import KafkaSource, _committing
@@ -146,7 +146,7 @@ def watermark_first(put: Put) -> None:
         return result
 
     put(intake, "_compare_watermarks", lambda tx, batch: (set(), set()))  # noqa: ARG005
-    put(intake.IntakeTable, "intake", in_two)
+    put(intake.IntakeTable, "take_in", in_two)
 
 
 def fence_of_a_snapshot(put: Put) -> None:

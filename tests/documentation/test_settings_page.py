@@ -3,12 +3,14 @@
 import inspect
 import json
 import re
+from importlib.metadata import entry_points
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
-from dbos_events import App
-from dbos_events.config import DBOSConfig
+from dbos_events import App, DBOSConfig
+from dbos_events.config import CONNECTORS
 from dbos_events.model.event import ConsumerOptions
 from dbos_events.settings import _OTHER_NAMES, _WITHOUT_EFFECT, Settings, read_settings
 from dbos_events_kafka import advice
@@ -38,6 +40,13 @@ def test_the_page_tells_every_setting_with_its_variable_default_and_meaning() ->
     assert rows(section(page("settings"), "## Every setting")) == expected
 
 
+def test_the_page_tells_the_section_of_every_connector() -> None:
+    names = sorted(entry.name for entry in entry_points(group=CONNECTORS) if entry.name != "folder")
+    told = [cells[:2] for cells in rows(section(page("settings"), "## Sections of connectors"))]
+
+    assert told == [[f"`{name}`", f"`DBOS_EVENTS_{name.upper()}`"] for name in names]
+
+
 def test_the_page_tells_every_variable_of_another_name() -> None:
     expected = [[f"`{variable}`", f"`{name}`"] for variable, name in _OTHER_NAMES.items()]
 
@@ -51,7 +60,7 @@ def test_the_page_tells_every_key_without_effect() -> None:
 
 
 def test_the_configuration_type_has_every_setting() -> None:
-    assert set(DBOSConfig.__annotations__) == set(Settings.model_fields)
+    assert get_type_hints(DBOSConfig).keys() == {*Settings.model_fields, "kafka"}
 
 
 def test_the_page_tells_every_option_of_a_consumer() -> None:
@@ -109,4 +118,4 @@ def test_arguments_win_over_the_environment_and_that_over_the_file(
     assert settings.lease_seconds == 6
     assert settings.max_in_flight == 7
     assert settings.sys_db_pool_size == 20
-    assert settings.kafka == {"client.id": "file", "bootstrap_servers": "environment:9092"}
+    assert settings.section("kafka") == {"client.id": "file", "bootstrap_servers": "environment:9092"}

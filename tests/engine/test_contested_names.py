@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from dbos_events import App, KafkaMessage
-from dbos_events.config import DBOSConfig
+from dbos_events.bundled import DBOSConfig
 from dbos_events.errors import ConfigurationError
-from dbos_events.storage.rows import NewExecutor
+from dbos_events.storage.subjects.executors import NewExecutor
 from dbos_events.testing import TestApp
 from tests.storage.building import kill, start
 
@@ -43,7 +43,7 @@ class Other:
         self.storage: Any = dbos.core.storage
         self.application = dbos.core.application
         new = NewExecutor(self.application, "other", False, "v1", "boot", "ns", 1, "now", 30_000, functions)
-        self.executor = self.storage.register_executor(new)
+        self.executor = self.storage.executors.register(new)
 
     def begin(self, workflow_id: str, name: str = "handle") -> None:
         """Start a workflow and run it."""
@@ -136,7 +136,7 @@ def test_while_both_live_what_belongs_to_nobody_waits_and_goes_on_when_the_other
             dbos.run_until_idle()
     assert (status(service, "somebody's"), ran) == ("ENQUEUED", [])
     assert len(problems(service)) == 1
-    other.storage.release_executor(other.executor)
+    other.storage.executors.release(other.executor)
     dbos.run_until_idle()
     dbos.run_until_idle()
     assert (status(service, "somebody's"), problems(service)) == ("SUCCESS", [])
@@ -203,7 +203,7 @@ def test_a_consumer_that_another_process_declares_otherwise_is_told(
 
 
 def test_what_a_process_tells_of_itself_is_in_its_row(service: Service, dbos: TestApp) -> None:
-    (row,) = dbos.core.storage.list_executors(dbos.core.application)
+    (row,) = dbos.core.storage.executors.read(dbos.core.application)
     assert json.loads(row.functions or "") == {
         "handle": of("orders"),
         "on_order": of("orders", on_order=["orders"]),

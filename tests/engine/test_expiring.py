@@ -66,9 +66,9 @@ def test_what_is_too_late_when_its_turn_comes_ends_as_expired(
     assert handles[1].get_status().status == "EXPIRED"
     assert calls == [1, 3]
     assert outcomes(app, 3) == ["succeeded", "expired", "succeeded"]
-    (partition,) = app.core.storage.list_partitions(None)
+    (partition,) = app.core.storage.positions.read(None)
     assert (partition.expired, partition.quarantined, partition.in_flight) == (1, 0, 0)
-    assert app.core.storage.read_quarantined(handles[1].workflow_id) is None
+    assert app.core.storage.quarantine.get(handles[1].workflow_id) is None
 
 
 def test_an_expired_event_frees_its_lane(app: App, calls: list[Any], dbos_test_app: MakeTestApp) -> None:
@@ -184,7 +184,7 @@ def test_how_the_time_can_be_said_and_what_is_put_aside(
     dbos.run_until_idle()
     assert handle.get_status().status == ends
     assert calls == (["called"] if ends == "SUCCESS" else [])
-    aside = app.core.storage.read_quarantined(handle.workflow_id)
+    aside = app.core.storage.quarantine.get(handle.workflow_id)
     assert (aside is not None) == (ends == "ERROR")
     if aside is not None:
         assert aside.event.reason == "filter-failed"

@@ -70,7 +70,7 @@ def test_what_a_filter_says_no_to_is_counted_and_starts_nothing(
     assert {handles[offset].get_status().status for offset in (0, 3, 4)} == {"SUCCESS"}
     with pytest.raises(DBOSNonExistentWorkflowError):
         handles[1].get_status()
-    states = {state.partition: state for state in app.launched.storage.list_partitions("test")}
+    states = {state.partition: state for state in app.launched.storage.positions.read("test")}
     assert {number: (state.next_offset, state.filtered) for number, state in states.items()} == {
         0: (5, 2),
         2: (1, 1),

@@ -165,7 +165,7 @@ def test_a_fenced_process_goes_on_as_a_new_executor(worker: Callable[..., Worker
     first.wait_for("result 3")
     storage = open_storage(database_url, schema="dbos_events", clock=SystemClock())
     until = time.monotonic() + 10
-    while len(alive := [row.id for row in storage.list_executors("jobs") if row.alive]) < 2:
+    while len(alive := [row.id for row in storage.executors.read("jobs") if row.alive]) < 2:
         assert time.monotonic() < until, "the process did not register anew"
         time.sleep(0.01)
     storage.close()

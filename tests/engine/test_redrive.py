@@ -312,7 +312,7 @@ def test_rule_2_a_live_zombie_of_the_old_generation_writes_nothing(
     handle = dbos.deliver(on_order, "x")
     assert inside.wait(PATIENCE)
     run = dbos.core.runner.active[handle.workflow_id]
-    app.launched.storage.cancel([handle.workflow_id])  # elsewhere: this process has not heard of it
+    app.launched.storage.workflows.cancel([handle.workflow_id])  # elsewhere: this process has not heard of it
     assert app.redrive_events(handle.workflow_id).changed == (handle.workflow_id,)
     app.launched.queues.tick()
     deadline = threading.Event()

@@ -27,7 +27,7 @@ def calls() -> list[Any]:
 
 
 def generations(app: App, workflow_id: str) -> list[tuple[int, int, str]]:
-    stored = app.launched.storage.read_quarantined(workflow_id)
+    stored = app.launched.storage.quarantine.get(workflow_id)
     assert stored is not None
     return [(one.generation, one.attempt, one.ended_as) for one in stored.generations]
 
@@ -104,7 +104,7 @@ def test_exhausted_attempts_quarantine_with_their_count(
     handle = dbos.deliver(on_order, "x")
     dbos.advance(hours=1)
     assert calls == [0, 0, 0]
-    stored = app.launched.storage.read_quarantined(handle.workflow_id)
+    stored = app.launched.storage.quarantine.get(handle.workflow_id)
     assert stored is not None
     assert (stored.event.status, stored.event.attempts, stored.event.reason) == (
         "ERROR",
@@ -136,7 +136,7 @@ def test_exhausted_attempts_of_a_recorded_failure_free_the_lane(
     dbos.advance(seconds=2)
     assert calls == [0, 0, 1]
     assert (bad.get_status().status, behind.get_status().status) == ("ERROR", "SUCCESS")
-    assert app.launched.storage.read_quarantined(bad.workflow_id) is None
+    assert app.launched.storage.quarantine.get(bad.workflow_id) is None
 
 
 def test_quarantine_skips_the_retries(app: App, calls: list[Any], dbos_test_app: MakeTestApp) -> None:
@@ -149,7 +149,7 @@ def test_quarantine_skips_the_retries(app: App, calls: list[Any], dbos_test_app:
     handle = dbos.deliver(on_order, "x")
     dbos.advance(hours=1)
     assert calls == [1]
-    stored = app.launched.storage.read_quarantined(handle.workflow_id)
+    stored = app.launched.storage.quarantine.get(handle.workflow_id)
     assert stored is not None
     assert (stored.event.reason, stored.event.attempts) == ("no such customer", 1)
 
@@ -265,7 +265,7 @@ def test_a_cancelled_retry_never_runs(app: App, calls: list[Any], dbos_test_app:
     app.cancel_workflow(handle.workflow_id)
     dbos.advance(hours=1)
     assert calls == [1]
-    stored = app.launched.storage.read_quarantined(handle.workflow_id)
+    stored = app.launched.storage.quarantine.get(handle.workflow_id)
     assert stored is not None
     assert (stored.event.status, stored.event.reason) == ("CANCELLED", "cancelled")
 
@@ -551,7 +551,7 @@ def test_before_the_failure_a_mismatch_stays_an_error(
     handle = dbos.deliver(on_order, "x")
     dbos.advance(hours=1)
     assert len(calls) == 2
-    stored = app.launched.storage.read_quarantined(handle.workflow_id)
+    stored = app.launched.storage.quarantine.get(handle.workflow_id)
     assert stored is not None
     assert stored.event.error_type == "dbos_events.errors.DBOSUnexpectedStepError"
 

@@ -7,8 +7,10 @@ import pytest
 
 from dbos_events import App, KafkaMessage
 from dbos_events.runtime.sweeper import AT_ONCE, SweeperService
-from dbos_events.storage.rows import NewExecutor, Position
-from dbos_events.storage.standing import Orphan
+from dbos_events.storage.subjects.executors import NewExecutor
+from dbos_events.storage.subjects.orphans import Orphan
+from dbos_events.storage.subjects.positions import Position
+from dbos_events.storage.subjects.taking import Taker
 from dbos_events.testing import TestApp
 
 GRACE = 120.0
@@ -58,12 +60,14 @@ def orphan_all(dbos: TestApp) -> int:
     """The holder dies; gives the executor of another process, whose clock is past the grace time."""
     core = dbos.core
     storage = core.storage
-    dead, alive = core.executor, storage.register_executor(_twin(dbos))
-    [row] = [row for row in storage.list_executors("shop") if row.id == dead]
-    assert storage.declare_dead(dead, row.heartbeat, "test")
+    dead, alive = core.executor, storage.executors.register(_twin(dbos))
+    [row] = [row for row in storage.executors.read("shop") if row.id == dead]
+    assert storage.executors.declare_dead(dead, row.heartbeat, "test")
     core.executor = alive
     dbos.clock.move_to(dbos.clock.now_ms() + round((GRACE + 60) * 1000))
-    storage.take_due(alive, "shop", core.version, core.registry.names(), 10)  # what slept is ready
+    storage.taking.wake_due(
+        Taker(alive, "shop", core.version, core.registry.names()), 10
+    )  # what slept is ready
     return alive
 
 
@@ -91,7 +95,7 @@ def test_it_takes_orphans_and_gives_them_back_when_nothing_is_left(dbos: TestApp
     assert len(opened.lanes) == AT_ONCE + 1, "there is room for another"
     [row] = [
         row
-        for row in dbos.core.storage.list_partitions("shop")
+        for row in dbos.core.storage.positions.read("shop")
         if row.partition == opened.lanes[0].orphan.partition
     ]
     assert row.holder is None
@@ -103,7 +107,7 @@ def test_it_yields_to_an_assignment(dbos: TestApp) -> None:
     executor = orphan_all(dbos)
     sweeper.tick()
     lanes = opened.lanes[0]
-    dbos.core.storage.assign(
+    dbos.core.storage.positions.assign(
         executor, lanes.orphan.consumer, lanes.orphan.incarnation, [lanes.orphan.partition]
     )
     sweeper.tick()
@@ -117,7 +121,7 @@ def test_it_lets_go_of_all_when_the_process_goes_on_as_another_executor(dbos: Te
     orphan_all(dbos)
     sweeper.tick()
     first = list(opened.lanes)
-    dbos.core.executor = dbos.core.storage.register_executor(_twin(dbos))
+    dbos.core.executor = dbos.core.storage.executors.register(_twin(dbos))
     sweeper.tick()
     assert all(lanes.closed for lanes in first)
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from dbos_events import App
 from dbos_events.cli.root import app as command_line
 from dbos_events.storage.protocol import Storage
-from dbos_events.storage.rows import NewExecutor
+from dbos_events.storage.subjects.executors import NewExecutor
 from dbos_events.testing import ManualClock, TestApp
 
 
@@ -56,7 +56,7 @@ def alarms(app: App) -> list[str]:
 
 def another(storage: Storage, functions: tuple[str, ...] | None) -> None:
     """One more process of the application."""
-    storage.register_executor(NewExecutor("shop", "b", False, "v", "boot", "ns", 1, "now", 10**9, functions))
+    storage.executors.register(NewExecutor("shop", "b", False, "v", "boot", "ns", 1, "now", 10**9, functions))
 
 
 @pytest.mark.parametrize("how", ["asleep", "on a queue", "left by the dead"])

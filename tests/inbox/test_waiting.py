@@ -341,8 +341,8 @@ def accepted_in_the_end(handled: Handled, name: str) -> list[Outcome]:
 def test_a_process_that_was_declared_dead_refuses_until_it_has_registered_anew(launched: Handled) -> None:
     core = launched.app.core
     before = core.executor
-    (row,) = [row for row in core.storage.list_executors("shop") if row.id == before]
-    assert core.storage.declare_dead(before, row.heartbeat, "test")
+    (row,) = [row for row in core.storage.executors.read("shop") if row.id == before]
+    assert core.storage.executors.declare_dead(before, row.heartbeat, "test")
     first = launched.inbox.accept([event("orders", "1", lane="k")])
     assert [(one.kind, one.cause) for one in first] == [("refused", "database")] or core.executor != before
     assert accepted_in_the_end(launched, "1")[0].durable

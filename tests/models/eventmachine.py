@@ -13,9 +13,11 @@ from dbos_events.model.proof import GapQuestion
 from dbos_events.model.quarantine import QuarantineFilter, Redrive
 from dbos_events.runtime.encoding import id_prefix
 from dbos_events.runtime.intake.shared import LANE
-from dbos_events.storage.quarantined import Decided
-from dbos_events.storage.rows import IntakeBatch, IntakeResult, LanePlace, LaneTaken, NewEvent, Position
-from dbos_events.storage.standing import Orphan
+from dbos_events.storage.subjects.intakerows import IntakeBatch, IntakeResult, NewEvent
+from dbos_events.storage.subjects.lanes import LanePlace, LaneTaken
+from dbos_events.storage.subjects.orphans import Orphan
+from dbos_events.storage.subjects.positions import Position
+from dbos_events.storage.subjects.quarantine import Decided
 from tests.models.acting import act
 from tests.models.machine import CRASHES, LOSES, SOME, WHICH, WorkflowMachine
 from tests.models.processes import Assigned, Process, Run
@@ -49,11 +51,11 @@ class EventMachine(WorkflowMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.consumer = self.storage.save_consumer(APP, CONSUMER, "handle", GROUP, [TOPIC], "{}", "kafka")
-        self.incarnation = self.storage.save_incarnation("cluster", TOPIC, "id-1")
+        self.consumer = self.storage.consumers.save(APP, CONSUMER, "handle", GROUP, [TOPIC], "{}", "kafka")
+        self.incarnation = self.storage.lives.save("cluster", TOPIC, "id-1")
         first = {partition: FIRST * partition for partition in range(PARTITIONS)}
         positions = {partition: (offset, "earliest") for partition, offset in first.items()}
-        self.storage.create_watermarks(self.consumer, self.incarnation, positions)
+        self.storage.positions.create(self.consumer, self.incarnation, positions)
         for partition, offset in first.items():
             self.model.watermarks[self.place(partition)] = Watermark(offset, offset)
         self.compare()
@@ -305,14 +307,14 @@ class EventMachine(WorkflowMachine):
         for name in names[:3]:
             self.ask("count_open", *here, name, count)
             self.ask("count_held", *here, name, count)
-        listed = {one.partition: one for one in self.storage.list_partitions(APP)}
+        listed = {one.partition: one for one in self.storage.positions.read(APP)}
         for partition, counts in self.model.partitions(*here).items():
             row = listed[partition]
             assert (row.in_flight, row.held, row.quarantined, row.filtered) == counts
         waiting = sorted(row.id for row in self.model.waiting(self.model.quarantine))
-        aside = self.storage.list_quarantined(QuarantineFilter())
+        aside = self.storage.quarantine.find(QuarantineFilter())
         assert waiting == sorted(one.workflow_id for one in aside), "put aside, and yet not to decide about"
-        assert self.storage.find_gaps(GapQuestion(APP, TOPIC, stated=False)) == []
+        assert self.storage.proofs.find_gaps(GapQuestion(APP, TOPIC, stated=False)) == []
 
 
 def _spoil(move: tuple[int, int, int, int | None], how: str) -> tuple[int, int, int, int | None]:

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 from dbos_events.errors import BadWrite
 from dbos_events.model.quarantine import Redrive
-from dbos_events.storage.quarantined import Decided
-from dbos_events.storage.rows import IntakeBatch, IntakeResult, LanePlace, LaneTaken, NewEvent, Position
-from dbos_events.storage.standing import Orphan
+from dbos_events.storage.subjects.intakerows import IntakeBatch, IntakeResult, NewEvent
+from dbos_events.storage.subjects.lanes import LanePlace, LaneTaken
+from dbos_events.storage.subjects.orphans import Orphan
+from dbos_events.storage.subjects.positions import Position
+from dbos_events.storage.subjects.quarantine import Decided
 from dbos_events.storage.writes import CANCELLED_CALL
 from tests.models.endings import Endings
 from tests.models.protocol import crashed_too_often

@@ -5,22 +5,23 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import hypothesis.strategies as st
 
 from dbos_events.errors import BadWrite, ExecutorFenced
 from dbos_events.model.queue import QueueLimits
-from dbos_events.storage.rows import TakenWorkflow
 from dbos_events.storage.sqldatabase import SqlStorage
-from dbos_events.storage.subjects.endings import EndingTable
+from dbos_events.storage.subjects.taking import TakenWorkflow
 from dbos_events.storage.writes import NewWorkflow, Write
 from dbos_events.testing import ManualClock
 from tests.models.acting import ActingMachine, act
+from tests.models.asked import ASKED, TAKINGS
 from tests.models.events import Model
 from tests.models.processes import ENDS, Process, Run
 from tests.models.rows import difference, empty, modelled, stored
-from tests.storage.building import APP, claim_from, claim_resumed_from, register
+from tests.storage.building import APP, register
 
 LEASE_MS = 30_000
 SECOND = 1000
@@ -99,10 +100,10 @@ class WorkflowMachine(ActingMachine):
         return answer
 
     def _stored(self, name: str) -> Callable[..., Any]:
-        claims = {"claim": claim_from, "claim_resumed": claim_resumed_from}
-        if hasattr(EndingTable, name):
-            return getattr(self.storage.endings, name)  # type: ignore[no-any-return]
-        return partial(claims[name], self.storage) if name in claims else getattr(self.storage, name)  # type: ignore[no-any-return]
+        if name in TAKINGS:
+            return partial(TAKINGS[name], self.storage)
+        method: Callable[..., Any] = attrgetter(ASKED.get(name, name))(self.storage)
+        return method
 
     def compare(self) -> None:
         found, expected = stored(self.storage), modelled(self.model)
@@ -266,7 +267,7 @@ class WorkflowMachine(ActingMachine):
 
     def begin(self, process: Process, taken: Sequence[TakenWorkflow]) -> None:
         """Read the history of what was taken, and run it."""
-        history = self.storage.read_checkpoints([one.id for one in taken])
+        history = self.storage.workflows.read_checkpoints([one.id for one in taken])
         for one in taken:
             view = {
                 entry.step: (entry.output, entry.error, entry.write_id, entry.recorded_in)
@@ -348,7 +349,7 @@ class WorkflowMachine(ActingMachine):
         self.ask("next_wake", process.application)
         self.ask("stopped_among", process.executor, known)
         self.ask("read_divergences", known)
-        listed = {row.id: row.alive for row in self.storage.list_executors(process.application)}
+        listed = {row.id: row.alive for row in self.storage.executors.read(process.application)}
         for number, executor in self.model.executors.items():
             owns = any(
                 (row.owner, row.status) == (number, "PENDING") for row in self.model.workflows.values()
@@ -356,7 +357,7 @@ class WorkflowMachine(ActingMachine):
             shown = executor.application == process.application and (executor.alive or owns)
             assert listed.get(number) == (executor.alive if shown else None)
         for workflow_id in known[:3]:
-            ending = self.storage.read_ending(workflow_id)
+            ending = self.storage.workflows.read_ending(workflow_id)
             assert ending is not None
             found = (ending.output, ending.error)
             assert found == self.model.results.get(workflow_id, (None, None))

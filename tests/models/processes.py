@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from dbos_events.model.workflow import SUCCESS
-from dbos_events.storage.rows import IntakeBatch, TakenWorkflow
+from dbos_events.storage.subjects.intakerows import IntakeBatch
+from dbos_events.storage.subjects.taking import TakenWorkflow
 from dbos_events.storage.writes import (
     Checkpoint,
     Failure,

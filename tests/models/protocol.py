@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from dbos_events.model.queue import QueueLimits
-from dbos_events.storage.rows import TakenWorkflow
+from dbos_events.storage.subjects.taking import TakenWorkflow
 from dbos_events.storage.writes import (
     WRITTEN,
     Checkpoint,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dbos_events.errors import ExecutorFenced
-from dbos_events.storage.rows import TakenWorkflow
+from dbos_events.storage.subjects.taking import TakenWorkflow
 
 OPEN = ("PENDING", "ENQUEUED", "DELAYED")
 PUT_ASIDE = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")

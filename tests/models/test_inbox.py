@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from dbos_events.errors import ExecutorFenced
-from dbos_events.storage.rows import LanePlace
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.subjects.acceptance import AcceptBatch
+from dbos_events.storage.subjects.lanes import LanePlace
+from dbos_events.storage.subjects.taking import Taker
 from dbos_events.testing import ManualClock
 from tests.models.profiles import LONG, run
 from tests.storage.building import APP, claim_resumed_from, end, kill, read, register, write
@@ -143,7 +144,7 @@ class InboxMachine(RuleBasedStateMachine):
     def take_lane(self, player: int, lane: str) -> None:
         """A process asks what is first in a lane: all that follows each other and that nobody runs."""
         place = LanePlace(self.consumer, 0, None, 0)
-        found = self.storage.take_lanes(self.executors[player], place, [lane], 2, {"handle": None})
+        found = self.storage.lanes.take(self.executors[player], place, [lane], 2, {"handle": None})
         assert found is not None
         expected: list[str] = []
         for name in self.lanes[lane].ids[:2]:
@@ -199,8 +200,8 @@ class InboxMachine(RuleBasedStateMachine):
                 AcceptBatch(dead, APP, "v1", (pushed(self.consumer, "never"),), CONFLICT)
             )
         other = self.executors[1 - player]
-        self.storage.free_lanes_of_dead(APP)
-        self.storage.adopt_from_dead(other, APP, "v1", {"handle": None}, 100)
+        self.storage.lanes.free_of_dead(APP)
+        self.storage.taking.adopt(Taker(other, APP, "v1", ["handle"]), {"handle": None}, 100)
         for name, owner in self.owners.items():
             if owner == player:
                 self.owners[name] = None if LANES[name] else 1 - player

@@ -33,7 +33,16 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900 + 120 * LONG)]
 PARTITION = st.integers(0, PARTITIONS - 1)
 WHICH = st.integers(0, 99)
 RECORDS = st.lists(st.sampled_from([True, True, True, False]), min_size=1, max_size=5)
-CALLS = st.sampled_from(["intake", "intake", "assign", "skip", "identify", "create_watermarks"])
+CALLS = st.sampled_from(
+    [
+        "intake.take_in",
+        "intake.take_in",
+        "positions.assign",
+        "positions.skip",
+        "lives.identify",
+        "positions.create",
+    ]
+)
 HAPPENS = st.sampled_from(["nothing", "nothing", "lost", "moves before", "moves after"])
 THEN = st.lists(st.tuples(WHICH, st.integers(1, 4), st.booleans()), max_size=4)
 SETTINGS = ConsumerSettings({"partition.assignment.strategy": "cooperative-sticky"}, "group", "earliest")

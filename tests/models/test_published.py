@@ -19,6 +19,7 @@ from dbos_events.engine.outlet import Outlet
 from dbos_events.engine.reader import StreamReader
 from dbos_events.model.stream import StreamMode
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.taking import Taker
 from dbos_events.storage.writes import Change, Failure, Fenced, NextAttempt, Write, Written
 from dbos_events.testing import ManualClock
 from tests.models.profiles import LONG, run
@@ -198,7 +199,7 @@ class PublishingMachine(RuleBasedStateMachine):
         late = self.executor
         self.executor = register(self.storage)
         kill(self.storage, late)
-        taken = self.storage.adopt_from_dead(self.executor, APP, "v1", {"work": None}, 9)
+        taken = self.storage.taking.adopt(Taker(self.executor, APP, "v1", ["work"]), {"work": None}, 9)
         assert [row.id for row in taken] == ["w"]
         self.take, self.call, self.last = taken[0].take, None, []
         self.model.lose()
@@ -217,7 +218,7 @@ class PublishingMachine(RuleBasedStateMachine):
         failure = Failure("json", "{}", "ValueError", "no", tuple(sorted(behind)))
         given_up = Write("w", self.take, self.generation, change=NextAttempt(0, 1, "failed", failure))
         assert [type(each) for each in self.storage.write_batch(self.executor, [given_up])] == [Written]
-        [row] = self.storage.take_due(self.executor, APP, "v1", ["work"], 9)
+        [row] = self.storage.taking.wake_due(Taker(self.executor, APP, "v1", ["work"]), 9)
         self.recorded -= behind
         self.take, self.generation, self.call, self.last = row.take, row.generation, None, []
         self.model.cut(self.recorded)

@@ -151,7 +151,7 @@ class Travel:
 
     def end_runs(self) -> None:
         unfinished = read(self.storage, "SELECT id FROM {schema}.workflows WHERE status <> 'CANCELLED'")
-        self.storage.cancel([row.id for row in unfinished if self.chance.random() < 0.5])
+        self.storage.workflows.cancel([row.id for row in unfinished if self.chance.random() < 0.5])
 
     # -- schedules ----------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ import pytest
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.taking import Taker
 from dbos_events.storage.writes import (
     Anchor,
     Awaited,
@@ -132,7 +133,7 @@ class TalkingMachine(RuleBasedStateMachine):
     def take_due(self, one: Receiver) -> None:
         """Let its time come; whoever else is due comes along."""
         change(self.storage, "UPDATE {schema}.workflows SET wake_at = 0 WHERE id = :id", id=one.id)
-        taken = self.storage.take_due(one.executor, APP, "v1", ["work"], 9)
+        taken = self.storage.taking.wake_due(Taker(one.executor, APP, "v1", ["work"]), 9)
         assert one.id in [row.id for row in taken]
         for row in taken:
             self.receivers[row.id].parked = None
@@ -249,7 +250,7 @@ class TalkingMachine(RuleBasedStateMachine):
         [executor] = {one.executor for one in self.receivers.values()}
         kill(self.storage, executor)
         new = register(self.storage)
-        self.storage.adopt_from_dead(new, APP, "v1", {"work": None}, 9)
+        self.storage.taking.adopt(Taker(new, APP, "v1", ["work"]), {"work": None}, 9)
         for one in self.receivers.values():
             one.executor = new
             one.take = workflow(self.storage, one.id).take

@@ -120,7 +120,7 @@ def container(kind: str) -> dict[str, Any]:
 
 
 def test_the_manifests_commands_and_variables_exist() -> None:
-    from dbos_events.settings import Settings
+    from dbos_events.settings import Settings, _section_names
 
     for kind in ("Deployment", "Job"):
         command, *_ = container(kind)["args"]
@@ -128,7 +128,10 @@ def test_the_manifests_commands_and_variables_exist() -> None:
         for variable in container(kind)["env"]:
             name = variable["name"]
             section = name.removeprefix("DBOS_EVENTS_").partition("__")[0].lower()
-            assert name == "DBOS_SYSTEM_DATABASE_URL" or section in Settings.model_fields
+            assert name == "DBOS_SYSTEM_DATABASE_URL" or section in {
+                *Settings.model_fields,
+                *_section_names(),
+            }
 
 
 def test_the_manifests_probes_are_those_of_the_service() -> None:

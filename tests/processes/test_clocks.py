@@ -133,7 +133,7 @@ def test_what_this_process_writes_is_in_the_databases_time(database_url: str) ->
     with app:
         with SetWorkflowID("w"):
             said = app.start_workflow(job).get_result()
-        [entry] = app.launched.storage.list_steps("w")
+        [entry] = app.launched.storage.workflows.list_steps("w")
         assert entry.started_at is not None
         assert entry.completed_at is not None
         assert entry.started_at - 1000 <= said <= entry.completed_at + 1000

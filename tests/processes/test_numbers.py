@@ -12,6 +12,7 @@ from dbos_events.model.workflow import PENDING
 from dbos_events.storage.migrate import migrate
 from dbos_events.storage.opening import open_storage
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.taking import Taker
 from tests.faults.rows import Rows
 from tests.storage.building import begin, register, start, step, workflow, write
 
@@ -48,14 +49,14 @@ def test_rule_1_who_has_a_number_that_was_given_out_again_is_fenced(two: list[Sq
         with pytest.raises(ExecutorFenced):
             write(first, old, *writes)
     with pytest.raises(ExecutorFenced):
-        first.take_due(old, "app", "v1", ["work"], 9)
-    assert not first.renew_lease(old, 1000)
-    first.release_executor(old)
+        first.taking.wake_due(Taker(old, "app", "v1", ["work"]), 9)
+    assert not first.executors.renew(old, 1000)
+    first.executors.release(old)
 
-    assert second.renew_lease(new, 1000), "the stop of the old one has not ended the new one"
+    assert second.executors.renew(new, 1000), "the stop of the old one has not ended the new one"
     write(second, new, step("w"))
     assert workflow(second, "w").status == PENDING
-    assert len(second.list_steps("w")) == 1
+    assert len(second.workflows.list_steps("w")) == 1
 
 
 def test_a_process_whose_number_was_given_out_again_goes_on_as_another_executor(database_url: str) -> None:

@@ -7,8 +7,9 @@ import pytest
 
 from dbos_events.model.quarantine import Redrive
 from dbos_events.model.workflow import PENDING
-from dbos_events.storage.quarantined import Decided
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.quarantine import Decided
+from dbos_events.storage.subjects.taking import Taker
 from dbos_events.storage.writes import Failure, NextAttempt, Write, Written
 from tests.races.interleaving import Operation, Race
 from tests.storage.building import APP, change, ids, quarantine, read, register, step, workflow, write
@@ -49,32 +50,32 @@ def both_put_aside(storage: SqlStorage) -> Desk:
 
 def cancelled(storage: SqlStorage) -> Desk:
     made = desk(storage)
-    storage.cancel([EVENT])
+    storage.workflows.cancel([EVENT])
     return made
 
 
 def redrive(_: Desk, storage: SqlStorage) -> object:
-    return storage.redrive([OTHER, EVENT], Redrive(), BY)
+    return storage.quarantine.redrive([OTHER, EVENT], Redrive(), BY)
 
 
 def redrive_fresh(_: Desk, storage: SqlStorage) -> object:
-    return storage.redrive([EVENT, OTHER], Redrive(fresh=True, value=b"mended"), BY)
+    return storage.quarantine.redrive([EVENT, OTHER], Redrive(fresh=True, value=b"mended"), BY)
 
 
 def discard(_: Desk, storage: SqlStorage) -> object:
-    return storage.discard([EVENT, OTHER], BY)
+    return storage.quarantine.discard([EVENT, OTHER], BY)
 
 
 def discard_the_other(_: Desk, storage: SqlStorage) -> object:
-    return storage.discard([OTHER], BY)
+    return storage.quarantine.discard([OTHER], BY)
 
 
 def resume(_: Desk, storage: SqlStorage) -> object:
-    return storage.resume([EVENT])
+    return storage.workflows.resume([EVENT])
 
 
 def cancel(_: Desk, storage: SqlStorage) -> object:
-    return storage.cancel([EVENT])
+    return storage.workflows.cancel([EVENT])
 
 
 def fail(made: Desk, storage: SqlStorage) -> object:
@@ -96,7 +97,7 @@ def go_on(made: Desk, storage: SqlStorage) -> object:
 
 
 def take(made: Desk, storage: SqlStorage) -> object:
-    found = storage.take_lanes(made.executor, made.orders.place(1), ["0"], 9, {"handle": None})
+    found = storage.lanes.take(made.executor, made.orders.place(1), ["0"], 9, {"handle": None})
     assert found is not None
     return ids(found["0"].rows)
 
@@ -165,7 +166,7 @@ def test_rule_6_a_retry_that_is_written_again_against_the_wake_up_of_the_next_at
         return made
 
     def wake(made: Desk, storage: SqlStorage) -> object:
-        return storage.take_due(made.executor, APP, "v1", ["handle"], 9)
+        return storage.taking.wake_due(Taker(made.executor, APP, "v1", ["handle"]), 9)
 
     race(retried, retry, wake)
 
@@ -174,19 +175,19 @@ def test_rule_6_a_retry_that_is_written_again_against_the_wake_up_of_the_next_at
 
 
 def on_trial(storage: SqlStorage) -> int:
-    number = storage.save_consumer(APP, "orders", "handle", "group", ["orders"], "{}")
-    assert storage.open_breaker(number, 0, "failing", 0)
-    assert storage.begin_trial(register(storage), number, 1, 0)
+    number = storage.consumers.save(APP, "orders", "handle", "group", ["orders"], "{}")
+    assert storage.breakers.open(number, 0, "failing", 0)
+    assert storage.breakers.begin_trial(register(storage), number, 1, 0)
     return number
 
 
 CHANGES: dict[str, Operation[int]] = {
-    "pause": lambda _, storage: storage.pause_consumer(APP, "orders", "ada", "lunch"),
-    "resume": lambda _, storage: storage.resume_consumer(APP, "orders"),
-    "open": lambda number, storage: storage.open_breaker(number, 2, "failing", 0),
-    "begin": lambda number, storage: storage.begin_trial(9, number, 2, 0),
-    "note": lambda number, storage: storage.note_trial(number, 2, EVENT),
-    "close": lambda number, storage: storage.close_breaker(number, 2),
+    "pause": lambda _, storage: storage.consumers.pause(APP, "orders", "ada", "lunch"),
+    "resume": lambda _, storage: storage.consumers.resume(APP, "orders"),
+    "open": lambda number, storage: storage.breakers.open(number, 2, "failing", 0),
+    "begin": lambda number, storage: storage.breakers.begin_trial(9, number, 2, 0),
+    "note": lambda number, storage: storage.breakers.note_trial(number, 2, EVENT),
+    "close": lambda number, storage: storage.breakers.close(number, 2),
 }
 
 

@@ -9,6 +9,7 @@ from dbos_events.errors import ExecutorFenced
 from dbos_events.model.queue import QueueLimits
 from dbos_events.model.workflow import CANCELLED, SUCCESS
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.taking import Taker
 from dbos_events.storage.writes import Write, Written
 from tests.races.interleaving import Operation, Race
 from tests.storage.building import (
@@ -113,15 +114,15 @@ def claim(made: Processes, storage: SqlStorage) -> object:
 
 
 def wake(made: Processes, storage: SqlStorage) -> object:
-    return ids(storage.take_due(made.second, APP, "v1", ["work"], 9))
+    return ids(storage.taking.wake_due(Taker(made.second, APP, "v1", ["work"]), 9))
 
 
 def adopt(made: Processes, storage: SqlStorage) -> object:
-    return ids(storage.adopt_from_dead(made.second, APP, "v1", {"work": None}, 9))
+    return ids(storage.taking.adopt(Taker(made.second, APP, "v1", ["work"]), {"work": None}, 9))
 
 
 def cancel(_: Processes, storage: SqlStorage) -> object:
-    return storage.cancel(["w"])
+    return storage.workflows.cancel(["w"])
 
 
 def cancel_tree(_: Processes, storage: SqlStorage) -> object:
@@ -129,7 +130,7 @@ def cancel_tree(_: Processes, storage: SqlStorage) -> object:
 
 
 def resume(_: Processes, storage: SqlStorage) -> object:
-    return storage.resume(["w"])
+    return storage.workflows.resume(["w"])
 
 
 def one_end(_: Processes, storage: SqlStorage) -> None:
@@ -238,7 +239,7 @@ def test_rule_20_what_a_shield_records_against_a_resume(race: Race) -> None:
 
     def cancelled(storage: SqlStorage) -> Processes:
         made = running(storage)
-        storage.cancel(["w"])
+        storage.workflows.cancel(["w"])
         return made
 
     race(cancelled, record, resume)

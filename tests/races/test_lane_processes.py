@@ -5,7 +5,6 @@ is brought about.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -13,8 +12,9 @@ from dbos_events.engine.run import Run
 from dbos_events.errors import StorageUnavailable
 from dbos_events.model.event import ConsumerOptions, Ordering
 from dbos_events.runtime.intake import keeper
-from dbos_events.storage.quarantined import Decided
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.quarantine import Decided
+from dbos_events.storage.subjects.taking import Taker
 from tests.storage.building import APP, change, kill, read
 from tests.storage.conftest import Open
 from tests.storage.laneprocesses import TOPIC, Process
@@ -74,7 +74,7 @@ def leave_behind(process: Process, *keys: bytes) -> None:
     process.assign(0)
     process.take_in(0, keys, len(keys))
     kill(process.real, process.core.executor)
-    process.real.free_lanes_of_dead(APP)
+    process.real.lanes.free_of_dead(APP)
 
 
 # ------------------------------------------------------------------ answers that get lost
@@ -84,7 +84,7 @@ def test_rule_10_what_a_taking_without_an_answer_took_runs_here(process: Make) -
     leave_behind(process(), b"a", b"a")
     holder = process()
     holder.assign(0)
-    holder.storage.lost.add("take_lanes")
+    holder.storage.lost.add("lanes.take")
     holder.tick()
     assert holder.running == []
     assert finish_all(holder) == [0, 1]
@@ -97,7 +97,7 @@ def test_rule_10_what_a_taking_without_an_answer_took_goes_back_also_when_the_la
     leave_behind(process(), b"a", b"a")
     former, holder = process(), process()
     former.assign(0)
-    former.storage.lost.add("take_lanes")
+    former.storage.lost.add("lanes.take")
     former.tick()
     former.revoke(0)
     holder.assign(0)
@@ -114,9 +114,9 @@ def test_rule_10_what_is_given_back_without_an_answer_is_given_back_again(proces
     former.assign(0)
     former.take_in(0, [b"a", b"a", b"a"], 3)
     if done:
-        former.storage.lost.add("release_unstarted")
+        former.storage.lost.add("lanes.release_unstarted")
     else:
-        former.storage.before["release_unstarted"] = _away
+        former.storage.before["lanes.release_unstarted"] = _away
     former.revoke(0)
     holder.assign(0)
     former.tick()
@@ -130,7 +130,7 @@ def test_rule_10_an_intake_without_an_answer_loses_and_repeats_nothing(process: 
     holder = process()
     holder.assign(0)
     holder.take_in(0, [b"a"], 1)
-    holder.storage.lost.add("intake")
+    holder.storage.lost.add("intake.take_in")
     holder.take_in(0, [b"a", b"a", b"b"], 3)
     assert offsets(holder) in ([0], [0, 2])
     assert sorted(finish_all(holder)) == [0, 1, 2]
@@ -143,12 +143,10 @@ def test_rule_10_a_lane_over_a_topic_is_left_also_when_that_fails_at_first(proce
     former.tick()
     holder.take_in(1, [b"a"], 1)
     former.revoke(0)
-    failing: Any = former.storage
-    failing.leave_lane = _away
+    former.storage.before["lanes.leave"] = _away
     former.tick()
     holder.tick()
     assert holder.running == [], "the other one holds the lane, and lives"
-    del failing.leave_lane
     former.tick()
     assert finish_all(holder) == [0]
 
@@ -174,7 +172,7 @@ def test_rule_10_a_head_that_ends_during_an_intake_behind_it(
         "fail": lambda: holder.fail(head),
         "park": lambda: holder.park(head, 0),
     }[ends]
-    getattr(holder.storage, moment)["intake"] = end
+    getattr(holder.storage, moment)["intake.take_in"] = end
     holder.take_in(0, [b"a", b"a"], 2)
     if ends == "finish":
         assert finish_all(holder) == [1]
@@ -182,10 +180,10 @@ def test_rule_10_a_head_that_ends_during_an_intake_behind_it(
     holder.tick()
     assert holder.running == [], "the head holds the lane"
     if ends == "fail":
-        assert storage.discard([head.id], BY)
+        assert storage.quarantine.discard([head.id], BY)
         assert finish_all(holder) == [1]
     else:
-        storage.take_due(holder.core.executor, APP, "v1", ["handle"], 9)
+        storage.taking.wake_due(Taker(holder.core.executor, APP, "v1", ["handle"]), 9)
         assert finish_all(holder) == [0, 1]
 
 
@@ -197,7 +195,7 @@ def test_rule_10_a_head_that_is_discarded_while_what_is_behind_it_is_asked_for(
     holder.take_in(0, [b"a", b"a"], 2)
     [head] = holder.running
     holder.fail(head)
-    holder.storage.after["take_lanes"] = lambda: storage.discard([head.id], BY)
+    holder.storage.after["lanes.take"] = lambda: storage.quarantine.discard([head.id], BY)
     assert finish_all(holder) == [1]
 
 
@@ -210,7 +208,7 @@ def test_rule_10_a_partition_that_is_revoked_while_its_lanes_are_taken(process: 
         former.revoke(0)
         holder.assign(0)
 
-    former.storage.after["take_lanes"] = move
+    former.storage.after["lanes.take"] = move
     former.tick()
     assert former.running == [], "it is closed; what was taken goes back"
     former.tick()
@@ -223,7 +221,7 @@ def test_rule_7_a_partition_that_another_was_assigned_during_an_intake(process: 
     log = [b"a", b"a", b"b"]
     former, holder = process(), process()
     former.assign(0)
-    getattr(former.storage, moment)["intake"] = lambda: holder.assign(0)
+    getattr(former.storage, moment)["intake.take_in"] = lambda: holder.assign(0)
     former.take_in(0, log, 3)
     former.revoke(0)
     former.tick()

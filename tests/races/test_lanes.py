@@ -8,9 +8,10 @@ import pytest
 
 from dbos_events.errors import ExecutorFenced
 from dbos_events.model.quarantine import Redrive
-from dbos_events.storage.quarantined import Decided
-from dbos_events.storage.rows import LanePlace
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.lanes import LanePlace
+from dbos_events.storage.subjects.quarantine import Decided
+from dbos_events.storage.subjects.taking import Taker
 from dbos_events.storage.writes import Written
 from tests.races.interleaving import Operation, Race
 from tests.storage.building import APP, end, ids, kill, park, quarantine, read, register, write
@@ -45,7 +46,7 @@ def readers(storage: SqlStorage) -> Readers:
 def moved(storage: SqlStorage) -> Readers:
     """The partition is the second one's now; the first one runs the head, and has given the others back."""
     made = readers(storage)
-    storage.release_unstarted(made.first, [SECOND, THIRD])
+    storage.lanes.release_unstarted(made.first, [SECOND, THIRD])
     made.epoch = made.orders.epoch(made.second)
     return made
 
@@ -54,15 +55,15 @@ def put_aside(storage: SqlStorage) -> Readers:
     """The head is in quarantine; the others wait behind it."""
     made = readers(storage)
     write(storage, made.first, quarantine(HEAD, made.orders.consumer))
-    storage.release_unstarted(made.first, [SECOND, THIRD])
+    storage.lanes.release_unstarted(made.first, [SECOND, THIRD])
     return made
 
 
 def ready_behind(storage: SqlStorage) -> Readers:
     """The same, and one behind it was made ready: it has to be held back."""
     made = put_aside(storage)
-    storage.cancel([SECOND])
-    storage.resume([SECOND])
+    storage.workflows.cancel([SECOND])
+    storage.workflows.resume([SECOND])
     return made
 
 
@@ -78,7 +79,7 @@ def asleep(storage: SqlStorage) -> Readers:
     """The head sleeps, and is due."""
     made = readers(storage)
     write(storage, made.first, park(HEAD, 0))
-    storage.release_unstarted(made.first, [SECOND, THIRD])
+    storage.lanes.release_unstarted(made.first, [SECOND, THIRD])
     return made
 
 
@@ -87,7 +88,7 @@ def asleep(storage: SqlStorage) -> Readers:
 
 def take(by: str) -> Operation[Readers]:
     def work(made: Readers, storage: SqlStorage) -> object:
-        found = storage.take_lanes(getattr(made, by), made.place(made.epoch), [KEY], 2, {"handle": None})
+        found = storage.lanes.take(getattr(made, by), made.place(made.epoch), [KEY], 2, {"handle": None})
         return None if found is None else ids(found[KEY].rows)
 
     return work
@@ -97,13 +98,14 @@ def take_in(made: Readers, storage: SqlStorage) -> object:
     """Another event of the key, by a holder whose memory does not know the lane."""
     orders = replace(made.orders, storage=storage)
     batch = orders.batch(made.first, {0: (made.epoch, 3, 4)}, events=[event(0, 3, lane=KEY)])
-    result = storage.intake(replace(batch, unknown=frozenset({KEY})))
+    result = storage.intake.take_in(replace(batch, unknown=frozenset({KEY})))
     return sorted(result.behind), sorted(result.stale)
 
 
 def assign(made: Readers, storage: SqlStorage) -> object:
     return [
-        one.epoch for one in storage.assign(made.second, made.orders.consumer, made.orders.incarnation, [0])
+        one.epoch
+        for one in storage.positions.assign(made.second, made.orders.consumer, made.orders.incarnation, [0])
     ]
 
 
@@ -125,31 +127,31 @@ def fall_asleep(made: Readers, storage: SqlStorage) -> object:
 
 
 def release(made: Readers, storage: SqlStorage) -> None:
-    storage.release_unstarted(made.first, [SECOND, THIRD])
+    storage.lanes.release_unstarted(made.first, [SECOND, THIRD])
 
 
 def wake(made: Readers, storage: SqlStorage) -> object:
-    return storage.take_due(made.second, APP, "v1", ["handle"], 9)
+    return storage.taking.wake_due(Taker(made.second, APP, "v1", ["handle"]), 9)
 
 
 def free_the_dead(_: Readers, storage: SqlStorage) -> object:
-    return storage.free_lanes_of_dead(APP)
+    return storage.lanes.free_of_dead(APP)
 
 
 def cancel(_: Readers, storage: SqlStorage) -> object:
-    return storage.cancel([HEAD])
+    return storage.workflows.cancel([HEAD])
 
 
 def resume(_: Readers, storage: SqlStorage) -> object:
-    return storage.resume([HEAD])
+    return storage.workflows.resume([HEAD])
 
 
 def discard(_: Readers, storage: SqlStorage) -> object:
-    return storage.discard([HEAD], BY)
+    return storage.quarantine.discard([HEAD], BY)
 
 
 def redrive(_: Readers, storage: SqlStorage) -> object:
-    return storage.redrive([HEAD], Redrive(), BY)
+    return storage.quarantine.redrive([HEAD], Redrive(), BY)
 
 
 # ------------------------------------------------------------------ what must hold
@@ -201,8 +203,8 @@ def test_rule_10_an_intake_behind_a_head_that_was_put_aside_against(
 def test_rule_10_an_intake_and_a_discard_of_the_only_event_of_the_lane(race: Race) -> None:
     def alone(storage: SqlStorage) -> Readers:
         made = put_aside(storage)
-        storage.cancel([SECOND, THIRD])
-        storage.discard([SECOND, THIRD], BY)
+        storage.workflows.cancel([SECOND, THIRD])
+        storage.quarantine.discard([SECOND, THIRD], BY)
         return made
 
     race(alone, take_in, discard, must_hold=next_may_run)
@@ -232,12 +234,12 @@ def test_rule_10_the_new_holder_takes_what_the_former_one_has_not_given_back_yet
 def test_rule_10_the_former_holder_takes_from_its_lane_against_an_assignment(race_of_many: Race) -> None:
     def released(storage: SqlStorage) -> Readers:
         made = readers(storage)
-        storage.release_unstarted(made.first, [HEAD, SECOND, THIRD])
+        storage.lanes.release_unstarted(made.first, [HEAD, SECOND, THIRD])
         return made
 
     def assigned(made: Readers, storage: SqlStorage) -> object:
-        [position] = storage.assign(made.second, made.orders.consumer, made.orders.incarnation, [0])
-        found = storage.take_lanes(made.second, made.place(position.epoch), [KEY], 2, {"handle": None})
+        [position] = storage.positions.assign(made.second, made.orders.consumer, made.orders.incarnation, [0])
+        found = storage.lanes.take(made.second, made.place(position.epoch), [KEY], 2, {"handle": None})
         assert found is not None
         return ids(found[KEY].rows)
 
@@ -277,7 +279,11 @@ def test_rule_10_a_wake_up_against_a_cancel(race: Race) -> None:
 
 
 def test_rule_10_a_wake_up_against_another(race: Race) -> None:
-    race(asleep, wake, lambda made, storage: storage.take_due(made.first, APP, "v1", ["handle"], 9))
+    race(
+        asleep,
+        wake,
+        lambda made, storage: storage.taking.wake_due(Taker(made.first, APP, "v1", ["handle"]), 9),
+    )
 
 
 # ------------------------------------------------------------------ the dead
@@ -290,7 +296,7 @@ def test_rule_10_lanes_of_the_dead_are_freed_against(race: Race, other: Operatio
 
 def test_rule_10_lanes_of_the_dead_are_freed_by_one_while_another_takes_them(race_of_many: Race) -> None:
     def free_and_take(made: Readers, storage: SqlStorage) -> object:
-        storage.free_lanes_of_dead(APP)
+        storage.lanes.free_of_dead(APP)
         return take("second")(made, storage)
 
     def one_crash(made: Readers, storage: SqlStorage) -> None:
@@ -304,10 +310,10 @@ def test_rule_10_lanes_of_the_dead_are_freed_by_one_while_another_takes_them(rac
 def test_rule_10_a_holder_that_is_declared_dead_while_it_takes(race: Race) -> None:
     def to_be_taken(storage: SqlStorage) -> Readers:
         made = readers(storage)
-        storage.release_unstarted(made.first, [HEAD, SECOND, THIRD])
+        storage.lanes.release_unstarted(made.first, [HEAD, SECOND, THIRD])
         return made
 
-    race(to_be_taken, take("first"), lambda made, storage: storage.declare_dead(made.first, 0, "silent"),
+    race(to_be_taken, take("first"), lambda made, storage: storage.executors.declare_dead(made.first, 0, "silent"),
          must_hold=in_order)  # fmt: skip
 
 
@@ -334,7 +340,7 @@ def sharers(storage: SqlStorage) -> Sharers:
 
 def held_by_the_first(storage: SqlStorage) -> Sharers:
     made = sharers(storage)
-    storage.hold_lane(made.first, *made.where)
+    storage.lanes.hold(made.first, *made.where)
     return made
 
 
@@ -343,21 +349,21 @@ def share_in(by: str, partition: int) -> Operation[Sharers]:
         orders = replace(made.orders, storage=storage)
         events = [event(partition, offset, lane="topic", kept=False) for offset in range(2)]
         batch = orders.batch(getattr(made, by), {partition: (made.epochs[partition], 0, 2)}, events=events)
-        return sorted(storage.intake(replace(batch, shared_lane="topic")).stale)
+        return sorted(storage.intake.take_in(replace(batch, shared_lane="topic")).stale)
 
     return work
 
 
 def hold(by: str) -> Operation[Sharers]:
-    return lambda made, storage: storage.hold_lane(getattr(made, by), *made.where)
+    return lambda made, storage: storage.lanes.hold(getattr(made, by), *made.where)
 
 
 def leave(made: Sharers, storage: SqlStorage) -> None:
-    storage.leave_lane(made.first, *made.where)
+    storage.lanes.leave(made.first, *made.where)
 
 
 def kill_the_first(made: Sharers, storage: SqlStorage) -> object:
-    return storage.declare_dead(made.first, 0, "silent")
+    return storage.executors.declare_dead(made.first, 0, "silent")
 
 
 def one_after_the_other(_: Sharers, storage: SqlStorage) -> None:
@@ -395,7 +401,7 @@ def test_rule_10_a_holder_of_a_lane_takes_against_one_that_succeeds_it(race_of_m
 
     def take_lane(made: Sharers, storage: SqlStorage) -> object:
         place = LanePlace(made.orders.consumer, made.orders.incarnation, None, 1, "topic")
-        found = storage.take_lanes(made.first, place, ["topic"], 9, {"handle": None})
+        found = storage.lanes.take(made.first, place, ["topic"], 9, {"handle": None})
         return None if found is None else ids(found["topic"].rows)
 
     def succeed(made: Sharers, storage: SqlStorage) -> object:

@@ -37,9 +37,9 @@ class Scene:
 
     def prepare(self, taking: str) -> str:
         """Bring about that `taking` finds a workflow; gives its id."""
-        if taking == "adopt_from_dead":
+        if taking == "adopt":
             return self._leave_behind()
-        if taking == "take_due":
+        if taking == "wake_due":
             handle = self.app.start_workflow(self.work, True)
             self.dbos.run_until_idle()
             self.dbos.clock.move_to(self.dbos.clock.now_ms() + 60_000)
@@ -63,7 +63,7 @@ class Scene:
     def lose_answer(self, taking: str) -> None:
         """The next call that takes something does so, and then says that it does not know."""
         storage: Any = self.dbos.core.storage
-        owner, name = (storage.queues, "claim") if taking.startswith("claim") else (storage, taking)
+        owner, name = (storage.queues, "claim") if taking.startswith("claim") else (storage.taking, taking)
         real: Callable[..., Any] = getattr(owner, name)
 
         def once(*arguments: Any, **more: Any) -> Any:
@@ -92,7 +92,7 @@ def scene(dbos_test_app: MakeTestApp) -> Scene:
     return Scene(dbos_test_app)
 
 
-@pytest.mark.parametrize("taking", ["claim", "claim_resumed", "take_due", "adopt_from_dead"])
+@pytest.mark.parametrize("taking", ["claim", "claim_resumed", "wake_due", "adopt"])
 def test_rule_2_what_a_taking_without_an_answer_has_made_ours_runs(scene: Scene, taking: str) -> None:
     workflow_id = scene.prepare(taking)
     begun = len(scene.ran)
@@ -123,8 +123,8 @@ def test_rule_2_a_commit_that_was_still_under_way_is_found_by_a_later_look(
     workflow_id = scene.prepare("claim")
     scene.lose_answer("claim")
     storage: Any = scene.dbos.core.storage
-    real, looks = storage.lost_takings, itertools.count()
-    storage.lost_takings = lambda *arguments: real(*arguments) if next(looks) > 1 else []
+    real, looks = storage.taking.lost, itertools.count()
+    storage.taking.lost = lambda *arguments: real(*arguments) if next(looks) > 1 else []
     scene.tick()
     scene.tick()
     scene.tick()
@@ -142,7 +142,7 @@ def test_rule_2_after_a_while_nothing_is_in_doubt_any_more(
     scene.tick()
     scene.tick()
     storage: Any = scene.dbos.core.storage
-    storage.lost_takings = lambda *_: pytest.fail("it looks again")
+    storage.taking.lost = lambda *_: pytest.fail("it looks again")
     scene.tick()
     assert scene.status(workflow_id) == "SUCCESS"
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.taking import Taker
 from dbos_events.storage.writes import Consume, NewMessage, Send, Written, message_key
 from tests.races.interleaving import Operation, Race
 from tests.storage.building import APP, begin, end, ids, park, read, register, step, workflow, write
@@ -51,11 +52,11 @@ def send_from_outside(_: Talk, storage: SqlStorage) -> object:
 
 
 def cancel_receiver(_: Talk, storage: SqlStorage) -> object:
-    return storage.cancel(["receiver"])
+    return storage.workflows.cancel(["receiver"])
 
 
 def wake(made: Talk, storage: SqlStorage) -> object:
-    return ids(storage.take_due(made.first, APP, "v1", NAMES, 9))
+    return ids(storage.taking.wake_due(Taker(made.first, APP, "v1", NAMES), 9))
 
 
 def receiver_wakes(_: Talk, storage: SqlStorage) -> None:
@@ -133,10 +134,10 @@ def test_rule_16_a_receiver_that_lost_its_workflow_consumes_nothing(race: Race) 
         return [isinstance(one, Written) for one in write(storage, made.first, received)]
 
     def resume(_: Talk, storage: SqlStorage) -> object:
-        return storage.resume(["receiver"])
+        return storage.workflows.resume(["receiver"])
 
     def together(_: Talk, storage: SqlStorage) -> None:
-        received = bool(storage.list_steps("receiver"))
+        received = bool(storage.workflows.list_steps("receiver"))
         assert (storage.messages.peek("receiver", "t") is None) == received, (
             "the value and the mark, or neither"
         )

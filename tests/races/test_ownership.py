@@ -8,8 +8,8 @@ import pytest
 
 from dbos_events.errors import ExecutorFenced
 from dbos_events.model.workflow import PENDING, SUCCESS
-from dbos_events.storage.rows import TakenWorkflow
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.taking import TakenWorkflow, Taker
 from dbos_events.storage.writes import Write, Written
 from tests.races.interleaving import PATIENCE, Operation, Race
 from tests.storage.building import (
@@ -84,24 +84,26 @@ WRITES = [go_on, finish, start_a_child, sleep]
 
 
 def cancel(_: Processes, storage: SqlStorage) -> object:
-    return storage.cancel(["w"])
+    return storage.workflows.cancel(["w"])
 
 
 def resume(_: Processes, storage: SqlStorage) -> object:
-    return storage.resume(["w"])
+    return storage.workflows.resume(["w"])
 
 
 def declare(made: Processes, storage: SqlStorage) -> object:
-    return storage.declare_dead(made.first, 0, "silent")
+    return storage.executors.declare_dead(made.first, 0, "silent")
 
 
 def history(storage: SqlStorage, taken: Sequence[TakenWorkflow]) -> object:
     """What a new owner begins with."""
-    return [(one, [entry.output for entry in storage.list_steps(one)]) for one in ids(taken)]
+    return [(one, [entry.output for entry in storage.workflows.list_steps(one)]) for one in ids(taken)]
 
 
 def adopt(made: Processes, storage: SqlStorage) -> object:
-    return history(storage, storage.adopt_from_dead(made.second, APP, "v1", NO_LIMITS, 9))
+    return history(
+        storage, storage.taking.adopt(Taker(made.second, APP, "v1", sorted(NO_LIMITS)), NO_LIMITS, 9)
+    )
 
 
 def take_over(made: Processes, storage: SqlStorage) -> object:
@@ -115,7 +117,7 @@ def claim_resumed(made: Processes, storage: SqlStorage) -> object:
 
 def resume_and_claim(made: Processes, storage: SqlStorage) -> object:
     """The service claims again and again: a claim passes over a row that a late write of the old owner is asking about."""
-    resumed = storage.resume(["w"])
+    resumed = storage.workflows.resume(["w"])
     taken = claim_resumed(made, storage)
     end = time.monotonic() + PATIENCE
     while resumed and not taken and time.monotonic() < end:
@@ -155,7 +157,7 @@ def test_rule_2_a_batch_over_several_workflows_against_a_cancel_of_some(race: Ra
     race(
         several,
         lambda made, storage: of_the_first(made, storage, *map(step, names), *map(end, names)),
-        lambda _, storage: sorted(storage.cancel(["a", "c"])),
+        lambda _, storage: sorted(storage.workflows.cancel(["a", "c"])),
         must_hold=lambda _, storage: _whole(storage, names),
     )
 
@@ -163,7 +165,9 @@ def test_rule_2_a_batch_over_several_workflows_against_a_cancel_of_some(race: Ra
 def _whole(storage: SqlStorage, names: Sequence[str]) -> None:
     for name in names:
         ended = workflow(storage, name).status == SUCCESS
-        assert bool(storage.list_steps(name)) == ended, f"{name} has its step and its outcome, or neither"
+        assert bool(storage.workflows.list_steps(name)) == ended, (
+            f"{name} has its step and its outcome, or neither"
+        )
 
 
 # ------------------------------------------------------------------ takings beside each other
@@ -176,7 +180,7 @@ def test_rule_2_an_adoption_against(race_of_many: Race, other: Operation[Process
 
 def test_rule_2_two_processes_that_take_over_from_a_dead_one_count_one_crash(race_of_many: Race) -> None:
     def by_a_third(made: Processes, storage: SqlStorage) -> object:
-        return storage.adopt_from_dead(made.first + 2, APP, "v1", NO_LIMITS, 9)
+        return storage.taking.adopt(Taker(made.first + 2, APP, "v1", sorted(NO_LIMITS)), NO_LIMITS, 9)
 
     def three(storage: SqlStorage) -> Processes:
         made = running(storage)
@@ -193,7 +197,7 @@ def test_rule_2_two_processes_that_take_over_from_a_dead_one_count_one_crash(rac
 
 def test_rule_2_an_adoption_that_counts_one_crash_too_many_against_a_cancel(race_of_many: Race) -> None:
     def give_up(made: Processes, storage: SqlStorage) -> object:
-        return ids(storage.adopt_from_dead(made.second, APP, "v1", {"work": 0}, 9))
+        return ids(storage.taking.adopt(Taker(made.second, APP, "v1", ["work"]), {"work": 0}, 9))
 
     race_of_many(left_behind, give_up, cancel, then=give_up)
 
@@ -206,7 +210,7 @@ def test_rule_2_a_resume_against(race_of_many: Race, other: Operation[Processes]
 def test_rule_2_a_resume_against_a_claim_of_what_was_resumed_before(race_of_many: Race) -> None:
     def resumed(storage: SqlStorage) -> Processes:
         made = running(storage)
-        storage.resume(["w"])
+        storage.workflows.resume(["w"])
         return made
 
     race_of_many(resumed, claim_resumed, resume, then=claim_resumed)
@@ -215,7 +219,7 @@ def test_rule_2_a_resume_against_a_claim_of_what_was_resumed_before(race_of_many
 def test_rule_2_a_resume_of_what_was_given_up_against_another(race: Race) -> None:
     def given_up(storage: SqlStorage) -> Processes:
         made = left_behind(storage)
-        storage.adopt_from_dead(made.second, APP, "v1", {"work": 0}, 9)
+        storage.taking.adopt(Taker(made.second, APP, "v1", ["work"]), {"work": 0}, 9)
         return made
 
     race(given_up, resume, resume)
@@ -225,20 +229,20 @@ def test_rule_2_a_resume_of_what_was_given_up_against_another(race: Race) -> Non
 
 
 def test_rule_1_a_heartbeat_against_a_declaration_of_death(race: Race) -> None:
-    race(running, declare, lambda made, storage: storage.renew_lease(made.first, 1000))
+    race(running, declare, lambda made, storage: storage.executors.renew(made.first, 1000))
 
 
 def test_rule_1_a_graceful_stop_against_a_declaration_of_death(race: Race) -> None:
-    race(running, declare, lambda made, storage: storage.release_executor(made.first),
+    race(running, declare, lambda made, storage: storage.executors.release(made.first),
          must_hold=lambda made, storage: _dead(storage, made.first), then=lambda *_: None)  # fmt: skip
 
 
 def _dead(storage: SqlStorage, executor: int) -> None:
-    assert not storage.renew_lease(executor, 1000)
+    assert not storage.executors.renew(executor, 1000)
 
 
 def test_rule_1_a_graceful_stop_against_the_last_batch(race: Race) -> None:
-    race(running, finish, lambda made, storage: storage.release_executor(made.first))
+    race(running, finish, lambda made, storage: storage.executors.release(made.first))
 
 
 def test_rule_1_two_processes_that_declare_each_other_dead_lose_no_work(race_of_many: Race) -> None:
@@ -253,11 +257,11 @@ def test_rule_1_two_processes_that_declare_each_other_dead_lose_no_work(race_of_
         return take_over(made, storage)
 
     def against_the_second(made: Processes, storage: SqlStorage) -> object:
-        storage.declare_dead(made.second, 0, "silent")
-        return ids(storage.adopt_from_dead(made.first, APP, "v1", NO_LIMITS, 9))
+        storage.executors.declare_dead(made.second, 0, "silent")
+        return ids(storage.taking.adopt(Taker(made.first, APP, "v1", sorted(NO_LIMITS)), NO_LIMITS, 9))
 
     def go_on_anew(_: Processes, storage: SqlStorage) -> object:
-        return storage.adopt_from_dead(register(storage, "c"), APP, "v1", NO_LIMITS, 9)
+        return storage.taking.adopt(Taker(register(storage, "c"), APP, "v1", sorted(NO_LIMITS)), NO_LIMITS, 9)
 
     def all_taken(made: Processes, storage: SqlStorage) -> None:
         for name in ("w", "v"):

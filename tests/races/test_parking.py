@@ -7,6 +7,7 @@ import pytest
 from dbos_events.model.queue import QueueLimits
 from dbos_events.model.workflow import ENQUEUED, PENDING
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.taking import Taker
 from dbos_events.storage.writes import Written
 from tests.races.interleaving import Operation, Race
 from tests.storage.building import (
@@ -69,24 +70,24 @@ def end_child(made: Family, storage: SqlStorage) -> object:
 
 
 def cancel_child(_: Family, storage: SqlStorage) -> object:
-    return storage.cancel(["child"])
+    return storage.workflows.cancel(["child"])
 
 
 def give_child_up(made: Family, storage: SqlStorage) -> object:
     """Its process died once too often."""
-    return ids(storage.adopt_from_dead(made.first, APP, "v1", {"work": 0}, 9))
+    return ids(storage.taking.adopt(Taker(made.first, APP, "v1", ["work"]), {"work": 0}, 9))
 
 
 def cancel_parent(_: Family, storage: SqlStorage) -> object:
-    return storage.cancel(["parent"])
+    return storage.workflows.cancel(["parent"])
 
 
 def resume_parent(_: Family, storage: SqlStorage) -> object:
-    return storage.resume(["parent"])
+    return storage.workflows.resume(["parent"])
 
 
 def wake(by: str) -> Operation[Family]:
-    return lambda made, storage: ids(storage.take_due(getattr(made, by), APP, "v1", NAMES, 9))
+    return lambda made, storage: ids(storage.taking.wake_due(Taker(getattr(made, by), APP, "v1", NAMES), 9))
 
 
 def parent_wakes(_: Family, storage: SqlStorage) -> None:
@@ -161,10 +162,10 @@ def test_rule_1_a_process_that_dies_while_it_takes_what_is_due_leaves_it_to_be_a
     race(
         due,
         wake("first"),
-        lambda made, storage: storage.declare_dead(made.first, 0, "silent"),
+        lambda made, storage: storage.executors.declare_dead(made.first, 0, "silent"),
         then=lambda made, storage: (
             wake("second")(made, storage),
-            storage.adopt_from_dead(made.second, APP, "v1", {"work": None}, 9),
+            storage.taking.adopt(Taker(made.second, APP, "v1", ["work"]), {"work": None}, 9),
         ),
         must_hold=lambda made, storage: _owned(storage, made.second),
         serial=False,
@@ -227,7 +228,7 @@ def test_a_claim_against_a_cancel_of_what_it_claims(race: Race, scene: str) -> N
     race(
         SCENES[scene],  # type: ignore[arg-type]
         claim("first", 3),
-        lambda _, storage: storage.cancel(["two"]),
+        lambda _, storage: storage.workflows.cancel(["two"]),
         then=claim("first", 3),
         must_hold=_cancelled_once,
         serial=False,

@@ -42,7 +42,7 @@ def take_in(made: Members, storage: SqlStorage) -> object:
 
 
 def assign(made: Members, storage: SqlStorage) -> list[tuple[int, int, int]]:
-    found = storage.assign(made.second, made.orders.consumer, made.orders.incarnation, [1, 0])
+    found = storage.positions.assign(made.second, made.orders.consumer, made.orders.incarnation, [1, 0])
     return [(one.partition, one.epoch, one.next_offset) for one in found]
 
 
@@ -76,7 +76,7 @@ def test_rule_7_a_zombies_intake_against_that_of_the_new_holder(race_of_many: Ra
 
 def test_rule_7_two_assignments_of_the_same_partitions(race: Race) -> None:
     def to_the_first(made: Members, storage: SqlStorage) -> object:
-        found = storage.assign(made.first, made.orders.consumer, made.orders.incarnation, [0, 1])
+        found = storage.positions.assign(made.first, made.orders.consumer, made.orders.incarnation, [0, 1])
         return [(one.partition, one.epoch, one.next_offset) for one in found]
 
     race(members, assign, to_the_first)
@@ -85,7 +85,7 @@ def test_rule_7_two_assignments_of_the_same_partitions(race: Race) -> None:
 @pytest.mark.parametrize("other", [take_in, assign])
 def test_rule_7_a_zombie_that_skips_offsets_against(race: Race, other: Operation[Members]) -> None:
     def skip(made: Members, storage: SqlStorage) -> object:
-        return storage.skip(made.first, made.place, made.epochs[0], (2, 9), "gone")
+        return storage.positions.skip(made.first, made.place, made.epochs[0], (2, 9), "gone")
 
     race(members, skip, other)
 
@@ -95,7 +95,7 @@ def test_rule_7_a_halt_against(race: Race, other: Operation[Members]) -> None:
     """A halt is the holder's; after an assignment it changes nothing."""
 
     def halt(made: Members, storage: SqlStorage) -> None:
-        storage.halt(made.first, made.place, "another log", 1)
+        storage.positions.halt(made.first, made.place, "another log", 1)
 
     race(members, halt, other, must_hold=every_offset_once)
 
@@ -107,13 +107,13 @@ def test_rule_10_an_opened_gate_against_an_assignment(race: Race) -> None:
         return made
 
     def open_gate(made: Members, storage: SqlStorage) -> None:
-        storage.open_gate(*made.place, made.epochs[0])
+        storage.positions.open_gate(*made.place, made.epochs[0])
 
     race(gated, open_gate, assign)
 
 
 def test_rule_1_a_declaration_of_death_against_an_intake(race: Race) -> None:
-    race(members, take_in, lambda made, storage: storage.declare_dead(made.first, 0, "silent"),
+    race(members, take_in, lambda made, storage: storage.executors.declare_dead(made.first, 0, "silent"),
          must_hold=every_offset_once)  # fmt: skip
 
 
@@ -124,7 +124,7 @@ def orphaned(storage: SqlStorage) -> Members:
     made = members(storage)
     third = register(storage, "c")
     kill(storage, made.first)
-    storage.free_lanes_of_dead(APP)
+    storage.lanes.free_of_dead(APP)
     made.first = third
     return made
 
@@ -132,8 +132,8 @@ def orphaned(storage: SqlStorage) -> Members:
 def sweep(by: str) -> Operation[Members]:
     def work(made: Members, storage: SqlStorage) -> object:
         executor: int = getattr(made, by)
-        found = storage.orphaned_partitions(APP, ["handle"], 0, executor)
-        return [taken for orphan in found if (taken := storage.take_orphan(executor, orphan)) is not None]
+        found = storage.orphans.find(APP, ["handle"], 0, executor)
+        return [taken for orphan in found if (taken := storage.orphans.take(executor, orphan)) is not None]
 
     return work
 
@@ -168,15 +168,15 @@ def test_rule_10_a_sweeper_against_an_assignment(race_of_many: Race) -> None:
 def test_rule_10_a_sweeper_that_gives_back_against_an_assignment(race: Race) -> None:
     def swept(storage: SqlStorage) -> Members:
         made = orphaned(storage)
-        [orphan] = storage.orphaned_partitions(APP, ["handle"], 0)
-        position = storage.take_orphan(made.first, orphan)
+        [orphan] = storage.orphans.find(APP, ["handle"], 0)
+        position = storage.orphans.take(made.first, orphan)
         assert position is not None
         made.epochs[0] = position.epoch
         return made
 
     race(
         swept,
-        lambda made, storage: storage.release_orphan(made.first, made.place, made.epochs[0]),
+        lambda made, storage: storage.orphans.release(made.first, made.place, made.epochs[0]),
         assign,
         must_hold=one_holder_after_assignment,
     )
@@ -192,9 +192,9 @@ def one_holder_after_assignment(made: Members, storage: SqlStorage) -> None:
 
 def halted(storage: SqlStorage) -> Members:
     made = members(storage)
-    storage.identify(made.orders.consumer, "cluster", "orders", "id-1")
-    storage.halt(made.first, made.place, "another log", 1)
-    storage.note_alarm(made.place, "went back", 5)
+    storage.lives.identify(made.orders.consumer, "cluster", "orders", "id-1")
+    storage.positions.halt(made.first, made.place, "another log", 1)
+    storage.positions.note_alarm(made.place, "went back", 5)
     return made
 
 
@@ -202,8 +202,8 @@ def decide(what: str) -> Operation[Members]:
     def work(_: Members, storage: SqlStorage) -> object:
         place = ("orders", 0)
         if what == "branch":
-            return storage.resolve_truncation(APP, "orders", place, None)
-        return storage.resolve_regression(APP, "orders", place, skip=what == "skip")
+            return storage.decisions.resolve_truncation(APP, "orders", place, None)
+        return storage.decisions.resolve_regression(APP, "orders", place, skip=what == "skip")
 
     return work
 
@@ -227,13 +227,13 @@ def nobody(_: SqlStorage) -> int:
 
 
 def a_consumer(storage: SqlStorage) -> int:
-    number = storage.save_consumer(APP, "orders", "handle", "group", ["orders"], "{}")
-    storage.identify(number, "cluster", "orders", "id-1")
+    number = storage.consumers.save(APP, "orders", "handle", "group", ["orders"], "{}")
+    storage.lives.identify(number, "cluster", "orders", "id-1")
     return number
 
 
 def learn(topic_id: str, cluster: str = "cluster") -> Operation[int]:
-    return lambda consumer, storage: storage.identify(consumer, cluster, "orders", topic_id)
+    return lambda consumer, storage: storage.lives.identify(consumer, cluster, "orders", topic_id)
 
 
 def one_life(_: int, storage: SqlStorage) -> None:
@@ -250,12 +250,12 @@ def test_rule_8_one_who_learns_of_a_new_life_against_one_who_names(race: Race, t
 def test_rule_8_two_consumers_that_learn_of_a_new_life(race: Race) -> None:
     def two(storage: SqlStorage) -> int:
         first = a_consumer(storage)
-        other = storage.save_consumer(APP, "others", "handle", "another", ["orders"], "{}")
-        storage.identify(other, "cluster", "orders", "id-1")
+        other = storage.consumers.save(APP, "others", "handle", "another", ["orders"], "{}")
+        storage.lives.identify(other, "cluster", "orders", "id-1")
         return first
 
     def by_the_other(consumer: int, storage: SqlStorage) -> object:
-        return storage.identify(consumer + 1, "cluster", "orders", "id-3")
+        return storage.lives.identify(consumer + 1, "cluster", "orders", "id-3")
 
     race(two, learn("id-2"), by_the_other, must_hold=one_life)
 
@@ -264,19 +264,19 @@ def test_rule_8_a_new_cluster_against_the_decision_about_it(race_of_many: Race) 
     def met(storage: SqlStorage) -> int:
         number = a_consumer(storage)
         with pytest.raises(Exception, match="cluster"):
-            storage.identify(number, "elsewhere", "orders", "id-9")
+            storage.lives.identify(number, "elsewhere", "orders", "id-9")
         return number
 
     race_of_many(
         met,
-        lambda _, storage: storage.adopt_cluster(APP, "orders", "restart"),
+        lambda _, storage: storage.decisions.adopt_cluster(APP, "orders", "restart"),
         learn("id-9", "elsewhere"),
         then=lambda *_: None,
     )
 
 
 def save(name: str, topics: str) -> Operation[int]:
-    return lambda _, storage: storage.save_consumer(APP, name, "handle", "group", [topics], "{}") and None
+    return lambda _, storage: storage.consumers.save(APP, name, "handle", "group", [topics], "{}") and None
 
 
 @pytest.mark.parametrize("topics", ["orders", "^or.*"])
@@ -293,7 +293,7 @@ def test_rule_9_one_consumer_that_two_processes_register(race: Race) -> None:
 def test_rule_9_a_consumer_that_is_renamed_against_one_that_registers(race: Race) -> None:
     race(
         a_consumer,
-        lambda _, storage: storage.rename_consumer(APP, "orders", "sales"),
+        lambda _, storage: storage.decisions.rename_consumer(APP, "orders", "sales"),
         save("sales", "sales"),
         then=lambda *_: None,
     )
@@ -302,6 +302,6 @@ def test_rule_9_a_consumer_that_is_renamed_against_one_that_registers(race: Race
 def test_rule_7_first_positions_that_two_processes_write(race: Race) -> None:
     def begin_at(offset: int) -> Operation[int]:
         positions = dict.fromkeys((0, 1), (offset, "earliest"))
-        return lambda consumer, storage: storage.create_watermarks(consumer, 1, positions)
+        return lambda consumer, storage: storage.positions.create(consumer, 1, positions)
 
     race(a_consumer, begin_at(0), begin_at(7))

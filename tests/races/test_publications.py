@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from dbos_events.storage.quarantined import Decided
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.quarantine import Decided
 from dbos_events.storage.writes import (
     Anchor,
     Awaited,
@@ -126,7 +126,7 @@ def takes_it(who: str) -> Operation[Scene]:
 
 def taken_once(_: Scene, storage: SqlStorage) -> None:
     [row] = read(storage, "SELECT outcome, taken_by FROM {schema}.publications")
-    steps = [len(storage.list_steps(who)) for who in ("first", "second")]
+    steps = [len(storage.workflows.list_steps(who)) for who in ("first", "second")]
     assert row.outcome == "taken"
     assert steps == [int(row.taken_by == "first"), int(row.taken_by == "second")], (
         "the value and the mark, or neither"
@@ -141,7 +141,7 @@ def test_rule_19_who_takes_against_an_operator_who_gives_it_up(race: Race) -> No
     def decided(_: Scene, storage: SqlStorage) -> None:
         [row] = read(storage, "SELECT outcome, seen FROM {schema}.publications")
         assert (row.outcome, row.seen) in ((None, 0), ("taken", 1), ("discarded", 0))
-        assert (row.outcome == "taken") == bool(storage.list_steps("first"))
+        assert (row.outcome == "taken") == bool(storage.workflows.list_steps("first"))
 
     race(
         with_one,

@@ -6,6 +6,7 @@ import pytest
 
 from dbos_events.model.workflow import PENDING
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.taking import Taker
 from dbos_events.storage.writes import (
     Change,
     Key,
@@ -85,7 +86,7 @@ def end_with_the_last_entry(made: Pair, storage: SqlStorage) -> object:
 
 
 def cancel(_: Pair, storage: SqlStorage) -> object:
-    return storage.cancel(["w"])
+    return storage.workflows.cancel(["w"])
 
 
 def wakes(_: Pair, storage: SqlStorage) -> None:
@@ -144,7 +145,7 @@ def test_rule_18_a_reader_of_what_counts_looks_now_and_then_while_a_step_is_unde
     race(
         with_open_entry,
         sleep_on(COMMITTED),
-        lambda made, storage: storage.declare_dead(made.second, 0, "silent"),
+        lambda made, storage: storage.executors.declare_dead(made.second, 0, "silent"),
         must_hold=polls,
     )
 
@@ -152,7 +153,7 @@ def test_rule_18_a_reader_of_what_counts_looks_now_and_then_while_a_step_is_unde
 def test_two_readers_that_go_to_sleep_beside_each_other_are_both_woken(race: Race) -> None:
     def both_wake(made: Pair, storage: SqlStorage) -> None:
         set_value(made, storage)
-        woken = ids(storage.take_due(made.first, APP, "v1", ["work"], 9))
+        woken = ids(storage.taking.wake_due(Taker(made.first, APP, "v1", ["work"]), 9))
         assert sorted(woken) == ["another", "reader"]
 
     race(pair, sleep_on(VALUE), sleep_on(VALUE, STREAM, who="another"), must_hold=both_wake)
@@ -183,7 +184,7 @@ def test_rule_2_what_a_dead_executor_publishes_is_not_there_or_was_there_before_
 ) -> None:
     def takes(made: Pair, storage: SqlStorage) -> object:
         kill(storage, made.second)
-        return ids(storage.adopt_from_dead(made.first, APP, "v1", {"work": None}, 9))
+        return ids(storage.taking.adopt(Taker(made.first, APP, "v1", ["work"]), {"work": None}, 9))
 
     def agrees(_: Pair, storage: SqlStorage) -> None:
         entries = read(storage, "SELECT position, take FROM {schema}.stream_entries WHERE position > 0")

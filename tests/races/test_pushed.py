@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from dbos_events.storage.quarantined import Decided
-from dbos_events.storage.rows import LanePlace
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.lanes import LanePlace
+from dbos_events.storage.subjects.quarantine import Decided
 from tests.races.interleaving import Operation, Race
 from tests.storage.building import end, quarantine, read, register, write
 from tests.storage.inboxes import accept, consumer_of, pushed
@@ -66,7 +66,7 @@ def takes_in(by: str, *names: str, content: str = "", lane: str | None = None) -
 def takes_lane(by: str) -> Operation[Two]:
     def work(made: Two, storage: SqlStorage) -> object:
         place = LanePlace(made.consumer, 0, None, 0)
-        found = storage.take_lanes(getattr(made, by), place, ["k"], 4, {"handle": None})
+        found = storage.lanes.take(getattr(made, by), place, ["k"], 4, {"handle": None})
         return found is not None and [row.id for row in found["k"].rows]
 
     return work
@@ -78,7 +78,7 @@ def ends(made: Two, storage: SqlStorage) -> object:
 
 
 def discards(_: Two, storage: SqlStorage) -> object:
-    return storage.discard(["file/shop.orders/head"], BY)
+    return storage.quarantine.discard(["file/shop.orders/head"], BY)
 
 
 def forgets(_: Two, storage: SqlStorage) -> object:

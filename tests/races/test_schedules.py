@@ -197,7 +197,7 @@ def test_a_buffered_tick_is_started_by_one_process(race: Race, clock: ManualCloc
         decide(0)(scene, storage)
         [tick] = read(storage, "SELECT nominal FROM {schema}.ticks WHERE outcome = 'buffered'")
         assert tick.nominal == "2030-01-01T09:00:00"
-        storage.cancel([tick_id(APP, "hourly", NOMINAL, "America/New_York", 0)])
+        storage.workflows.cancel([tick_id(APP, "hourly", NOMINAL, "America/New_York", 0)])
         return scene
 
     def ran_once(_: Scene, storage: SqlStorage) -> object:

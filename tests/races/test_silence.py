@@ -13,8 +13,8 @@ import pytest
 from dbos_events.errors import StorageUnavailable
 from dbos_events.runtime import recovery
 from dbos_events.runtime.recovery import RecoveryService
-from dbos_events.storage.rows import NewExecutor
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.executors import NewExecutor
 from dbos_events.testing import ManualClock
 from tests.storage.building import APP, begin, read, workflow
 from tests.storage.conftest import Open
@@ -80,7 +80,7 @@ def join(storage: SqlStorage, label: str, *, explicit: bool = False) -> int:
     """A process of another host: nobody here can say whether it exists."""
     host = f"boot-{next(_hosts)}"
     new = NewExecutor(APP, label, explicit, "v1", host, "ns", 1, "now", round(LEASE * 1000))
-    return storage.register_executor(new)
+    return storage.executors.register(new)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def storage(migrated_sqlite: str, opened: Open) -> SqlStorage:
 
 
 def beat(storage: SqlStorage, executor: int) -> None:
-    assert storage.renew_lease(executor, round(LEASE * 1000))
+    assert storage.executors.renew(executor, round(LEASE * 1000))
 
 
 def alive(storage: SqlStorage, executor: int) -> bool:
@@ -172,7 +172,7 @@ def test_rule_1_after_an_outage_the_first_that_is_back_kills_nobody(
     beat(storage, other)
     watcher.look()
     with monkeypatch.context() as outage:
-        outage.setattr(storage, "list_executors", _away)
+        outage.setattr(storage.executors, "read", _away)
         for _ in range(10):
             pass_time(60, clock, own)
             with pytest.raises(StorageUnavailable):
@@ -193,13 +193,13 @@ def test_rule_1_a_heartbeat_that_comes_between_look_and_declaration_saves_its_pr
 ) -> None:
     watcher, other = Watcher(storage), join(storage, "o")
     watcher.look()
-    declare = storage.declare_dead
+    declare = storage.executors.declare_dead
 
     def beaten_before(*arguments: Any) -> bool:
         beat(storage, other)
         return declare(*arguments)
 
-    monkeypatch.setattr(storage, "declare_dead", beaten_before)
+    monkeypatch.setattr(storage.executors, "declare_dead", beaten_before)
     watcher.watch(LEASE + 1, clock, own)
     assert alive(storage, other)
 
@@ -214,7 +214,7 @@ def test_rule_1_two_processes_that_found_each_other_silent_are_not_both_ended_tw
     second.look()
     first.watch(LEASE + 1, clock, own)
     assert (alive(storage, first.executor), alive(storage, second.executor)) == (True, False)
-    assert not storage.renew_lease(second.executor, 1)
+    assert not storage.executors.renew(second.executor, 1)
     assert second.started == []
 
 

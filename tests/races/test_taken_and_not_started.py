@@ -12,14 +12,14 @@ from dbos_events.engine.core import Core
 from dbos_events.errors import StorageError, StorageUnavailable
 from dbos_events.model.queue import QueueState
 from dbos_events.runtime import taken
-from dbos_events.storage.subjects.claiming import Taker
 from dbos_events.storage.subjects.queues import Claim
+from dbos_events.storage.subjects.taking import Taker
 from dbos_events.testing import TestApp
 from dbos_events.testing.plugin import MakeTestApp
 from tests.storage.building import kill, register, start, write
 
 PATIENCE = 10.0
-TAKINGS = ["claim", "claim_resumed", "take_due", "adopt_from_dead"]
+TAKINGS = ["claim", "claim_resumed", "wake_due", "adopt"]
 
 
 class Died(BaseException):
@@ -75,7 +75,7 @@ class Scene:
 
     def prepare(self, taking: str, label: str) -> str:
         """Bring about that `taking` finds a workflow; gives its id."""
-        if taking == "adopt_from_dead":
+        if taking == "adopt":
             core, storage = self.core, self.storage
             dead = register(storage, application=core.application, version=core.version)
             stored = core.codecs.get("json").encode({"args": [label, False], "kwargs": {}})
@@ -85,7 +85,7 @@ class Scene:
             write(storage, dead, new)
             kill(storage, dead)
             return label
-        if taking == "take_due":
+        if taking == "wake_due":
             handle = self.app.start_workflow(self.work, label, True)
             self.dbos.run_until_idle()
             self.ran.remove(label)
@@ -114,7 +114,7 @@ class Scene:
     def once_taking(self, taking: str, then: Callable[..., Any]) -> None:
         """As `once`, for the next taking of this kind; a claim is asked of each queue."""
         if not taking.startswith("claim"):
-            self.once(self.storage, taking, then)
+            self.once(self.storage.taking, taking, then)
             return
         queues, wanted = self.storage.queues, "q" if taking == "claim" else ""
         real = queues.claim
@@ -145,7 +145,7 @@ class Scene:
         return found.status
 
     def owned(self) -> dict[str, int]:
-        found: dict[str, int] = self.storage.owned_work(self.core.executor)
+        found: dict[str, int] = self.storage.taking.owned(self.core.executor)
         return found
 
 
@@ -212,7 +212,7 @@ def test_rule_2_what_cannot_be_made_a_run_is_given_back_and_so_is_its_place(
 def test_what_cannot_be_given_back_at_once_is_given_back_by_the_watch(scene: Scene, kind: str) -> None:
     workflow_id = scene.prepare("claim", "first")
     scene.once(scene.app.launched.taken, "_made", fails(kind))
-    scene.once(scene.storage, "give_back", fails("statement refused"))
+    scene.once(scene.storage.taking, "give_back", fails("statement refused"))
     scene.app.launched.queues._tick_safely()
     assert scene.owned() == {workflow_id: 1}
     scene.app.launched.taken._doubtful_until = None  # the queues would look for it themselves
@@ -221,8 +221,8 @@ def test_what_cannot_be_given_back_at_once_is_given_back_by_the_watch(scene: Sce
 
 
 def test_a_history_that_cannot_be_read_for_now_gives_the_workflow_back(scene: Scene) -> None:
-    workflow_id = scene.prepare("take_due", "first")
-    scene.once(scene.storage, "read_checkpoints", fails("statement refused"))
+    workflow_id = scene.prepare("wake_due", "first")
+    scene.once(scene.storage.workflows, "read_checkpoints", fails("statement refused"))
     for _ in range(4):
         scene.tick()
     assert (scene.status(workflow_id), scene.ran) == ("SUCCESS", ["first"])
@@ -235,7 +235,9 @@ def test_a_function_that_is_gone_leaves_its_workflow_to_others(scene: Scene) -> 
         rows: Claim = real(*arguments)
         entry = scene.core.registry.workflows.pop("work")
         scene.once(
-            scene.storage, "give_back", lambda real, *args: [scene.core.registry.add(entry), real(*args)]
+            scene.storage.taking,
+            "give_back",
+            lambda real, *args: [scene.core.registry.add(entry), real(*args)],
         )
         return rows
 
@@ -252,7 +254,7 @@ def test_rule_2_an_intake_that_was_committed_and_answered_by_an_error_runs_its_e
 ) -> None:
     scene.dbos.deliver(scene.handlers[consumer], b"zeroth", key=b"k")
     scene.dbos.run_until_idle()
-    scene.once(scene.storage, "intake", answer_lost(kind))
+    scene.once(scene.storage.intake, "take_in", answer_lost(kind))
     with pytest.raises(type(error_of(kind))):
         scene.dbos.deliver(scene.handlers[consumer], b"first", key=b"k")
     assert len(scene.owned()) == 1
@@ -415,7 +417,7 @@ def test_a_queue_whose_claim_fails_keeps_no_other_waiting(scene: Scene, error: E
 
 
 def test_an_executor_that_cannot_be_judged_keeps_no_work_of_the_dead_waiting(scene: Scene) -> None:
-    workflow_id = scene.prepare("adopt_from_dead", "first")
+    workflow_id = scene.prepare("adopt", "first")
     scene.app.launched.recovery._judge = fails("statement refused")  # type: ignore[method-assign]
     register(scene.storage, application="shop", version=scene.core.version)
     scene.app.launched.recovery._tick_safely()

@@ -1,7 +1,7 @@
 """Executors, workflows and writes as the tests need them, and a look at the rows themselves."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from dbos_events.model.queue import QueueLimits, QueueState
 from dbos_events.model.workflow import SUCCESS
 from dbos_events.storage.database import Row
-from dbos_events.storage.rows import NewExecutor, TakenWorkflow
 from dbos_events.storage.sqldatabase import SqlStorage
-from dbos_events.storage.subjects.claiming import Taker
+from dbos_events.storage.subjects.executors import NewExecutor
 from dbos_events.storage.subjects.queues import RESUMED
+from dbos_events.storage.subjects.taking import TakenWorkflow, Taker
 from dbos_events.storage.writes import (
     Checkpoint,
     Key,
@@ -41,13 +41,13 @@ def register(
 ) -> int:
     """One more process; gives its executor's number."""
     new = NewExecutor(application, label, False, version, "boot", "ns", 1, "now", lease_ms)
-    return storage.register_executor(new)
+    return storage.executors.register(new)
 
 
 def kill(storage: SqlStorage, executor: int) -> None:
     """Declare the executor dead, whatever its heartbeat says."""
     [row] = read(storage, "SELECT heartbeat FROM {schema}.executors WHERE id = :id", id=executor)
-    assert storage.declare_dead(executor, row.heartbeat, "test")
+    assert storage.executors.declare_dead(executor, row.heartbeat, "test")
 
 
 def start(workflow_id: str, *, start_id: int | None = None, **fields: Any) -> Write:
@@ -139,7 +139,7 @@ def workflow(storage: SqlStorage, workflow_id: str) -> Row:
 
 def steps(storage: SqlStorage, workflow_id: str) -> dict[int, str | None]:
     """The outputs of the checkpoints, by step number."""
-    return {entry.step: entry.output for entry in storage.list_steps(workflow_id)}
+    return {entry.step: entry.output for entry in storage.workflows.list_steps(workflow_id)}
 
 
 def ids(taken: Sequence[TakenWorkflow]) -> list[str]:
@@ -178,3 +178,30 @@ def claim_resumed_from(
     """Claim of what waits without a queue."""
     taker = Taker(executor, application, version, names, waits)
     return list(storage.queues.claim(taker, RESUMED, count).rows)
+
+
+def adopt_from(
+    storage: SqlStorage,
+    executor: int,
+    application: str,
+    version: str,
+    limits: Mapping[str, int | None],
+    count: int,
+    waits: bool = False,
+) -> list[TakenWorkflow]:
+    """Adopt what the dead have left."""
+    taker = Taker(executor, application, version, sorted(limits), waits)
+    return storage.taking.adopt(taker, limits, count)
+
+
+def wake_from(
+    storage: SqlStorage,
+    executor: int,
+    application: str,
+    version: str,
+    names: Sequence[str],
+    count: int,
+    waits: bool = False,
+) -> list[TakenWorkflow]:
+    """Take what is due."""
+    return storage.taking.wake_due(Taker(executor, application, version, names, waits), count)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,7 +27,10 @@ TOPIC = "orders"
 
 
 class Interrupted:
-    """The storage of one process: other things happen before and after its calls, and answers get lost."""
+    """The storage of one process: other things happen before and after its calls, and answers get lost.
+
+    Calls are named as they are made: `lanes.take`.
+    """
 
     def __init__(self, real: SqlStorage) -> None:
         self._real = real
@@ -35,8 +39,15 @@ class Interrupted:
         self.lost: set[str] = set()
 
     def __getattr__(self, name: str) -> Any:
-        method = getattr(self._real, name)
-        if name not in (*self.before, *self.after, *self.lost):
+        found = getattr(self._real, name)
+        return self.interrupt(name, found) if callable(found) else _Subject(self, name, found)
+
+    def interrupt(self, name: str, method: Any) -> Any:
+        """The method, with what is to happen around it."""
+        hooked = (*self.before, *self.after, *self.lost)
+        for one in hooked:
+            attrgetter(one)(self._real)  # else it would never happen
+        if name not in hooked:
             return method
 
         def call(*arguments: Any) -> Any:
@@ -49,6 +60,18 @@ class Interrupted:
             return answer
 
         return call
+
+
+class _Subject:
+    """One subject of it; a test may put methods of its own in the place of the real ones."""
+
+    def __init__(self, storage: Interrupted, name: str, real: Any) -> None:
+        self._storage = storage
+        self._name = name
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return self._storage.interrupt(f"{self._name}.{name}", getattr(self._real, name))
 
 
 def _nothing() -> None:

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import psycopg
 
 from dbos_events.storage.database import Tx
-from dbos_events.storage.families.executors import fence
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.executors import fence
 from dbos_events.storage.writes import Result, Write
 from dbos_events.storage.writes.family import write_in_turn
 

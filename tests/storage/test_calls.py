@@ -7,12 +7,12 @@ import psycopg
 import pytest
 
 from dbos_events.errors import ExecutorFenced, StorageUnavailable
-from dbos_events.storage.families.executors import fence
-from dbos_events.storage.families.plain import write_plain
 from dbos_events.storage.functions import Function, functions
 from dbos_events.storage.migrate import migrate
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.statements import POSTGRES, load
+from dbos_events.storage.subjects.executors import fence
+from dbos_events.storage.subjects.plain import write_plain
 from dbos_events.storage.writes import WRITTEN, Existing
 from dbos_events.storage.writes.family import write_in_turn
 from tests.storage.building import begin, change, end, read, register, start, step, workflow

@@ -122,6 +122,6 @@ def test_a_call_of_a_workflow_names_its_run_in_the_checkpoint(storage: SqlStorag
     ]
     again = Write("w", 1, 0, second.checkpoint, second.change)
     assert write(storage, executor, again) == [Debounced("first")]
-    [entry] = storage.list_steps("w")
+    [entry] = storage.workflows.list_steps("w")
     assert entry.child_id == "first"
     assert inputs(storage)["first"] == "2"

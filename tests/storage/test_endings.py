@@ -9,6 +9,7 @@ from dbos_events.model.queue import QueueLimits
 from dbos_events.model.workflow import CANCELLED, ENQUEUED, PENDING, SUCCESS
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.subjects.endings import EndedLate
+from dbos_events.storage.subjects.taking import Taker
 from dbos_events.storage.writes import Fenced, Written
 from dbos_events.testing import ManualClock
 from tests.storage.building import (
@@ -81,7 +82,7 @@ def test_the_run_is_told_that_its_workflow_was_cancelled(
     assert write(storage, executor, step("w")) == [Fenced(CANCELLED)]
     assert write(storage, executor, end("w")) == [Fenced(CANCELLED)]
     assert write(storage, executor, park("w", 9)) == [Fenced(CANCELLED)]
-    assert storage.stopped_among(executor, ["w"]) == {"w": CANCELLED}
+    assert storage.workflows.stopped_among(executor, ["w"]) == {"w": CANCELLED}
 
 
 def test_a_claim_sets_the_deadline_once_and_takes_nothing_that_is_late(
@@ -99,7 +100,7 @@ def test_a_claim_sets_the_deadline_once_and_takes_nothing_that_is_late(
     }
     write(storage, executor, park("timed", late(clock, 5)))
     clock.advance(timedelta(seconds=5))
-    assert storage.take_due(executor, APP, "v1", NAMES, 9) == []
+    assert storage.taking.wake_due(Taker(executor, APP, "v1", NAMES), 9) == []
     assert workflow(storage, "timed").status == ENQUEUED
     [again] = claim_from(storage, executor, APP, "v1", "q", NO_LIMITS, NAMES, 9)
     assert again.deadline == late(clock, 5)
@@ -111,11 +112,11 @@ def test_a_parked_workflow_is_cancelled_and_not_woken_whatever_is_due_first(
     begin(storage, executor, "w", deadline=late(clock, 10))
     write(storage, executor, park("w", late(clock, 5)))
     clock.advance(timedelta(seconds=60))
-    assert storage.take_due(executor, APP, "v1", NAMES, 9) == []
+    assert storage.taking.wake_due(Taker(executor, APP, "v1", NAMES), 9) == []
     assert storage.endings.end_due(APP, 9) == [EndedLate("w", "timeout")]
     row = workflow(storage, "w")
     assert (row.status, row.take, row.owner, row.wake_at) == (CANCELLED, 1, None, None)
-    assert storage.next_wake(APP) is None
+    assert storage.taking.next_wake(APP) is None
 
 
 def test_who_waits_for_what_was_cancelled_is_woken(
@@ -126,7 +127,7 @@ def test_who_waits_for_what_was_cancelled_is_woken(
     write(storage, executor, park("parent", awaited="child"))
     clock.advance(timedelta(seconds=10))
     storage.endings.end_due(APP, 9)
-    assert ids(storage.take_due(executor, APP, "v1", NAMES, 9)) == ["parent"]
+    assert ids(storage.taking.wake_due(Taker(executor, APP, "v1", NAMES), 9)) == ["parent"]
 
 
 def test_resuming_forgets_the_deadline_and_the_next_claim_sets_another(
@@ -135,7 +136,7 @@ def test_resuming_forgets_the_deadline_and_the_next_claim_sets_another(
     begin(storage, executor, "w", timeout_ms=10_000, deadline=late(clock, 10))
     clock.advance(timedelta(seconds=60))
     storage.endings.end_due(APP, 9)
-    assert storage.resume(["w"]) == ["w"]
+    assert storage.workflows.resume(["w"]) == ["w"]
     row = workflow(storage, "w")
     assert (row.deadline, row.start_by, row.end_reason) == (None, None, None)
     [taken] = claim_resumed_from(storage, executor, APP, "v1", NAMES, 9)
@@ -175,12 +176,12 @@ def test_what_is_written_in_a_shield_passes_a_cancel_and_nothing_else(
 
     begin(storage, executor, "w")
     assert shielded(1) == [Written()]
-    storage.cancel(["w"])
+    storage.workflows.cancel(["w"])
     assert write(storage, executor, step("w", 2)) == [Fenced(CANCELLED)]
     assert shielded(2) == [Written()]
     assert shielded(3, write_id=7) == shielded(3, write_id=7) == [Written()]  # a commit whose answer was lost
-    assert [entry.step for entry in storage.list_steps("w")] == [1, 2, 3]
-    storage.resume(["w"])
+    assert [entry.step for entry in storage.workflows.list_steps("w")] == [1, 2, 3]
+    storage.workflows.resume(["w"])
     assert shielded(4) == [Fenced(ENQUEUED)]
     claim_resumed_from(storage, executor, APP, "v1", NAMES, 9)
     assert shielded(4) == [Fenced(PENDING)]
@@ -190,14 +191,14 @@ def test_in_one_batch_a_shielded_write_passes_beside_one_that_is_refused(
     storage: SqlStorage, executor: int
 ) -> None:
     begin(storage, executor, "w")
-    storage.cancel(["w"])
+    storage.workflows.cancel(["w"])
     plain, cleaning, starting = step("w", 1), step("w", 2), step("w", 3, child_id="c")
     cleaning.shielded = starting.shielded = True
     starting.change = start("c", parent_id="w").change
     assert write(storage, executor, plain, cleaning, starting, end("w")) == [
         Fenced(CANCELLED), Written(), Written(), Fenced(None),
     ]  # fmt: skip
-    assert [entry.step for entry in storage.list_steps("w")] == [2, 3]
+    assert [entry.step for entry in storage.workflows.list_steps("w")] == [2, 3]
     assert workflow(storage, "c").status == PENDING
 
 

@@ -172,7 +172,7 @@ def test_what_a_change_asks_for_is_in_the_rows(storage: SqlStorage, form: str, b
     assert [isinstance(answer, Written | Debounced) for answer in answers] == [True] * len(writes)
     [row] = read(storage, query)
     assert row[0] == expected
-    assert storage.list_steps("w"), "the checkpoint of the same write"
+    assert storage.workflows.list_steps("w"), "the checkpoint of the same write"
     if beside:
         assert workflow(storage, "other").status == SUCCESS
 

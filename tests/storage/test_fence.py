@@ -5,9 +5,10 @@ import pytest
 from dbos_events.errors import ExecutorFenced
 from dbos_events.model.queue import QueueLimits
 from dbos_events.model.workflow import CANCELLED, ENQUEUED, PENDING, SUCCESS, WorkflowFilter
-from dbos_events.storage.families.intake import _intake
-from dbos_events.storage.rows import LanePlace
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.intake import _intake
+from dbos_events.storage.subjects.lanes import LanePlace
+from dbos_events.storage.subjects.taking import Taker
 from dbos_events.storage.writes import WRITTEN, Existing, Fenced, Write
 from tests.storage.building import (
     APP,
@@ -43,8 +44,8 @@ def test_rule_2_a_batch_of_a_dead_executor_writes_nothing(storage: SqlStorage) -
     with pytest.raises(ExecutorFenced):
         write(storage, executor, step("w"), end("w"), start("new"))
     assert workflow(storage, "w").status == PENDING
-    assert storage.list_steps("w") == []
-    assert storage.read_ending("new") is None
+    assert storage.workflows.list_steps("w") == []
+    assert storage.workflows.read_ending("new") is None
 
 
 def test_rule_2_a_dead_executor_takes_nothing(storage: SqlStorage) -> None:
@@ -57,10 +58,10 @@ def test_rule_2_a_dead_executor_takes_nothing(storage: SqlStorage) -> None:
     takes = [
         lambda: claim_from(storage, dead, APP, "v1", "q", QueueLimits(), ["work"], 9),
         lambda: claim_resumed_from(storage, dead, APP, "v1", ["work"], 9),
-        lambda: storage.take_due(dead, APP, "v1", ["work"], 9),
-        lambda: storage.adopt_from_dead(dead, APP, "v1", NO_LIMITS, 9),
-        lambda: storage.take_lanes(dead, LanePlace(1, 1, 0, 1), ["0"], 9, {"handle": None}),
-        lambda: storage.hold_lane(dead, 1, 1, "topic"),
+        lambda: storage.taking.wake_due(Taker(dead, APP, "v1", ["work"]), 9),
+        lambda: storage.taking.adopt(Taker(dead, APP, "v1", sorted(NO_LIMITS)), NO_LIMITS, 9),
+        lambda: storage.lanes.take(dead, LanePlace(1, 1, 0, 1), ["0"], 9, {"handle": None}),
+        lambda: storage.lanes.hold(dead, 1, 1, "topic"),
     ]
     for take in takes:
         with pytest.raises(ExecutorFenced):
@@ -95,13 +96,13 @@ def test_rule_2_a_declaration_of_death_waits_for_the_batch_under_way(postgres_st
     begin(storage, old, "w")
     with open_batch(storage, old, step("w", output="early")) as results:
         assert results == [WRITTEN]
-        with meanwhile(lambda: storage.declare_dead(old, 0, "silent")) as death:
+        with meanwhile(lambda: storage.executors.declare_dead(old, 0, "silent")) as death:
             await_waiting(storage, death)
-            assert storage.adopt_from_dead(new, APP, "v1", NO_LIMITS, 9) == [], (
+            assert storage.taking.adopt(Taker(new, APP, "v1", sorted(NO_LIMITS)), NO_LIMITS, 9) == [], (
                 "not dead before the batch ends"
             )
     assert death.result(PATIENCE)
-    assert ids(storage.adopt_from_dead(new, APP, "v1", NO_LIMITS, 9)) == ["w"]
+    assert ids(storage.taking.adopt(Taker(new, APP, "v1", sorted(NO_LIMITS)), NO_LIMITS, 9)) == ["w"]
     assert steps(storage, "w") == {1: "early"}, "the new owner reads what the old one wrote"
     with pytest.raises(ExecutorFenced):
         write(storage, old, step("w", 2))
@@ -120,7 +121,7 @@ def test_rule_2_a_batch_waits_for_the_declaration_of_death_and_is_fenced(
             await_waiting(storage, late)
     with pytest.raises(ExecutorFenced):
         late.result(PATIENCE)
-    assert storage.list_steps("w") == []
+    assert storage.workflows.list_steps("w") == []
 
 
 def test_rule_2_a_batch_waits_for_a_taking_from_its_executor_and_is_refused(
@@ -148,7 +149,7 @@ def test_rule_2_a_heartbeat_does_not_wait_for_a_batch(postgres_storage: SqlStora
     begin(storage, executor, "w")
     with (
         open_batch(storage, executor, step("w")),
-        meanwhile(lambda: storage.renew_lease(executor, 1)) as renewal,
+        meanwhile(lambda: storage.executors.renew(executor, 1)) as renewal,
     ):
         assert renewal.result(PATIENCE)
 
@@ -164,7 +165,7 @@ def test_rule_2_a_declaration_of_death_waits_for_an_intake_under_way(postgres_st
             await_waiting(storage, death)
     death.result(PATIENCE)
     with pytest.raises(ExecutorFenced):
-        storage.intake(batch)
+        storage.intake.take_in(batch)
 
 
 def test_rule_2_a_resume_waits_for_the_batch_under_way(postgres_storage: SqlStorage) -> None:
@@ -173,7 +174,7 @@ def test_rule_2_a_resume_waits_for_the_batch_under_way(postgres_storage: SqlStor
     begin(storage, old, "w")
     with open_batch(storage, old, step("w", output="early")) as results:
         assert results == [WRITTEN]
-        with meanwhile(lambda: storage.resume(["w"])) as resumed:
+        with meanwhile(lambda: storage.workflows.resume(["w"])) as resumed:
             await_waiting(storage, resumed)
     assert resumed.result(PATIENCE) == ["w"]
     assert steps(storage, "w") == {1: "early"}, "the new owner reads what the old one wrote"
@@ -192,7 +193,7 @@ def test_rule_2_a_resume_locks_an_owner_who_claimed_meanwhile_before_it_takes_th
         tx.run("fence", executor=new, identity=0)
         names = {"application": APP, "version": "v1", "names": ["work"], "count": 9, "waits": False}
         assert len(tx.run("adopt_from_dead", executor=new, **names)) == 1
-        with meanwhile(lambda: storage.resume(["w"])) as resumed:
+        with meanwhile(lambda: storage.workflows.resume(["w"])) as resumed:
             await_waiting(storage, resumed)
     assert resumed.result(PATIENCE) == ["w"], "asked again, now of the new owner"
     assert workflow(storage, "w").take == 3
@@ -214,7 +215,7 @@ def test_rule_2_checkpoints_parks_and_outcomes_require_that_the_workflow_is_pend
     assert write(storage, executor, end("w", status=outcome)) == [Fenced(status)]
     assert write(storage, executor, park("w", 1)) == [Fenced(status)]
     assert (workflow(storage, "w").status, workflow(storage, "w").wake_at) == (status, None)
-    assert storage.list_steps("w") == []
+    assert storage.workflows.list_steps("w") == []
 
 
 @pytest.mark.parametrize(
@@ -223,12 +224,12 @@ def test_rule_2_checkpoints_parks_and_outcomes_require_that_the_workflow_is_pend
 def test_rule_2_a_run_whose_workflow_was_taken_writes_nothing(storage: SqlStorage, mine: Write) -> None:
     executor = register(storage)
     begin(storage, executor, "w")
-    storage.resume(["w"])
+    storage.workflows.resume(["w"])
     [taken] = claim_resumed_from(storage, executor, APP, "v1", ["work"], 9)
     assert taken.take == 3, "resumed, and taken again by the very same executor"
     assert write(storage, executor, mine) == [Fenced(PENDING)]
     assert (workflow(storage, "w").status, workflow(storage, "w").owner) == (PENDING, executor)
-    assert storage.list_steps("w") == []
+    assert storage.workflows.list_steps("w") == []
 
 
 def test_rule_2_a_workflow_of_another_executor_is_not_written(storage: SqlStorage) -> None:
@@ -237,7 +238,7 @@ def test_rule_2_a_workflow_of_another_executor_is_not_written(storage: SqlStorag
     for mine in (step("w"), end("w"), park("w", 1)):
         assert write(storage, stranger, mine) == [Fenced(PENDING)]
     assert workflow(storage, "w").owner == owner
-    assert storage.list_steps("w") == []
+    assert storage.workflows.list_steps("w") == []
 
 
 def test_rule_2_a_workflow_that_does_not_exist_is_fenced(storage: SqlStorage) -> None:
@@ -265,13 +266,13 @@ def test_rule_2_after_a_refused_checkpoint_the_rest_of_the_run_is_refused(storag
     [one, two, three, four] = write(storage, executor, step("w", 1), child, park("w", 1), end("w"))
     assert (one, two, three, four) == (Fenced(PENDING), Fenced(None), Fenced(None), Fenced(None))
     assert (workflow(storage, "w").status, workflow(storage, "w").owner) == (PENDING, executor)
-    assert storage.read_ending("child") is None
+    assert storage.workflows.read_ending("child") is None
 
 
 def test_rule_2_a_refused_run_does_not_take_the_next_run_of_the_workflow_with_it(storage: SqlStorage) -> None:
     executor = register(storage)
     begin(storage, executor, "w")
-    storage.resume(["w"])
+    storage.workflows.resume(["w"])
     claim_resumed_from(storage, executor, APP, "v1", ["work"], 9)
     late, fresh = step("w", output="late"), step("w", take=3, output="fresh")
     assert write(storage, executor, late, fresh, end("w", take=3)) == [Fenced(PENDING), WRITTEN, WRITTEN]
@@ -302,7 +303,7 @@ def test_rule_2_crashes_return_to_zero_with_a_new_checkpoint(storage: SqlStorage
     first, second = register(storage), register(storage)
     begin(storage, first, "w", "other")
     kill(storage, first)
-    storage.adopt_from_dead(second, APP, "v1", NO_LIMITS, 9)
+    storage.taking.adopt(Taker(second, APP, "v1", sorted(NO_LIMITS)), NO_LIMITS, 9)
     progress = step("w", take=2)
     progress.reset_crashes = True
     write(storage, second, progress, step("other", take=2))
@@ -313,7 +314,7 @@ def test_rule_2_progress_counts_also_when_the_run_parks_in_the_same_batch(storag
     first, second = register(storage), register(storage)
     begin(storage, first, "w")
     kill(storage, first)
-    storage.adopt_from_dead(second, APP, "v1", NO_LIMITS, 9)
+    storage.taking.adopt(Taker(second, APP, "v1", sorted(NO_LIMITS)), NO_LIMITS, 9)
     progress = step("w", take=2)
     progress.reset_crashes = True
     assert write(storage, second, progress, park("w", 0, take=2)) == [WRITTEN, WRITTEN]
@@ -323,10 +324,12 @@ def test_rule_2_progress_counts_also_when_the_run_parks_in_the_same_batch(storag
 def test_rule_2_a_run_that_lost_its_workflow_forgives_no_crash(storage: SqlStorage) -> None:
     first, second = register(storage), register(storage)
     begin(storage, first, "w")
-    storage.resume(["w"])
+    storage.workflows.resume(["w"])
     claim_resumed_from(storage, second, APP, "v1", ["work"], 9)
     kill(storage, second)
-    storage.adopt_from_dead(first, APP, "v1", NO_LIMITS, 9)  # under a newer take; the old run is there still
+    storage.taking.adopt(
+        Taker(first, APP, "v1", sorted(NO_LIMITS)), NO_LIMITS, 9
+    )  # under a newer take; the old run is there still
     stale = step("w")
     stale.reset_crashes = True
     assert write(storage, first, stale) == [Fenced(PENDING)]
@@ -337,8 +340,8 @@ def test_rule_2_a_run_that_was_cancelled_forgives_no_crash(storage: SqlStorage) 
     first, second = register(storage), register(storage)
     begin(storage, first, "w")
     kill(storage, first)
-    storage.adopt_from_dead(second, APP, "v1", NO_LIMITS, 9)
-    storage.cancel(["w"])
+    storage.taking.adopt(Taker(second, APP, "v1", sorted(NO_LIMITS)), NO_LIMITS, 9)
+    storage.workflows.cancel(["w"])
     late = step("w", take=2)
     late.reset_crashes = True
     assert write(storage, second, late) == [Fenced(CANCELLED)]
@@ -374,7 +377,7 @@ def test_rule_2_a_step_that_another_executor_wrote_is_fenced_even_with_the_same_
     begin(storage, first, "w")
     write(storage, first, step("w", write_id=5, output="first"))
     kill(storage, first)
-    storage.adopt_from_dead(second, APP, "v1", NO_LIMITS, 9)
+    storage.taking.adopt(Taker(second, APP, "v1", sorted(NO_LIMITS)), NO_LIMITS, 9)
     assert write(storage, second, step("w", take=2, write_id=5)) == [Fenced(PENDING)]
     assert steps(storage, "w") == {1: "first"}
 
@@ -387,7 +390,7 @@ def test_rule_2_a_last_checkpoint_and_outcome_whose_answer_was_lost_are_written_
     writes = [step("w"), end("w", output="done")]
     assert write(storage, executor, *writes) == [WRITTEN, WRITTEN]
     assert write(storage, executor, *writes) == [WRITTEN, WRITTEN]
-    ending = storage.read_ending("w")
+    ending = storage.workflows.read_ending("w")
     assert ending is not None
     assert (ending.status, ending.output) == (SUCCESS, "done")
 
@@ -398,7 +401,7 @@ def test_rule_2_another_outcome_than_the_one_that_is_there_is_fenced(storage: Sq
     write(storage, executor, end("w", output="done"))
     assert write(storage, executor, end("w", status="ERROR", error="boom")) == [Fenced(SUCCESS)]
     assert write(storage, register(storage), end("w", output="theirs")) == [Fenced(SUCCESS)]
-    ending = storage.read_ending("w")
+    ending = storage.workflows.read_ending("w")
     assert ending is not None
     assert (ending.status, ending.output, ending.error) == (SUCCESS, "done", None)
 
@@ -418,7 +421,7 @@ def test_rule_2_a_start_of_an_id_that_is_there_says_what_is_there_and_changes_no
     write(storage, first, start("w", input="[1]", name="theirs"))
     answer = write(storage, second, start("w", input="[2]"), start("fresh"))
     assert answer == [Existing("w", "theirs", PENDING, None, None), WRITTEN]
-    [row] = storage.list_workflows(WorkflowFilter(workflow_ids=("w",)))
+    [row] = storage.workflows.find(WorkflowFilter(workflow_ids=("w",)))
     assert (row["owner"], row["input"], row["name"]) == (first, "[1]", "theirs")
 
 
@@ -428,7 +431,7 @@ def test_rule_2_of_two_starts_of_one_id_in_a_batch_the_first_wins(storage: SqlSt
         storage, executor, start("w", name="one", input="[1]"), start("w", name="two", input="[2]")
     )
     assert answer == [WRITTEN, Existing("w", "one", PENDING, None, None)]
-    [row] = storage.list_workflows(WorkflowFilter(workflow_ids=("w",)))
+    [row] = storage.workflows.find(WorkflowFilter(workflow_ids=("w",)))
     assert (row["name"], row["input"]) == ("one", "[1]")
 
 
@@ -458,7 +461,7 @@ def test_rule_2_a_park_is_fenced_once_the_workflow_was_taken_again(storage: SqlS
     begin(storage, executor, "w")
     mine = park("w", 1)
     write(storage, executor, mine)
-    assert ids(storage.take_due(other, APP, "v1", ["work"], 9)) == ["w"]
+    assert ids(storage.taking.wake_due(Taker(other, APP, "v1", ["work"]), 9)) == ["w"]
     assert write(storage, executor, mine) == [Fenced(PENDING)]
     assert workflow(storage, "w").owner == other
 
@@ -469,9 +472,9 @@ def test_rule_2_a_park_is_fenced_once_the_workflow_was_taken_again(storage: SqlS
 def test_rule_2_a_cancelled_workflow_does_not_finish(storage: SqlStorage) -> None:
     executor = register(storage)
     begin(storage, executor, "w")
-    assert storage.cancel(["w"]) == ["w"]
+    assert storage.workflows.cancel(["w"]) == ["w"]
     assert write(storage, executor, end("w", output="done")) == [Fenced(CANCELLED)]
-    ending = storage.read_ending("w")
+    ending = storage.workflows.read_ending("w")
     assert ending is not None
     assert (ending.status, ending.output) == (CANCELLED, None)
 
@@ -480,7 +483,7 @@ def test_rule_2_a_finished_workflow_is_not_cancelled(storage: SqlStorage) -> Non
     executor = register(storage)
     begin(storage, executor, "w")
     write(storage, executor, end("w", output="done"))
-    assert storage.cancel(["w"]) == []
+    assert storage.workflows.cancel(["w"]) == []
     assert workflow(storage, "w").status == SUCCESS
 
 
@@ -493,7 +496,7 @@ def test_rule_2_cancel_and_finish_at_once_leave_one_ending(
     for name in names:
         [finished, cancelled] = at_once(
             lambda name=name: write(storage, executor, end(name)),
-            lambda name=name: other_storage.cancel([name]),
+            lambda name=name: other_storage.workflows.cancel([name]),
         )
         if cancelled:
             assert (finished, workflow(storage, name).status) == ([Fenced(CANCELLED)], CANCELLED)
@@ -505,7 +508,10 @@ def test_a_cancel_waits_for_the_outcome_under_way_and_finds_it(postgres_storage:
     storage = postgres_storage
     executor = register(storage)
     begin(storage, executor, "w")
-    with open_batch(storage, executor, end("w")), meanwhile(lambda: storage.cancel(["w"])) as cancelled:
+    with (
+        open_batch(storage, executor, end("w")),
+        meanwhile(lambda: storage.workflows.cancel(["w"])) as cancelled,
+    ):
         await_waiting(storage, cancelled)
     assert cancelled.result(PATIENCE) == []
     assert workflow(storage, "w").status == SUCCESS
@@ -518,7 +524,7 @@ def test_a_run_learns_that_it_was_stopped(storage: SqlStorage) -> None:
     executor, other = register(storage), register(storage)
     begin(storage, executor, "mine", "cancelled", "parked")
     begin(storage, other, "theirs")
-    storage.cancel(["cancelled"])
+    storage.workflows.cancel(["cancelled"])
     write(storage, executor, park("parked", 1))
-    stopped = storage.stopped_among(executor, ["mine", "cancelled", "parked", "theirs"])
+    stopped = storage.workflows.stopped_among(executor, ["mine", "cancelled", "parked", "theirs"])
     assert stopped == {"cancelled": CANCELLED, "parked": PENDING, "theirs": PENDING}

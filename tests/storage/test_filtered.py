@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from dbos_events.errors import ExecutorFenced
-from dbos_events.storage.rows import IntakeResult
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.intakerows import IntakeResult
+from dbos_events.storage.subjects.taking import Taker
 from tests.storage.building import APP, change, kill, read, register
 from tests.storage.topics import Topic, event, topic
 
@@ -20,7 +21,7 @@ def take_in(
 ) -> IntakeResult:
     """Offsets 0 to 5 of partition 0."""
     batch = orders.batch(executor, more.pop("moves", {0: (epoch, 0, 6)}), events=events, **more)
-    return orders.storage.intake(replace(batch, filtered=tuple(filtered)))
+    return orders.storage.intake.take_in(replace(batch, filtered=tuple(filtered)))
 
 
 def rows(storage: SqlStorage) -> list[tuple[Any, ...]]:
@@ -32,7 +33,7 @@ def rows(storage: SqlStorage) -> list[tuple[Any, ...]]:
 
 
 def filtered(storage: SqlStorage) -> dict[int, int]:
-    return {state.partition: state.filtered for state in storage.list_partitions(APP)}
+    return {state.partition: state.filtered for state in storage.positions.read(APP)}
 
 
 def test_each_range_is_a_row_beside_the_gaps(storage: SqlStorage) -> None:
@@ -106,7 +107,7 @@ def test_why_an_event_must_not_be_run_is_stored_with_it_once(storage: SqlStorage
     assert [tuple(row) for row in stored] == [("e-0-1", "json", '"why"')]
     kill(storage, executor)
     successor = register(storage)
-    taken = storage.adopt_from_dead(successor, APP, "v1", {"handle": None}, 10)
+    taken = storage.taking.adopt(Taker(successor, APP, "v1", ["handle"]), {"handle": None}, 10)
     assert {row.id: (row.codec, row.input) for row in taken} == {
         "e-0-0": (None, None),
         "e-0-1": ("json", '"why"'),

@@ -2,8 +2,8 @@
 
 import pytest
 
-from dbos_events.storage.rows import IntakeResult
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.intakerows import IntakeResult
 from tests.storage.building import APP, begin, read, register, workflow
 from tests.storage.topics import Topic, topic
 
@@ -27,8 +27,8 @@ def test_rule_7_an_id_that_a_workflow_without_event_has_stops_the_partition_befo
 
 def test_rule_7_the_event_of_another_consumer_is_no_duplicate(storage: SqlStorage) -> None:
     orders = topic(storage)
-    other = storage.save_consumer("another", "audit", "handle", "group", ["orders"], "{}")
-    storage.create_watermarks(other, orders.incarnation, {0: (0, "earliest")})
+    other = storage.consumers.save("another", "audit", "handle", "group", ["orders"], "{}")
+    storage.positions.create(other, orders.incarnation, {0: (0, "earliest")})
     audit = Topic(storage, other, orders.incarnation)
     executor = register(storage)
     orders.intake(executor, {0: (orders.epoch(executor), 0, 1)})
@@ -45,8 +45,8 @@ def test_rule_7_the_event_runs_as_one_of_a_branch_when_an_operator_says_so(stora
     executor = register(storage)
     begin(storage, executor, "e-0-1")
     orders.intake(executor, {0: (orders.epoch(executor), 0, 3)})
-    storage.halt(executor, (orders.consumer, orders.incarnation, 0), "taken", 1)
-    branch = storage.resolve_truncation(APP, "orders", ("orders", 0), None)
+    storage.positions.halt(executor, (orders.consumer, orders.incarnation, 0), "taken", 1)
+    branch = storage.decisions.resolve_truncation(APP, "orders", ("orders", 0), None)
     assert branch.next_offset == 1
-    [position] = storage.assign(executor, orders.consumer, branch.incarnation, [0])
+    [position] = storage.positions.assign(executor, orders.consumer, branch.incarnation, [0])
     assert (position.next_offset, position.halted) == (1, None)

@@ -4,8 +4,8 @@ import pytest
 
 from dbos_events.errors import StorageUnavailable
 from dbos_events.storage.database import Tx
-from dbos_events.storage.families.executors import fence
 from dbos_events.storage.statements import POSTGRES
+from dbos_events.storage.subjects.executors import fence
 from dbos_events.testing import ManualClock
 from tests.storage.building import LEASE_MS, kill, register
 from tests.storage.conftest import Open

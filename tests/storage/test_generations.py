@@ -7,6 +7,7 @@ import pytest
 from dbos_events.model.queue import QueueLimits
 from dbos_events.model.workflow import ENQUEUED, PENDING
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.taking import Taker
 from dbos_events.storage.writes import WRITTEN, Failure, Fenced, NextAttempt, Write
 from dbos_events.testing import ManualClock
 from tests.storage.building import (
@@ -67,9 +68,9 @@ def test_rule_6_what_succeeded_goes_on_and_what_failed_stays(storage: SqlStorage
     # The last checkpoint and the retry go out together, as they do in life.
     assert write(storage, executor, step("w", 3), retry("w", 2)) == [WRITTEN, WRITTEN]
     assert checkpoints(storage, "w") == [(0, 2, 0), (1, 1, 0), (1, 3, 0)]
-    assert [entry.step for entry in storage.list_steps("w")] == [1, 3]
+    assert [entry.step for entry in storage.workflows.list_steps("w")] == [1, 3]
     assert checkpoints(storage, "other") == [(0, 2, None)]
-    assert storage.read_divergences(["w", "other"]) == {"w": {0: 2}}
+    assert storage.generations.read_divergences(["w", "other"]) == {"w": {0: 2}}
 
 
 def test_rule_6_the_start_of_a_child_stays_with_its_failed_result(storage: SqlStorage) -> None:
@@ -84,7 +85,7 @@ def test_rule_6_the_start_of_a_child_stays_with_its_failed_result(storage: SqlSt
         retry("w", 3),
     )
     assert checkpoints(storage, "w") == [(0, 2, 0), (0, 3, 0), (1, 1, 0)]
-    assert storage.read_divergences(["w"]) == {"w": {0: 2}}
+    assert storage.generations.read_divergences(["w"]) == {"w": {0: 2}}
 
 
 def test_rule_6_a_retry_whose_answer_was_lost_counts_once(storage: SqlStorage) -> None:
@@ -134,9 +135,9 @@ def test_a_retry_comes_back_when_it_is_due(storage: SqlStorage, clock: ManualClo
     executor = register(storage)
     begin(storage, executor, "w")
     write(storage, executor, retry("w"))
-    assert storage.take_due(executor, *TAKER, ["work"], 10) == []
+    assert storage.taking.wake_due(Taker(executor, *TAKER, ["work"]), 10) == []
     clock.move_to(clock.now_ms() + 1000)
-    (taken,) = storage.take_due(executor, *TAKER, ["work"], 10)
+    (taken,) = storage.taking.wake_due(Taker(executor, *TAKER, ["work"]), 10)
     assert (taken.id, taken.generation, taken.attempt, taken.take) == ("w", 1, 1, 2)
     assert write(storage, executor, retry("w", take=2, generation=1, attempt=2)) == [WRITTEN]
     row = workflow(storage, "w")
@@ -149,7 +150,7 @@ def test_a_retry_of_a_queue_comes_back_through_the_queue(storage: SqlStorage, cl
     assert ids(claim_from(storage, executor, *TAKER, "q", QueueLimits(), ["work"], 10)) == ["w"]
     write(storage, executor, retry("w"))
     clock.move_to(clock.now_ms() + 1000)
-    assert storage.take_due(executor, *TAKER, ["work"], 10) == []
+    assert storage.taking.wake_due(Taker(executor, *TAKER, ["work"]), 10) == []
     assert workflow(storage, "w").status == ENQUEUED
     assert ids(claim_from(storage, executor, *TAKER, "q", QueueLimits(), ["work"], 10)) == ["w"]
 
@@ -167,7 +168,7 @@ def test_a_retry_in_a_lane_holds_it_and_is_left_to_its_holder(
     assert blocked is not None
     assert blocked.rows == ()
     clock.move_to(clock.now_ms() + 1000)
-    assert storage.take_due(executor, *TAKER, ["handle"], 10) == []
+    assert storage.taking.wake_due(Taker(executor, *TAKER, ["handle"]), 10) == []
     taken = orders.take(executor, epoch)
     assert taken is not None
     assert [(row.id, row.generation, row.attempt) for row in taken.rows] == [("e-0-0", 1, 1)]
@@ -179,7 +180,7 @@ def test_a_dead_executors_retry_is_found_by_the_others(storage: SqlStorage, cloc
     write(storage, dead, retry("w"))
     kill(storage, dead)
     clock.move_to(clock.now_ms() + 1000)
-    assert ids(storage.take_due(alive, *TAKER, ["work"], 10)) == ["w"]
+    assert ids(storage.taking.wake_due(Taker(alive, *TAKER, ["work"]), 10)) == ["w"]
 
 
 def test_many_end_together(storage: SqlStorage) -> None:

@@ -3,8 +3,8 @@
 import pytest
 
 from dbos_events.errors import ExecutorFenced, RegistrationError
-from dbos_events.storage.rows import LanePlace
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.lanes import LanePlace
 from dbos_events.testing import ManualClock
 from tests.storage.building import APP, end, kill, park, read, register, write
 from tests.storage.inboxes import PREFIX, accept, consumer_of, pushed
@@ -33,8 +33,8 @@ def test_a_consumer_keeps_its_number_and_no_other_connector_gets_its_name(
     with pytest.raises(RegistrationError, match="another connector"):
         storage.inbox.register(APP, "orders", "handle", "other", "other/", [])
     with pytest.raises(RegistrationError, match="folder"):
-        storage.save_consumer(APP, "orders", "handle", "group", ["orders"], "{}", "log")
-    storage.save_consumer(APP, "records", "handle", "group", ["orders"], "{}", "log")
+        storage.consumers.save(APP, "orders", "handle", "group", ["orders"], "{}", "log")
+    storage.consumers.save(APP, "records", "handle", "group", ["orders"], "{}", "log")
     with pytest.raises(RegistrationError, match="another connector"):
         storage.inbox.register(APP, "records", "handle", "folder", "file/", [])
 
@@ -97,7 +97,7 @@ def test_the_next_of_a_lane_is_ready_where_its_head_was_there_already(
     again, new = accept(storage, executor, pushed(consumer, "1", lane="k"), pushed(consumer, "2", lane="k"))
     assert (again.kind, new.kind, new.owned) == ("duplicate", "accepted", False)
     assert storage.inbox.ready_lanes(consumer, "", 10) == ["k"]
-    found = storage.take_lanes(executor, LanePlace(consumer, 0, None, 0), ["k"], 5, {"handle": None})
+    found = storage.lanes.take(executor, LanePlace(consumer, 0, None, 0), ["k"], 5, {"handle": None})
     assert found is not None
     assert [row.id for row in found["k"].rows] == [f"{PREFIX}2"]
 
@@ -149,10 +149,10 @@ def test_how_consumers_stand(storage: SqlStorage, consumer: int, executor: int) 
         pushed(consumer, "1", content="other"),
         pushed(consumer, "no", workflow_id=None),
     )
-    storage.report_source(executor, consumer, "listening", None)
+    storage.sources.report(executor, consumer, "listening", None)
     (standing,) = storage.inbox.standing(APP)
     assert (standing.consumer, standing.connector, standing.addresses) == ("orders", "folder", ("in",))
     assert (standing.held, standing.quarantined, standing.filtered) == (1, 1, 1)
     assert standing.processes == (("a", "listening", None),)
     assert storage.inbox.standing("another") == []
-    assert storage.list_idle_sources(APP) == [], "what is pushed is not among the consumers of logs"
+    assert storage.sources.list_idle(APP) == [], "what is pushed is not among the consumers of logs"

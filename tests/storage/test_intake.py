@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dbos_events.errors import RegistrationError
-from dbos_events.storage.rows import IntakeResult
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.intakerows import IntakeResult
 from tests.storage.building import APP, end, kill, quarantine, read, register, workflow, write
 from tests.storage.racing import at_once
 from tests.storage.topics import Topic, event, topic
@@ -35,32 +35,32 @@ def gaps(storage: SqlStorage) -> list[tuple[int, int, int]]:
 
 
 def test_a_consumer_keeps_its_number(storage: SqlStorage) -> None:
-    first = storage.save_consumer(APP, "orders", "handle", "group", ["a"], "{}")
-    assert storage.save_consumer(APP, "orders", "renamed", "group", ["a", "b"], "{}") == first
-    assert storage.save_consumer(APP, "other", "handle", "group-2", ["a"], "{}") != first
+    first = storage.consumers.save(APP, "orders", "handle", "group", ["a"], "{}")
+    assert storage.consumers.save(APP, "orders", "renamed", "group", ["a", "b"], "{}") == first
+    assert storage.consumers.save(APP, "other", "handle", "group-2", ["a"], "{}") != first
 
 
 def test_rule_9_a_known_consumer_whose_group_changed_is_refused(storage: SqlStorage) -> None:
-    storage.save_consumer(APP, "orders", "handle", "group", ["a"], "{}")
+    storage.consumers.save(APP, "orders", "handle", "group", ["a"], "{}")
     with pytest.raises(RegistrationError, match="'group'"):
-        storage.save_consumer(APP, "orders", "handle", "another", ["a"], "{}")
+        storage.consumers.save(APP, "orders", "handle", "another", ["a"], "{}")
 
 
 def test_rule_9_a_second_consumer_of_a_topic_in_the_same_group_is_refused(storage: SqlStorage) -> None:
-    storage.save_consumer(APP, "orders", "handle", "group", ["a", "b"], "{}")
+    storage.consumers.save(APP, "orders", "handle", "group", ["a", "b"], "{}")
     with pytest.raises(RegistrationError, match="'b'"):
-        storage.save_consumer(APP, "audit", "handle", "group", ["b", "c"], "{}")
-    storage.save_consumer(APP, "audit", "handle", "group", ["c"], "{}")
-    storage.save_consumer("another", "audit", "handle", "group", ["a"], "{}")
+        storage.consumers.save(APP, "audit", "handle", "group", ["b", "c"], "{}")
+    storage.consumers.save(APP, "audit", "handle", "group", ["c"], "{}")
+    storage.consumers.save("another", "audit", "handle", "group", ["a"], "{}")
 
 
 def test_rule_8_each_life_of_a_topic_has_its_own_number(storage: SqlStorage) -> None:
-    first = storage.save_incarnation("cluster", "orders", "id-1")
-    assert storage.save_incarnation("cluster", "orders", "id-1") == first
+    first = storage.lives.save("cluster", "orders", "id-1")
+    assert storage.lives.save("cluster", "orders", "id-1") == first
     others = {
-        storage.save_incarnation("cluster", "orders", "id-2"),
-        storage.save_incarnation("cluster", "audit", "id-1"),
-        storage.save_incarnation("cluster-2", "orders", "id-1"),
+        storage.lives.save("cluster", "orders", "id-2"),
+        storage.lives.save("cluster", "audit", "id-1"),
+        storage.lives.save("cluster-2", "orders", "id-1"),
     }
     assert len(others | {first}) == 4
 
@@ -68,38 +68,36 @@ def test_rule_8_each_life_of_a_topic_has_its_own_number(storage: SqlStorage) -> 
 def test_one_life_of_a_topic_learnt_twice_at_once_has_one_number(
     storage: SqlStorage, other_storage: SqlStorage
 ) -> None:
-    [one, two] = at_once(
-        *(lambda s=s: s.save_incarnation("c", "orders", "id") for s in (storage, other_storage))
-    )
+    [one, two] = at_once(*(lambda s=s: s.lives.save("c", "orders", "id") for s in (storage, other_storage)))
     assert one == two
 
 
 def test_rule_7_a_first_position_that_is_there_stays(storage: SqlStorage) -> None:
     orders = topic(storage)
-    storage.create_watermarks(orders.consumer, orders.incarnation, {0: (99, "latest"), 1: (5, "group")})
+    storage.positions.create(orders.consumer, orders.incarnation, {0: (99, "latest"), 1: (5, "group")})
     executor = register(storage)
-    positions = storage.assign(executor, orders.consumer, orders.incarnation, [1, 0])
+    positions = storage.positions.assign(executor, orders.consumer, orders.incarnation, [1, 0])
     assert [(p.partition, p.next_offset, p.reason) for p in positions] == [
         (0, 0, "earliest"),
         (1, 5, "group"),
     ]
-    assert storage.known_partitions(orders.consumer, orders.incarnation) == {0, 1}
-    assert storage.known_partitions(orders.consumer, 404) == frozenset()
+    assert storage.positions.known_partitions(orders.consumer, orders.incarnation) == {0, 1}
+    assert storage.positions.known_partitions(orders.consumer, 404) == frozenset()
 
 
 def test_rule_7_each_assignment_raises_the_epoch_and_becomes_the_holder(storage: SqlStorage) -> None:
     orders = topic(storage, partitions=2)
     first, second = register(storage, "first"), register(storage, "second")
     assert [orders.epoch(first), orders.epoch(second), orders.epoch(first)] == [1, 2, 3]
-    holders = {state.partition: (state.holder, state.holder_alive) for state in storage.list_partitions(APP)}
+    holders = {state.partition: (state.holder, state.holder_alive) for state in storage.positions.read(APP)}
     assert holders == {0: ("first", True), 1: (None, False)}
     kill(storage, first)
-    assert storage.list_partitions(APP)[0].holder_alive is False
+    assert storage.positions.read(APP)[0].holder_alive is False
 
 
 def test_a_partition_without_a_watermark_is_not_assigned(storage: SqlStorage) -> None:
     orders = topic(storage)
-    assert storage.assign(register(storage), orders.consumer, orders.incarnation, [7]) == []
+    assert storage.positions.assign(register(storage), orders.consumer, orders.incarnation, [7]) == []
 
 
 # ------------------------------------------------------------------ intake
@@ -123,7 +121,7 @@ def test_an_event_is_stored_as_it_was_received(storage: SqlStorage) -> None:
     orders.intake(
         executor, {0: (orders.epoch(executor), 0, 1)}, events=[event(0, 0, key=b"\x00k", value=b"\xff\x00")]
     )
-    got = storage.read_events(["e-0-0", "none"])["e-0-0"]
+    got = storage.intake.read_events(["e-0-0", "none"])["e-0-0"]
     assert (got.topic, got.partition, got.offset, got.leader_epoch) == ("orders", 0, 0, 7)
     assert (got.key, got.value, got.headers, got.latency) == (b"\x00k", b"\xff\x00", None, None)
     assert (got.timestamp_type, got.timestamp) == (1, 1_700_000_000_000)
@@ -189,8 +187,8 @@ def test_rule_7_an_intake_whose_answer_was_lost_is_done_when_it_is_repeated(stor
     batch = orders.batch(
         executor, {0: (orders.epoch(executor), 0, 3)}, events=[event(0, 2)], gaps=[(0, 0, 2)]
     )
-    assert storage.intake(batch) == DONE
-    assert storage.intake(batch) == IntakeResult(repeated=frozenset({0}))
+    assert storage.intake.take_in(batch) == DONE
+    assert storage.intake.take_in(batch) == IntakeResult(repeated=frozenset({0}))
     assert (orders.watermark(), stored(storage), gaps(storage)) == (3, ["e-0-2"], [(0, 0, 2)])
 
 
@@ -208,7 +206,7 @@ def test_rule_7_the_leader_epoch_of_the_last_record_is_kept(storage: SqlStorage)
     orders = topic(storage)
     executor = register(storage)
     orders.intake(executor, {0: (orders.epoch(executor), 0, 1)})
-    [position] = storage.assign(executor, orders.consumer, orders.incarnation, [0])
+    [position] = storage.positions.assign(executor, orders.consumer, orders.incarnation, [0])
     assert (position.leader_epoch, position.next_offset, position.reason) == (7, 1, "taken in")
 
 
@@ -240,7 +238,7 @@ def test_rule_7_the_same_id_with_another_content_stops_the_partition_before_it(s
     assert result.conflicts == {"e-0-2"}
     assert stored(storage) == ["e-0-0", "e-0-1", "e-0-2", "e-1-0"]
     assert (orders.watermark(0), orders.watermark(1)) == (2, 1)
-    assert storage.read_events(["e-0-2"])["e-0-2"].value == b"v"
+    assert storage.intake.read_events(["e-0-2"])["e-0-2"].value == b"v"
 
 
 def test_rule_10_events_of_a_lane_open_it(storage: SqlStorage) -> None:
@@ -284,7 +282,7 @@ def test_rule_7_assignments_and_intakes_of_many_partitions_at_once_do_not_deadlo
     def compete(mine: Topic, executor: int, partitions: list[int]) -> int:
         moved = 0
         for _ in range(15):
-            positions = mine.storage.assign(executor, mine.consumer, mine.incarnation, partitions)
+            positions = mine.storage.positions.assign(executor, mine.consumer, mine.incarnation, partitions)
             moves = {p.partition: (p.epoch, p.next_offset, p.next_offset + 1) for p in positions}
             moved += len(moves) - len(mine.intake(executor, moves).stale)
         return moved
@@ -346,17 +344,17 @@ SERIAL = "SELECT count(*) AS n FROM {schema}.incarnations"
 def test_rule_7_whatever_two_members_do_each_offset_is_taken_in_once(
     storage: SqlStorage, steps: list[tuple[str, int, int]]
 ) -> None:
-    incarnation = storage.save_incarnation("cluster", "orders", str(read(storage, SERIAL)[0].n))
+    incarnation = storage.lives.save("cluster", "orders", str(read(storage, SERIAL)[0].n))
     orders = Topic(
-        storage, storage.save_consumer(APP, "orders", "handle", "group", ["orders"], "{}"), incarnation
+        storage, storage.consumers.save(APP, "orders", "handle", "group", ["orders"], "{}"), incarnation
     )
-    storage.create_watermarks(orders.consumer, incarnation, {0: (0, "earliest")})
+    storage.positions.create(orders.consumer, incarnation, {0: (0, "earliest")})
     members = [Member(register(storage)), Member(register(storage))]
     model = Model()
     for action, who, count in steps:
         member = members[who]
         if action == "assign":
-            [position] = storage.assign(member.executor, orders.consumer, incarnation, [0])
+            [position] = storage.positions.assign(member.executor, orders.consumer, incarnation, [0])
             model.epoch += 1
             assert (position.epoch, position.next_offset) == (model.epoch, model.watermark)
             member.epoch, member.position, member.sent = model.epoch, model.watermark, None
@@ -381,10 +379,10 @@ def test_what_the_holder_reports_is_shown_and_a_strangers_report_is_not(storage:
     orders = topic(storage)
     holder, stranger = register(storage), register(storage)
     orders.epoch(holder)
-    storage.report_partitions(holder, orders.consumer, [(orders.incarnation, 0, 50, "paused", "quota")])
-    storage.report_partitions(holder, orders.consumer, [(orders.incarnation, 0, None, "running", None)])
-    storage.report_partitions(stranger, orders.consumer, [(orders.incarnation, 0, 99, "lost", "zombie")])
-    [state] = storage.list_partitions(APP)
+    storage.positions.report(holder, orders.consumer, [(orders.incarnation, 0, 50, "paused", "quota")])
+    storage.positions.report(holder, orders.consumer, [(orders.incarnation, 0, None, "running", None)])
+    storage.positions.report(stranger, orders.consumer, [(orders.incarnation, 0, 99, "lost", "zombie")])
+    [state] = storage.positions.read(APP)
     assert (state.end_offset, state.state, state.detail) == (50, "running", None)
 
 
@@ -393,14 +391,14 @@ def test_of_a_lane_only_the_head_is_in_flight_and_the_rest_is_held(storage: SqlS
     executor = register(storage)
     orders.intake(executor, {0: (orders.epoch(executor), 0, 6)})
     write(storage, executor, end("e-0-0"))
-    storage.release_unstarted(executor, ["e-0-4", "e-0-5"])
-    [state] = storage.list_partitions(None)
+    storage.lanes.release_unstarted(executor, ["e-0-4", "e-0-5"])
+    [state] = storage.positions.read(None)
     assert (state.application, state.consumer, state.group, state.topic) == (APP, "orders", "group", "orders")
     assert (state.next_offset, state.in_flight, state.held, state.quarantined) == (6, 1, 4, 0)
     write(storage, executor, quarantine("e-0-1", orders.consumer))
-    [state] = storage.list_partitions(APP)
+    [state] = storage.positions.read(APP)
     assert (state.in_flight, state.held, state.quarantined) == (0, 4, 1)
-    assert storage.list_partitions("another") == []
+    assert storage.positions.read("another") == []
 
 
 def test_without_lanes_all_that_has_an_owner_is_in_flight(storage: SqlStorage) -> None:
@@ -408,5 +406,5 @@ def test_without_lanes_all_that_has_an_owner_is_in_flight(storage: SqlStorage) -
     executor = register(storage)
     orders.intake(executor, {0: (orders.epoch(executor), 0, 3)})
     write(storage, executor, end("e-0-0"))
-    [state] = storage.list_partitions(APP)
+    [state] = storage.positions.read(APP)
     assert (state.in_flight, state.held) == (2, 0)

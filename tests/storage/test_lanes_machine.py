@@ -21,6 +21,7 @@ from dbos_events.engine.run import Run
 from dbos_events.model.event import ConsumerOptions, Ordering
 from dbos_events.runtime.intake import keeper, lanes
 from dbos_events.storage.opening import open_storage
+from dbos_events.storage.subjects.taking import Taker
 from dbos_events.testing import ManualClock
 from tests.storage.building import APP, change, kill, read
 from tests.storage.conftest import SCHEMA
@@ -30,7 +31,7 @@ MEMORY = Path("/dev/shm")  # noqa: S108 - the same database, without waiting for
 PARTITIONS = 2
 MAX_IN_FLIGHT = 4
 KEYS = st.sampled_from([b"a", b"A", b"b/1", None])
-CALLS = st.sampled_from(["intake", "take_lanes", "release_unstarted"])
+CALLS = st.sampled_from(["intake.take_in", "lanes.take", "lanes.release_unstarted"])
 ENDS = st.sampled_from(["finish", "finish", "fail", "park"])
 WHICH = st.integers(0, 99)
 
@@ -136,10 +137,10 @@ class LaneMachine(RuleBasedStateMachine):
         process = self.owner[partition]
         if partition not in process.positions:  # found out that another had it
             process.assign(partition)
-        process.storage.before["intake"] = lambda: self.meanwhile(process, before)
-        process.storage.after["intake"] = lambda: self.meanwhile(process, after)
+        process.storage.before["intake.take_in"] = lambda: self.meanwhile(process, before)
+        process.storage.after["intake.take_in"] = lambda: self.meanwhile(process, after)
         if loses:
-            process.storage.lost.add("intake")
+            process.storage.lost.add("intake.take_in")
         process.take_in(partition, self.log[partition], 10)
         process.storage.before.clear()
         process.storage.after.clear()
@@ -156,10 +157,10 @@ class LaneMachine(RuleBasedStateMachine):
             for partition in [*process.positions] if takes else []:
                 process.take_in(partition, self.log[partition], 3)
 
-        process.storage.before["take_lanes"] = lambda: self.meanwhile(process, before)
-        process.storage.after["take_lanes"] = takes_in_too
+        process.storage.before["lanes.take"] = lambda: self.meanwhile(process, before)
+        process.storage.after["lanes.take"] = takes_in_too
         if loses:
-            process.storage.lost.add("take_lanes")
+            process.storage.lost.add("lanes.take")
         process.tick()
         process.storage.before.clear()
         process.storage.after.clear()
@@ -201,7 +202,7 @@ class LaneMachine(RuleBasedStateMachine):
         """Time passes, and the timers of a process see to what is due."""
         self.clock.move_to(self.clock.now_ms() + 2000)
         process = self.processes[which % len(self.processes)]
-        process.start(self.storage.take_due(process.core.executor, APP, "v1", ["handle"], 99))
+        process.start(self.storage.taking.wake_due(Taker(process.core.executor, APP, "v1", ["handle"]), 99))
 
     @rule(which=WHICH)
     def discard(self, which: int) -> None:
@@ -233,8 +234,8 @@ class LaneMachine(RuleBasedStateMachine):
         rows = self.rows("lane_open AND status = 'PENDING'")
         if rows:
             row = rows[which % len(rows)]
-            self.storage.cancel([row.id])
-            self.storage.resume([row.id])
+            self.storage.workflows.cancel([row.id])
+            self.storage.workflows.resume([row.id])
             for process in self.processes:
                 for run in process.running:
                     if run.id == row.id:
@@ -280,8 +281,12 @@ class LaneMachine(RuleBasedStateMachine):
     @rule(number=WHICH)
     def sweep_the_dead(self, number: int) -> None:
         process = self.processes[number % len(self.processes)]
-        self.storage.free_lanes_of_dead(APP)
-        process.start(self.storage.adopt_from_dead(process.core.executor, APP, "v1", {"handle": None}, 99))
+        self.storage.lanes.free_of_dead(APP)
+        process.start(
+            self.storage.taking.adopt(
+                Taker(process.core.executor, APP, "v1", ["handle"]), {"handle": None}, 99
+            )
+        )
 
     # -- the end ------------------------------------------------------------------------------
 

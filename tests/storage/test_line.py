@@ -136,7 +136,7 @@ def test_a_step_that_is_written_again_after_its_line_stands_once(
     assert write(postgres_storage, executor, second, end("w")) == [WRITTEN, WRITTEN]
     with suppress(NotAsExpected):
         answered(line)
-    assert [entry.step for entry in postgres_storage.list_steps("w")] == [1, 2]
+    assert [entry.step for entry in postgres_storage.workflows.list_steps("w")] == [1, 2]
 
 
 def test_a_connection_that_breaks_says_so(postgres_storage: SqlStorage, line: Line) -> None:

@@ -39,7 +39,7 @@ def filled(storage: SqlStorage, clock: ManualClock) -> SqlStorage:
 
 
 def listed(storage: SqlStorage, **criteria: Any) -> list[str]:
-    return [row["id"] for row in storage.list_workflows(WorkflowFilter(**criteria))]
+    return [row["id"] for row in storage.workflows.find(WorkflowFilter(**criteria))]
 
 
 @pytest.mark.parametrize(
@@ -77,9 +77,9 @@ def test_a_listing_shows_what_fits(filled: SqlStorage, criteria: dict[str, Any],
 
 
 def test_a_listing_may_leave_values_out(filled: SqlStorage) -> None:
-    [row] = filled.list_workflows(WorkflowFilter(workflow_ids=("a",)))
+    [row] = filled.workflows.find(WorkflowFilter(workflow_ids=("a",)))
     assert (row["input"], row["output"], row["error"], row["executor_label"]) == ("[1]", "41", None, "one")
-    [bare] = filled.list_workflows(WorkflowFilter(workflow_ids=("a",), with_input=False, with_output=False))
+    [bare] = filled.workflows.find(WorkflowFilter(workflow_ids=("a",), with_input=False, with_output=False))
     assert not {"input", "output", "error"} & set(bare)
 
 

@@ -10,7 +10,7 @@ from tests.storage.topics import Topic, event, topic
 
 
 def consumer(storage: SqlStorage, name: str = "orders", group: str = "group", topics: str = "orders") -> int:
-    return storage.save_consumer(APP, name, "handle", group, [topics], "{}")
+    return storage.consumers.save(APP, name, "handle", group, [topics], "{}")
 
 
 def retired(storage: SqlStorage) -> dict[int, bool]:
@@ -30,9 +30,9 @@ def gaps(storage: SqlStorage) -> list[tuple[int, int, int]]:
 
 def test_rule_8_another_id_is_another_life_and_the_one_before_is_retired(storage: SqlStorage) -> None:
     orders = consumer(storage)
-    first = storage.identify(orders, "cluster", "orders", "id-1")
-    assert storage.identify(orders, "cluster", "orders", "id-1") == first
-    second = storage.identify(orders, "cluster", "orders", "id-2")
+    first = storage.lives.identify(orders, "cluster", "orders", "id-1")
+    assert storage.lives.identify(orders, "cluster", "orders", "id-1") == first
+    second = storage.lives.identify(orders, "cluster", "orders", "id-2")
     assert second != first
     assert retired(storage) == {first: True, second: False}
 
@@ -40,27 +40,27 @@ def test_rule_8_another_id_is_another_life_and_the_one_before_is_retired(storage
 def test_rule_8_an_answer_that_names_a_retired_life_changes_nothing(storage: SqlStorage) -> None:
     orders = consumer(storage)
     for topic_id in ("id-1", "id-2"):
-        latest = storage.identify(orders, "cluster", "orders", topic_id)
+        latest = storage.lives.identify(orders, "cluster", "orders", topic_id)
     with pytest.raises(StaleTopic, match="id-1"):
-        storage.identify(orders, "cluster", "orders", "id-1")
-    assert storage.identify(orders, "cluster", "orders", "id-2") == latest
+        storage.lives.identify(orders, "cluster", "orders", "id-1")
+    assert storage.lives.identify(orders, "cluster", "orders", "id-2") == latest
 
 
 def test_rule_8_an_id_that_is_learnt_later_belongs_to_the_life_in_use(storage: SqlStorage) -> None:
     orders = consumer(storage)
-    first = storage.identify(orders, "", "orders", "")
-    assert storage.identify(orders, "cluster", "orders", "id-1") == first
-    assert storage.identify(orders, "cluster", "orders", "") == first
-    assert storage.identify(orders, "cluster", "orders", "id-2") != first
+    first = storage.lives.identify(orders, "", "orders", "")
+    assert storage.lives.identify(orders, "cluster", "orders", "id-1") == first
+    assert storage.lives.identify(orders, "cluster", "orders", "") == first
+    assert storage.lives.identify(orders, "cluster", "orders", "id-2") != first
 
 
 def test_rule_8_two_processes_that_learn_of_a_new_life_agree(
     storage: SqlStorage, other_storage: SqlStorage
 ) -> None:
     orders = consumer(storage)
-    storage.identify(orders, "cluster", "orders", "id-1")
+    storage.lives.identify(orders, "cluster", "orders", "id-1")
     [one, two] = at_once(
-        *(lambda s=s: s.identify(orders, "cluster", "orders", "id-2") for s in (storage, other_storage))
+        *(lambda s=s: s.lives.identify(orders, "cluster", "orders", "id-2") for s in (storage, other_storage))
     )
     assert one == two
     assert list(retired(storage).values()) == [True, False]
@@ -68,43 +68,43 @@ def test_rule_8_two_processes_that_learn_of_a_new_life_agree(
 
 def test_rule_8_another_cluster_is_refused_until_it_is_adopted(storage: SqlStorage) -> None:
     orders = consumer(storage)
-    first = storage.identify(orders, "one", "orders", "id-1")
-    storage.create_watermarks(orders, first, {0: (7, "earliest"), 1: (9, "earliest")})
+    first = storage.lives.identify(orders, "one", "orders", "id-1")
+    storage.positions.create(orders, first, {0: (7, "earliest"), 1: (9, "earliest")})
     with pytest.raises(RegistrationError, match="nothing to decide"):
-        storage.adopt_cluster(APP, "orders", "continue")
+        storage.decisions.adopt_cluster(APP, "orders", "continue")
     for _ in range(2):
         with pytest.raises(ClusterChanged, match="adopt-cluster orders --continue"):
-            storage.identify(orders, "two", "orders", "id-9")
-    assert storage.history(orders, "orders").adopted is False
+            storage.lives.identify(orders, "two", "orders", "id-9")
+    assert storage.lives.history(orders, "orders").adopted is False
 
-    assert storage.adopt_cluster(APP, "orders", "continue") == "two"
-    second = storage.identify(orders, "two", "orders", "id-9")
-    history = storage.history(orders, "orders")
+    assert storage.decisions.adopt_cluster(APP, "orders", "continue") == "two"
+    second = storage.lives.identify(orders, "two", "orders", "id-9")
+    history = storage.lives.history(orders, "orders")
     assert second != first
     assert (history.known, history.adopted, history.inherited) == (False, True, {0: 7, 1: 9})
     assert retired(storage) == {first: False, second: False}
     with pytest.raises(ClusterChanged, match="'orders' has read the cluster two"):
-        storage.identify(orders, "one", "orders", "id-1")
+        storage.lives.identify(orders, "one", "orders", "id-1")
 
 
 def test_rule_8_a_cluster_that_is_read_from_its_beginning_inherits_no_position(storage: SqlStorage) -> None:
     orders = consumer(storage)
-    first = storage.identify(orders, "one", "orders", "id-1")
-    storage.create_watermarks(orders, first, {0: (7, "earliest")})
+    first = storage.lives.identify(orders, "one", "orders", "id-1")
+    storage.positions.create(orders, first, {0: (7, "earliest")})
     with pytest.raises(ClusterChanged):
-        storage.identify(orders, "two", "orders", "id-9")
-    storage.adopt_cluster(APP, "orders", "restart")
-    storage.identify(orders, "two", "orders", "id-9")
-    assert storage.history(orders, "orders").inherited == {}
+        storage.lives.identify(orders, "two", "orders", "id-9")
+    storage.decisions.adopt_cluster(APP, "orders", "restart")
+    storage.lives.identify(orders, "two", "orders", "id-9")
+    assert storage.lives.history(orders, "orders").inherited == {}
 
 
 def test_rule_7_what_is_subscribed_to_is_registered_once(storage: SqlStorage) -> None:
     orders = consumer(storage)
-    assert storage.registered(orders) == frozenset()
+    assert storage.subscriptions.registered(orders) == frozenset()
     for _ in range(2):
-        storage.register_subscription(orders, "^orders-.*")
-    assert storage.registered(orders) == {"^orders-.*"}
-    assert storage.registered(consumer(storage, "other", "another")) == frozenset()
+        storage.subscriptions.register(orders, "^orders-.*")
+    assert storage.subscriptions.registered(orders) == {"^orders-.*"}
+    assert storage.subscriptions.registered(consumer(storage, "other", "another")) == frozenset()
 
 
 # ------------------------------------------------------------------ moves that are no intake
@@ -125,15 +125,15 @@ def test_rule_7_offsets_that_are_gone_are_skipped_by_the_holder_alone(storage: S
     executor, place = register(storage), (orders.consumer, orders.incarnation, 0)
     before = orders.epoch(executor)
     epoch = orders.epoch(executor)
-    assert storage.skip(executor, place, before, (0, 40), "gone") is False
-    assert storage.skip(executor, place, epoch, (3, 40), "gone") is False
+    assert storage.positions.skip(executor, place, before, (0, 40), "gone") is False
+    assert storage.positions.skip(executor, place, epoch, (3, 40), "gone") is False
     assert (orders.watermark(), gaps(storage)) == (0, [])
     for _ in range(2):  # the second time as after a lost answer
-        assert storage.skip(executor, place, epoch, (0, 40), "gone") is True
+        assert storage.positions.skip(executor, place, epoch, (0, 40), "gone") is True
     assert (orders.watermark(), gaps(storage)) == (40, [(orders.incarnation, 0, 40)])
-    assert storage.list_partitions(APP)[0].detail == "gone"
-    assert storage.clear_alarms(APP, "orders") == 1
-    assert storage.list_partitions(APP)[0].detail is None
+    assert storage.positions.read(APP)[0].detail == "gone"
+    assert storage.decisions.clear_alarms(APP, "orders") == 1
+    assert storage.positions.read(APP)[0].detail is None
 
 
 def test_an_intake_of_conflicts_and_stale_partitions_names_the_stale_ones(storage: SqlStorage) -> None:
@@ -157,62 +157,64 @@ def halted(storage: SqlStorage, divergence: int | None = None) -> tuple[Topic, i
     orders = topic(storage)
     executor = register(storage)
     orders.intake(executor, {0: (orders.epoch(executor), 0, 5)})
-    storage.halt(executor, (orders.consumer, orders.incarnation, 0), "truncated", divergence)
+    storage.positions.halt(executor, (orders.consumer, orders.incarnation, 0), "truncated", divergence)
     return orders, executor
 
 
 def test_rule_7_a_halt_lasts_over_assignments_and_shows_in_the_status(storage: SqlStorage) -> None:
     orders, executor = halted(storage)
-    [position] = storage.assign(executor, orders.consumer, orders.incarnation, [0])
+    [position] = storage.positions.assign(executor, orders.consumer, orders.incarnation, [0])
     assert position.halted == "truncated"
-    assert storage.halted_partitions(orders.consumer, orders.incarnation) == {0}
-    [state] = storage.list_partitions(APP)
+    assert storage.positions.halted(orders.consumer, orders.incarnation) == {0}
+    [state] = storage.positions.read(APP)
     assert (state.state, state.detail) == ("halted", "truncated")
 
 
 def test_rule_7_only_the_holder_halts(storage: SqlStorage) -> None:
     orders = topic(storage)
     orders.epoch(register(storage))
-    storage.halt(register(storage, "other"), (orders.consumer, orders.incarnation, 0), "truncated", None)
-    assert storage.halted_partitions(orders.consumer, orders.incarnation) == frozenset()
+    storage.positions.halt(
+        register(storage, "other"), (orders.consumer, orders.incarnation, 0), "truncated", None
+    )
+    assert storage.positions.halted(orders.consumer, orders.incarnation) == frozenset()
 
 
 def test_rule_7_a_truncated_partition_goes_on_as_a_branch_with_ids_of_its_own(storage: SqlStorage) -> None:
     orders, executor = halted(storage, divergence=3)
-    decided = storage.resolve_truncation(APP, "orders", ("orders", 0), None)
+    decided = storage.decisions.resolve_truncation(APP, "orders", ("orders", 0), None)
     assert decided.next_offset == 3
-    assert storage.branches(orders.consumer, orders.incarnation) == {0: decided.incarnation}
+    assert storage.lives.branches(orders.consumer, orders.incarnation) == {0: decided.incarnation}
     assert decided.incarnation != orders.incarnation
-    assert storage.halted_partitions(orders.consumer, orders.incarnation) == frozenset()
-    assert storage.identify(orders.consumer, "cluster", "orders", "id-1") == orders.incarnation
-    [position] = storage.assign(executor, orders.consumer, decided.incarnation, [0])
+    assert storage.positions.halted(orders.consumer, orders.incarnation) == frozenset()
+    assert storage.lives.identify(orders.consumer, "cluster", "orders", "id-1") == orders.incarnation
+    [position] = storage.positions.assign(executor, orders.consumer, decided.incarnation, [0])
     assert (position.next_offset, position.halted) == (3, None)
-    states = {state.incarnation: (state.state, state.next_offset) for state in storage.list_partitions(APP)}
+    states = {state.incarnation: (state.state, state.next_offset) for state in storage.positions.read(APP)}
     assert states == {orders.incarnation: ("left", 5), decided.incarnation: (None, 3)}
 
 
 def test_rule_7_a_branch_can_be_left_for_another(storage: SqlStorage) -> None:
     orders, executor = halted(storage)
-    first = storage.resolve_truncation(APP, "orders", ("orders", 0), 4).incarnation
-    storage.assign(executor, orders.consumer, first, [0])
-    storage.halt(executor, (orders.consumer, first, 0), "truncated", None)
-    second = storage.resolve_truncation(APP, "orders", ("orders", 0), 2).incarnation
-    assert storage.branches(orders.consumer, orders.incarnation) == {0: second}
-    later = storage.identify(orders.consumer, "cluster", "orders", "id-2")
+    first = storage.decisions.resolve_truncation(APP, "orders", ("orders", 0), 4).incarnation
+    storage.positions.assign(executor, orders.consumer, first, [0])
+    storage.positions.halt(executor, (orders.consumer, first, 0), "truncated", None)
+    second = storage.decisions.resolve_truncation(APP, "orders", ("orders", 0), 2).incarnation
+    assert storage.lives.branches(orders.consumer, orders.incarnation) == {0: second}
+    later = storage.lives.identify(orders.consumer, "cluster", "orders", "id-2")
     assert retired(storage) == {orders.incarnation: True, first: True, second: True, later: False}
-    assert storage.branches(orders.consumer, later) == {}
+    assert storage.lives.branches(orders.consumer, later) == {}
 
 
 def test_rule_10_what_a_life_or_branch_that_is_over_holds_is_named_to_its_heirs(storage: SqlStorage) -> None:
     orders = topic(storage, lane=True)
     executor = register(storage)
     orders.intake(executor, {0: (orders.epoch(executor), 0, 2)})
-    assert storage.unfinished_lives(orders.consumer, orders.incarnation) == {}
-    storage.halt(executor, (orders.consumer, orders.incarnation, 0), "truncated", 1)
-    storage.resolve_truncation(APP, "orders", ("orders", 0), None)
-    assert storage.unfinished_lives(orders.consumer, orders.incarnation) == {orders.incarnation: {0}}
-    later = storage.identify(orders.consumer, "cluster", "orders", "id-2")
-    assert storage.unfinished_lives(orders.consumer, later) == {orders.incarnation: {0}}
+    assert storage.lives.unfinished(orders.consumer, orders.incarnation) == {}
+    storage.positions.halt(executor, (orders.consumer, orders.incarnation, 0), "truncated", 1)
+    storage.decisions.resolve_truncation(APP, "orders", ("orders", 0), None)
+    assert storage.lives.unfinished(orders.consumer, orders.incarnation) == {orders.incarnation: {0}}
+    later = storage.lives.identify(orders.consumer, "cluster", "orders", "id-2")
+    assert storage.lives.unfinished(orders.consumer, later) == {orders.incarnation: {0}}
 
 
 def test_what_cannot_be_decided_is_refused_with_the_reason(storage: SqlStorage) -> None:
@@ -224,12 +226,12 @@ def test_what_cannot_be_decided_is_refused_with_the_reason(storage: SqlStorage) 
         ("orders", ("orders", 0), 6, "to its watermark 5"),
     ):
         with pytest.raises(RegistrationError, match=reason):
-            storage.resolve_truncation(APP, name, place, offset)
+            storage.decisions.resolve_truncation(APP, name, place, offset)
     with pytest.raises(RegistrationError, match="not halted because of Kafka's committed offset"):
-        storage.resolve_regression(APP, "orders", ("orders", 0), skip=False)
-    storage.resolve_truncation(APP, "orders", ("orders", 0), 5)
+        storage.decisions.resolve_regression(APP, "orders", ("orders", 0), skip=False)
+    storage.decisions.resolve_truncation(APP, "orders", ("orders", 0), 5)
     with pytest.raises(RegistrationError, match="is not halted"):
-        storage.resolve_truncation(APP, "orders", ("orders", 0), 5)
+        storage.decisions.resolve_truncation(APP, "orders", ("orders", 0), 5)
 
 
 @pytest.mark.parametrize(("skip", "following"), [(False, 5), (True, 9)])
@@ -237,10 +239,10 @@ def test_rule_7_a_regression_is_replayed_or_skipped_as_decided(
     storage: SqlStorage, skip: bool, following: int
 ) -> None:
     orders, executor = halted(storage)
-    storage.note_alarm((orders.consumer, orders.incarnation, 0), "went back", 9)
-    decided = storage.resolve_regression(APP, "orders", ("orders", 0), skip=skip)
+    storage.positions.note_alarm((orders.consumer, orders.incarnation, 0), "went back", 9)
+    decided = storage.decisions.resolve_regression(APP, "orders", ("orders", 0), skip=skip)
     assert decided.next_offset == following
-    [position] = storage.assign(executor, orders.consumer, orders.incarnation, [0])
+    [position] = storage.positions.assign(executor, orders.consumer, orders.incarnation, [0])
     assert (position.next_offset, position.halted, position.regression) == (following, None, 9)
     assert gaps(storage) == ([(orders.incarnation, 5, 9)] if skip else [])
 
@@ -255,31 +257,31 @@ def test_rule_9_a_consumer_goes_on_under_another_group_where_it_stands(storage: 
     with pytest.raises(RegistrationError, match="adopt-watermark orders --from-group group --to-group new"):
         consumer(storage, group="new")
     with pytest.raises(RegistrationError, match="Stop all its processes"):
-        storage.adopt_watermark(APP, "orders", "group", "new")
+        storage.decisions.adopt_watermark(APP, "orders", "group", "new")
     kill(storage, executor)
     with pytest.raises(RegistrationError, match="reads with the group 'group'"):
-        storage.adopt_watermark(APP, "orders", "other", "new")
+        storage.decisions.adopt_watermark(APP, "orders", "other", "new")
 
-    storage.adopt_watermark(APP, "orders", "group", "new")
+    storage.decisions.adopt_watermark(APP, "orders", "group", "new")
     assert consumer(storage, group="new") == orders.consumer
     assert orders.watermark() == 5
-    assert storage.id_group(orders.consumer) == "group"
+    assert storage.consumers.id_group(orders.consumer) == "group"
     with pytest.raises(RegistrationError, match="name the group 'group'"):
         consumer(storage, "other", group="group")
 
 
 def test_rule_9_a_consumer_that_is_renamed_goes_on_where_it_stands(storage: SqlStorage) -> None:
-    by_default = storage.save_consumer(APP, "orders", "handle", f"{APP}.orders", ["orders"], "{}")
+    by_default = storage.consumers.save(APP, "orders", "handle", f"{APP}.orders", ["orders"], "{}")
     with pytest.raises(RegistrationError, match="rename-consumer orders bills"):
-        storage.save_consumer(APP, "bills", "handle", f"{APP}.orders", ["orders"], "{}")
-    assert storage.rename_consumer(APP, "orders", "bills") == f"{APP}.bills"
-    assert storage.save_consumer(APP, "bills", "handle", f"{APP}.bills", ["orders"], "{}") == by_default
-    assert storage.id_group(by_default) == f"{APP}.orders"
+        storage.consumers.save(APP, "bills", "handle", f"{APP}.orders", ["orders"], "{}")
+    assert storage.decisions.rename_consumer(APP, "orders", "bills") == f"{APP}.bills"
+    assert storage.consumers.save(APP, "bills", "handle", f"{APP}.bills", ["orders"], "{}") == by_default
+    assert storage.consumers.id_group(by_default) == f"{APP}.orders"
     named = consumer(storage, "audit", "chosen", "audits")
-    assert storage.rename_consumer(APP, "audit", "auditor") == "chosen"
+    assert storage.decisions.rename_consumer(APP, "audit", "auditor") == "chosen"
     assert consumer(storage, "auditor", "chosen", "audits") == named
     with pytest.raises(RegistrationError, match="already"):
-        storage.rename_consumer(APP, "auditor", "bills")
+        storage.decisions.rename_consumer(APP, "auditor", "bills")
 
 
 @pytest.mark.parametrize(
@@ -297,7 +299,7 @@ def test_rule_9_patterns_that_overlap_are_refused(
     storage: SqlStorage, one: str, other: str, known: list[str], refused: bool
 ) -> None:
     for name in known:
-        storage.save_incarnation("cluster", name, "id")
+        storage.lives.save("cluster", name, "id")
     consumer(storage, "one", topics=one)
     if refused:
         with pytest.raises(RegistrationError, match="'one' and 'other' both read"):
@@ -312,6 +314,6 @@ def test_rule_9_a_new_topic_that_fits_two_consumers_is_read_by_neither(storage: 
     elsewhere = consumer(storage, "elsewhere", group="own", topics="^.*")
     for number in (one, other):
         with pytest.raises(RegistrationError, match="orders-eu fits what"):
-            storage.claim_topic(number, "orders-eu")
-    storage.claim_topic(one, "orders-us")
-    storage.claim_topic(elsewhere, "orders-eu")
+            storage.subscriptions.check(number, "orders-eu")
+    storage.subscriptions.check(one, "orders-us")
+    storage.subscriptions.check(elsewhere, "orders-eu")

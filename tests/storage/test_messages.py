@@ -4,9 +4,10 @@ import pytest
 
 from dbos_events.errors import DBOSNonExistentWorkflowError, DBOSWorkflowConflictIDError, ExecutorFenced
 from dbos_events.model.quarantine import Redrive
-from dbos_events.storage.quarantined import Decided
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.subjects.messages import Owner
+from dbos_events.storage.subjects.quarantine import Decided
+from dbos_events.storage.subjects.taking import Taker
 from dbos_events.storage.writes import (
     Consume,
     Failure,
@@ -24,7 +25,7 @@ from tests.storage.topics import topic
 
 def test_rule_16_a_send_of_a_run_that_was_fenced_sends_nothing(storage: SqlStorage) -> None:
     made = talk(storage)
-    storage.resume(["sender"])
+    storage.workflows.resume(["sender"])
     sent = step("sender", 1)
     sent.change = Send((message(),))
     assert not isinstance(write(storage, made.second, sent)[0], Written)
@@ -40,7 +41,7 @@ def test_rule_16_a_send_to_nobody_leaves_no_checkpoint_and_others_of_its_batch_a
     to_nobody.change = Send((message(2), NewMessage("nobody", "m", None, "json", "1")))
     answers = write(storage, made.second, sent, to_nobody, Write(change=Send((message(3),))))
     assert [isinstance(one, Written) for one in answers] == [True, False, True]
-    assert (len(storage.list_steps("sender")), len(storage.list_steps("other"))) == (1, 0)
+    assert (len(storage.workflows.list_steps("sender")), len(storage.workflows.list_steps("other"))) == (1, 0)
     values = [row.value for row in read(storage, "SELECT value FROM {schema}.messages ORDER BY number")]
     assert values == ["1", "3"]
 
@@ -59,7 +60,7 @@ def test_a_message_of_another_topic_is_not_the_next(storage: SqlStorage) -> None
 def test_a_run_that_was_taken_away_does_not_send_from_its_steps(storage: SqlStorage) -> None:
     made = talk(storage)
     storage.messages.send([message(1)], Owner(made.second, "sender", 1))
-    storage.resume(["sender"])
+    storage.workflows.resume(["sender"])
     with pytest.raises(DBOSWorkflowConflictIDError):
         storage.messages.send([message(2)], Owner(made.second, "sender", 1))
     kill(storage, made.second)
@@ -140,7 +141,7 @@ def test_a_redrive_gets_back_what_was_consumed_behind_its_cut(
     orders.intake(executor, {0: (orders.epoch(executor), 0, 1)})
     received_twice(storage, executor, "e-0-0")
     write(storage, executor, quarantine("e-0-0", orders.consumer))
-    assert storage.redrive(["e-0-0"], order, Decided("somebody", None, {})) == ["e-0-0"]
+    assert storage.quarantine.redrive(["e-0-0"], order, Decided("somebody", None, {})) == ["e-0-0"]
     assert waiting(storage, "e-0-0") == left
 
 
@@ -153,11 +154,11 @@ def test_ten_thousand_parked_receivers_are_woken_by_ten_thousand_messages(storag
         some = names[begins : begins + at_once]
         begin(storage, executor, *some)
         write(storage, executor, *(park(name, keys=[message_key(name, "t")]) for name in some))
-    assert storage.next_wake(APP) is None, "nobody looks now and then"
+    assert storage.taking.next_wake(APP) is None, "nobody looks now and then"
     for begins in range(0, count, at_once):
         some = names[begins : begins + at_once]
         storage.messages.send([NewMessage(name, "m", "t", "json", "1") for name in some])
     woken: set[str] = set()
-    while taken := storage.take_due(executor, APP, "v1", ["work"], at_once):
+    while taken := storage.taking.wake_due(Taker(executor, APP, "v1", ["work"]), at_once):
         woken.update(row.id for row in taken)
     assert woken == set(names)

@@ -192,7 +192,7 @@ def test_two_schemas_in_one_database_know_nothing_of_each_other(postgres_url: st
         verify(two)
     migrate(two)
     begin(one, register(one), "w")
-    assert two.read_ending("w") is None
+    assert two.workflows.read_ending("w") is None
     assert works(two)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from dbos_events.errors import ExecutorFenced
 from dbos_events.storage.sqldatabase import SqlStorage
-from dbos_events.storage.standing import Orphan
+from dbos_events.storage.subjects.orphans import Orphan
 from dbos_events.testing import ManualClock
 from tests.storage.building import APP, change, end, kill, quarantine, register, write
 from tests.storage.racing import at_once
@@ -24,7 +24,7 @@ def leave(storage: SqlStorage, lanes: Topic, clock: ManualClock, *, partition: i
     executor = register(storage)
     lanes.intake(executor, {partition: (lanes.epoch(executor, partition), 0, 3)})
     kill(storage, executor)
-    storage.free_lanes_of_dead(APP)
+    storage.lanes.free_of_dead(APP)
     return executor
 
 
@@ -33,7 +33,7 @@ def later(clock: ManualClock, milliseconds: int = GRACE_MS) -> None:
 
 
 def orphans(storage: SqlStorage, handlers: list[str] = HANDLERS) -> list[Orphan]:
-    return storage.orphaned_partitions(APP, handlers, GRACE_MS)
+    return storage.orphans.find(APP, handlers, GRACE_MS)
 
 
 def test_what_a_dead_holder_left_is_found_after_the_grace_time(
@@ -48,7 +48,7 @@ def test_what_a_dead_holder_left_is_found_after_the_grace_time(
         Orphan(lanes.consumer, "orders", "handle", "orders", lanes.incarnation, 1, epoch)
     ]
     assert orphans(storage, ["other"]) == [], "its function is not registered here"
-    assert storage.orphaned_partitions("other", HANDLERS, GRACE_MS) == []
+    assert storage.orphans.find("other", HANDLERS, GRACE_MS) == []
 
 
 def test_a_partition_with_nothing_left_to_run_is_left_alone(
@@ -58,7 +58,7 @@ def test_a_partition_with_nothing_left_to_run_is_left_alone(
     lanes.intake(executor, {0: (lanes.epoch(executor), 0, 2)})
     write(storage, executor, end("e-0-0"), quarantine("e-0-1", lanes.consumer))
     kill(storage, executor)
-    storage.free_lanes_of_dead(APP)
+    storage.lanes.free_of_dead(APP)
     later(clock)
     assert orphans(storage) == []
 
@@ -103,12 +103,12 @@ def test_of_several_processes_one_takes_an_orphan_under_a_new_epoch(
     [orphan] = orphans(storage)
     first, second = register(storage), register(other_storage)
     answers = at_once(
-        lambda: storage.take_orphan(first, orphan), lambda: other_storage.take_orphan(second, orphan)
+        lambda: storage.orphans.take(first, orphan), lambda: other_storage.orphans.take(second, orphan)
     )
     [taken] = [answer for answer in answers if answer is not None]
     assert (taken.epoch, taken.next_offset) == (orphan.epoch + 1, 3)
     assert orphans(storage) == []
-    [row] = [row for row in storage.list_partitions(APP) if row.partition == 0]
+    [row] = [row for row in storage.positions.read(APP) if row.partition == 0]
     assert row.state == "sweeping"
 
 
@@ -120,9 +120,9 @@ def test_whoever_was_assigned_the_partition_meanwhile_keeps_it(
     [orphan] = orphans(storage)
     sweeper, member = register(storage), register(storage)
     lanes.epoch(member)
-    assert storage.take_orphan(sweeper, orphan) is None
+    assert storage.orphans.take(sweeper, orphan) is None
     kill(storage, member)
-    assert storage.take_orphan(sweeper, orphan) is None, "its epoch has grown"
+    assert storage.orphans.take(sweeper, orphan) is None, "its epoch has grown"
 
 
 def test_an_assignment_takes_over_from_the_sweeper(
@@ -132,16 +132,16 @@ def test_an_assignment_takes_over_from_the_sweeper(
     later(clock)
     [orphan] = orphans(storage)
     sweeper, member = register(storage), register(storage)
-    taken = storage.take_orphan(sweeper, orphan)
+    taken = storage.orphans.take(sweeper, orphan)
     assert taken is not None
     key = (orphan.consumer, orphan.incarnation, orphan.partition)
-    assert storage.orphans_still_held(sweeper, [(key, taken.epoch)]) == {key}
-    assert storage.orphans_still_held(sweeper, []) == set()
+    assert storage.orphans.still_held(sweeper, [(key, taken.epoch)]) == {key}
+    assert storage.orphans.still_held(sweeper, []) == set()
 
     epoch = lanes.epoch(member)
     assert epoch == taken.epoch + 1
-    assert storage.orphans_still_held(sweeper, [(key, taken.epoch)]) == set()
-    storage.release_orphan(sweeper, key, taken.epoch)
+    assert storage.orphans.still_held(sweeper, [(key, taken.epoch)]) == set()
+    storage.orphans.release(sweeper, key, taken.epoch)
     lanes.intake(member, {0: (epoch, 3, 4)})
     assert lanes.watermark() == 4, "the late release took nothing away"
 
@@ -151,10 +151,10 @@ def test_what_was_swept_is_given_back(storage: SqlStorage, lanes: Topic, clock: 
     later(clock)
     [orphan] = orphans(storage)
     sweeper = register(storage)
-    taken = storage.take_orphan(sweeper, orphan)
+    taken = storage.orphans.take(sweeper, orphan)
     assert taken is not None
-    storage.release_orphan(sweeper, (orphan.consumer, orphan.incarnation, 0), taken.epoch)
-    [row] = [row for row in storage.list_partitions(APP) if row.partition == 0]
+    storage.orphans.release(sweeper, (orphan.consumer, orphan.incarnation, 0), taken.epoch)
+    [row] = [row for row in storage.positions.read(APP) if row.partition == 0]
     assert (row.holder, row.state) == (None, "no process")
     assert orphans(storage) == [], "nobody looks again before the grace time is over"
     later(clock)
@@ -168,7 +168,7 @@ def test_a_dead_process_takes_nothing(storage: SqlStorage, lanes: Topic, clock: 
     sweeper = register(storage)
     kill(storage, sweeper)
     with pytest.raises(ExecutorFenced):
-        storage.take_orphan(sweeper, orphan)
+        storage.orphans.take(sweeper, orphan)
 
 
 def test_held_events_are_counted_up_to_a_bound(storage: SqlStorage, lanes: Topic) -> None:
@@ -180,7 +180,7 @@ def test_held_events_are_counted_up_to_a_bound(storage: SqlStorage, lanes: Topic
     change(storage, "UPDATE {schema}.workflows SET lane = '2/a' WHERE partition = 2 AND position >= 3")
 
     def count(prefix: str, limit: int = 100) -> int:
-        return storage.count_held(lanes.consumer, lanes.incarnation, prefix, limit)
+        return storage.lanes.count_held(lanes.consumer, lanes.incarnation, prefix, limit)
 
     assert (count("1"), count("10"), count("2"), count("3")) == (4, 4, 4, 0)
     assert (count("2/a"), count("2/a-b")) == (2, 2)

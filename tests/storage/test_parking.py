@@ -4,8 +4,9 @@ import pytest
 
 from dbos_events.model.queue import QueueLimits
 from dbos_events.model.workflow import CANCELLED, ENQUEUED, PENDING
-from dbos_events.storage.rows import LaneTaken
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.lanes import LaneTaken
+from dbos_events.storage.subjects.taking import Taker
 from dbos_events.storage.writes import WRITTEN
 from dbos_events.storage.writes.park import UNRELATED_POLL_MS
 from dbos_events.testing.clock import ManualClock
@@ -30,7 +31,7 @@ from tests.storage.topics import topic
 
 
 def due(storage: SqlStorage, executor: int, *, version: str = "v1", count: int = 9) -> list[str]:
-    return ids(storage.take_due(executor, APP, version, ["work"], count))
+    return ids(storage.taking.wake_due(Taker(executor, APP, version, ["work"]), count))
 
 
 def family(storage: SqlStorage, executor: int) -> None:
@@ -52,7 +53,7 @@ def test_a_parked_workflow_has_no_owner_and_is_due_at_its_time(
     clock.move_to(at - 1)
     assert due(storage, executor) == []
     clock.move_to(at)
-    [taken] = storage.take_due(executor, APP, "v1", ["work"], 9)
+    [taken] = storage.taking.wake_due(Taker(executor, APP, "v1", ["work"]), 9)
     assert (taken.id, taken.take) == ("w", 2)
     assert (workflow(storage, "w").owner, workflow(storage, "w").wake_at) == (executor, None)
     assert due(storage, executor) == [], "taken once"
@@ -71,7 +72,7 @@ def test_a_wake_up_is_no_crash(storage: SqlStorage) -> None:
     executor = register(storage)
     begin(storage, executor, "w")
     write(storage, executor, park("w", 0))
-    [taken] = storage.take_due(executor, APP, "v1", ["work"], 9)
+    [taken] = storage.taking.wake_due(Taker(executor, APP, "v1", ["work"]), 9)
     assert taken.crashes == 0
 
 
@@ -81,12 +82,12 @@ def test_the_time_to_the_next_wake_up_is_that_of_the_earliest(
     executor = register(storage)
     begin(storage, executor, "a", "b", application=APP)
     begin(storage, executor, "other", application="another")
-    assert storage.next_wake(APP) is None
+    assert storage.taking.next_wake(APP) is None
     now = clock.now_ms()
     write(storage, executor, park("a", now + 500), park("b", now + 200), park("other", now + 10))
-    assert storage.next_wake(APP) == 200
+    assert storage.taking.next_wake(APP) == 200
     clock.move_to(now + 300)
-    assert storage.next_wake(APP) == -100
+    assert storage.taking.next_wake(APP) == -100
 
 
 def test_what_died_while_parked_was_parked_stays_parked(storage: SqlStorage) -> None:
@@ -94,7 +95,7 @@ def test_what_died_while_parked_was_parked_stays_parked(storage: SqlStorage) -> 
     begin(storage, dead, "w")
     write(storage, dead, park("w", 0))
     kill(storage, dead)
-    assert storage.adopt_from_dead(executor, APP, "v1", {"work": None}, 9) == []
+    assert storage.taking.adopt(Taker(executor, APP, "v1", ["work"]), {"work": None}, 9) == []
     assert due(storage, executor) == ["w"]
     assert workflow(storage, "w").crashes == 0
 
@@ -103,18 +104,18 @@ def test_a_cancelled_workflow_is_not_woken(storage: SqlStorage) -> None:
     executor = register(storage)
     begin(storage, executor, "w")
     write(storage, executor, park("w", 0))
-    storage.cancel(["w"])
+    storage.workflows.cancel(["w"])
     assert due(storage, executor) == []
-    assert storage.next_wake(APP) is None
+    assert storage.taking.next_wake(APP) is None
 
 
 def test_a_resumed_workflow_does_not_wait_for_its_time(storage: SqlStorage, clock: ManualClock) -> None:
     executor = register(storage)
     begin(storage, executor, "w")
     write(storage, executor, park("w", clock.now_ms() + 1_000_000))
-    assert storage.resume(["w"]) == ["w"]
+    assert storage.workflows.resume(["w"]) == ["w"]
     assert ids(claim_resumed_from(storage, executor, APP, "v1", ["work"], 9)) == ["w"]
-    assert storage.next_wake(APP) is None
+    assert storage.taking.next_wake(APP) is None
 
 
 # ------------------------------------------------------------------ who wakes
@@ -141,10 +142,10 @@ def test_rule_10_a_due_event_of_a_lane_becomes_ready_and_only_its_holder_takes_i
     orders.intake(executor, {0: (epoch, 0, 1)})
     write(storage, executor, park("e-0-0", 0))
     assert orders.take(executor, epoch) == LaneTaken(head="e-0-0"), "it sleeps"
-    assert ids(storage.take_due(executor, APP, "v1", ["handle"], 9)) == []
+    assert ids(storage.taking.wake_due(Taker(executor, APP, "v1", ["handle"]), 9)) == []
     row = workflow(storage, "e-0-0")
     assert (row.owner, row.wake_at, bool(row.lane_open)) == (None, None, True)
-    assert storage.ready_lanes(executor, orders.consumer, 9) == [(orders.incarnation, 0, "0")]
+    assert storage.lanes.ready(executor, orders.consumer, 9) == [(orders.incarnation, 0, "0")]
     taken = orders.take(executor, epoch)
     assert taken is not None
     assert ids(taken.rows) == ["e-0-0"]
@@ -199,7 +200,7 @@ def test_a_parent_is_woken_when_its_child_is_cancelled(storage: SqlStorage) -> N
     executor = register(storage)
     family(storage, executor)
     write(storage, executor, park("parent", awaited="child"))
-    storage.cancel(["child"])
+    storage.workflows.cancel(["child"])
     assert due(storage, executor) == ["parent"]
 
 
@@ -209,7 +210,7 @@ def test_a_parent_is_woken_when_its_child_has_crashed_too_often(storage: SqlStor
     begin(storage, dead, "child", parent_id="parent")
     write(storage, executor, park("parent", awaited="child"))
     kill(storage, dead)
-    assert storage.adopt_from_dead(executor, APP, "v1", {"work": 0}, 9) == []
+    assert storage.taking.adopt(Taker(executor, APP, "v1", ["work"]), {"work": 0}, 9) == []
     assert workflow(storage, "child").status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED"
     assert due(storage, executor) == ["parent"]
 
@@ -240,7 +241,7 @@ def test_a_park_on_a_stranger_looks_now_and_then(storage: SqlStorage, clock: Man
     executor = register(storage)
     begin(storage, executor, "w", "stranger")
     write(storage, executor, park("w", awaited="stranger"))
-    assert storage.next_wake(APP) == UNRELATED_POLL_MS
+    assert storage.taking.next_wake(APP) == UNRELATED_POLL_MS
     clock.move_to(clock.now_ms() + UNRELATED_POLL_MS)
     assert due(storage, executor) == ["w"]
 
@@ -251,7 +252,7 @@ def test_a_park_on_several_children_is_woken_by_whichever_ends_first(storage: Sq
     family(storage, executor)
     begin(storage, executor, "second", parent_id="parent")
     write(storage, executor, park("parent", awaited=["child", "second"]))
-    assert storage.next_wake(APP) is None
+    assert storage.taking.next_wake(APP) is None
     write(storage, executor, end(first, parent_id="parent"))
     assert due(storage, executor) == ["parent"]
     assert read(storage, "SELECT * FROM {schema}.parked_keys") == [], "nothing is left of the wait"
@@ -286,12 +287,12 @@ def test_nothing_is_left_of_a_wait_for_several(storage: SqlStorage, ending: str)
     begin(storage, executor, "second", parent_id="parent")
     write(storage, executor, park("parent", awaited=["child", "second"]))
     if ending == "cancelled":
-        storage.cancel(["child"])
+        storage.workflows.cancel(["child"])
         assert due(storage, executor) == ["parent"]
     elif ending == "cancels the parent":
-        storage.cancel(["parent"])
+        storage.workflows.cancel(["parent"])
     else:
-        storage.resume(["parent"])
+        storage.workflows.resume(["parent"])
     assert read(storage, "SELECT * FROM {schema}.parked_keys") == []
 
 
@@ -301,7 +302,7 @@ def test_a_park_with_a_time_and_a_child_wakes_at_what_is_first(
     executor = register(storage)
     family(storage, executor)
     write(storage, executor, park("parent", clock.now_ms() + 100, awaited="child"))
-    assert storage.next_wake(APP) == 100
+    assert storage.taking.next_wake(APP) == 100
     write(storage, executor, end("child", parent_id="parent"))
     assert due(storage, executor) == ["parent"]
 
@@ -310,14 +311,14 @@ def test_a_park_on_nothing_is_never_for_ever(storage: SqlStorage) -> None:
     executor = register(storage)
     begin(storage, executor, "w")
     write(storage, executor, park("w"))
-    assert storage.next_wake(APP) == UNRELATED_POLL_MS
+    assert storage.taking.next_wake(APP) == UNRELATED_POLL_MS
 
 
 def test_a_cancelled_parent_is_not_woken_by_its_child(storage: SqlStorage) -> None:
     executor = register(storage)
     family(storage, executor)
     write(storage, executor, park("parent", awaited="child"))
-    storage.cancel(["parent"])
+    storage.workflows.cancel(["parent"])
     write(storage, executor, end("child", parent_id="parent"))
     assert due(storage, executor) == []
     assert workflow(storage, "parent").status == CANCELLED

@@ -34,7 +34,7 @@ def test_what_runs_or_sleeps_is_in_flight_and_what_waits_for_its_turn_is_held(st
     orders.intake(executor, {0: (orders.epoch(executor), 0, 9)}, events=events)
     write(storage, executor, park("e-0-3", 10**14), park("e-0-6", 10**14))
     write(storage, executor, quarantine("e-0-7", orders.consumer))
-    [state] = storage.list_partitions(APP)
+    [state] = storage.positions.read(APP)
     assert (state.in_flight, state.held, state.quarantined) == (4, 4, 1)
 
 
@@ -42,7 +42,7 @@ def test_what_waits_on_a_queue_is_held(storage: SqlStorage) -> None:
     orders = topic(storage, queue="q")
     executor = register(storage)
     orders.intake(executor, {0: (orders.epoch(executor), 0, 2)})
-    [state] = storage.list_partitions(APP)
+    [state] = storage.positions.read(APP)
     assert (state.in_flight, state.held) == (0, 2)
 
 
@@ -50,11 +50,11 @@ def test_two_hundred_thousand_held_events_are_counted_at_once(storage: SqlStorag
     orders = topic(storage, partitions=10)
     executor = register(storage)
     batch = orders.batch(executor, {0: (orders.epoch(executor), 0, 1)}, events=[event(0, 0, lane="0/k0")])
-    storage.intake(batch)
+    storage.intake.take_in(batch)
     place = {"consumer": orders.consumer, "incarnation": orders.incarnation}
     change(storage, HELD, count=200_000, **place)
     began = time.perf_counter()
-    states = storage.list_partitions(APP)
+    states = storage.positions.read(APP)
     seconds = time.perf_counter() - began
     assert sum(state.held for state in states) == 200_000
     assert sum(state.in_flight for state in states) == 1

@@ -18,7 +18,7 @@ def prepared(storage: SqlStorage) -> int:
 
 def ask_often(storage: SqlStorage) -> None:
     for _ in range(PREPARE_AFTER + 1):
-        storage.list_executors("application")
+        storage.executors.read("application")
 
 
 def test_the_server_keeps_the_plans_of_what_comes_often(postgres_storage: SqlStorage) -> None:
@@ -34,7 +34,7 @@ def test_a_pooler_that_loses_prepared_statements_costs_one_retry(postgres_storag
         assert driver is not None
         driver.pgconn.exec_(b"DEALLOCATE ALL")  # behind the driver's back, as a pooler would
     with pytest.raises(StorageUnavailable):
-        storage.list_executors("application")
+        storage.executors.read("application")
     assert register(storage) > 0
     ask_often(storage)
     assert prepared(storage) == 0

@@ -7,8 +7,8 @@ import pytest
 from dbos_events.model.naming import log_prefix
 from dbos_events.model.proof import Gap, GapQuestion, TracedEvent
 from dbos_events.runtime.encoding import id_prefix
-from dbos_events.storage.rows import IntakeBatch, NewEvent
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.intakerows import IntakeBatch, NewEvent
 from tests.storage.building import APP, begin, change, end, quarantine, register, write
 
 GROUP = "shop/orders group"  # what has to be encoded in ids
@@ -22,12 +22,12 @@ class Reader:
         self.group = group
         self.name = name
         self.executor = register(storage, name)
-        self.consumer = storage.save_consumer(APP, name, "handle", group, ["orders"], "{}", "kafka")
-        self.incarnation = storage.save_incarnation("cluster", "orders", "id-1")
-        storage.create_watermarks(
+        self.consumer = storage.consumers.save(APP, name, "handle", group, ["orders"], "{}", "kafka")
+        self.incarnation = storage.lives.save("cluster", "orders", "id-1")
+        storage.positions.create(
             self.consumer, self.incarnation, dict.fromkeys(range(2), (start, "earliest"))
         )
-        positions = storage.assign(self.executor, self.consumer, self.incarnation, [0, 1])
+        positions = storage.positions.assign(self.executor, self.consumer, self.incarnation, [0, 1])
         self.epochs = {position.partition: position.epoch for position in positions}
         self.next = dict.fromkeys(range(2), start)
 
@@ -56,11 +56,11 @@ class Reader:
             self.executor, self.consumer, self.incarnation, APP, "handle", "v1", None, moves,
             tuple(gaps), events,
         )  # fmt: skip
-        assert not self.storage.intake(batch).stale
+        assert not self.storage.intake.take_in(batch).stale
         self.next[partition] = target
 
     def trace(self, offset: int, partition: int = 0) -> TracedEvent:
-        [found] = self.storage.trace_event("orders", partition, offset, APP, self.name)
+        [found] = self.storage.proofs.trace("orders", partition, offset, APP, self.name)
         return found
 
 
@@ -71,7 +71,7 @@ def reader(storage: SqlStorage) -> Reader:
 
 def holes(storage: SqlStorage, **question: object) -> list[tuple[str, int, int, int]]:
     """(consumer, partition, first, next) of what nothing explains."""
-    found = storage.find_gaps(GapQuestion(**question))  # type: ignore[arg-type]
+    found = storage.proofs.find_gaps(GapQuestion(**question))  # type: ignore[arg-type]
     return [
         (gap.consumer, gap.partition, gap.first_offset, gap.next_offset)
         for gap in found
@@ -121,17 +121,17 @@ def test_an_offset_that_is_not_read_yet_or_lies_before_the_start_has_neither(sto
 def test_all_consumers_and_incarnations_are_told(storage: SqlStorage, reader: Reader) -> None:
     reader.take([0])
     other = Reader(storage, "audit", "audit")
-    later = storage.save_incarnation("cluster", "orders", "id-2")
-    storage.create_watermarks(reader.consumer, later, {0: (0, "earliest")})
+    later = storage.lives.save("cluster", "orders", "id-2")
+    storage.positions.create(reader.consumer, later, {0: (0, "earliest")})
 
-    found = storage.trace_event("orders", 0, 0, APP, None)
+    found = storage.proofs.trace("orders", 0, 0, APP, None)
     told = [(one.consumer, one.incarnation, one.workflow_id) for one in found]
     first = reader.incarnation
     assert told == [("audit", first, None), ("orders", first, reader.id(0)), ("orders", later, None)]
-    assert storage.trace_event("orders", 7, 0, APP, None) == []
-    assert storage.trace_event("orders", 0, 0, "other", None) == []
-    assert storage.known_topics(APP) == {"orders": [0, 1]}
-    assert storage.known_topics("other") == {}
+    assert storage.proofs.trace("orders", 7, 0, APP, None) == []
+    assert storage.proofs.trace("orders", 0, 0, "other", None) == []
+    assert storage.proofs.known_topics(APP) == {"orders": [0, 1]}
+    assert storage.proofs.known_topics("other") == {}
     assert other.trace(0).workflow_id is None
 
 
@@ -141,7 +141,7 @@ def test_a_consumer_of_an_older_release_is_found_once_it_registers(
     reader.take([0])
     change(storage, "UPDATE {schema}.consumers SET id_prefix = NULL")
     assert reader.trace(0).workflow_id is None
-    storage.save_consumer(APP, "orders", "handle", GROUP, ["orders"], "{}", "kafka")
+    storage.consumers.save(APP, "orders", "handle", GROUP, ["orders"], "{}", "kafka")
     assert reader.trace(0).workflow_id == reader.id(0)
 
 
@@ -152,7 +152,7 @@ def test_below_a_watermark_everything_has_a_workflow_or_a_reason(storage: SqlSto
     reader.take([0, 1, 2, 7, 8], to=9)
     reader.take(list(range(12)), partition=1)
     assert holes(storage) == []
-    [stated] = storage.find_gaps(GapQuestion(stated=True))
+    [stated] = storage.proofs.find_gaps(GapQuestion(stated=True))
     assert (stated.first_offset, stated.next_offset, stated.reason) == (3, 7, "missing")
 
 
@@ -225,7 +225,7 @@ def test_a_question_can_be_narrowed(storage: SqlStorage, reader: Reader) -> None
 def test_what_nothing_explains_comes_before_what_is_stated(storage: SqlStorage, reader: Reader) -> None:
     reader.take([0, 5], to=7)
     reader.take([3], partition=1)
-    found = storage.find_gaps(GapQuestion(stated=True))
+    found = storage.proofs.find_gaps(GapQuestion(stated=True))
     assert [(gap.partition, gap.first_offset, gap.next_offset, gap.reason) for gap in found] == [
         (0, 6, 7, None),
         (0, 1, 5, "missing"),

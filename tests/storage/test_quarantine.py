@@ -7,8 +7,8 @@ from dbos_events.errors import DBOSException, StorageUnavailable
 from dbos_events.model.quarantine import QuarantineFilter, Redrive
 from dbos_events.model.workflow import CANCELLED, ENQUEUED, ERROR, PENDING
 from dbos_events.serialization import Codecs
-from dbos_events.storage.quarantined import Decided
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.quarantine import Decided
 from dbos_events.storage.writes import Failure, Fenced, QuarantineNote, Write
 from dbos_events.testing import ManualClock
 from tests.storage.building import (
@@ -49,7 +49,7 @@ def hold(storage: SqlStorage, *workflow_ids: str) -> None:
 
 
 def open_ids(storage: SqlStorage) -> list[str]:
-    return [event.workflow_id for event in storage.list_quarantined(QuarantineFilter())]
+    return [event.workflow_id for event in storage.quarantine.find(QuarantineFilter())]
 
 
 def control(storage: SqlStorage, **options: object) -> QuarantineControl:
@@ -65,7 +65,7 @@ def test_rule_6_a_redrive_begins_a_generation_that_keeps_what_succeeded(storage:
     take_in(orders, executor, 1)
     write(storage, executor, step("e-0-0", 1), step("e-0-0", 2, error="boom"), put_aside(orders, "e-0-0", 2))
     change(storage, "UPDATE {schema}.workflows SET attempt = 2, crashes = 1")
-    assert storage.redrive(["e-0-0"], Redrive(), BY) == ["e-0-0"]
+    assert storage.quarantine.redrive(["e-0-0"], Redrive(), BY) == ["e-0-0"]
     row = workflow(storage, "e-0-0")
     assert (row.status, row.owner, row.queue, row.completed_at, row.version) == (
         ENQUEUED,
@@ -75,13 +75,13 @@ def test_rule_6_a_redrive_begins_a_generation_that_keeps_what_succeeded(storage:
         None,
     )
     assert (row.generation, row.attempt, row.crashes, row.take) == (1, 0, 0, 2)
-    assert [entry.step for entry in storage.list_steps("e-0-0")] == [1]
-    assert storage.read_divergences(["e-0-0"]) == {"e-0-0": {0: 2}}
+    assert [entry.step for entry in storage.workflows.list_steps("e-0-0")] == [1]
+    assert storage.generations.read_divergences(["e-0-0"]) == {"e-0-0": {0: 2}}
     assert open_ids(storage) == []
-    ending = storage.read_ending("e-0-0")
+    ending = storage.workflows.read_ending("e-0-0")
     assert ending is not None
     assert ending.error is None
-    stored = storage.read_quarantined("e-0-0")
+    stored = storage.quarantine.get("e-0-0")
     assert stored is not None
     assert stored.event.released_as == "redriven"
     assert [(one.ended_as, one.attempt, one.steps) for one in stored.generations] == [
@@ -97,7 +97,7 @@ def test_rule_10_a_redriven_event_of_a_lane_is_ready_at_its_head(storage: SqlSto
     orders = topic(storage, lane=True)
     take_in(orders, executor, 2)
     write(storage, executor, put_aside(orders, "e-0-0"))
-    assert storage.redrive(["e-0-0"], Redrive(), BY) == ["e-0-0"]
+    assert storage.quarantine.redrive(["e-0-0"], Redrive(), BY) == ["e-0-0"]
     row = workflow(storage, "e-0-0")
     assert (row.status, row.owner, row.wake_at, bool(row.held), bool(row.lane_open)) == (
         PENDING,
@@ -113,8 +113,8 @@ def test_a_redriven_event_of_a_queue_waits_there(storage: SqlStorage) -> None:
     executor = register(storage)
     orders = topic(storage, queue="q")
     take_in(orders, executor, 1)
-    storage.cancel(["e-0-0"])
-    storage.redrive(["e-0-0"], Redrive(), BY)
+    storage.workflows.cancel(["e-0-0"])
+    storage.quarantine.redrive(["e-0-0"], Redrive(), BY)
     row = workflow(storage, "e-0-0")
     assert (row.status, row.queue) == (ENQUEUED, "q")
 
@@ -135,8 +135,8 @@ def test_what_a_redrive_keeps(storage: SqlStorage, order: Redrive, kept: list[in
     take_in(orders, executor, 1)
     steps = [step("e-0-0", number, error="boom" if number == 3 else None) for number in (1, 2, 3, 4)]
     write(storage, executor, *steps, put_aside(orders, "e-0-0", 3))
-    storage.redrive(["e-0-0"], order, BY)
-    assert [entry.step for entry in storage.list_steps("e-0-0")] == kept
+    storage.quarantine.redrive(["e-0-0"], order, BY)
+    assert [entry.step for entry in storage.workflows.list_steps("e-0-0")] == kept
 
 
 def test_what_failed_before_anybody_noted_where_is_all_done_anew(storage: SqlStorage) -> None:
@@ -152,8 +152,8 @@ def test_what_failed_before_anybody_noted_where_is_all_done_anew(storage: SqlSto
         put_aside(orders, "e-0-0"),
     )
     change(storage, "UPDATE {schema}.quarantine SET failed_steps = NULL")
-    storage.redrive(["e-0-0"], Redrive(), BY)
-    assert [entry.step for entry in storage.list_steps("e-0-0")] == [1]
+    storage.quarantine.redrive(["e-0-0"], Redrive(), BY)
+    assert [entry.step for entry in storage.workflows.list_steps("e-0-0")] == [1]
 
 
 def test_an_edited_value_is_what_runs_get_and_the_received_one_stays(storage: SqlStorage) -> None:
@@ -162,15 +162,15 @@ def test_an_edited_value_is_what_runs_get_and_the_received_one_stays(storage: Sq
     take_in(orders, executor, 1)
     for number, value in enumerate((b"one", b"\x00\xff")):
         write(storage, executor, put_aside(orders, "e-0-0", take=1 + 2 * number))
-        storage.redrive(["e-0-0"], Redrive(value=value), BY)
-        assert storage.read_events(["e-0-0"])["e-0-0"].value == value
+        storage.quarantine.redrive(["e-0-0"], Redrive(value=value), BY)
+        assert storage.intake.read_events(["e-0-0"])["e-0-0"].value == value
         claim_resumed_from(storage, executor, "shop", "v1", ["handle"], 10)
-    stored = storage.read_quarantined("e-0-0")
+    stored = storage.quarantine.get("e-0-0")
     assert stored is not None
     assert stored.value == b"v"
     assert [(edit.generation, edit.value) for edit in stored.edits] == [(2, b"\x00\xff"), (1, b"one")]
     # With another input, what was recorded before need not fit any more.
-    assert storage.read_divergences(["e-0-0"]) == {"e-0-0": {0: 0, 1: 0}}
+    assert storage.generations.read_divergences(["e-0-0"]) == {"e-0-0": {0: 0, 1: 0}}
 
 
 def test_only_what_is_in_quarantine_is_redriven(storage: SqlStorage) -> None:
@@ -179,9 +179,9 @@ def test_only_what_is_in_quarantine_is_redriven(storage: SqlStorage) -> None:
     running, done, recorded, put = take_in(orders, executor, 4)
     write(storage, executor, start("plain"), end(done), end(recorded, status=ERROR, error="boom"))
     write(storage, executor, put_aside(orders, put), end("plain", status=ERROR, error="boom"))
-    found = storage.redrive([running, done, recorded, put, "plain", "nobody"], Redrive(), BY)
+    found = storage.quarantine.redrive([running, done, recorded, put, "plain", "nobody"], Redrive(), BY)
     assert found == [put]
-    assert storage.redrive([put], Redrive(), BY) == []
+    assert storage.quarantine.redrive([put], Redrive(), BY) == []
 
 
 def test_two_redrives_at_once_are_one(storage: SqlStorage, other_storage: SqlStorage) -> None:
@@ -190,8 +190,8 @@ def test_two_redrives_at_once_are_one(storage: SqlStorage, other_storage: SqlSto
     names = take_in(orders, executor, 20)
     write(storage, executor, *(put_aside(orders, name) for name in names))
     found = at_once(
-        lambda: storage.redrive(names, Redrive(), BY),
-        lambda: other_storage.redrive(names[::-1], Redrive(), BY),
+        lambda: storage.quarantine.redrive(names, Redrive(), BY),
+        lambda: other_storage.quarantine.redrive(names[::-1], Redrive(), BY),
     )
     assert sorted(found[0] + found[1]) == sorted(names)
     assert {workflow(storage, name).generation for name in names} == {1}
@@ -206,7 +206,8 @@ def test_a_redrive_and_a_discard_at_once_are_one_decision(
     names = take_in(orders, executor, 20)
     write(storage, executor, *(put_aside(orders, name) for name in names))
     redriven, discarded = at_once(
-        lambda: storage.redrive(names, Redrive(), BY), lambda: other_storage.discard(names, BY)
+        lambda: storage.quarantine.redrive(names, Redrive(), BY),
+        lambda: other_storage.quarantine.discard(names, BY),
     )
     assert sorted(redriven + discarded) == sorted(names)
     assert len(read(storage, "SELECT 1 FROM {schema}.decisions")) == 20
@@ -217,10 +218,10 @@ def test_rule_2_a_redrive_waits_for_the_batch_of_a_live_owner(postgres_storage: 
     executor = register(storage)
     orders = topic(storage)
     take_in(orders, executor, 2)
-    storage.cancel(["e-0-0"])  # its owner has not heard of it
+    storage.workflows.cancel(["e-0-0"])  # its owner has not heard of it
     with (
         open_batch(storage, executor, step("e-0-1")),
-        meanwhile(lambda: storage.redrive(["e-0-0"], Redrive(), BY)) as redriven,
+        meanwhile(lambda: storage.quarantine.redrive(["e-0-0"], Redrive(), BY)) as redriven,
     ):
         await_waiting(storage, redriven)  # type: ignore[arg-type]
     assert redriven.result(PATIENCE) == ["e-0-0"]
@@ -238,13 +239,13 @@ def test_rule_10_a_discard_frees_the_lane_and_the_next_of_it_may_run(storage: Sq
     take_in(orders, executor, 2, partition=1)
     write(storage, executor, put_aside(orders, "e-0-0"), put_aside(orders, "e-1-0"))
     hold(storage, "e-0-1", "e-0-2", "e-1-1")
-    assert storage.discard(["e-0-0"], BY) == ["e-0-0"]
+    assert storage.quarantine.discard(["e-0-0"], BY) == ["e-0-0"]
     row = workflow(storage, "e-0-0")
     assert (row.status, row.lane_open) == (ERROR, None)
     assert orders.lane_ids() == ["e-0-1", "e-0-2"]
     held = {name: bool(workflow(storage, name).held) for name in ("e-0-1", "e-0-2", "e-1-1")}
     assert held == {"e-0-1": False, "e-0-2": True, "e-1-1": True}
-    stored = storage.read_quarantined("e-0-0")
+    stored = storage.quarantine.get("e-0-0")
     assert stored is not None
     assert stored.event.released_as == "discarded"
     assert [one.decision for one in stored.decisions] == ["discard"]
@@ -258,10 +259,10 @@ def test_a_discard_promotes_the_next_in_the_same_lane_only_once_all_before_it_ar
     take_in(orders, executor, 3)
     write(storage, executor, put_aside(orders, "e-0-0"))
     hold(storage, "e-0-1", "e-0-2")
-    storage.cancel(["e-0-1"])
-    storage.discard(["e-0-1"], BY)
+    storage.workflows.cancel(["e-0-1"])
+    storage.quarantine.discard(["e-0-1"], BY)
     assert bool(workflow(storage, "e-0-2").held)
-    storage.discard(["e-0-0"], BY)
+    storage.quarantine.discard(["e-0-0"], BY)
     assert not workflow(storage, "e-0-2").held
 
 
@@ -275,7 +276,7 @@ def test_rule_10_a_discard_and_an_intake_into_its_lane_go_one_after_the_other(
     write(storage, executor, put_aside(orders, "e-0-0"))
     with (
         open_transaction(storage) as tx,
-        meanwhile(lambda: storage.discard(["e-0-0"], BY)) as discarded,
+        meanwhile(lambda: storage.quarantine.discard(["e-0-0"], BY)) as discarded,
     ):
         tx.run("lock_watermarks", consumer=orders.consumer, incarnation=orders.incarnation, partitions=[0])
         await_waiting(storage, discarded)  # type: ignore[arg-type]
@@ -290,10 +291,10 @@ def test_what_was_decided_once_is_not_decided_again(storage: SqlStorage, status:
     if status == ERROR:
         write(storage, executor, put_aside(orders, "e-0-0"))
     else:
-        storage.cancel(["e-0-0"])
-    assert storage.discard(["e-0-0"], BY) == ["e-0-0"]
-    assert storage.discard(["e-0-0"], BY) == []
-    assert storage.redrive(["e-0-0"], Redrive(), BY) == []
+        storage.workflows.cancel(["e-0-0"])
+    assert storage.quarantine.discard(["e-0-0"], BY) == ["e-0-0"]
+    assert storage.quarantine.discard(["e-0-0"], BY) == []
+    assert storage.quarantine.redrive(["e-0-0"], Redrive(), BY) == []
     assert workflow(storage, "e-0-0").status == status
 
 
@@ -308,11 +309,11 @@ def test_filters_may_be_combined(storage: SqlStorage, clock: ManualClock) -> Non
         for name in take_in(orders, executor, 3, partition):
             write(storage, executor, put_aside(orders, name, error=f"100% of {name}"))
             clock.move_to(clock.now_ms() + 1000)
-    storage.discard(["e-1-2"], BY)
+    storage.quarantine.discard(["e-1-2"], BY)
 
     def found(**filters: object) -> list[str]:
         criteria = QuarantineFilter(**filters)  # type: ignore[arg-type]
-        return [event.workflow_id for event in storage.list_quarantined(criteria)]
+        return [event.workflow_id for event in storage.quarantine.find(criteria)]
 
     assert found() == ["e-0-0", "e-0-1", "e-0-2", "e-1-0", "e-1-1"]
     assert found(released=True, partitions=(1,)) == ["e-1-0", "e-1-1", "e-1-2"]

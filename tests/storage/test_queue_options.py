@@ -9,8 +9,9 @@ import pytest
 from dbos_events.model.queue import QueueLimits, QueueState
 from dbos_events.model.workflow import DELAYED, ENQUEUED, PENDING
 from dbos_events.storage.sqldatabase import SqlStorage
-from dbos_events.storage.subjects.claiming import MOST_PRIORITIES, PAGE, Taker
+from dbos_events.storage.subjects.claiming import MOST_PRIORITIES, PAGE
 from dbos_events.storage.subjects.queues import RESUMED, Claim
+from dbos_events.storage.subjects.taking import Taker
 from dbos_events.storage.writes import WRITTEN, Deduplicated, Existing
 from dbos_events.testing.clock import ManualClock
 from tests.storage.building import (
@@ -254,7 +255,7 @@ def test_what_is_delayed_waits_for_its_time_and_then_for_its_turn(
     at = clock.now_ms()
     begin(storage, executor, "w", queue=Q, status=DELAYED, delay_ms=5000)
     assert workflow(storage, "w").delay_until == at + 5000
-    assert storage.next_wake(APP) == 5000
+    assert storage.taking.next_wake(APP) == 5000
     clock.move_to(at + 4999)
     assert storage.queues.promote_due(APP) == []
     assert claimed(storage, executor, state) == []
@@ -281,9 +282,9 @@ def test_a_delay_is_moved_only_while_it_lasts(storage: SqlStorage, clock: Manual
 def test_what_is_delayed_can_be_cancelled_and_resumed(storage: SqlStorage, clock: ManualClock) -> None:
     executor = register(storage)
     begin(storage, executor, "w", queue=Q, status=DELAYED, delay_ms=5000)
-    storage.cancel(["w"])
-    assert storage.next_wake(APP) is None
-    storage.resume(["w"])
+    storage.workflows.cancel(["w"])
+    assert storage.taking.next_wake(APP) is None
+    storage.workflows.resume(["w"])
     assert claimed(storage, executor, RESUMED) == ["w"]
 
 
@@ -331,7 +332,7 @@ def test_a_start_that_lost_leaves_nothing_in_its_parents_history(storage: SqlSto
     child = step("parent", 1, child_id="second")
     child.change = start("second", queue=Q, deduplication_id="d", parent_id="parent").change
     assert write(storage, executor, child) == [Deduplicated("first")]
-    assert storage.list_steps("parent") == []
+    assert storage.workflows.list_steps("parent") == []
 
 
 @pytest.mark.parametrize(
@@ -349,13 +350,13 @@ def test_the_id_is_taken_until_the_workflow_has_ended(
     if stage in ("parked", "requeued"):
         write(storage, executor, park("first", 0))
     if stage == "requeued":
-        storage.take_due(executor, APP, "v1", ["work"], 9)
+        storage.taking.wake_due(Taker(executor, APP, "v1", ["work"]), 9)
     if stage == "resumed":
-        storage.resume(["first"])
+        storage.workflows.resume(["first"])
     if stage == "adopted":
         kill(storage, executor)
         executor = register(storage)
-        storage.adopt_from_dead(executor, APP, "v1", {"work": None}, 9)
+        storage.taking.adopt(Taker(executor, APP, "v1", ["work"]), {"work": None}, 9)
     assert enqueue(storage, executor, "second") == Deduplicated("first")
 
 
@@ -366,7 +367,7 @@ def test_the_id_is_free_with_the_outcome(storage: SqlStorage, ending: str) -> No
     enqueue(storage, executor, "first")
     claimed(storage, executor, state)
     if ending == "cancelled":
-        storage.cancel(["first"])
+        storage.workflows.cancel(["first"])
     else:
         write(storage, executor, end("first", status=ending))
     assert enqueue(storage, executor, "second") == WRITTEN
@@ -375,9 +376,9 @@ def test_the_id_is_free_with_the_outcome(storage: SqlStorage, ending: str) -> No
 def test_resuming_what_had_given_its_id_up_stands_in_nobodys_way(storage: SqlStorage) -> None:
     executor = register(storage)
     enqueue(storage, executor, "first")
-    storage.cancel(["first"])
+    storage.workflows.cancel(["first"])
     enqueue(storage, executor, "second")
-    assert storage.resume(["first"]) == ["first"]
+    assert storage.workflows.resume(["first"]) == ["first"]
     assert workflow(storage, "first").deduplication_id is None
     assert enqueue(storage, executor, "third") == Deduplicated("second")
 

@@ -12,7 +12,7 @@ from dbos_events.model.queue import QueueLimits
 from dbos_events.storage.database import Tx
 from dbos_events.storage.migrate import migrate
 from dbos_events.storage.sqldatabase import SqlStorage
-from dbos_events.storage.subjects.claiming import Taker
+from dbos_events.storage.subjects.taking import Taker
 from tests.storage.building import APP, register
 from tests.storage.conftest import SCHEMA, Open
 

@@ -6,7 +6,7 @@ from sqlalchemy import event
 from dbos_events.model.queue import QueueLimits, QueueState
 from dbos_events.model.workflow import ENQUEUED, PENDING
 from dbos_events.storage.sqldatabase import SqlStorage
-from dbos_events.storage.subjects.claiming import Taker
+from dbos_events.storage.subjects.taking import Taker
 from dbos_events.testing.clock import ManualClock
 from tests.storage.building import (
     APP,
@@ -120,7 +120,7 @@ def test_rule_12_what_has_started_is_left_to_a_live_process_of_its_version(stora
     begin(storage, old, "w", queue="q")
     claim(storage, old)
     write(storage, old, step("w"), park("w", 0))
-    storage.take_due(old, APP, "v1", ["work"], 9)
+    storage.taking.wake_due(Taker(old, APP, "v1", ["work"]), 9)
     assert claim(storage, new, version="v2") == []
     kill(storage, old)
     assert claim(storage, new, version="v2") == ["w"]
@@ -129,7 +129,7 @@ def test_rule_12_what_has_started_is_left_to_a_live_process_of_its_version(stora
 def test_rule_12_a_resumed_workflow_prefers_its_version_too(storage: SqlStorage) -> None:
     old, new = register(storage, version="v1"), register(storage, version="v2")
     begin(storage, old, "w")
-    storage.resume(["w"])
+    storage.workflows.resume(["w"])
     assert claim_resumed_from(storage, new, APP, "v2", ["work"], 9) == []
     assert ids(claim_resumed_from(storage, old, APP, "v1", ["work"], 9)) == ["w"]
 
@@ -155,7 +155,7 @@ def test_a_parked_workflow_gives_its_slot_back(storage: SqlStorage) -> None:
     assert claim(storage, executor, limits) == ["a"]
     write(storage, executor, park("a", 0))
     assert claim(storage, executor, limits) == ["b"]
-    storage.take_due(executor, APP, "v1", ["work"], 9)
+    storage.taking.wake_due(Taker(executor, APP, "v1", ["work"]), 9)
     assert claim(storage, executor, limits) == [], "woken, it waits for a slot"
     write(storage, executor, end("b"))
     assert claim(storage, executor, limits) == ["a"]
@@ -168,7 +168,7 @@ def test_what_a_dead_process_left_keeps_its_slot_until_it_is_adopted_and_ends(st
     claim(storage, dead, limits)
     kill(storage, dead)
     assert claim(storage, executor, limits) == []
-    assert ids(storage.adopt_from_dead(executor, APP, "v1", {"work": None}, 9)) == ["a"]
+    assert ids(storage.taking.adopt(Taker(executor, APP, "v1", ["work"]), {"work": None}, 9)) == ["a"]
     write(storage, executor, end("a", take=2))
     assert claim(storage, executor, limits) == ["b"]
 
@@ -297,7 +297,9 @@ def test_who_looks_and_finds_nothing_commits_nothing(storage: SqlStorage, kind: 
             storage.queues.claim(Taker(executor, APP, "v1", ["work"]), QueueState(APP, "q", FREE), 9).rows
         ),
         "claim_resumed": lambda: claim_resumed_from(storage, executor, APP, "v1", ["work"], 9),
-        "adopt_from_dead": lambda: storage.adopt_from_dead(executor, APP, "v1", {"work": None}, 9),
+        "adopt_from_dead": lambda: storage.taking.adopt(
+            Taker(executor, APP, "v1", ["work"]), {"work": None}, 9
+        ),
     }
     ends: list[str] = []
     for end_of in ("commit", "rollback"):

@@ -34,7 +34,7 @@ def restored(postgres_storage: SqlStorage, migrated_postgres: str) -> SqlStorage
     restart_all(migrated_postgres)
     for _ in range(5):
         register(postgres_storage)
-    postgres_storage.save_consumer("shop", "orders", "handle", "group", ["orders"], "{}")
+    postgres_storage.consumers.save("shop", "orders", "handle", "group", ["orders"], "{}")
     restart_all(migrated_postgres)
     return postgres_storage
 
@@ -45,7 +45,7 @@ def test_a_number_that_is_taken_is_nobodys_value_and_the_next_try_gets_a_new_one
     with pytest.raises(StorageUnavailable, match="executors"):
         register(restored)
     assert register(restored) == 6
-    assert restored.save_consumer("shop", "payments", "handle", "group", ["payments"], "{}") == 2
+    assert restored.consumers.save("shop", "payments", "handle", "group", ["payments"], "{}") == 2
 
 
 def test_migrate_sets_the_sequences_of_all_tables(restored: SqlStorage, migrated_postgres: str) -> None:

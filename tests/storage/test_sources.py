@@ -5,16 +5,16 @@ from tests.storage.building import APP, read, register
 
 
 def consumer(storage: SqlStorage, name: str = "on_order") -> int:
-    return storage.save_consumer(APP, name, "handler", f"{APP}.{name}", ["orders", "returns"], "{}")
+    return storage.consumers.save(APP, name, "handler", f"{APP}.{name}", ["orders", "returns"], "{}")
 
 
 def said(storage: SqlStorage, application: str | None = APP) -> list[tuple[str, str | None, str | None]]:
-    return [(row.consumer, row.state, row.detail) for row in storage.list_idle_sources(application)]
+    return [(row.consumer, row.state, row.detail) for row in storage.sources.list_idle(application)]
 
 
 def test_a_consumer_that_nobody_has_is_one_row_without_a_process(storage: SqlStorage) -> None:
     consumer(storage)
-    [row] = storage.list_idle_sources(APP)
+    [row] = storage.sources.list_idle(APP)
     assert (row.application, row.consumer, row.group) == (APP, "on_order", f"{APP}.on_order")
     assert row.topics == ("orders", "returns")
     assert (row.process, row.state, row.detail) == (None, None, None)
@@ -22,17 +22,17 @@ def test_a_consumer_that_nobody_has_is_one_row_without_a_process(storage: SqlSto
 
 def test_what_a_process_says_last_counts(storage: SqlStorage) -> None:
     number, process = consumer(storage), register(storage)
-    storage.report_source(process, number, "connecting", None)
-    storage.report_source(process, number, "waiting", "no broker answers")
-    [row] = storage.list_idle_sources(APP)
+    storage.sources.report(process, number, "connecting", None)
+    storage.sources.report(process, number, "waiting", "no broker answers")
+    [row] = storage.sources.list_idle(APP)
     assert row.process is not None
     assert said(storage) == [("on_order", "waiting", "no broker answers")]
 
 
 def test_each_process_says_its_own(storage: SqlStorage) -> None:
     number = consumer(storage)
-    storage.report_source(register(storage), number, "waiting", "a")
-    storage.report_source(register(storage), number, "waiting", "b")
+    storage.sources.report(register(storage), number, "waiting", "a")
+    storage.sources.report(register(storage), number, "waiting", "b")
     assert said(storage) == [("on_order", "waiting", "a"), ("on_order", "waiting", "b")]
 
 
@@ -40,23 +40,23 @@ def test_a_process_that_has_a_partition_is_no_idle_one(storage: SqlStorage) -> N
     number = consumer(storage)
     holder, other = register(storage), register(storage)
     for process in (holder, other):
-        storage.report_source(process, number, "standing by", None)
-    incarnation = storage.save_incarnation("cluster", "orders", "id")
-    storage.create_watermarks(number, incarnation, {0: (0, "earliest")})
-    storage.assign(holder, number, incarnation, [0])
+        storage.sources.report(process, number, "standing by", None)
+    incarnation = storage.lives.save("cluster", "orders", "id")
+    storage.positions.create(number, incarnation, {0: (0, "earliest")})
+    storage.positions.assign(holder, number, incarnation, [0])
     assert said(storage) == [("on_order", "standing by", None)]
-    storage.release_executor(other)
+    storage.executors.release(other)
     assert said(storage) == []
-    storage.release_executor(holder)
+    storage.executors.release(holder)
     assert said(storage) == [], "its partitions are shown, with a holder that is not alive"
 
 
 def test_what_an_ended_process_said_is_forgotten(storage: SqlStorage) -> None:
     number = consumer(storage)
     first, second = register(storage), register(storage)
-    storage.report_source(first, number, "waiting", "a")
-    storage.release_executor(first)
-    storage.report_source(second, number, "waiting", "b")
+    storage.sources.report(first, number, "waiting", "a")
+    storage.executors.release(first)
+    storage.sources.report(second, number, "waiting", "b")
     assert said(storage) == [("on_order", "waiting", "b")]
     rows = read(storage, "SELECT executor FROM {schema}.source_states")
     assert [row.executor for row in rows] == [second]

@@ -14,16 +14,16 @@ SECOND = 1000
 
 
 def consumer(storage: SqlStorage, name: str = "orders") -> int:
-    return storage.save_consumer(APP, name, "handle", f"shop.{name}", [name], "{}")
+    return storage.consumers.save(APP, name, "handle", f"shop.{name}", [name], "{}")
 
 
 def state(storage: SqlStorage, name: str = "orders") -> ConsumerState:
-    [found] = [one for one in storage.consumer_states(APP) if one.name == name]
+    [found] = [one for one in storage.consumers.states(APP) if one.name == name]
     return found
 
 
 def opened(storage: SqlStorage, number: int, pause_ms: int = 30 * SECOND) -> ConsumerState:
-    assert storage.open_breaker(number, state(storage).epoch, "20 of 20 events failed", pause_ms)
+    assert storage.breakers.open(number, state(storage).epoch, "20 of 20 events failed", pause_ms)
     return state(storage)
 
 
@@ -34,31 +34,31 @@ def test_a_pause_is_seen_by_other_processes_with_its_reason(
     storage: SqlStorage, other_storage: SqlStorage, clock: ManualClock
 ) -> None:
     consumer(storage)
-    assert storage.pause_consumer(APP, "orders", "ann@host", "migration")
+    assert storage.consumers.pause(APP, "orders", "ann@host", "migration")
 
     seen = state(other_storage)
     assert (seen.paused_at, seen.paused_by, seen.paused_reason) == (clock.now_ms(), "ann@host", "migration")
-    assert other_storage.resume_consumer(APP, "orders")
+    assert other_storage.consumers.resume(APP, "orders")
     assert state(storage).paused_at is None
 
 
 def test_a_second_pause_leaves_the_first_as_it_was(storage: SqlStorage) -> None:
     consumer(storage)
-    assert storage.pause_consumer(APP, "orders", "ann", "migration")
-    assert not storage.pause_consumer(APP, "orders", "bob", None)
+    assert storage.consumers.pause(APP, "orders", "ann", "migration")
+    assert not storage.consumers.pause(APP, "orders", "bob", None)
     assert state(storage).paused_by == "ann"
 
 
 def test_what_is_not_known_or_runs_is_not_changed(storage: SqlStorage) -> None:
     consumer(storage)
-    assert not storage.pause_consumer("other", "orders", "ann", None)
-    assert not storage.pause_consumer(APP, "unknown", "ann", None)
-    assert not storage.resume_consumer(APP, "orders")
+    assert not storage.consumers.pause("other", "orders", "ann", None)
+    assert not storage.consumers.pause(APP, "unknown", "ann", None)
+    assert not storage.consumers.resume(APP, "orders")
 
 
 def test_a_consumer_that_registers_again_stays_paused(storage: SqlStorage) -> None:
     consumer(storage)
-    storage.pause_consumer(APP, "orders", "ann", None)
+    storage.consumers.pause(APP, "orders", "ann", None)
     consumer(storage)
     assert state(storage).paused_by == "ann"
 
@@ -72,8 +72,8 @@ def test_of_several_processes_that_open_a_breaker_one_does(
     number = consumer(storage)
     epoch = state(storage).epoch
     answers = at_once(
-        lambda: storage.open_breaker(number, epoch, "a", 1000),
-        lambda: other_storage.open_breaker(number, epoch, "b", 1000),
+        lambda: storage.breakers.open(number, epoch, "a", 1000),
+        lambda: other_storage.breakers.open(number, epoch, "b", 1000),
     )
     assert sorted(answers) == [False, True]
     assert state(storage).openings == 1
@@ -86,13 +86,13 @@ def test_a_trial_begins_when_the_pause_is_over_and_for_one_process(
     first, second = register(storage), register(other_storage)
     closed = opened(storage, number)
     assert not closed.due
-    assert not storage.begin_trial(first, number, closed.epoch, SECOND), "too early"
+    assert not storage.breakers.begin_trial(first, number, closed.epoch, SECOND), "too early"
 
     clock.move_to(clock.now_ms() + 30 * SECOND)
     assert state(storage).due
     answers = at_once(
-        lambda: storage.begin_trial(first, number, closed.epoch, SECOND),
-        lambda: other_storage.begin_trial(second, number, closed.epoch, SECOND),
+        lambda: storage.breakers.begin_trial(first, number, closed.epoch, SECOND),
+        lambda: other_storage.breakers.begin_trial(second, number, closed.epoch, SECOND),
     )
     assert sorted(answers) == [False, True]
     assert state(storage).breaker == "half-open"
@@ -103,19 +103,19 @@ def test_a_trial_that_came_to_nothing_is_followed_by_another(storage: SqlStorage
     number = consumer(storage)
     executor = register(storage)
     epoch = opened(storage, number, 0).epoch
-    assert storage.begin_trial(executor, number, epoch, 5 * SECOND)
+    assert storage.breakers.begin_trial(executor, number, epoch, 5 * SECOND)
     tried = state(storage)
     assert not tried.due
-    assert not storage.begin_trial(executor, number, tried.epoch, SECOND)
+    assert not storage.breakers.begin_trial(executor, number, tried.epoch, SECOND)
     clock.move_to(clock.now_ms() + 5 * SECOND)
-    assert storage.begin_trial(executor, number, tried.epoch, SECOND)
+    assert storage.breakers.begin_trial(executor, number, tried.epoch, SECOND)
 
 
 def test_the_trial_is_told_as_its_workflow_stands(storage: SqlStorage, clock: ManualClock) -> None:
     number = consumer(storage)
     executor = register(storage)
-    assert storage.begin_trial(executor, number, opened(storage, number, 0).epoch, SECOND)
-    assert storage.note_trial(number, state(storage).epoch, "trial")
+    assert storage.breakers.begin_trial(executor, number, opened(storage, number, 0).epoch, SECOND)
+    assert storage.breakers.note_trial(number, state(storage).epoch, "trial")
     assert state(storage).trial is None, "its row is not there"
 
     begin(storage, executor, "trial")
@@ -131,16 +131,16 @@ def test_the_trials_end_closes_the_breaker_or_opens_it_for_longer(storage: SqlSt
     number = consumer(storage)
     executor = register(storage)
     since = opened(storage, number, 0).breaker_since
-    assert storage.begin_trial(executor, number, state(storage).epoch, SECOND)
+    assert storage.breakers.begin_trial(executor, number, state(storage).epoch, SECOND)
     begin(storage, executor, "trial")
-    storage.note_trial(number, state(storage).epoch, "trial")
+    storage.breakers.note_trial(number, state(storage).epoch, "trial")
     write(storage, executor, end("trial", status="ERROR"))
     assert state(storage).trial is not None
     assert state(storage).trial.status == "ERROR"  # type: ignore[union-attr]
 
     again = opened(storage, number, 60 * SECOND)
     assert (again.breaker, again.openings, again.breaker_since, again.trial) == ("open", 2, since, None)
-    assert storage.close_breaker(number, again.epoch)
+    assert storage.breakers.close(number, again.epoch)
     closed = state(storage)
     assert (closed.breaker, closed.openings, closed.breaker_since, closed.breaker_reason) == (
         None,
@@ -155,13 +155,13 @@ def test_who_has_not_seen_the_last_change_changes_nothing(storage: SqlStorage, l
     number = consumer(storage)
     executor = register(storage)
     old = opened(storage, number, 0).epoch
-    assert storage.begin_trial(executor, number, old, SECOND)
+    assert storage.breakers.begin_trial(executor, number, old, SECOND)
     before = state(storage)
     calls = {
-        "open_breaker": lambda: storage.open_breaker(number, old, "late", SECOND),
-        "begin_trial": lambda: storage.begin_trial(executor, number, old, SECOND),
-        "note_trial": lambda: storage.note_trial(number, old, "late"),
-        "close_breaker": lambda: storage.close_breaker(number, old),
+        "open_breaker": lambda: storage.breakers.open(number, old, "late", SECOND),
+        "begin_trial": lambda: storage.breakers.begin_trial(executor, number, old, SECOND),
+        "note_trial": lambda: storage.breakers.note_trial(number, old, "late"),
+        "close_breaker": lambda: storage.breakers.close(number, old),
     }
     assert not calls[late]()
     assert state(storage) == before
@@ -170,8 +170,8 @@ def test_who_has_not_seen_the_last_change_changes_nothing(storage: SqlStorage, l
 def test_to_resume_by_hand_closes_the_breaker_as_well(storage: SqlStorage) -> None:
     number = consumer(storage)
     epoch = opened(storage, number).epoch
-    storage.pause_consumer(APP, "orders", "ann", None)
-    assert storage.resume_consumer(APP, "orders")
+    storage.consumers.pause(APP, "orders", "ann", None)
+    assert storage.consumers.resume(APP, "orders")
     resumed = state(storage)
     assert (resumed.breaker, resumed.paused_at, resumed.openings) == (None, None, 0)
-    assert not storage.open_breaker(number, epoch, "late", SECOND), "it was decided without knowing of it"
+    assert not storage.breakers.open(number, epoch, "late", SECOND), "it was decided without knowing of it"

@@ -4,6 +4,7 @@ import pytest
 
 from dbos_events.model.workflow import MAX_RECOVERY_ATTEMPTS_EXCEEDED, PENDING
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.taking import Taker
 from dbos_events.storage.writes import WRITTEN
 from tests.storage.building import (
     APP,
@@ -25,7 +26,7 @@ from tests.storage.topics import topic
 def adopt(
     storage: SqlStorage, executor: int, *, version: str = "v1", limit: int | None = None, count: int = 99
 ):
-    return storage.adopt_from_dead(executor, APP, version, {"work": limit}, count)
+    return storage.taking.adopt(Taker(executor, APP, version, ["work"]), {"work": limit}, count)
 
 
 # ------------------------------------------------------------------ adoption
@@ -53,7 +54,7 @@ def test_rule_2_only_running_work_is_adopted(storage: SqlStorage) -> None:
     begin(storage, dead, "done", "cancelled", "parked")
     begin(storage, dead, "queued", queue="q")
     write(storage, dead, end("done"), park("parked", 1))
-    storage.cancel(["cancelled"])
+    storage.workflows.cancel(["cancelled"])
     kill(storage, dead)
     assert adopt(storage, executor) == []
 
@@ -64,7 +65,7 @@ def test_rule_2_only_registered_functions_of_the_application_are_adopted(storage
     begin(storage, dead, "another", application="another")
     kill(storage, dead)
     assert adopt(storage, executor) == []
-    assert [row.id for row in storage.list_executors(APP)] == [dead, executor], "what cannot run is visible"
+    assert [row.id for row in storage.executors.read(APP)] == [dead, executor], "what cannot run is visible"
 
 
 def test_adoption_takes_at_most_so_many_the_oldest_first(storage: SqlStorage, clock) -> None:
@@ -121,7 +122,9 @@ def test_rule_12_started_work_runs_on_current_code_when_no_process_has_its_versi
     kill(storage, dead)
     assert ids(adopt(storage, newer, version="v2")) == ["started"]
     assert workflow(storage, "started").version == "v2"
-    assert storage.list_steps("started")[0].version == "v1", "the checkpoint keeps that of its writer"
+    assert storage.workflows.list_steps("started")[0].version == "v1", (
+        "the checkpoint keeps that of its writer"
+    )
 
 
 def test_rule_12_unstarted_work_runs_on_current_code_at_once(storage: SqlStorage) -> None:
@@ -189,7 +192,7 @@ def test_rule_11_an_event_that_crashed_too_often_is_put_aside(storage: SqlStorag
     orders = topic(storage)
     orders.intake(dead, {0: (orders.epoch(dead), 0, 1)})
     kill(storage, dead)
-    assert storage.adopt_from_dead(executor, APP, "v1", {"handle": 0}, 9) == []
+    assert storage.taking.adopt(Taker(executor, APP, "v1", ["handle"]), {"handle": 0}, 9) == []
     [row] = read(storage, "SELECT * FROM {schema}.quarantine")
     assert (row.workflow_id, row.consumer) == ("e-0-0", orders.consumer)
     assert row.reason == "max-recovery-attempts-exceeded"

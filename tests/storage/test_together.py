@@ -45,7 +45,7 @@ def test_what_stands_in_the_row_is_shown_as_what_stands_apart(storage: SqlStorag
         write(storage, executor, replace(one, workflow_id="apart"))
     write(storage, executor, end("apart"))
     assert rows_apart(storage) == 2
-    assert storage.list_steps("together") == storage.list_steps("apart")
+    assert storage.workflows.list_steps("together") == storage.workflows.list_steps("apart")
     shown = "SELECT * FROM {schema}.steps WHERE workflow_id = :id ORDER BY step"
     assert [tuple(row)[1:] for row in read(storage, shown, id="together")] == [
         tuple(row)[1:] for row in read(storage, shown, id="apart")
@@ -80,7 +80,7 @@ def test_what_is_large_or_may_be_needed_again_stands_apart(storage: SqlStorage, 
     assert write(storage, executor, *writes) == [WRITTEN] * len(writes)
     assert workflow(storage, "w").own_checkpoints is None
     made = sum(one.checkpoint is not None for one in writes)
-    assert rows_apart(storage) == len(storage.list_steps("w")) == made
+    assert rows_apart(storage) == len(storage.workflows.list_steps("w")) == made
 
 
 @pytest.mark.parametrize("text", ["a\0b", "a\ud800b"], ids=["nul", "surrogate"])
@@ -92,7 +92,7 @@ def test_what_no_database_can_hold_is_refused_there_as_well(
     begin(storage, executor, "w")
     with pytest.raises(BadWrite):
         write(storage, executor, step("w", **{field: text}), end("w"))
-    assert (workflow(storage, "w").status, storage.list_steps("w")) == (PENDING, [])
+    assert (workflow(storage, "w").status, storage.workflows.list_steps("w")) == (PENDING, [])
 
 
 def test_a_batch_that_is_written_again_is_known_by_its_checkpoints(storage: SqlStorage) -> None:
@@ -103,17 +103,17 @@ def test_a_batch_that_is_written_again_is_known_by_its_checkpoints(storage: SqlS
     assert write(storage, executor, mine, end("w")) == [WRITTEN] * 2
     assert write(storage, executor, same, end("w")) == [WRITTEN] * 2
     assert write(storage, executor, others, end("w")) == [Fenced(SUCCESS), Fenced(None)]
-    [entry] = storage.list_steps("w")
+    [entry] = storage.workflows.list_steps("w")
     assert entry.write_id == 7
 
 
 def test_what_goes_with_a_refused_end_is_refused_as_it_is(storage: SqlStorage) -> None:
     executor = register(storage)
     begin(storage, executor, "w", "good")
-    storage.cancel(["w"])
+    storage.workflows.cancel(["w"])
     results = write(storage, executor, step("good"), step("w", 1), step("w", 2), end("w"), end("good"))
     assert results == [WRITTEN, Fenced(CANCELLED), Fenced(CANCELLED), Fenced(None), WRITTEN]
-    assert (storage.list_steps("w"), len(storage.list_steps("good"))) == ([], 1)
+    assert (storage.workflows.list_steps("w"), len(storage.workflows.list_steps("good"))) == ([], 1)
 
 
 def test_two_runs_of_one_workflow_in_a_batch_are_kept_apart(storage: SqlStorage) -> None:
@@ -142,4 +142,4 @@ def test_the_writer_is_told_when_its_process_is_dead(storage: SqlStorage) -> Non
     kill(storage, executor)
     [row] = read(storage, "SELECT writer FROM {schema}.steps")
     assert row.writer == executor
-    assert storage.list_steps("w")[0].version == "v1"
+    assert storage.workflows.list_steps("w")[0].version == "v1"

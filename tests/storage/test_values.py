@@ -32,9 +32,9 @@ def test_a_text_comes_back_as_it_was_written(storage: SqlStorage, text: str) -> 
     assert (
         write(storage, executor, step(text, output=text, name=text), end(text, output=text)) == [WRITTEN] * 2
     )
-    [row] = storage.list_workflows(WorkflowFilter(workflow_ids=(text,)))
+    [row] = storage.workflows.find(WorkflowFilter(workflow_ids=(text,)))
     assert (row["id"], row["name"], row["input"], row["output"]) == (text, text, text, text)
-    [entry] = storage.list_steps(text)
+    [entry] = storage.workflows.list_steps(text)
     assert (entry.output, entry.name) == (text, text)
 
 
@@ -63,7 +63,12 @@ def test_a_text_that_no_database_can_hold_is_refused_and_nothing_is_written(
 def test_an_id_that_no_database_can_hold_is_refused_when_it_is_asked_for(
     storage: SqlStorage, text: str
 ) -> None:
-    for ask in (storage.read_checkpoints, storage.cancel, storage.resume, storage.read_events):
+    for ask in (
+        storage.workflows.read_checkpoints,
+        storage.workflows.cancel,
+        storage.workflows.resume,
+        storage.intake.read_events,
+    ):
         with pytest.raises(BadWrite):
             ask([text])
 
@@ -75,7 +80,7 @@ def test_a_number_comes_back_or_is_refused(storage: SqlStorage, priority: int) -
         write(storage, executor, start("w", priority=priority))
     except BadWrite:
         assert priority == 2**31
-        assert storage.read_ending("w") is None
+        assert storage.workflows.read_ending("w") is None
     else:
         assert workflow(storage, "w").priority == priority
 
@@ -85,7 +90,7 @@ def test_ten_megabytes_come_back(storage: SqlStorage) -> None:
     large = "äx" * 5_000_000
     begin(storage, executor, "w", input=large)
     write(storage, executor, step("w", output=large), end("w", output=large))
-    ending = storage.read_ending("w")
+    ending = storage.workflows.read_ending("w")
     assert ending is not None
     assert ending.output == large
     assert steps(storage, "w") == {1: large}
@@ -100,7 +105,7 @@ def test_bytes_of_an_event_come_back(storage: SqlStorage, value: bytes | None) -
     orders = topic(storage)
     executor = register(storage)
     orders.intake(executor, {0: (orders.epoch(executor), 0, 1)}, events=[event(0, 0, key=value, value=value)])
-    stored = storage.read_events(["e-0-0"])["e-0-0"]
+    stored = storage.intake.read_events(["e-0-0"])["e-0-0"]
     assert (stored.key, stored.value) == (value, value)
 
 
@@ -113,4 +118,4 @@ def test_a_batch_of_values_and_nothings_keeps_them_apart(storage: SqlStorage) ->
         *(step("w", number, output=text) for number, text in enumerate([None, "", "null"], 1)),
     )
     assert steps(storage, "w") == {1: None, 2: "", 3: "null"}
-    assert storage.read_checkpoints([]) == {}
+    assert storage.workflows.read_checkpoints([]) == {}

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dbos_events.storage.rows import IntakeBatch, IntakeResult, LanePlace, LaneTaken, NewEvent
 from dbos_events.storage.sqldatabase import SqlStorage
+from dbos_events.storage.subjects.intakerows import IntakeBatch, IntakeResult, NewEvent
+from dbos_events.storage.subjects.lanes import LanePlace, LaneTaken
 from tests.storage.building import APP, read
 
 Move = tuple[int, int, int]
@@ -23,7 +24,7 @@ class Topic:
 
     def epoch(self, executor: int, partition: int = 0) -> int:
         """Assign the partition to the executor; gives the epoch."""
-        [position] = self.storage.assign(executor, self.consumer, self.incarnation, [partition])
+        [position] = self.storage.positions.assign(executor, self.consumer, self.incarnation, [partition])
         return position.epoch
 
     def batch(
@@ -55,10 +56,10 @@ class Topic:
         )
 
     def intake(self, executor: int, moves: Mapping[int, Move], **more: Sequence[object]) -> IntakeResult:
-        return self.storage.intake(self.batch(executor, moves, **more))  # type: ignore[arg-type]
+        return self.storage.intake.take_in(self.batch(executor, moves, **more))  # type: ignore[arg-type]
 
     def watermark(self, partition: int = 0) -> int:
-        states = self.storage.list_partitions(APP)
+        states = self.storage.positions.read(APP)
         return {state.partition: state.next_offset for state in states}[partition]
 
     def place(self, epoch: int, partition: int = 0) -> LanePlace:
@@ -76,7 +77,7 @@ class Topic:
     ) -> LaneTaken | None:
         """Take what can be taken of one lane; None when another is the holder."""
         place = self.place(epoch, partition)
-        found = self.storage.take_lanes(executor, place, [lane], count, {"handle": limit})
+        found = self.storage.lanes.take(executor, place, [lane], count, {"handle": limit})
         return None if found is None else found[lane]
 
     def entries(self, lane: str = "0") -> list[Any]:
@@ -90,9 +91,9 @@ class Topic:
 
 def topic(storage: SqlStorage, *, partitions: int = 1, lane: bool = False, queue: str | None = None) -> Topic:
     """A consumer that is registered, with watermarks at 0."""
-    consumer = storage.save_consumer(APP, "orders", "handle", "group", ["orders"], "{}", connector="kafka")
-    incarnation = storage.save_incarnation("cluster", "orders", "id-1")
-    storage.create_watermarks(consumer, incarnation, dict.fromkeys(range(partitions), (0, "earliest")))
+    consumer = storage.consumers.save(APP, "orders", "handle", "group", ["orders"], "{}", connector="kafka")
+    incarnation = storage.lives.save("cluster", "orders", "id-1")
+    storage.positions.create(consumer, incarnation, dict.fromkeys(range(partitions), (0, "earliest")))
     return Topic(storage, consumer, incarnation, lane, queue)
 
 

@@ -30,7 +30,7 @@ class Shop:
         self.on_order = on_order
 
     def states(self) -> tuple[str | None, int]:
-        [state] = self.app.launched.storage.consumer_states("shop")
+        [state] = self.app.launched.storage.consumers.states("shop")
         return state.breaker, state.openings
 
     @property
@@ -107,8 +107,8 @@ def test_one_process_tries_and_another_when_nothing_came_of_that(dbos_test_app: 
     shop.broken = False
     dbos.advance(seconds=30)
     storage = shop.app.launched.storage
-    [state] = storage.consumer_states("shop")
-    assert storage.begin_trial(999, state.id, state.epoch, 30_000), (
+    [state] = storage.consumers.states("shop")
+    assert storage.breakers.begin_trial(999, state.id, state.epoch, 30_000), (
         "another process, which dies before it has one"
     )
     with pytest.raises(DBOSException, match="half-open"):
@@ -139,7 +139,7 @@ def test_a_trial_that_crashes_the_process_decides_when_it_is_taken_up(dbos_test_
     trial = dbos.deliver(on_order, "trial")
     dbos.run_until_idle()
     assert trial.get_status().status == "SUCCESS"
-    assert app.launched.storage.consumer_states("shop")[0].breaker is None
+    assert app.launched.storage.consumers.states("shop")[0].breaker is None
 
 
 def test_a_trial_that_sleeps_has_passed(dbos_test_app: MakeTestApp) -> None:
@@ -217,8 +217,8 @@ def test_without_a_breaker_intake_never_stops_and_one_that_is_open_is_closed(
         dbos.deliver(shop.on_order, str(number))
     dbos.run_until_idle()
     assert shop.states() == (None, 0)
-    [state] = shop.app.launched.storage.consumer_states("shop")
-    shop.app.launched.storage.open_breaker(state.id, state.epoch, "by a release that had one", 1000)
+    [state] = shop.app.launched.storage.consumers.states("shop")
+    shop.app.launched.storage.breakers.open(state.id, state.epoch, "by a release that had one", 1000)
     dbos.run_until_idle()
     dbos.deliver(shop.on_order, "goes on")
     assert shop.states() == (None, 0)
@@ -280,7 +280,7 @@ def test_an_unknown_consumer_is_named_with_those_that_are_known(dbos_test_app: M
 
 async def _pause_and_resume(app: App) -> None:
     await app.pause_consumer_async("orders", reason="async")
-    assert app.launched.storage.consumer_states("shop")[0].paused_reason == "async"
+    assert app.launched.storage.consumers.states("shop")[0].paused_reason == "async"
     with pytest.raises(RuntimeError, match="pause_consumer_async"):
         app.pause_consumer("orders")
     await app.resume_consumer_async("orders")
@@ -304,10 +304,10 @@ def test_a_program_pauses_from_its_loop_and_from_a_workflow(dbos_test_app: MakeT
     asyncio.run(_pause_and_resume(shop.app))
     handle = shop.app.start_workflow(maintenance)
     dbos.run_until_idle()
-    assert shop.app.launched.storage.consumer_states("shop")[0].paused_reason == "maintenance"
+    assert shop.app.launched.storage.consumers.states("shop")[0].paused_reason == "maintenance"
     dbos.advance(seconds=61)
     assert handle.get_result() == "done"
-    assert shop.app.launched.storage.consumer_states("shop")[0].paused_at is None
+    assert shop.app.launched.storage.consumers.states("shop")[0].paused_at is None
     assert [step.function_name for step in shop.app.list_workflow_steps(handle.workflow_id)] == [
         "DBOS.pauseConsumer",
         "DBOS.sleep",

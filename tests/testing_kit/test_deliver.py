@@ -121,7 +121,7 @@ def test_a_failed_event_is_quarantined_and_holds_its_lane(
     dbos.run_until_idle()
     assert bad.get_status().status == "ERROR"
     assert behind.get_status().status == "PENDING"
-    (state,) = app.launched.storage.list_partitions("test")
+    (state,) = app.launched.storage.positions.read("test")
     assert (state.quarantined, state.held + state.in_flight, state.next_offset) == (1, 1, 2)
 
 

@@ -44,7 +44,7 @@ class _FirstOf(Wait):
                 with_input=False,
                 with_output=False,
             )
-            rows = core.storage.list_workflows(criteria)
+            rows = core.storage.workflows.find(criteria)
             first = min(rows, key=lambda row: (row["completed_at"] or 0, row["id"]), default=None)
             return None if first is None else str(first["id"])
 

@@ -9,9 +9,9 @@ from dbos_events.engine.run import Run
 from dbos_events.runtime.intake.pushing import PushedConsumer
 from dbos_events.runtime.service import Service
 from dbos_events.runtime.taken import Taken
-from dbos_events.storage.rows import TakenWorkflow
-from dbos_events.storage.subjects.claiming import Taker
+from dbos_events.runtime.taker import taker_of
 from dbos_events.storage.subjects.queues import RESUMED
+from dbos_events.storage.subjects.taking import TakenWorkflow
 
 MOST = 200
 """Events taken up at once."""
@@ -55,7 +55,7 @@ class BacklogService(Service):
         count = min(MOST, *(room[name] for name in names))
         core = self._core
         with self._taken.taking():
-            taker = Taker(core.executor, core.application, core.version, names, core.waits_for_version)
+            taker = taker_of(core, names)
             rows = core.storage.queues.claim(taker, RESUMED, count).rows
             self._start(rows)
         return 0.0 if len(rows) == count else None

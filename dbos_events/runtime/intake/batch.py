@@ -13,7 +13,7 @@ from dbos_events.runtime.intake.lanes import LaneGroup
 from dbos_events.runtime.intake.naming import LaneOf
 from dbos_events.runtime.intake.shared import LANE
 from dbos_events.serialization.headers import encode_headers
-from dbos_events.storage.rows import IntakeBatch, NewEvent
+from dbos_events.storage.subjects.intakerows import IntakeBatch, NewEvent
 from dbos_events.storage.writes import NewPublication
 
 

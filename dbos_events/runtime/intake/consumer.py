@@ -32,7 +32,8 @@ from dbos_events.runtime.intake.publishing import published, tell_of
 from dbos_events.runtime.intake.shared import SharedLane
 from dbos_events.runtime.intake.standing import ConsumerService
 from dbos_events.runtime.taken import Taken
-from dbos_events.storage.rows import IntakeResult, LanePlace, PlacedEvent
+from dbos_events.storage.subjects.intakerows import IntakeResult, PlacedEvent
+from dbos_events.storage.subjects.lanes import LanePlace
 from dbos_events.telemetry.log import logger
 
 
@@ -101,7 +102,7 @@ class ConsumerIntake(Positioning):
 
     def open(self, group: str, topics: Sequence[str], settings: Mapping[str, str]) -> None:
         self._number = self._ask(
-            lambda: self._core.storage.save_consumer(
+            lambda: self._core.storage.consumers.save(
                 self._core.application,
                 self.options.name,
                 self._function.name,
@@ -112,7 +113,7 @@ class ConsumerIntake(Positioning):
             )
         )
         self._core.retries[self._number] = self.options.retries
-        id_group = self._ask(lambda: self._core.storage.id_group(self._number))
+        id_group = self._ask(lambda: self._core.storage.consumers.id_group(self._number))
         self._prefix = log_prefix(self._connector, id_group)
         self._taken.quarantines[self._number] = self.options.on_failure == "quarantine"
         left = f"Its events stay in {self._connector.capitalize()}."
@@ -121,7 +122,9 @@ class ConsumerIntake(Positioning):
     def assign(self, incarnation: int, topic: str, partitions: Collection[int]) -> list[Position]:
         executor = self._core.executor
         found = self._ask(
-            lambda: self._core.storage.assign(executor, self._number, incarnation, sorted(partitions))
+            lambda: self._core.storage.positions.assign(
+                executor, self._number, incarnation, sorted(partitions)
+            )
         )
         for position in found:
             self._forget(incarnation, position.partition)
@@ -191,10 +194,10 @@ class ConsumerIntake(Positioning):
             reason = self.holdups.reason(incarnation, row.partition)
             told = (row.state, row.detail) if reason is None else ("waiting", reason)
             rows.append((incarnation, row.partition, row.end_offset, *told, row.reached))
-        self._core.storage.report_partitions(self._core.executor, self._number, rows)
+        self._core.storage.positions.report(self._core.executor, self._number, rows)
 
     def report_source(self, state: str, detail: str | None) -> None:
-        self._core.storage.report_source(self._core.executor, self._number, state, detail)
+        self._core.storage.sources.report(self._core.executor, self._number, state, detail)
 
     def _forget(self, incarnation: int, partition: int) -> None:
         """Drop an assignment without writing: what was not started, the next holder takes up.
@@ -207,7 +210,7 @@ class ConsumerIntake(Positioning):
     def _release(self, workflow_ids: list[str]) -> None:
         if workflow_ids:
             executor = self._core.executor
-            self._ask(lambda: self._core.storage.release_unstarted(executor, workflow_ids))
+            self._ask(lambda: self._core.storage.lanes.release_unstarted(executor, workflow_ids))
 
     # -- places -------------------------------------------------------------------------------
 
@@ -273,7 +276,7 @@ class ConsumerIntake(Positioning):
             plan = LanePlan(self._groups(incarnation, formed), formed.records, shared=common.shared)
             try:
                 batch = replace(batch_of(common, formed, plan.kept, plan.unknown), placed=where)
-                result = self._ask(lambda: self._core.storage.intake(batch))
+                result = self._ask(lambda: self._core.storage.intake.take_in(batch))
                 tell_of(self._core, formed.publications)
                 taken_in = self._taken_in(incarnation, formed, plan, result)
             except BaseException:

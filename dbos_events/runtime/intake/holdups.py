@@ -100,8 +100,8 @@ class HoldUps:
         for key in tuple(self._gates):
             if key not in epochs:
                 del self._gates[key]
-            elif not self._core.storage.gate_holds(consumer, key[0], self._gates[key]):
-                self._core.storage.open_gate(consumer, *key, epochs[key])
+            elif not self._core.storage.positions.gate_holds(consumer, key[0], self._gates[key]):
+                self._core.storage.positions.open_gate(consumer, *key, epochs[key])
                 logger.info(
                     "%s: partition %d goes on: the events before it have finished.", self._name, key[1]
                 )
@@ -120,7 +120,7 @@ class HoldUps:
             return
         if held.counted is not None and held.full is None and held.counted + held.added < quota:
             return
-        held.counted = self._core.storage.count_held(consumer, incarnation, "", quota)
+        held.counted = self._core.storage.lanes.count_held(consumer, incarnation, "", quota)
         held.added = 0
         full = held.counted >= quota
         held.full = (
@@ -132,7 +132,7 @@ class HoldUps:
         reasons: dict[int, str] = {}
         for lane, partition in tuple(held.full_lanes.items()):
             if (
-                self._core.storage.count_open(consumer, incarnation, lane, self._quotas.lane)
+                self._core.storage.lanes.count_open(consumer, incarnation, lane, self._quotas.lane)
                 < self._quotas.lane
             ):
                 del held.full_lanes[lane]

@@ -13,7 +13,7 @@ from dbos_events.runtime.intake.pushedlanes import PushedLanes
 from dbos_events.runtime.intake.shared import LANE, SharedLane
 from dbos_events.runtime.service import Service
 from dbos_events.runtime.taken import Taken
-from dbos_events.storage.rows import LanePlace, LaneTaken
+from dbos_events.storage.subjects.lanes import LanePlace, LaneTaken
 
 LANES_AT_ONCE = 50
 READY_AT_ONCE = 1000
@@ -84,8 +84,8 @@ class LaneService(Service):
         """
         low, high = _names(place)
         storage, where = self._core.storage, (place.consumer, place.incarnation)
-        if not storage.lanes_after(*where, low, high, 1) and (
-            own == low or not storage.count_open(*where, low, 1)
+        if not storage.lanes.after(*where, low, high, 1) and (
+            own == low or not storage.lanes.count_open(*where, low, 1)
         ):
             return None
         group = self._leftovers[_where(place)] = LaneGroup(self, place, host)
@@ -126,7 +126,7 @@ class LaneService(Service):
 
     def left_of_topic(self, consumer: int, incarnation: int) -> bool:
         """Whether events stand in the lane over all partitions, whatever ordering the consumer has now."""
-        return self._core.ask(lambda: self._core.storage.count_open(consumer, incarnation, LANE, 1)) > 0
+        return self._core.ask(lambda: self._core.storage.lanes.count_open(consumer, incarnation, LANE, 1)) > 0
 
     def unshare(self, lane: SharedLane) -> None:
         """This process reads the topic no more."""
@@ -179,7 +179,7 @@ class LaneService(Service):
 
     def _give_back(self) -> None:
         while self._released:
-            self._core.storage.release_unstarted(*self._released[0])
+            self._core.storage.lanes.release_unstarted(*self._released[0])
             self._released.popleft()
         while self._leaving:
             self._leaving[0].leave()
@@ -206,12 +206,12 @@ class LaneService(Service):
     def _ready(self, executor: int, consumer: int) -> list[tuple[int, int, str]]:
         """The next page of lanes in which something became ready; after the last one, from the first on."""
         after = self._pages.pop(consumer, (0, ""))
-        ready = self._core.storage.ready_lanes(executor, consumer, READY_AT_ONCE, after)
+        ready = self._core.storage.lanes.ready(executor, consumer, READY_AT_ONCE, after)
         if len(ready) == READY_AT_ONCE:
             incarnation, _, lane = ready[-1]
             self._pages[consumer] = (incarnation, lane)
         elif after != (0, ""):
-            ready += self._core.storage.ready_lanes(executor, consumer, READY_AT_ONCE - len(ready))
+            ready += self._core.storage.lanes.ready(executor, consumer, READY_AT_ONCE - len(ready))
         return ready
 
     def _begin_sweep(self, group: LaneGroup, own: str | None = None) -> None:
@@ -235,7 +235,7 @@ class LaneService(Service):
                 continue
             low, high = _names(group.place)
             place = group.place
-            found = self._core.storage.lanes_after(
+            found = self._core.storage.lanes.after(
                 place.consumer, place.incarnation, after or low, high, PAGE
             )
             group.activate([name for name, may_go_on in found if may_go_on and not group.knows(name)])
@@ -279,20 +279,20 @@ class LaneService(Service):
     def _release_lost(self, group: LaneGroup, names: Sequence[str]) -> list[str]:
         """Give back what is ours and nowhere in memory; gives the lanes of which that cannot be told yet."""
         core, place = self._core, group.place
-        owned = core.storage.owned_entries(core.executor, place.consumer, place.incarnation, names)
+        owned = core.storage.lanes.owned(core.executor, place.consumer, place.incarnation, names)
         # Looked at after the question: what an intake had inserted before it, some group knows.
         same = [one for one in self._all_groups() if one.place[:2] == place[:2]]
         known = [name for name in names if any(one.knows(name) for one in (group, *same))]
         lost = [id_ for id_, lane in owned if lane not in known and id_ not in core.runner.active]
         if lost:
-            core.storage.release_unstarted(core.executor, lost)
+            core.storage.lanes.release_unstarted(core.executor, lost)
         return known
 
     def _settle(self, group: LaneGroup, names: Sequence[str]) -> None:
         core = self._core
         limits = core.registry.limits()
         count = group.depth(len(names)) if group.pinned is None else PINNED_COUNT
-        found = core.storage.take_lanes(core.executor, group.place, names, count, limits)
+        found = core.storage.lanes.take(core.executor, group.place, names, count, limits)
         if found is None:
             group.stale = True
             return
@@ -321,7 +321,7 @@ class LaneService(Service):
         if (
             orphan and taken.head is not None
         ):  # taken by a commit whose answer was lost, or by a run that got lost
-            self._core.storage.release_unstarted(self._core.executor, [taken.head])
+            self._core.storage.lanes.release_unstarted(self._core.executor, [taken.head])
         # Whoever runs the head of a pushed lane asks for what follows it.
         group.blocked(name, watched=taken.owner is not None and not group.place.is_pushed)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from dbos_events.engine.run import Run
-from dbos_events.storage.rows import LanePlace
+from dbos_events.storage.subjects.lanes import LanePlace
 
 CACHE = 16
 """Events of one lane that wait in memory behind the one that runs."""

@@ -17,7 +17,7 @@ from dbos_events.model.queue import HIGHEST_PRIORITY_NUMBER, LONGEST_DELAY_SECON
 from dbos_events.runtime.intake.batch import Accepted, Formed
 from dbos_events.serialization import Codec, stored_error
 from dbos_events.serialization.raised import is_interrupt
-from dbos_events.storage.rows import PlacedEvent
+from dbos_events.storage.subjects.intakerows import PlacedEvent
 
 
 def placed(

@@ -11,7 +11,7 @@ from dbos_events.model.event import ConsumerOptions
 from dbos_events.model.topic import TopicHistory
 from dbos_events.runtime.encoding import fingerprint_of, id_prefix
 from dbos_events.runtime.intake.batch import Assignment
-from dbos_events.storage.rows import Position
+from dbos_events.storage.subjects.positions import Position
 
 R = TypeVar("R")
 Key = tuple[int, int]
@@ -37,25 +37,25 @@ class Positioning:
 
     def identify(self, cluster_id: str, topic: str, topic_id: str) -> int:
         storage = self._core.storage
-        self._ask(lambda: storage.claim_topic(self._number, topic))
-        return self._ask(lambda: storage.identify(self._number, cluster_id, topic, topic_id))
+        self._ask(lambda: storage.subscriptions.check(self._number, topic))
+        return self._ask(lambda: storage.lives.identify(self._number, cluster_id, topic, topic_id))
 
     def branches(self, incarnation: int) -> Mapping[int, int]:
-        return self._ask(lambda: self._core.storage.branches(self._number, incarnation))
+        return self._ask(lambda: self._core.storage.lives.branches(self._number, incarnation))
 
     def history(self, topic: str) -> TopicHistory:
-        return self._ask(lambda: self._core.storage.history(self._number, topic))
+        return self._ask(lambda: self._core.storage.lives.history(self._number, topic))
 
     def registered(self) -> frozenset[str]:
-        return self._ask(lambda: self._core.storage.registered(self._number))
+        return self._ask(lambda: self._core.storage.subscriptions.registered(self._number))
 
     def register(self, subscription: str) -> None:
-        self._ask(lambda: self._core.storage.register_subscription(self._number, subscription))
+        self._ask(lambda: self._core.storage.subscriptions.register(self._number, subscription))
 
     # -- partitions ---------------------------------------------------------------------------
 
     def known_partitions(self, incarnation: int) -> frozenset[int]:
-        return self._ask(lambda: self._core.storage.known_partitions(self._number, incarnation))
+        return self._ask(lambda: self._core.storage.positions.known_partitions(self._number, incarnation))
 
     def begin(
         self,
@@ -63,12 +63,12 @@ class Positioning:
         positions: Mapping[int, tuple[int, str]],
         gate: Mapping[int, int] | None = None,
     ) -> None:
-        self._ask(lambda: self._core.storage.create_watermarks(self._number, incarnation, positions, gate))
+        self._ask(lambda: self._core.storage.positions.create(self._number, incarnation, positions, gate))
 
     def skip(self, incarnation: int, partition: int, offset: int, alarm: str) -> bool:
         assignment = self._assignments[incarnation, partition]
         skipped = self._ask(
-            lambda: self._core.storage.skip(
+            lambda: self._core.storage.positions.skip(
                 self._core.executor,
                 (self._number, incarnation, partition),
                 assignment.epoch,
@@ -83,19 +83,19 @@ class Positioning:
 
     def halt(self, incarnation: int, partition: int, reason: str, divergence: int | None) -> None:
         place = (self._number, incarnation, partition)
-        self._ask(lambda: self._core.storage.halt(self._core.executor, place, reason, divergence))
+        self._ask(lambda: self._core.storage.positions.halt(self._core.executor, place, reason, divergence))
 
     def halted(self, incarnation: int) -> frozenset[int]:
-        return self._ask(lambda: self._core.storage.halted_partitions(self._number, incarnation))
+        return self._ask(lambda: self._core.storage.positions.halted(self._number, incarnation))
 
     def alarm(self, incarnation: int, partition: int, text: str, regression: int | None = None) -> None:
         place = (self._number, incarnation, partition)
-        self._ask(lambda: self._core.storage.note_alarm(place, text, regression))
+        self._ask(lambda: self._core.storage.positions.note_alarm(place, text, regression))
 
     def unfinished(self, incarnation: int) -> Mapping[int, frozenset[int]]:
         if self.options.ordering == "none":
             return {}
-        return self._ask(lambda: self._core.storage.unfinished_lives(self._number, incarnation))
+        return self._ask(lambda: self._core.storage.lives.unfinished(self._number, incarnation))
 
     # -- whether the log is still the same one ------------------------------------------------
 
@@ -105,7 +105,7 @@ class Positioning:
             f"{id_prefix(self._prefix, topic, incarnation, row.partition)}{row.next_offset - 1}": row
             for row in found
         }
-        known = self._ask(lambda: self._core.storage.fingerprints(list(ids)))
+        known = self._ask(lambda: self._core.storage.intake.fingerprints(list(ids)))
         offsets = {}
         for id_, row in ids.items():
             self._witnesses.pop((incarnation, row.partition), None)

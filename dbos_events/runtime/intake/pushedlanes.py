@@ -12,7 +12,7 @@ import time
 
 from dbos_events.engine.core import Core
 from dbos_events.runtime.intake.lanes import LaneGroup, LaneHost, LaneKeeper
-from dbos_events.storage.rows import LanePlace
+from dbos_events.storage.subjects.lanes import LanePlace
 
 READY_AT_ONCE = 1000
 PAGE = 500

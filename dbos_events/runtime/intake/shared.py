@@ -10,7 +10,7 @@ import threading
 
 from dbos_events.engine.core import Core
 from dbos_events.runtime.intake.lanes import LaneGroup, LaneHost, LaneKeeper
-from dbos_events.storage.rows import LanePlace
+from dbos_events.storage.subjects.lanes import LanePlace
 
 LANE = "topic"
 
@@ -55,19 +55,21 @@ class SharedLane:
             self._hold()
         if self.group is not None:
             self.group.activate([LANE])
-        self._open = core.storage.count_open(self.consumer, self.incarnation, LANE, self._host.capacity + 1)
+        self._open = core.storage.lanes.count_open(
+            self.consumer, self.incarnation, LANE, self._host.capacity + 1
+        )
 
     def leave(self) -> None:
         """Give the lane up, for another process that reads the topic; may be called again until it returns."""
         with self._lock:
             if self.group is not None:
                 self._give_back(self.group)
-                self._core.storage.leave_lane(self._executor, self.consumer, self.incarnation, LANE)
+                self._core.storage.lanes.leave(self._executor, self.consumer, self.incarnation, LANE)
                 self.group = None
 
     def _hold(self) -> None:
         self._session, self._executor = self._core.registrations, self._core.executor
-        epoch = self._core.storage.hold_lane(self._executor, self.consumer, self.incarnation, LANE)
+        epoch = self._core.storage.lanes.hold(self._executor, self.consumer, self.incarnation, LANE)
         if epoch is not None:
             place = LanePlace(self.consumer, self.incarnation, None, epoch, LANE)
             self.group = LaneGroup(self._keeper, place, self._host, LANE)

@@ -141,7 +141,7 @@ class ConsumerService(Service):
 
     def _follow(self) -> bool:
         """Look at all rows once; True when one of them was changed here."""
-        states = {state.id: state for state in self._core.storage.consumer_states(self._core.application)}
+        states = {state.id: state for state in self._core.storage.consumers.states(self._core.application)}
         moved = False
         for number, watched in tuple(self._watched.items()):
             state = states.get(number)
@@ -164,13 +164,13 @@ class ConsumerService(Service):
         """Change the breaker, if that is called for; True when its row was changed."""
         storage = self._core.storage
         if watched.breaker is None:
-            return state.breaker is not None and storage.close_breaker(state.id, state.epoch)
+            return state.breaker is not None and storage.breakers.close(state.id, state.epoch)
         redriven, watched.redriven = watched.redriven, False
         if state.breaker is None:
             return self._open_if_tripped(watched, watched.breaker, state)
         watched.tripped = None
         if redriven:  # an event that had failed, and was let go by an operator, has ended well
-            return storage.close_breaker(state.id, state.epoch)
+            return storage.breakers.close(state.id, state.epoch)
         if state.breaker == "half-open" and self._note_trial(watched, state):
             return True
         return self._judge_trial(watched, watched.breaker, state)
@@ -180,7 +180,7 @@ class ConsumerService(Service):
         epoch, workflow_id = watched.gate.trial or (None, None)
         if epoch != state.epoch or workflow_id is None or workflow_id == watched.trial:
             return False
-        noted = self._core.storage.note_trial(state.id, state.epoch, workflow_id)
+        noted = self._core.storage.breakers.note_trial(state.id, state.epoch, workflow_id)
         watched.trial = workflow_id
         return noted
 
@@ -189,19 +189,19 @@ class ConsumerService(Service):
         if reason is None:
             return False
         pause = pause_ms(breaker, state.openings)
-        return self._core.storage.open_breaker(state.id, state.epoch, reason, pause)
+        return self._core.storage.breakers.open(state.id, state.epoch, reason, pause)
 
     def _judge_trial(self, watched: _Watched, breaker: Breaker, state: ConsumerState) -> bool:
         storage = self._core.storage
         verdict = verdict_on(state.trial) if state.trial is not None else "unsettled"
         if verdict == "passed":
-            return storage.close_breaker(state.id, state.epoch)
+            return storage.breakers.close(state.id, state.epoch)
         if verdict == "failed":
             pause = pause_ms(breaker, state.openings)
-            return storage.open_breaker(state.id, state.epoch, "the trial event failed", pause)
+            return storage.breakers.open(state.id, state.epoch, "the trial event failed", pause)
         if verdict == "running" or not state.due or state.paused_at is not None or not watched.gate.wanted:
             return False
-        return storage.begin_trial(self._core.executor, state.id, state.epoch, pause_ms(breaker, 0))
+        return storage.breakers.begin_trial(self._core.executor, state.id, state.epoch, pause_ms(breaker, 0))
 
     # -- the gate -----------------------------------------------------------------------------
 

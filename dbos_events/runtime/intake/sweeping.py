@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dbos_events.runtime.intake.keeper import LaneService
 from dbos_events.runtime.intake.places import Places
-from dbos_events.storage.rows import LanePlace, Position
-from dbos_events.storage.standing import Orphan
+from dbos_events.storage.subjects.lanes import LanePlace
+from dbos_events.storage.subjects.orphans import Orphan
+from dbos_events.storage.subjects.positions import Position
 
 CAPACITY = 100
 """Events of one such partition that run here at once."""

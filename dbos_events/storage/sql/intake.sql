@@ -70,3 +70,10 @@ JOIN {schema}.workflows AS w ON w.id = e.workflow_id
 LEFT JOIN {schema}.consumers AS c ON c.id = w.consumer
 LEFT JOIN {schema}.incarnations AS i ON i.id = w.incarnation
 WHERE e.workflow_id IN ({list:ids});
+
+-- name: insert_filtered
+-- Records that a consumer's `when` left out, or that were only published: they start nothing, and are counted.
+INSERT INTO {schema}.gaps
+    (consumer, incarnation, partition, first_offset, next_offset, reason, records, recorded_at)
+SELECT :consumer, :incarnation, u.partition, u.first_offset, u.next_offset, u.reason, u.records, {now}
+FROM {rows: partition int, first_offset bigint, next_offset bigint, records bigint, reason text};

@@ -150,3 +150,34 @@ SELECT count(*) AS open
 FROM (SELECT 1 FROM {schema}.workflows AS w
       WHERE w.consumer = :consumer AND w.incarnation = :incarnation AND w.lane = :lane AND w.lane_open
       LIMIT :limit) AS few;
+
+-- name: count_held
+-- At most `limit`: whoever asks wants to know whether it is too many, not how many there are. Lanes are `3`,
+-- `3/key` and `topic`; a name stands for itself and for what is below it, none for all.
+SELECT count(*) AS held
+FROM (SELECT 1 AS one
+      FROM {schema}.workflows AS w
+      WHERE w.consumer = :consumer AND w.incarnation = :incarnation AND w.lane_open AND w.held
+        AND (CAST(:lane AS text) = '' OR w.lane = :lane
+             OR (w.lane >= CAST(:lane AS text) || '/' AND w.lane < CAST(:lane AS text) || '0'))
+      LIMIT :count) AS bounded;
+
+-- name: free_lanes_of_dead
+-- Only the head of a lane can have been running, so only it counts a crash. The owner is compared again
+-- at the end: two processes may do this at once, and the lane's holder may have taken the event since. There
+-- the CASE (explained at insert_checkpoints) keeps it from comparing all that a live owner runs with each other.
+WITH dead AS (
+    SELECT w.id AS workflow_id, w.owner AS owner, w.lane_sequence = (
+        SELECT min(first.lane_sequence) FROM {schema}.workflows AS first
+        WHERE first.consumer = w.consumer AND first.incarnation = w.incarnation
+          AND first.lane = w.lane AND first.lane_open) AS is_head
+    FROM {schema}.workflows AS w
+    JOIN {schema}.executors AS e ON e.id = w.owner
+    WHERE w.owner IS NOT NULL AND w.status = 'PENDING' AND NOT e.alive AND w.application = :application AND w.lane_open
+)
+UPDATE {schema}.workflows AS w
+SET owner = NULL, held = NOT d.is_head, crashes = w.crashes + CASE WHEN d.is_head THEN 1 ELSE 0 END,
+    updated_at = {now}
+FROM dead AS d
+WHERE w.id = d.workflow_id AND CASE WHEN w.owner = d.owner AND w.status = 'PENDING' THEN true ELSE false END
+RETURNING id;

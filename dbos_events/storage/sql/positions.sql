@@ -1,14 +1,3 @@
--- name: insert_incarnation
--- One life of a topic; two processes may learn of it at once.
-INSERT INTO {schema}.incarnations (cluster_id, topic, topic_id, retired, created_at)
-VALUES (:cluster_id, :topic, :topic_id, false, {now})
-ON CONFLICT (cluster_id, topic, topic_id, branch) DO NOTHING;
-
--- name: read_incarnation
--- The number of this life of a topic.
-SELECT id FROM {schema}.incarnations
-WHERE cluster_id = :cluster_id AND topic = :topic AND topic_id = :topic_id AND branch = 0;
-
 -- name: known_partitions
 -- Partitions that have a first position.
 SELECT partition FROM {schema}.watermarks WHERE consumer = :consumer AND incarnation = :incarnation;
@@ -120,3 +109,32 @@ LEFT JOIN put_aside AS p
   ON p.consumer = m.consumer AND p.incarnation = m.incarnation AND p.partition = m.partition
 WHERE CAST(:application AS text) IS NULL OR c.application = :application
 ORDER BY c.name, i.topic, m.incarnation, m.partition;
+
+-- name: skip_offsets
+-- Only by the holder, and only from where its assignment stands.
+UPDATE {schema}.watermarks
+SET next_offset = :next_offset, leader_epoch = NULL, reason = :reason, alarm = :alarm, updated_at = {now}
+WHERE consumer = :consumer AND incarnation = :incarnation AND partition = :partition
+  AND epoch = :epoch AND next_offset = :expected;
+
+-- name: halt_partition
+-- It is not read until an operator decides, also by other processes.
+UPDATE {schema}.watermarks
+SET halted = :reason, divergence = :divergence, updated_at = {now}
+WHERE consumer = :consumer AND incarnation = :incarnation AND partition = :partition AND holder = :executor;
+
+-- name: halted_partitions
+-- Those that still wait for a decision.
+SELECT partition FROM {schema}.watermarks
+WHERE consumer = :consumer AND incarnation = :incarnation AND halted IS NOT NULL;
+
+-- name: note_alarm
+-- What somebody should know of a partition.
+UPDATE {schema}.watermarks
+SET alarm = :alarm, regression = COALESCE(CAST(:regression AS bigint), regression)
+WHERE consumer = :consumer AND incarnation = :incarnation AND partition = :partition;
+
+-- name: insert_explained_gap
+-- Offsets that are passed over for a reason that is known.
+INSERT INTO {schema}.gaps (consumer, incarnation, partition, first_offset, next_offset, reason, recorded_at)
+VALUES (:consumer, :incarnation, :partition, :first_offset, :next_offset, :reason, {now});

@@ -11,11 +11,6 @@ VALUES (:consumer, :executor, :state, :detail, {now})
 ON CONFLICT (consumer, executor) DO UPDATE
 SET state = excluded.state, detail = excluded.detail, updated_at = excluded.updated_at;
 
--- name: consumer_settings
--- What each consumer was last launched with, without secrets.
-SELECT application, name, settings FROM {schema}.consumers
-WHERE CAST(:application AS text) IS NULL OR application = :application;
-
 -- name: list_idle_sources
 -- For the status: live processes without a partition of the consumer, and consumers that never read anything
 -- and that no live process has.

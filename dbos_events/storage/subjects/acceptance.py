@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from dbos_events.storage.database import RollBack, Row, Tx
-from dbos_events.storage.families.executors import fence
 from dbos_events.storage.shapes import named
+from dbos_events.storage.subjects.executors import fence
 
 
 class NewPushed(NamedTuple):

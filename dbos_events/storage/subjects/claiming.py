@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from dbos_events.storage.subjects.taking import Taker
 
 if TYPE_CHECKING:
     from dbos_events.model.queue import QueueRateLimit, QueueState
@@ -17,16 +19,6 @@ MOST_PAGES = 10
 
 MOST_PRIORITIES = 50
 """More of them that age are sorted together."""
-
-
-class Taker(NamedTuple):
-    """An executor that takes work, and what it may take."""
-
-    executor: int
-    application: str
-    version: str
-    names: Sequence[str]
-    waits: bool = False
 
 
 class Claiming:

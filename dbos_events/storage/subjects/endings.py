@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from dbos_events.clock import elapsed_ns
 from dbos_events.storage.database import Database, RollBack, Row, Tx
-from dbos_events.storage.families.workflows import cancelled
+from dbos_events.storage.subjects.workflows import cancelled
 
 TIMEOUT = "timeout"
 """Why a workflow was cancelled whose deadline has passed."""

@@ -9,10 +9,10 @@ from typing import Protocol
 from dbos_events.errors import DBOSException
 from dbos_events.model.publication import UnmatchedPublication, UnmatchedWait
 from dbos_events.storage.database import Database, Row, Tx
-from dbos_events.storage.families.executors import fence
-from dbos_events.storage.quarantined import Decided
 from dbos_events.storage.shapes import records
+from dbos_events.storage.subjects.executors import fence
 from dbos_events.storage.subjects.messages import hold_owned
+from dbos_events.storage.subjects.quarantine import Decided
 from dbos_events.storage.writes.match import Awaited, Found, give_back, next_of
 from dbos_events.storage.writes.publish import Anchor, NewPublication, anchor_key, hold_anchors, publish
 from dbos_events.storage.writes.send import Owner

@@ -14,12 +14,11 @@ from dbos_events.model.queue import (
     QueueState,
 )
 from dbos_events.storage.database import Database, Tx
-from dbos_events.storage.families.executors import fence
-from dbos_events.storage.families.taking import NothingTaken, read_taken, when_taken
-from dbos_events.storage.rows import TakenWorkflow
 from dbos_events.storage.shapes import records
-from dbos_events.storage.subjects.claiming import Claiming, Taker, named_keys
+from dbos_events.storage.subjects.claiming import Claiming, named_keys
+from dbos_events.storage.subjects.executors import fence
 from dbos_events.storage.subjects.queuesettings import find, locked, replaces, revision, save, state
+from dbos_events.storage.subjects.taking import NothingTaken, TakenWorkflow, Taker, read_taken, when_taken
 
 RESUMED = QueueState("", "", QueueLimits(), revision=0)
 """Stands for what waits without a queue."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from dbos_events.model.schedule import ScheduleSpec, Source, Tick
-from dbos_events.storage.rows import TakenWorkflow
+
+if TYPE_CHECKING:
+    from dbos_events.storage.subjects.taking import TakenWorkflow
 
 
 @dataclass(frozen=True, slots=True)

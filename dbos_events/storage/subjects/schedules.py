@@ -11,8 +11,8 @@ from dbos_events.clock import elapsed_ns
 from dbos_events.errors import DBOSException, ExecutorFenced, StorageError
 from dbos_events.model.schedule import ScheduleSpec, Tick
 from dbos_events.storage.database import Database, Row, Tx
-from dbos_events.storage.families.executors import fence
 from dbos_events.storage.shapes import records
+from dbos_events.storage.subjects.executors import fence
 from dbos_events.storage.subjects.schedulechanges import change, create, follow, locked, spec_in
 from dbos_events.storage.subjects.schedulerows import (
     Begin,

@@ -11,8 +11,6 @@ from typing import Any
 from dbos_events.model.schedule import BUFFERED, MERGED, SKIPPED, STARTED, Tick
 from dbos_events.model.workflow import FINISHED, PENDING
 from dbos_events.storage.database import Tx
-from dbos_events.storage.families.workflows import cancel
-from dbos_events.storage.rows import TakenWorkflow
 from dbos_events.storage.subjects.schedulerows import (
     Decided,
     DueSchedule,
@@ -21,6 +19,8 @@ from dbos_events.storage.subjects.schedulerows import (
     Server,
     TickStart,
 )
+from dbos_events.storage.subjects.taking import TakenWorkflow
+from dbos_events.storage.subjects.workflows import cancel
 
 
 @dataclass(slots=True)

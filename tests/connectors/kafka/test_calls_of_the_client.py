@@ -13,8 +13,8 @@ from confluent_kafka.admin import AdminClient
 
 import dbos_events_kafka
 from dbos_events.connect import Intake
-from dbos_events_kafka.commands import Commands
 from dbos_events_kafka.doubts import Doubts
+from dbos_events_kafka.pollwork import Commands
 from dbos_events_kafka.settings import ConsumerSettings
 from dbos_events_kafka.state import SourceState
 from dbos_events_kafka.topics import Topics

@@ -25,7 +25,7 @@ def values(first: int, end: int) -> list[bytes]:
 
 def states(app: App) -> dict[int, tuple[str | None, str]]:
     """State and detail of each partition, as `kafka status` shows them."""
-    found = app.launched.storage.list_partitions(None)
+    found = app.launched.storage.positions.read(None)
     return {row.partition: (row.state, str(row.detail)) for row in found}
 
 
@@ -89,8 +89,8 @@ def test_a_truncated_partition_is_read_on_as_a_branch_when_an_operator_says_so(
     stays(lambda: states(app)[0][0] == "halted", "it is read on without a decision", seconds=2)
 
     with pytest.raises(RegistrationError, match="Find the first offset that is new"):
-        storage(app).resolve_truncation("rules", "consumer", (topic, 0), None)
-    decided = storage(app).resolve_truncation("rules", "consumer", (topic, 0), 4)
+        storage(app).decisions.resolve_truncation("rules", "consumer", (topic, 0), None)
+    decided = storage(app).decisions.resolve_truncation("rules", "consumer", (topic, 0), 4)
     wait_until(lambda: rows.succeeded() == 8 + 62, "the branch is not read")
     broker.produce_spread(topic, values(0, 4), 2)
     wait_until(lambda: rows.succeeded() == 8 + 66, "not both partitions are read on")
@@ -144,7 +144,7 @@ def test_a_database_that_went_back_is_told_and_the_events_are_replayed(
     assert sorted(again.executions) == [(0, 4), (0, 5)]
     assert "went back" in caplog.text
     assert "the database went back" in states(app)[0][1]
-    assert storage(app).clear_alarms("rules", "consumer") == 1
+    assert storage(app).decisions.clear_alarms("rules", "consumer") == 1
 
 
 @pytest.mark.parametrize("skip", [False, True], ids=["replay", "skip"])
@@ -160,7 +160,7 @@ def test_a_database_that_went_back_halts_the_partition_where_that_is_asked_for(
     broker.produce(topic, values(6, 7))
     stays(lambda: again.total == 0, "it is read without a decision", seconds=1.5)
 
-    storage(app).resolve_regression("rules", "consumer", (topic, 0), skip=skip)
+    storage(app).decisions.resolve_regression("rules", "consumer", (topic, 0), skip=skip)
     wait_until(lambda: rows.watermarks(topic) == {0: 7}, "it is not read on")
     expected = [(0, 6)] if skip else [(0, 4), (0, 5), (0, 6)]
     wait_until(lambda: sorted(again.executions) == expected, "not what was decided")
@@ -244,7 +244,7 @@ def test_more_partitions_are_an_alarm(
 def test_the_marker_of_a_transaction_at_the_end_is_no_lag(
     kafka_topic: TopicFactory, broker: Broker, consumers: Consumers, rows: Rows
 ) -> None:
-    from dbos_events.cli.kafka import fields
+    from dbos_events.cli.partitions import fields
 
     topic = kafka_topic()
     app = consumers.start(topic, Counting().sync_handler)
@@ -256,7 +256,7 @@ def test_the_marker_of_a_transaction_at_the_end_is_no_lag(
     wait_until(lambda: rows.succeeded() == 1, "the event has not run")
 
     def status() -> dict[str, Any]:
-        [row] = storage(app).list_partitions(None)
+        [row] = storage(app).positions.read(None)
         return fields(row, None)
 
     wait_until(lambda: status()["end_offset"] == 2, "the end is not known")
@@ -290,7 +290,7 @@ def test_another_cluster_is_not_read_until_an_operator_decides(
     app = consumers.start(topic, again.sync_handler, config={"group.id": group})
     wait_until(lambda: "adopt-cluster" in "".join(app.health().problems), "the health does not say it")
     assert again.total == 0
-    storage(app).adopt_cluster("rules", "consumer", "continue" if go_on else "restart")
+    storage(app).decisions.adopt_cluster("rules", "consumer", "continue" if go_on else "restart")
     expected = 2 if go_on else 6
     wait_until(lambda: again.total == expected, "it is not read on as decided")
     assert sorted(again.executions) == [(0, offset) for offset in range(6 - expected, 6)]

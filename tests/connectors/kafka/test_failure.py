@@ -312,4 +312,4 @@ def test_a_halted_partition_stays_halted_in_the_next_process(
 
 def states(app: Any) -> dict[int, tuple[str | None, str | None]]:
     """State and detail of each partition, as `kafka status` shows them."""
-    return {row.partition: (row.state, row.detail) for row in app.launched.storage.list_partitions(None)}
+    return {row.partition: (row.state, row.detail) for row in app.launched.storage.positions.read(None)}

@@ -55,6 +55,6 @@ def test_the_partition_is_halted_with_what_to_do_and_the_event_runs_after_it(
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert len([record for record in errors if TAKEN in record.getMessage()]) == 1
 
-    app.launched.storage.resolve_truncation("rules", "consumer", ("orders", 0), None)
+    app.launched.storage.decisions.resolve_truncation("rules", "consumer", ("orders", 0), None)
     wait_until(lambda: stored.succeeded() == 4, "the events after the decision do not run")
     assert counting.executions == {(0, 0): 1, (0, 1): 1, (0, 2): 1, (1, 0): 1}

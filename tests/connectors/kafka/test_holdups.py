@@ -115,14 +115,14 @@ def test_an_intake_that_fails_is_read_again(
     counting = Counting()
     app = consumers.start(topic, counting.sync_handler, ordering=ordering)
     storage, failures = app.launched.storage, iter([True, True])
-    intake = storage.intake
+    intake = storage.intake.take_in
 
     def failing(batch: Any) -> Any:
         if next(failures, False):
             raise StorageError("as asked")
         return intake(batch)
 
-    storage.intake = failing  # type: ignore[method-assign]
+    storage.intake.take_in = failing  # type: ignore[method-assign]
     broker.produce_keyed(topic, ((b"%d" % (number % 3), b"x") for number in range(50)))
     wait_until(lambda: rows.succeeded() == 50, "not all events have finished")
 

@@ -15,8 +15,8 @@ from tests.faults.waiting import stays, wait_until
 VALUES = [b"%d" % number for number in range(200)]
 
 
-class Storage:
-    """The real storage, with another `intake`."""
+class Intake:
+    """The real intake, with another `take_in`."""
 
     def __init__(self, real: Any) -> None:
         self._real = real
@@ -25,22 +25,22 @@ class Storage:
         return getattr(self._real, name)
 
 
-class LosesAnswers(Storage):
+class LosesAnswers(Intake):
     """Commits, and then says that the server did not answer: every other time."""
 
     lost = 0
     asked = 0
 
-    def intake(self, batch: Any) -> Any:
+    def take_in(self, batch: Any) -> Any:
         self.asked += 1
-        result = self._real.intake(batch)
+        result = self._real.take_in(batch)
         if self.asked % 2:
             self.lost += 1
             raise StorageUnavailable("The connection ended before the answer came.")
         return result
 
 
-class Holds(Storage):
+class Holds(Intake):
     """Lets no intake begin until it is told to."""
 
     def __init__(self, real: Any) -> None:
@@ -48,10 +48,10 @@ class Holds(Storage):
         self.begun = threading.Event()
         self.go = threading.Event()
 
-    def intake(self, batch: Any) -> Any:
+    def take_in(self, batch: Any) -> Any:
         self.begun.set()
         self.go.wait(30)
-        return self._real.intake(batch)
+        return self._real.take_in(batch)
 
 
 @pytest.mark.parametrize("ordering", ["none", "partition"])
@@ -61,7 +61,7 @@ def test_a_lost_commit_answer_neither_repeats_nor_loses_an_event(
     topic = kafka_topic(2)
     counting = Counting()
     app = consumers.start(topic, counting.async_handler, ordering=ordering, batch_size=10)
-    app.core.storage = lossy = LosesAnswers(app.core.storage)
+    app.core.storage.intake = lossy = LosesAnswers(app.core.storage.intake)
     broker.produce_spread(topic, VALUES, 2)
     wait_until(lambda: rows.succeeded() == len(VALUES), "not all events have succeeded")
     assert lossy.lost > 1
@@ -80,7 +80,7 @@ def test_an_offset_is_committed_to_kafka_only_when_the_database_has_the_event(
     broker.produce(topic, VALUES[:10])
     wait_until(lambda: broker.committed(group, topic, 1) == {0: 10}, "offsets are not committed")
 
-    app.core.storage = holding = Holds(app.core.storage)
+    app.core.storage.intake = holding = Holds(app.core.storage.intake)
     broker.produce(topic, VALUES[:5])
     assert holding.begun.wait(10)
     stays(lambda: broker.committed(group, topic, 1) == {0: 10}, "committed too early", seconds=2.5)

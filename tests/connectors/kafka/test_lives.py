@@ -74,12 +74,12 @@ def test_a_topic_that_is_made_again_while_the_service_runs_is_read_from_its_begi
     assert received(counting) == sorted(map(str, values("a", 3) + values("b", count) + values("c", 2)))
     assert lives(rows, topic) == [(True, 3), (False, count + 2)]
     assert len([record for record in caplog.records if "made again" in record.getMessage()]) == 1
-    states = [(row.state, row.detail) for row in app.launched.storage.list_partitions(None)]
+    states = [(row.state, row.detail) for row in app.launched.storage.positions.read(None)]
     wait_until(
-        lambda: [row.state for row in app.launched.storage.list_partitions(None)] == ["retired", "reading"],
+        lambda: [row.state for row in app.launched.storage.positions.read(None)] == ["retired", "reading"],
         f"the status does not tell the lives apart: {states}",
     )
-    (_, second) = app.launched.storage.list_partitions(None)
+    (_, second) = app.launched.storage.positions.read(None)
     assert "deleted and made again" in str(second.detail)
 
 

@@ -131,4 +131,4 @@ def order(number: int, **fields: Any) -> bytes:
 
 
 def counted(app: App) -> dict[int, int]:
-    return {state.partition: state.filtered for state in app.launched.storage.list_partitions(None)}
+    return {state.partition: state.filtered for state in app.launched.storage.positions.read(None)}

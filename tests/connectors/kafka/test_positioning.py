@@ -9,7 +9,7 @@ from dbos_events.connect import Intake, Position
 from dbos_events.model.event import ConsumerOptions
 from dbos_events.model.topic import TopicHistory
 from dbos_events_kafka.buffers import Buffers, Place
-from dbos_events_kafka.commands import Commands
+from dbos_events_kafka.pollwork import Commands
 from dbos_events_kafka.positions import Positions
 from dbos_events_kafka.settings import ConsumerSettings
 from dbos_events_kafka.state import SourceState

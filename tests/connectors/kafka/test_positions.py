@@ -36,7 +36,7 @@ def reasons(rows: Rows) -> dict[int, str]:
 
 def states(app: App) -> dict[int, tuple[str | None, str | None]]:
     """State and detail of each partition, as `kafka status` shows them."""
-    return {row.partition: (row.state, row.detail) for row in app.launched.storage.list_partitions(None)}
+    return {row.partition: (row.state, row.detail) for row in app.launched.storage.positions.read(None)}
 
 
 def offsets(counting: Counting, partition: int = 0) -> list[int]:

@@ -56,7 +56,7 @@ def openings(stored: Rows) -> int:
 
 
 def unexplained(app: App) -> list[object]:
-    return list(app.launched.storage.find_gaps(GapQuestion()))
+    return list(app.launched.storage.proofs.find_gaps(GapQuestion()))
 
 
 @pytest.mark.parametrize("ordering", ["none", "partition"])

@@ -68,7 +68,7 @@ def wait_ready(app: App) -> None:
 
 
 def partitions(app: App) -> dict[int, PartitionState]:
-    return {row.partition: row for row in app.launched.storage.list_partitions(None)}
+    return {row.partition: row for row in app.launched.storage.positions.read(None)}
 
 
 # -- what stands in the way -------------------------------------------------------------------

@@ -10,8 +10,8 @@ from confluent_kafka import TopicPartition
 
 from dbos_events.connect import Record
 from dbos_events_kafka.buffers import Buffers, Place
-from dbos_events_kafka.commands import Commands
 from dbos_events_kafka.confirming import Confirming
+from dbos_events_kafka.pollwork import Commands
 from dbos_events_kafka.state import SourceState
 from dbos_events_kafka.topics import Life, Topics
 from dbos_events_kafka.watch import SILENT_LOOKS, Watch

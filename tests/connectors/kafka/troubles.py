@@ -50,7 +50,7 @@ class Troubles:
 
     def idle(self, app: App) -> list[SourceRow]:
         """The lines of `kafka status` without a partition."""
-        return app.launched.storage.list_idle_sources(None)
+        return app.launched.storage.sources.list_idle(None)
 
     def wait_for_line(self, app: App, text: str) -> SourceRow:
         """The line of a process without a partition, once its detail says this."""

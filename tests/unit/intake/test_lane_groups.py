@@ -9,7 +9,7 @@ import pytest
 from dbos_events.engine.run import LOST, PARKED, Ending, EventOrigin, Run
 from dbos_events.runtime.intake import lanes
 from dbos_events.runtime.intake.lanes import CACHE, LaneGroup
-from dbos_events.storage.rows import LanePlace
+from dbos_events.storage.subjects.lanes import LanePlace
 
 WELL = Ending("ended")
 FAILED = Ending("ended", error=ValueError("boom"))

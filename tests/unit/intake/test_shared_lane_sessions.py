@@ -10,11 +10,11 @@ import pytest
 from dbos_events.runtime.intake.shared import SharedLane
 
 
-class _Storage:
+class _Lanes:
     def __init__(self) -> None:
         self.held: list[int] = []
 
-    def hold_lane(self, executor: int, _consumer: int, _incarnation: int, _lane: str) -> int:
+    def hold(self, executor: int, _consumer: int, _incarnation: int, _lane: str) -> int:
         self.held.append(executor)
         return len(self.held)
 
@@ -24,8 +24,10 @@ class _Storage:
 
 @pytest.mark.parametrize("number", [7, 8], ids=["same-number", "another-number"])
 def test_the_lane_is_held_anew_under_a_new_epoch(number: int) -> None:
-    storage = _Storage()
-    core: Any = SimpleNamespace(storage=storage, executor=7, registrations=1, signal=lambda _name: None)
+    lanes = _Lanes()
+    core: Any = SimpleNamespace(
+        storage=SimpleNamespace(lanes=lanes), executor=7, registrations=1, signal=lambda _name: None
+    )
     keeper: Any = SimpleNamespace(session=1, executor=7, wake=lambda: None, release=lambda *_: None)
     host: Any = SimpleNamespace(capacity=10, free=10, cache_room=10, cache=lambda _count: None)
     lane = SharedLane(core, keeper, 1, 1, host)
@@ -38,5 +40,5 @@ def test_the_lane_is_held_anew_under_a_new_epoch(number: int) -> None:
     lane.poll()
     assert lane.group is not None
     assert lane.group is not first
-    assert storage.held == [7, number]
+    assert lanes.held == [7, number]
     assert lane.group.place.epoch == 2

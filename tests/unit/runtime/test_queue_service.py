@@ -13,9 +13,8 @@ from dbos_events.engine.waking import Hub
 from dbos_events.model.queue import QueueLimits, QueueState
 from dbos_events.runtime.queues import QueueService
 from dbos_events.runtime.taken import Taken
-from dbos_events.storage.rows import TakenWorkflow
-from dbos_events.storage.subjects.claiming import Taker
 from dbos_events.storage.subjects.queues import Claim
+from dbos_events.storage.subjects.taking import TakenWorkflow, Taker
 from dbos_events.testing import ManualClock
 
 

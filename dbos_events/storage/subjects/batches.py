@@ -1,0 +1,46 @@
+"""The committer's batches, under the fence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from dbos_events.storage.database import Database, NotAsExpected, Tx
+from dbos_events.storage.line import Line
+from dbos_events.storage.subjects.executors import fence
+from dbos_events.storage.subjects.plain import FUNCTIONS, begin_plain, write_plain
+from dbos_events.storage.subjects.starts import write_starts
+from dbos_events.storage.writes import WRITTEN, Result, Write
+from dbos_events.storage.writes.family import fit_one_call, write_in_turn
+
+
+class BatchTable:
+    """Writes batches. Each kind of write is one statement, however many workflows it serves."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def write_batch(self, executor: int, writes: Sequence[Write]) -> list[Result]:
+        with suppress(NotAsExpected):
+            if all(write.only_starts for write in writes):
+                if self._database.calls:
+                    write_starts(self._database, executor, [write.change for write in writes])
+                    return [WRITTEN] * len(writes)
+            elif fit_one_call(writes):
+                write_plain(self._database, executor, writes)
+                return [WRITTEN] * len(writes)
+
+        def work(tx: Tx) -> list[Result]:
+            fence(tx, executor)
+            return write_in_turn(tx, executor, writes)
+
+        return self._database.transact(work)
+
+    def open_line(self) -> Line | None:
+        return self._database.open_line(FUNCTIONS)
+
+    def send_batch(self, line: Line, executor: int, writes: Sequence[Write]) -> bool:
+        plain = self._database.calls and fit_one_call(writes)
+        if plain:
+            begin_plain(self._database, line, executor, writes)
+        return plain
