@@ -12,8 +12,8 @@ from functools import partial
 from typing import Any
 
 from dbos_events.storage.database import Database, NotAsExpected, Step
-from dbos_events.storage.families.starts import start_rows
 from dbos_events.storage.line import Line
+from dbos_events.storage.subjects.starts import start_rows
 from dbos_events.storage.writes import Write
 from dbos_events.storage.writes.family import plain_records
 from dbos_events.storage.writes.send import near_places, note_placed
