@@ -32,9 +32,6 @@ MAX_PAUSE = 2.0
 TRIES_TOGETHER = 8
 """How often a batch is tried whole before those of its writes are looked for that are refused, if some are."""
 
-GATHER = 0.0001
-"""Seconds that threads which call again and again get between two batches."""
-
 SLOW = 3.0
 """Seconds after which a write that has no answer is a problem."""
 
@@ -221,20 +218,10 @@ class Committer:
             while tickets := self._next_batch():
                 self._commit(tickets)
                 self._start_what_follows()
-                self._let_callers_follow(tickets)
+                Ticket.give_way(tickets)
         finally:
             self._end()
             self._awake = False
-
-    def _let_callers_follow(self, tickets: Sequence[Ticket]) -> None:
-        """Let several threads outside of workflows that have their answers hand over what they do next, if they do.
-
-        They cannot while this thread has Python's lock. Without this they would be in two halves, each of which waits
-        while the other one is written.
-        """
-        callers = sum(ticket.run is None and ticket.waker is not None for ticket in tickets)
-        if callers > 1 and len(self._queue) < MAX_BATCH:
-            time.sleep(GATHER)
 
     def _start_what_follows(self) -> None:
         try:
