@@ -218,6 +218,7 @@ class Committer:
             while tickets := self._next_batch():
                 self._commit(tickets)
                 self._start_what_follows()
+                Ticket.give_way(tickets)
         finally:
             self._end()
             self._awake = False

@@ -23,6 +23,7 @@ from dbos_events.serialization.raised import as_exception, is_interrupt
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
     from dbos_events.engine.run import Run
+    from dbos_events.engine.waking import Waker
     from dbos_events.storage.writes import Result, Write
 
 R = TypeVar("R")
@@ -205,36 +206,58 @@ class Recorded:
     """Hand a write to the committer and go on when it is durable; gives its result.
 
     A task that is cancelled meanwhile gets the result all the same: what is recorded is what the
-    user's code sees. `cancelled` tells an operation that has more to wait for.
+    user's code sees. `cancelled` tells an operation that has more to wait for. `then` is woken with the answer, before
+    the caller is.
     """
 
-    __slots__ = ("cancelled", "core", "run", "write")
+    __slots__ = ("cancelled", "core", "run", "then", "write")
 
-    def __init__(self, core: Core, write: Write, run: Run | None = None) -> None:
+    def __init__(self, core: Core, write: Write, run: Run | None = None, then: Waker | None = None) -> None:
         self.core = core
         self.write = write
         self.run = run
+        self.then = then
         self.cancelled = False
 
     def block(self) -> Result:
         waker = ThreadWaker()
-        ticket = self.core.committer.submit(self.write, self.run, waker)
+        ticket = self.core.committer.submit(self.write, self.run, self._waker(waker))
         self.core.committer.before_blocking()
         while ticket.result is None:
             waker.wait()
         return ticket.result
 
+    def _waker(self, waker: Waker) -> Waker:
+        return waker if self.then is None else _Both(self.then, waker)
+
     async def suspend(self) -> Result:
         waker = LoopWaker(self.core.inbox())
-        ticket = self.core.committer.submit(self.write, self.run, waker)
+        ticket = self.core.committer.submit(self.write, self.run, self._waker(waker))
         while ticket.result is None:
             try:
                 await waker.wait()
             except asyncio.CancelledError:
                 self.cancelled = True
-                ticket.waker = waker = LoopWaker(self.core.inbox())  # the future of the other is cancelled
+                waker = LoopWaker(self.core.inbox())  # the future of the other is cancelled
+                ticket.waker = self._waker(waker)
         assert ticket.result is not None  # noqa: S101
         return ticket.result
+
+
+class _Both:
+    """Two wakers, one after the other."""
+
+    __slots__ = ("_first", "_second")
+
+    def __init__(self, first: Waker, second: Waker) -> None:
+        self._first = first
+        self._second = second
+
+    def wake(self) -> None:
+        try:
+            self._first.wake()
+        finally:
+            self._second.wake()
 
 
 class Query:

@@ -1,18 +1,28 @@
-"""What runs of this process know of what they wait for: whose turn it is to receive, what was heard, what was seen."""
+"""What runs of this process know of what they wait for: their mailboxes, whose turn it is, what was heard, what was seen."""
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from dbos_events.engine.waits import subscribed
+from dbos_events.storage.subjects.messages import StoredMessage
 
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
     from dbos_events.engine.run import Run
+    from dbos_events.storage.writes.send import PlacedMessage, Send
+
+STALE = 0.25
+"""Seconds for which an empty mailbox counts as empty, where nothing was heard: nobody may be able to tell this process."""
+
+MOST_MESSAGES = 64
+MOST_CHARACTERS = 100_000
+"""Of one topic, that a run keeps in memory before it receives them."""
 
 
 def channel_of(workflow_id: str) -> str:
@@ -20,20 +30,9 @@ def channel_of(workflow_id: str) -> str:
     return f"message:{workflow_id}"
 
 
-class Mailboxes:
-    """The calls of runs in this process that wait for messages, and the publications that each run has seen."""
-
-    def __init__(self) -> None:
-        self._lines: WeakKeyDictionary[Run, dict[str | None, deque[object]]] = WeakKeyDictionary()
-        self._seen: WeakKeyDictionary[Run, dict[str, int]] = WeakKeyDictionary()
-
-    def line(self, run: Run, topic: str | None) -> deque[object]:
-        """Those of one topic, the first of which may look."""
-        return self._lines.setdefault(run, {}).setdefault(topic, deque())
-
-    def seen(self, run: Run) -> dict[str, int]:
-        """By anchor, the number of the last publication that the run has got."""
-        return self._seen.setdefault(run, {})
+def turn_of(workflow_id: str) -> str:
+    """The channel on which calls of one run hear that it is worth while to look again."""
+    return f"mailbox:{workflow_id}"
 
 
 class Ear:
@@ -56,30 +55,210 @@ class Ear:
         self._heard = False
 
 
-class Line(Ear):
-    """The place of one call in the line of a topic, and what it has heard there."""
+class Topic(Ear):
+    """One topic of a run's mailbox: what waits there, as far as the run knows it.
 
-    def __init__(self, line: deque[object]) -> None:
+    All that waits with a number up to `_tail` is in `_ahead`, but for what the run has taken: that is marked in the
+    database a moment later. So a message may be added from memory when nothing waits between it and the tail.
+    """
+
+    def __init__(self) -> None:
         super().__init__()
-        self._line = line
+        self.line: deque[object] = deque()
+        self._lock = threading.Lock()
+        self._ahead: deque[StoredMessage] = deque()
+        self._characters = 0
+        self._tail = 0
+        self._page = 1
+        self._looked_at = float("-inf")
 
-    def may_look(self) -> bool:
-        """Whether it is the turn of this call, which is about to look."""
+    def first(self) -> StoredMessage | None:
+        """The oldest message that is known to wait."""
+        return self._ahead[0] if self._ahead else None
+
+    def take(self, message: StoredMessage) -> None:
+        """The oldest one is handed over to be consumed."""
+        with self._lock:
+            if self._ahead and self._ahead[0] is message:
+                self._ahead.popleft()
+                self._characters -= len(message.value or "")
+
+    def is_known_empty(self, core: Core) -> bool:
+        """Whether the database need not be asked: it was a moment ago, and nothing was heard since."""
+        if self.has_heard or core.clock.manual:
+            return False
+        return core.clock.monotonic() - self._looked_at < STALE
+
+    def look(self, core: Core, workflow_id: str, topic: str | None) -> StoredMessage | None:
+        """Read on in the database; gives the oldest message that waits."""
         self.looks()
-        return bool(self._line) and self._line[0] is self
+        now, most = core.clock.monotonic(), self._page
+        found = core.storage.messages.look(workflow_id, topic, self._tail, most)
+        with self._lock:
+            for message in found:
+                if message.number > self._tail:  # else it was added from memory meanwhile
+                    self._add(message)
+            self._looked_at = now
+        if len(found) == most:
+            self.wake()
+        large = self._characters > MOST_CHARACTERS
+        self._page = 1 if large or not found else min(MOST_MESSAGES, most * 4)
+        return self.first()
+
+    def offer(self, placed: PlacedMessage) -> bool:
+        """Add a message that has become durable; False where the database has to be asked for it."""
+        message = placed.message
+        size = len(message.value or "")
+        with self._lock:
+            if placed.number <= self._tail:
+                return True
+            follows = placed.previous is None or placed.previous <= self._tail
+            if not follows or len(self._ahead) >= MOST_MESSAGES or self._characters + size > MOST_CHARACTERS:
+                return False
+            self._add(StoredMessage(placed.number, message.codec, message.value))
+        return True
+
+    def _add(self, message: StoredMessage) -> None:
+        self._ahead.append(message)
+        self._characters += len(message.value or "")
+        self._tail = message.number
+
+    def forget(self) -> None:
+        """What was taken may be there again."""
+        with self._lock:
+            self._ahead.clear()
+            self._characters = self._tail = 0
+        self.wake()
+
+
+class Mailbox:
+    """The topics of which a run has received; a waker of the hub, for as long as the run lives."""
+
+    def __init__(self, core: Core, run: Run) -> None:
+        self._core = core
+        self._turn = turn_of(run.id)
+        self.topics: dict[str | None, Topic] = {}
+        self.channel = channel_of(run.id)
+        core.hub.subscribe(self.channel, self)
+
+    def wake(self) -> None:
+        """A message has come."""
+        for topic in tuple(self.topics.values()):
+            topic.wake()
+        self._core.hub.signal(self._turn)
+
+    def offer(self, placed: Sequence[PlacedMessage]) -> None:
+        """Messages to this run have become durable."""
+        for one in placed:
+            topic = self.topics.get(one.message.topic)
+            if topic is not None and not topic.offer(one):
+                topic.wake()
+        self._core.hub.signal(self._turn)
+
+    def topic(self, name: str | None) -> Topic:
+        """One of its topics."""
+        known = self.topics.get(name)
+        if known is None:
+            known = self.topics[name] = Topic()
+        return known
+
+    def forget(self) -> None:
+        """Messages were given back."""
+        for topic in tuple(self.topics.values()):
+            topic.forget()
+
+
+class Mailboxes:
+    """The mailboxes of the runs in this process, and the publications that each run has seen."""
+
+    def __init__(self) -> None:
+        self._boxes: WeakKeyDictionary[Run, Mailbox] = WeakKeyDictionary()
+        self._seen: WeakKeyDictionary[Run, dict[str, int]] = WeakKeyDictionary()
+        # A run may be freed anywhere, also within a lock of the hub: so its mailbox is dropped later.
+        self._left: deque[Mailbox] = deque()
+
+    def of(self, run: Run) -> Mailbox:
+        """The mailbox of a run that receives."""
+        known = self._boxes.get(run)
+        if known is None:
+            self._drop_left(run.core)
+            known = self._boxes[run] = Mailbox(run.core, run)
+            weakref.finalize(run, self._left.append, known).atexit = False
+        return known
+
+    def _drop_left(self, core: Core) -> None:
+        with suppress(IndexError):
+            while True:
+                left = self._left.popleft()
+                core.hub.unsubscribe(left.channel, left)
+
+    def known(self, run: Run | None) -> Mailbox | None:
+        """The mailbox of a run, if it has received before."""
+        return None if run is None else self._boxes.get(run)
+
+    def seen(self, run: Run) -> dict[str, int]:
+        """By anchor, the number of the last publication that the run has got."""
+        return self._seen.setdefault(run, {})
+
+
+class Delivery:
+    """The waker of a write that sends: receivers here get what is durable from memory, all others are told to look."""
+
+    __slots__ = ("_core", "_send")
+
+    def __init__(self, core: Core, send: Send) -> None:
+        self._core = core
+        self._send = send
+
+    def wake(self) -> None:
+        """The write has met its fate; whoever looks in vain loses nothing."""
+        core = self._core
+        elsewhere = False
+        for destination in {one.destination for one in self._send.messages}:
+            run = core.runner.active.get(destination)
+            placed = [one for one in self._send.placed if one.message.destination == destination]
+            box = core.mailboxes.known(run)
+            if run is None:
+                core.signal(channel_of(destination))
+                elsewhere = True
+            elif box is None or len(placed) < self._count(destination):
+                core.hub.signal(channel_of(destination))
+            else:
+                box.offer(placed)
+        if elsewhere:
+            core.signal("timers")
+
+    def _count(self, destination: str) -> int:
+        return sum(one.destination == destination for one in self._send.messages)
+
+
+class Line:
+    """The place of one call in the line of a topic."""
+
+    def __init__(self, topic: Topic) -> None:
+        self.topic = topic
+        topic.line.append(self)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is the turn of this call."""
+        line = self.topic.line
+        return bool(line) and line[0] is self
+
+    @property
+    def must_look(self) -> bool:
+        """Whether there may be more in the database, for this call."""
+        return self.is_first and self.topic.has_heard
 
 
 @contextmanager
 def in_line(core: Core, run: Run, topic: str | None) -> Iterator[Line]:
     """Stand in line for a topic within the block."""
-    line = core.mailboxes.line(run, topic)
-    mine = Line(line)
-    line.append(mine)
-    channel = channel_of(run.id)
+    mine = Line(core.mailboxes.of(run).topic(topic))
+    line = mine.topic.line
     try:
-        with subscribed(core, mine, [channel]):
-            yield mine
+        yield mine
     finally:
         line.remove(mine)
         if line:
-            core.hub.signal(channel)
+            core.hub.signal(turn_of(run.id))

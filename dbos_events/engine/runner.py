@@ -220,7 +220,9 @@ class Runner:
             self.leave(run, Ending("lost", error=run.verdict))
             return
         self.leave(run, run.proposed or LOST)
-        if isinstance(write.change, (Park, NextAttempt)) or run.parent_id is not None:
+        # A parent that is here is not parked; should it be parking now, its own parking is going to say so.
+        has_parent_elsewhere = run.parent_id is not None and run.parent_id not in self.active
+        if isinstance(write.change, (Park, NextAttempt)) or has_parent_elsewhere:
             self._core.hub.signal("timers")
         elif isinstance(write.change, Outcome) and write.change.woke:
             self._core.signal("timers")

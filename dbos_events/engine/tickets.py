@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -13,6 +14,10 @@ from dbos_events.telemetry.log import logger
 if TYPE_CHECKING:
     from dbos_events.engine.run import Run
     from dbos_events.engine.waking import Waker
+
+
+GATHER = 0.0001
+"""Seconds that threads which call again and again get between two batches."""
 
 
 class Ticket:
@@ -45,6 +50,16 @@ class Ticket:
             self.run.settled(self.write, result)
         if self.waker is not None:
             self.waker.wake()
+
+    @staticmethod
+    def give_way(tickets: Iterable[Ticket]) -> None:
+        """Let several threads outside of workflows that have their answers hand over what they do next, if they do.
+
+        They cannot while the caller has Python's lock. Without this they would be in two halves, each of which waits while the
+        other one is written.
+        """
+        if sum(ticket.run is None and ticket.waker is not None for ticket in tickets) > 1:
+            time.sleep(GATHER)
 
 
 def tell(ticket: Ticket, result: Result) -> None:

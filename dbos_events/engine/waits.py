@@ -152,7 +152,7 @@ class Wait(_Rest):
     this process, so the database is asked only now and then. A wait that may be long lets the run
     be parked as `park`: one that ends at its time alone is known to be long before it begins, of all others it is found out
     (those whose time is the latest end are marked by `ends_sooner`). One without `park`, as in a step, stays where it is.
-    `also` are more channels.
+    `also` are more channels. `looks_at_end` is false where what was not heard of is not asked for when the time is over.
     """
 
     def __init__(  # noqa: PLR0913 - the ways to wait
@@ -169,6 +169,7 @@ class Wait(_Rest):
         is_here: Callable[[], bool] = lambda: False,
         poll: float = 1.0,
         ends_sooner: bool = False,
+        looks_at_end: bool = True,
     ) -> None:
         super().__init__(core, run, channel, *also)
         self.park = park
@@ -178,6 +179,7 @@ class Wait(_Rest):
         self.is_here = is_here
         self.poll = poll
         self.ends_sooner = ends_sooner
+        self.looks_at_end = looks_at_end
         self._timed_out = False
         self._shield = shield_over(run) if run is not None and run.shields else None
         self._patient_until = core.clock.now_ms() + round(core.park_after * 1000)
@@ -215,7 +217,8 @@ class Wait(_Rest):
                     self._timed_out = not await waker.wait(self._seconds())
 
     def _look(self) -> Callable[[], Any] | None:
-        return self.look if self._timed_out or self._is_driven() or not self.is_here() else None
+        timed_out = self._timed_out and self.looks_at_end
+        return self.look if timed_out or self._is_driven() or not self.is_here() else None
 
     def _found(self) -> Any:
         if self.run is not None:

@@ -153,7 +153,7 @@ class _Writer:
         parameters = _columns(self.match["parameters"])
         text = (
             f"{self.match['returns']}\nDECLARE\n    now_ms bigint := {_NOW};\n    behind text[] := '{{}}';\n"
-            f"    hit bigint;\nBEGIN\n{body};\nEND\n"
+            f"    told text;\n    hit bigint;\nBEGIN\n{body};\nEND\n"
         )
         arguments = repr(list(_arguments(parameters, self.row, self.tables)))
         called = f"{name}_{zlib.crc32((arguments + _SETTINGS + text).encode()):08x}"

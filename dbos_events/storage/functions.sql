@@ -20,9 +20,11 @@
 {all: update_outcomes, an outcome was not written}
 {all: insert_results, a result was not written};
 
--- function: write_talk(executor bigint, identity bigint) returns void
--- As write_batch, with messages that are sent and consumed: two workflows that answer each other do nothing else.
+-- function: write_talk(executor bigint, identity bigint) returns text
+-- As write_batch, with messages that are sent and consumed: two workflows that answer each other do nothing else. Gives
+-- the numbers of those that are near, as JSON.
 -- table: destinations(destination text)
+-- table: near(place int)
 -- table: wake_waiting(workflow_id text, key text)
 {found: fence, the executor is dead}
 {all: insert_checkpoints, a checkpoint was not written}
@@ -32,14 +34,36 @@ IF {size: destinations} > 0 THEN
     {expect: destinations, a destination does not exist}
     {do: insert_messages}
     {do: wake_waiting}
+    IF {size: near} > 0 THEN
+        told := (SELECT CAST(json_agg(f) AS text)
+                 FROM ({select: placed_messages from insert_messages, near = near.place}) AS f);
+    END IF;
 END IF;
 {all: consume_messages, a message is not there}
 {all: update_outcomes, an outcome was not written}
-{all: insert_results, a result was not written};
+{all: insert_results, a result was not written}
+RETURN told;
 
--- function: look_for_message(destination text, topic text) returns text
--- What a receipt looks for first, in one exchange.
-RETURN (SELECT CAST(to_json(f) AS text) FROM ({select: next_message}) AS f);
+-- function: write_children(executor bigint, identity bigint) returns void
+-- As write_batch, with starts of children, and outcomes for which a parent may be parked.
+-- table: starts(id text, application text, name text, status text, start_id bigint, version text,
+--               class_name text, queue text, priority int, parent_id text, root_id text, deduplication_id text,
+--               queue_partition_key text, delay_ms bigint, version_pinned bool, attributes text, timeout_ms bigint,
+--               deadline bigint, start_by bigint, codec text, input text)
+{found: fence, the executor is dead}
+{all: insert_checkpoints, a checkpoint was not written}
+IF {size: starts} > 0 THEN
+    {count: insert_starts from starts}
+    {expect: starts, a workflow was not started}
+    {do: insert_start_payloads from starts}
+END IF;
+{all: update_outcomes, an outcome was not written}
+{all: insert_results, a result was not written}
+{do: wake_parents};
+
+-- function: look_for_messages(destination text, topic text, after bigint, most int) returns text
+-- What a receipt looks for, in one exchange.
+RETURN (SELECT CAST(json_agg(f ORDER BY f.number) AS text) FROM ({select: next_messages}) AS f);
 
 -- function: write_starts(executor bigint, identity bigint) returns bigint
 -- Starts from outside of workflows. An id that exists already is usual here: people start a workflow twice to be sure. So

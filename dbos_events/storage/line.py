@@ -8,7 +8,7 @@ to be asked.
 from __future__ import annotations
 
 import select
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from psycopg import errors
@@ -31,6 +31,8 @@ class Line:
         self._called: Function | None = None
         self._answer: PGresult | None = None
         self._handle = self._pg.socket
+        self.then: Callable[[str | None], object] | None = None
+        """Told what the function returned, when it was done."""
 
     @property
     def busy(self) -> bool:
@@ -82,6 +84,10 @@ class Line:
         if answer is None or self.broken:
             raise errors.OperationalError(self._connection.trouble)
         self._calls.judge(function, answer, self._connection)
+        then, self.then = self.then, None
+        if then is not None:
+            value = answer.get_value(0, 0)
+            then(None if value is None else value.decode())
         return True
 
     def wait(self, seconds: float) -> bool:

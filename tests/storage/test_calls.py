@@ -34,11 +34,16 @@ PARTS = {
             "lock_destinations",
             "insert_messages",
             "wake_waiting",
+            "placed_messages",
             "consume_messages",
         ),
         *("update_outcomes", "insert_results"),
     },
-    "look_for_message": {"next_message"},
+    "write_children": {
+        *("fence", "insert_checkpoints", "insert_starts", "insert_start_payloads"),
+        *("update_outcomes", "insert_results", "wake_parents"),
+    },
+    "look_for_messages": {"next_messages"},
     "write_starts": {"fence", "insert_starts", "insert_start_payloads"},
     "take_in": {
         *("fence", "lock_watermarks", "move_watermarks", "open_lanes"),

@@ -109,6 +109,15 @@ def _replayed(
     return None
 
 
+def follows(run: Run) -> bool:
+    """For a call that does nothing but write behind what the run has handed over: it need not wait for that.
+
+    All writes of a run go out in their order, and what comes after a refused one is refused. Raises what stopped the run.
+    """
+    run.is_settled()
+    return True
+
+
 def record_cancelled(
     run: Run, place: Place, name: str, arguments: str | None, cancelled: BaseException
 ) -> None:

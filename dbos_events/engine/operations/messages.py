@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dbos_events.engine.effects import Flow, Query, Recorded
-from dbos_events.engine.mailboxes import Line, channel_of, in_line
-from dbos_events.engine.operations.common import noted_beside, operation
+from dbos_events.engine.effects import Flow, Query, Recorded, Settled
+from dbos_events.engine.mailboxes import Delivery, Line, in_line, turn_of
+from dbos_events.engine.operations.common import follows, noted_beside, operation
 from dbos_events.engine.shield import may_write
 from dbos_events.engine.waits import Wait
 from dbos_events.errors import DBOSNonExistentWorkflowError, SerializationError
@@ -38,6 +38,9 @@ SEND = "DBOS.send"
 SEND_BULK = "DBOS.send_bulk"
 RECV = "DBOS.recv"
 
+UNNOTED_MS = 20
+"""How long a `recv` waits before it notes when its wait is over."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
@@ -53,9 +56,10 @@ def send(core: Core, outgoing: Sequence[Outgoing]) -> Flow[None]:
     """Send from outside of workflows; durable when it returns. What has a key is sent at most once."""
     messages = _messages(core, outgoing, [f"sent:{uuid.uuid4()}" for _ in outgoing])
     while True:
-        result = yield Recorded(core, Write(change=Send(messages)))
+        change = Send(messages, _near(core, messages))
+        result = yield Recorded(core, Write(change=change), then=Delivery(core, change))
         if not isinstance(result, Fenced):
-            _sent(core, messages, result)
+            _sent(result)
             return
         core.refuse_when_stopped()
         # This process was declared dead, and is about to register anew.
@@ -67,7 +71,7 @@ def send_from_step(core: Core, run: Run, outgoing: Sequence[Outgoing]) -> Flow[N
     messages = _messages(core, outgoing, [f"sent:{uuid.uuid4()}" for _ in outgoing], run.id)
     sender = Owner(core.executor, run.id, run.take)
     yield Query(core, lambda: core.storage.messages.send(messages, sender))
-    tell(core, messages)
+    Delivery(core, Send(messages)).wake()
 
 
 def send_from_workflow(
@@ -85,15 +89,15 @@ def send_from_workflow(
             _record_failure(run, place, name, error, now)
             raise
         write = run.checkpoint(place, name, started_at=now, completed_at=now)
-        write.change = Send(messages)
-        result = yield Recorded(core, write, run)
+        write.change = change = Send(messages, _near(core, messages))
+        result = yield Recorded(core, write, run, Delivery(core, change))
         try:
-            _sent(core, messages, result, run)
+            _sent(result, run)
         except DBOSNonExistentWorkflowError as error:
             _record_failure(run, place, name, error, now)
             raise
 
-    return operation(run, place, name, None, fresh)
+    return operation(run, place, name, None, fresh, may_go_on=follows)
 
 
 def recv(core: Core, run: Run, place: Place, topic: str | None, timeout: float | None) -> Flow[Any]:
@@ -104,64 +108,111 @@ def recv(core: Core, run: Run, place: Place, topic: str | None, timeout: float |
         dropped = [] if run.history is None else run.history.take_dropped(RECV)
         if dropped:
             owner = Owner(core.executor, run.id, run.take)
+            yield Settled(run)
             yield Query(core, lambda: core.storage.messages.give_back(owner, dropped))
+            core.mailboxes.of(run).forget()
         with in_line(core, run, topic) as line:
 
             def look() -> StoredMessage | None:
-                return core.storage.messages.peek(run.id, topic) if line.may_look() else None
+                return line.topic.look(core, run.id, topic) if line.is_first else None
 
-            found = yield Query(core, look)
-            if found is None and not (timeout is not None and timeout <= 0):
-                found = yield _wait(core, run, topic, _deadline(core, run, place, timeout), line, look)
-            value, write = None, run.checkpoint(place, RECV, started_at=started_at)
-            if found is not None and write.checkpoint is not None:
-                value = _read(core, run, found)
-                write.checkpoint.codec, write.checkpoint.output = found.codec, found.value
-                write.change = Consume(found.number)
-            if write.checkpoint is not None:
-                write.checkpoint.completed_at = core.clock.now_ms()
-            yield Recorded(core, write, run)
-            run.is_settled()
+            only_looks = timeout is not None and timeout <= 0
+            found = _known(line)
+            if found is None and (only_looks or not line.topic.is_known_empty(core)):
+                found = yield Query(core, look)
+            if found is None and not only_looks:
+                found = yield from _waited(run, place, topic, timeout, line, look)
+            run.enter()
+            write = run.checkpoint(place, RECV, started_at=started_at)
+            assert write.checkpoint is not None  # noqa: S101
+            write.checkpoint.completed_at = core.clock.now_ms()
+            if found is None:
+                yield Recorded(core, write, run)
+                run.is_settled()
+                return None
+            value = _read(core, run, found)
+            write.checkpoint.codec, write.checkpoint.output = found.codec, found.value
+            write.change = Consume(found.number)
+            line.topic.take(found)
+            run.hand_over(write)
             return value
 
-    return operation(run, place, RECV, None, fresh)
+    return operation(run, place, RECV, None, fresh, may_go_on=follows)
+
+
+def _known(line: Line) -> StoredMessage | None:
+    return line.topic.first() if line.is_first else None
+
+
+def _near(core: Core, messages: Sequence[NewMessage]) -> set[tuple[str, str | None]]:
+    """Destinations and topics of which a run in this process has received before."""
+    near = set()
+    for one in messages:
+        box = core.mailboxes.known(core.runner.active.get(one.destination))
+        if box is not None and one.topic in box.topics:
+            near.add((one.destination, one.topic))
+    return near
+
+
+def _waited(
+    run: Run,
+    place: Place,
+    topic: str | None,
+    timeout: float | None,
+    line: Line,
+    look: Callable[[], StoredMessage | None],
+) -> Flow[StoredMessage | None]:
+    """Wait for a message, until the end that the first run which waited has noted: a crash does not prolong it.
+
+    A wait of milliseconds notes nothing: after a crash in them it is as if the call had not begun. Nobody waits for the
+    note. It is durable before the wait is over, or the run parked: all writes of a run go out in their order.
+    """
+    core = run.core
+    found: StoredMessage | None
+    if timeout is None:
+        found = yield _wait(run, topic, None, line, look)
+        return found
+    note = noted_beside(place)
+    known = run.history.by_call.get(note.call) if run.history is not None else None
+    if known is not None and known.output is not None:
+        found = yield _wait(run, topic, int(known.output), line, look)
+        return found
+    now = core.clock.now_ms()
+    deadline = now + round(timeout * 1000)
+    if not core.clock.manual:
+        found = yield _wait(run, topic, min(deadline, now + UNNOTED_MS), line, look, parks=False)
+        if found is not None:
+            return found
+        run.enter()
+    if deadline - now <= UNNOTED_MS:
+        found = yield Query(core, look)
+        return found
+    run.hand_over(run.checkpoint(note, RECV, output=str(deadline), started_at=now, completed_at=now))
+    found = yield _wait(run, topic, deadline, line, look)
+    return found
 
 
 def _wait(
-    core: Core,
     run: Run,
     topic: str | None,
     deadline: int | None,
     line: Line,
     look: Callable[[], StoredMessage | None],
+    *,
+    parks: bool = True,
 ) -> Wait:
     return Wait(
-        core,
+        run.core,
         run,
-        channel=channel_of(run.id),
+        channel=turn_of(run.id),
+        peek=lambda: _known(line),
         look=look,
-        is_here=lambda: not line.has_heard,
+        is_here=lambda: not line.must_look,
         until=deadline,
         ends_sooner=True,
-        park=Park(deadline, (message_key(run.id, topic),)),
+        looks_at_end=parks,
+        park=Park(deadline, (message_key(run.id, topic),)) if parks else None,
     )
-
-
-def _deadline(core: Core, run: Run, place: Place, timeout: float | None) -> int | None:
-    """When the wait ends, as the first run that waited has noted it: a crash does not prolong it.
-
-    The note is durable before the wait is over, or the run parked: all writes of a run go out in their order.
-    """
-    if timeout is None:
-        return None
-    note = noted_beside(place)
-    known = run.history.by_call.get(note.call) if run.history is not None else None
-    if known is not None and known.output is not None:
-        return int(known.output)
-    now = core.clock.now_ms()
-    deadline = now + round(timeout * 1000)
-    run.hand_over(run.checkpoint(note, RECV, output=str(deadline), started_at=now, completed_at=now))
-    return deadline
 
 
 def _read(core: Core, run: Run, message: StoredMessage) -> Any:
@@ -197,32 +248,13 @@ def _messages(
     )
 
 
-def _sent(core: Core, messages: Sequence[NewMessage], result: Result, run: Run | None = None) -> None:
+def _sent(result: Result, run: Run | None = None) -> None:
     if isinstance(result, NoWorkflow):
         raise DBOSNonExistentWorkflowError(result.workflow_id)
     if isinstance(result, Refused):
         raise result.error
-    if isinstance(result, Fenced):
-        if run is not None:
-            run.is_settled()  # raises what stopped the sender
-        return
-    tell(core, messages)
-
-
-def tell(core: Core, messages: Sequence[NewMessage]) -> None:
-    """Wake those who wait for these messages, wherever they are.
-
-    A run that is here hears it at once; should it be parking now, the timers look when it has left.
-    """
-    elsewhere = False
-    for destination in {one.destination for one in messages}:
-        if destination in core.runner.active:
-            core.hub.signal(channel_of(destination))
-        else:
-            core.signal(channel_of(destination))
-            elsewhere = True
-    if elsewhere:
-        core.signal("timers")
+    if isinstance(result, Fenced) and run is not None:
+        run.is_settled()  # raises what stopped the sender
 
 
 def _record_failure(run: Run, place: Place, name: str, error: Exception, started_at: int) -> None:

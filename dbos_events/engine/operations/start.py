@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.effects import TASK_CANCELLED, Flow, Query, Recorded
 from dbos_events.engine.limits import DEADLINES, UNBOUND, Bounds, Limits, bounds_of
-from dbos_events.engine.operations.common import counted, deliver, operation, record_cancelled
+from dbos_events.engine.operations.common import counted, deliver, follows, operation, record_cancelled
 from dbos_events.engine.replay import Recall
 from dbos_events.engine.run import Place
 from dbos_events.errors import (
@@ -143,7 +143,9 @@ def start_child(core: Core, run: Run, place: Place, request: Start) -> Flow[Star
             deliver(run, entry)
         return Started(entry.child_id or request.workflow_id)
 
-    started: Started = yield from operation(run, place, request.function.name, arguments, fresh, again)
+    started: Started = yield from operation(
+        run, place, request.function.name, arguments, fresh, again, may_go_on=follows
+    )
     yield from counted(run, _cancelled_after(run, place, request.function.name, started))
     return started
 

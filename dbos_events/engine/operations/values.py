@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.effects import Flow, Query, Recorded
-from dbos_events.engine.operations.common import operation
+from dbos_events.engine.operations.common import follows, operation
 from dbos_events.engine.operations.deadline import begin_deadline, recorded_deadline
 from dbos_events.engine.outlet import outlet_of
 from dbos_events.engine.publishing import (
@@ -46,12 +46,11 @@ def set_value(run: Run, place: Place, key: str, value: object) -> Flow[None]:
         form = value_to_store(run, key, value)
         write = run.checkpoint(place, SET, arguments=arguments, started_at=now, completed_at=now)
         write.change = change = outlet_of(run).set_value(key, place.number, form.codec, form.text)
-        result = yield Recorded(run.core, write, run)
+        result = yield Recorded(run.core, write, run, Announcement(run.core, run.id, change))
         refuse_unwritten(run, result)
-        Announcement(run.core, run.id, change).wake()
 
     arguments = fingerprint((key,), {})
-    return operation(run, place, SET, arguments, fresh)
+    return operation(run, place, SET, arguments, fresh, may_go_on=follows)
 
 
 def set_value_in_step(run: Run, step: StepStatus, key: str, value: object) -> Flow[None]:

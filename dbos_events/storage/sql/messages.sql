@@ -12,14 +12,31 @@ WHERE true
 ORDER BY u.place
 ON CONFLICT (destination, message_id) DO NOTHING;
 
--- name: next_message
--- The oldest of a topic that was not consumed, or was by calls that the workflow does not make any more.
+-- name: placed_messages
+-- What was inserted a moment ago, still under the locks: the number of each, and that of the message before it which waits,
+-- so that a receiver in this process knows whether it has all that comes before. Left out is what was there already as
+-- something else.
+SELECT u.place, m.number,
+       (SELECT p.number FROM {schema}.messages AS p
+        WHERE p.destination = u.destination AND p.consumed_step IS NULL AND p.number < m.number
+          AND (p.topic = u.topic OR (p.topic IS NULL AND u.topic IS NULL))
+        ORDER BY p.number DESC LIMIT 1) AS previous
+FROM {rows: place int, destination text, message_id text, topic text, codec text, value text}
+JOIN {schema}.messages AS m ON m.destination = u.destination AND m.message_id = u.message_id
+WHERE u.place IN ({list:near}) AND m.consumed_step IS NULL
+  AND (m.topic = u.topic OR (m.topic IS NULL AND u.topic IS NULL))
+  AND (m.codec = u.codec OR (m.codec IS NULL AND u.codec IS NULL))
+  AND (m.value = u.value OR (m.value IS NULL AND u.value IS NULL))
+ORDER BY m.number;
+
+-- name: next_messages
+-- The oldest of a topic that were not consumed, or were by calls that the workflow does not make any more.
 SELECT m.number, m.codec, m.value
 FROM {schema}.messages AS m
-WHERE m.destination = :destination AND m.consumed_step IS NULL
+WHERE m.destination = :destination AND m.consumed_step IS NULL AND m.number > :after
   AND (m.topic = CAST(:topic AS text) OR (m.topic IS NULL AND CAST(:topic AS text) IS NULL))
 ORDER BY m.number
-LIMIT 1;
+LIMIT :most;
 
 -- name: consume_messages
 -- With the checkpoint that holds the value, in its transaction.

@@ -22,11 +22,12 @@ class BatchTable:
 
     def write_batch(self, executor: int, writes: Sequence[Write]) -> list[Result]:
         with suppress(NotAsExpected):
-            if fit_one_call(writes):
+            if all(write.only_starts for write in writes):
+                if self._database.calls:
+                    write_starts(self._database, executor, [write.change for write in writes])
+                    return [WRITTEN] * len(writes)
+            elif fit_one_call(writes):
                 write_plain(self._database, executor, writes)
-                return [WRITTEN] * len(writes)
-            if self._database.calls and all(write.only_starts for write in writes):
-                write_starts(self._database, executor, [write.change for write in writes])
                 return [WRITTEN] * len(writes)
 
         def work(tx: Tx) -> list[Result]:

@@ -40,6 +40,10 @@ class Messages(Protocol):
         """The oldest message of the topic that was not consumed."""
         ...
 
+    def look(self, workflow_id: str, topic: str | None, after: int, most: int) -> Sequence[StoredMessage]:
+        """The oldest messages of the topic that were not consumed and have higher numbers than `after`, in their order."""
+        ...
+
     def give_back(self, receiver: Owner, steps: Sequence[int]) -> None:
         """What these calls of a run consumed is not consumed; raises as `send` does when the run does not own it."""
         ...
@@ -67,16 +71,16 @@ class MessageTable:
             self._database.transact(work)
 
     def peek(self, workflow_id: str, topic: str | None) -> StoredMessage | None:
+        found = self.look(workflow_id, topic, 0, 1)
+        return found[0] if found else None
+
+    def look(self, workflow_id: str, topic: str | None, after: int, most: int) -> Sequence[StoredMessage]:
+        asked = {"destination": workflow_id, "topic": topic, "after": after, "most": most}
         if self._database.calls:
             with suppress(NotAsExpected):
-                found = self._database.call(
-                    "look_for_message", {"destination": workflow_id, "topic": topic}, {}
-                )
-                return None if found is None else StoredMessage(**json.loads(found))
-        rows = self._database.transact(
-            lambda tx: tx.run("next_message", destination=workflow_id, topic=topic)
-        )
-        return records(StoredMessage, rows)[0] if rows else None
+                found = self._database.call("look_for_messages", asked, {})
+                return [] if found is None else [StoredMessage(**row) for row in json.loads(found)]
+        return records(StoredMessage, self._database.transact(lambda tx: tx.run("next_messages", **asked)))
 
     def give_back(self, receiver: Owner, steps: Sequence[int]) -> None:
         rows = [{"workflow_id": receiver.workflow_id, "generation": 0, "step": step} for step in steps]

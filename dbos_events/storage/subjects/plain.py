@@ -8,15 +8,19 @@ whose write was refused. On PostgreSQL all of it is one call of a function (`dbo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from dbos_events.storage.database import Database, NotAsExpected, Step
 from dbos_events.storage.line import Line
-from dbos_events.storage.writes import Consume, Send, Write
+from dbos_events.storage.subjects.starts import start_rows
+from dbos_events.storage.writes import Write
 from dbos_events.storage.writes.family import plain_records
+from dbos_events.storage.writes.send import near_places, note_placed
 
-FUNCTIONS = ("write_step", "write_ends", "write_batch", "write_talk")
-"""One checkpoint alone; outcomes; checkpoints and outcomes; those with messages that are sent and consumed."""
+FUNCTIONS = ("write_step", "write_ends", "write_batch", "write_talk", "write_children")
+"""One checkpoint alone; outcomes; checkpoints and outcomes; those with messages that are sent and consumed; those with
+children that start or end."""
 
 
 def write_plain(database: Database, executor: int, writes: Sequence[Write]) -> None:
@@ -26,13 +30,14 @@ def write_plain(database: Database, executor: int, writes: Sequence[Write]) -> N
         NotAsExpected: Nothing was kept.
     """
     if database.calls:
-        database.call(*_call(database, executor, writes))
+        note_placed(writes, database.call(*_call(database, executor, writes)))
         return
-    if any(isinstance(write.change, Send | Consume) for write in writes):
+    records_of = plain_records(writes)
+    if "insert_messages" in records_of or "starts" in records_of:
         raise NotAsExpected  # how many rows their statements hit is not known before
     parameters = {"executor": executor}
     steps = [Step("fence", None, database.identified(executor), 1)]
-    for name, records in plain_records(writes).items():
+    for name, records in records_of.items():
         rows = database.rows(name, records)
         steps.append(Step(name, rows, parameters, len(rows)))
     database.transact(lambda tx: tx.finish(steps))
@@ -40,15 +45,22 @@ def write_plain(database: Database, executor: int, writes: Sequence[Write]) -> N
 
 def begin_plain(database: Database, line: Line, executor: int, writes: Sequence[Write]) -> None:
     """As `write_plain`, over `line` and without waiting: its answer says whether the batch was written."""
+    line.then = partial(note_placed, writes)
     database.begin_call(line, *_call(database, executor, writes))
 
 
 def _call(database: Database, executor: int, writes: Sequence[Write]) -> tuple[Any, ...]:
     """The function that takes no more than what there is, and its arguments."""
-    tables = {name: database.rows(name, records) for name, records in plain_records(writes).items()}
+    records = plain_records(writes)
+    starts = records.pop("starts", None)
+    tables = {name: database.rows(name, some) for name, some in records.items()}
     identified = database.identified(executor)
+    if starts is not None:
+        tables["starts"] = start_rows(database, "write_children", [start for (start,) in starts])
+        return "write_children", identified, tables
     if "insert_messages" in tables:
         tables["destinations"] = [(one,) for one in sorted({row[1] for row in tables["insert_messages"]})]
+        tables["near"] = near_places(writes)
         return "write_talk", identified, tables
     checkpoints, outcomes = tables["insert_checkpoints"], tables["update_outcomes"]
     if len(checkpoints) == 1 and not outcomes:

@@ -20,6 +20,12 @@ def _shape(columns: Columns, kind: type[NewWorkflow]) -> Shape:
     return Shape([name for name, _ in columns], kind)
 
 
+def start_rows(database: Database, function: str, starts: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """The rows of starts, as a function takes them."""
+    shape = _shape(database.function(function).tables["starts"], NewWorkflow)
+    return [shape.row(start) for start in starts]
+
+
 def write_starts(database: Database, executor: int, starts: Sequence[Any]) -> None:
     """Start workflows under the fence, in a transaction of its own; what is there already stays.
 
@@ -27,8 +33,7 @@ def write_starts(database: Database, executor: int, starts: Sequence[Any]) -> No
         NotAsExpected: Some were there already. The others are started, which is found when the whole batch is written
             again, statement by statement: that costs a second transaction, and only where ids are used twice.
     """
-    shape = _shape(database.function("write_starts").tables["starts"], NewWorkflow)
-    rows = [shape.row(start) for start in starts]
+    rows = start_rows(database, "write_starts", starts)
     inserted = database.call("write_starts", database.identified(executor), {"starts": rows})
     if inserted is None or int(inserted) < len(starts):
         raise NotAsExpected

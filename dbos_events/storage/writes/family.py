@@ -15,7 +15,7 @@ from dbos_events.storage.writes.consume import Consume, Consumes
 from dbos_events.storage.writes.debounce import Bounce, Bounces
 from dbos_events.storage.writes.match import Anchors, Match, Matches, Register, Registers
 from dbos_events.storage.writes.member import Batch, Member
-from dbos_events.storage.writes.outcome import Outcome, Outcomes, with_result
+from dbos_events.storage.writes.outcome import Outcome, Outcomes, of_children, with_result
 from dbos_events.storage.writes.own_checkpoints import Parted, part
 from dbos_events.storage.writes.park import Park, Parks
 from dbos_events.storage.writes.publish import Publish, Publishes
@@ -57,8 +57,21 @@ def write_in_turn(tx: Tx, executor: int, writes: Sequence[Write]) -> list[Result
 
 def fit_one_call(writes: Sequence[Write]) -> bool:
     """Whether there are only checkpoints, and changes that the function for plain batches writes whole."""
-    return all(
+    plain = all(
         not (write.reset_crashes or write.shielded) and (write.change is None or write.change.fits_one_call)
+        for write in writes
+    )
+    return plain and not (_talks(writes) and _concerns_children(writes))  # each has a function of its own
+
+
+def _talks(writes: Sequence[Write]) -> bool:
+    return any(isinstance(write.change, (Send, Consume)) for write in writes)
+
+
+def _concerns_children(writes: Sequence[Write]) -> bool:
+    return any(
+        isinstance(write.change, NewWorkflow)
+        or (isinstance(write.change, Outcome) and write.change.parent_id)
         for write in writes
     )
 
@@ -76,6 +89,11 @@ def plain_records(writes: Sequence[Write]) -> dict[str, list[tuple[object, ...]]
             "insert_messages": [*placed(messages)],
             "wake_waiting": [*waiters(messages)],
             "consume_messages": [*consumed],
+        }
+    if _concerns_children(writes):
+        talk = {
+            "starts": [(write.change,) for write in writes if isinstance(write.change, NewWorkflow)],
+            "wake_parents": of_children(parted.ended),
         }
     return talk | {
         "insert_checkpoints": [(write, entry) for _, write, entry in parted.checkpoints],

@@ -60,8 +60,8 @@ class Outcome(Change):
 
     @property
     def fits_one_call(self) -> bool:
-        """Where nobody is parked on it and no event is put aside."""
-        return self.quarantine is None and not self.parent_id
+        """Where no event is put aside."""
+        return self.quarantine is None
 
 
 class Outcomes:
@@ -123,12 +123,12 @@ class Outcomes:
             if (note := end.outcome.quarantine) is not None
         ]
         tx.change("insert_quarantine", notes)
-        children = [
-            {"parent_id": end.outcome.parent_id, "workflow_id": end.write.workflow_id}
-            for end in ended
-            if end.outcome.parent_id
-        ]
-        tx.change("wake_parents", children)
+        tx.change("wake_parents", tx.rows("wake_parents", of_children(ended)))
+
+
+def of_children(ended: Sequence[Ended]) -> list[tuple[object, ...]]:
+    """The records of those that have a parent."""
+    return [(end.write, end.outcome) for end in ended if end.outcome.parent_id]
 
 
 def with_result(ended: Sequence[Ended]) -> list[tuple[object, ...]]:

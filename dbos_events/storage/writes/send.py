@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -37,11 +38,25 @@ class NewMessage:
     sender: str | None = None
 
 
+class PlacedMessage(NamedTuple):
+    """A message in its mailbox; `previous` is the number of the one of its topic that waits there before it."""
+
+    message: NewMessage
+    number: int
+    previous: int | None
+
+
 @dataclass(slots=True)
 class Send(Change):
-    """Send these messages, all or none of them."""
+    """Send these messages, all or none of them.
+
+    `near` are destinations and topics of which a receiver in this process keeps what is in its mailbox. Where the database
+    says it at once, `placed` tells of their messages, when they are durable, which number each has got.
+    """
 
     messages: tuple[NewMessage, ...]
+    near: Collection[tuple[str, str | None]] = ()
+    placed: Sequence[PlacedMessage] = ()
 
     @property
     def fits_one_call(self) -> bool:
@@ -94,6 +109,34 @@ class Placed(NamedTuple):
 def placed(messages: Sequence[NewMessage]) -> list[tuple[Placed, NewMessage]]:
     """Messages with their places."""
     return [(Placed(place), message) for place, message in enumerate(messages)]
+
+
+def near_places(writes: Sequence[Write]) -> list[tuple[int]]:
+    """Of all messages that these writes send: the places of those that are near."""
+    return [
+        (place,)
+        for place, (send, message) in enumerate(_sent(writes))
+        if (message.destination, message.topic) in send.near
+    ]
+
+
+def note_placed(writes: Sequence[Write], told: str | None) -> None:
+    """Keep what the database has said of the messages that are near; they are durable."""
+    if not told:  # a function that returns nothing gives an empty text
+        return
+    sent = list(_sent(writes))
+    for row in json.loads(told):
+        send, message = sent[row["place"]]
+        send.placed = (*send.placed, PlacedMessage(message, row["number"], row["previous"]))
+
+
+def _sent(writes: Sequence[Write]) -> Iterable[tuple[Send, NewMessage]]:
+    return (
+        (write.change, message)
+        for write in writes
+        if isinstance(write.change, Send)
+        for message in write.change.messages
+    )
 
 
 class Waiter(NamedTuple):

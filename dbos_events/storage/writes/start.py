@@ -53,6 +53,10 @@ class NewWorkflow(Change):
 
     starts: ClassVar[bool] = True
 
+    @property
+    def fits_one_call(self) -> bool:
+        return True
+
 
 class Starts:
     """Inserts the workflows that a batch starts.
