@@ -267,6 +267,8 @@ class Taker:
         for partition, reason in (result.halted or {}).items():
             self._positions.halt(Place(topic, partition), reason, result.next_offsets.get(partition))
         self._prove({Place(topic, partition) for partition in result.stale})
+        if result.refused:  # what was not taken in has left the buffers
+            self._positions.again({Place(topic, partition) for partition in result.refused})
 
     def _prove_again(self, incarnation: int, read: Collection[Place]) -> None:
         """Partitions that were assigned elsewhere, though nothing was taken in to learn it by."""

@@ -265,7 +265,8 @@ def attach(
                 f"Consumer {name!r}: its handler {entry.name} handles events of another connector already. Events find "
                 "their message by their function: give each consumer a function of its own."
             )
-        before, now = entry.binding or NO_BINDING, binding or NO_BINDING
+        # Not that of `entry`: a plain function that is declared once more has a new entry, without a binding yet.
+        before, now = known.binding or NO_BINDING, binding or NO_BINDING
         if (before.codec, before.rule, before.expires) != (now.codec, now.rule, now.expires):
             raise RegistrationError(
                 f"Consumer {name!r}: its handler {entry.name} has a consumer with another codec or another `when` or "

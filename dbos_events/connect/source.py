@@ -60,12 +60,15 @@ class TakenIn:
 
     `stale` partitions belong to another process by now: drop what is buffered of them, and prove
     by a synchronous commit that they are still yours before assigning them again. `halted`
-    partitions must not be read on; the reason was logged and shows in the status.
+    partitions must not be read on; the reason was logged and shows in the status. Of `refused` ones
+    the database has not taken all, for a reason that may be one record's: position them anew, there is
+    no room for them for a while.
     """
 
     next_offsets: Mapping[int, int]
     stale: frozenset[int] = frozenset()
     halted: Mapping[int, str] | None = None
+    refused: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

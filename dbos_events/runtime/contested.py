@@ -85,10 +85,11 @@ class ContestedNames:
 
 def _read(text: str | None) -> dict[str, Declared]:
     """What a process has told; nothing of one of an earlier release, which tells names only."""
-    told = json.loads(text) if text else None
-    if not isinstance(told, dict):
+    try:
+        told = json.loads(text) if text else None
+        return {name: Declared(*one) for name, one in told.items()} if isinstance(told, dict) else {}
+    except (ValueError, TypeError):  # a damaged row of one executor must not keep the dead from being found
         return {}
-    return {name: Declared(*one) for name, one in told.items()}
 
 
 def _difference(own: Declared, other: Declared) -> str | None:

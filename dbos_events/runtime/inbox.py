@@ -22,10 +22,11 @@ from dbos_events.errors import (
     ExecutorFenced,
     StorageError,
 )
-from dbos_events.runtime.intake.pushing import Formed, PushedConsumer, Reserved, Services
+from dbos_events.runtime.intake.pushing import Formed, PushedConsumer, Reserved, Services, answered, unusable
 from dbos_events.runtime.service import Service
 from dbos_events.serialization import error_summary, stored_error
 from dbos_events.serialization.raised import is_interrupt, text_of
+from dbos_events.storage.apart import halved, refuses
 from dbos_events.storage.subjects.acceptance import AcceptBatch, Accepted, StoredError
 from dbos_events.telemetry.log import Recurring
 
@@ -41,8 +42,6 @@ DATABASE_SECONDS = 5.0
 BUSY_SECONDS = 1.0
 STOPPING_SECONDS = 1.0
 """After so long a sender should try again."""
-
-LONGEST_CONTENT_TYPE = 1000
 
 FORGET_SECONDS = 600.0
 """Between two looks for ids and lanes whose time is over."""
@@ -207,29 +206,53 @@ class InboxService(Service):
         return requests
 
     def _accept(self, requests: Sequence[_Request]) -> None:
-        """Accept the events of these callers in one transaction, and tell each of them."""
+        """Accept the events of these callers in one transaction, and tell each of them.
+
+        What the database refuses of one of them is found by halving, and refused to that one alone.
+        """
         try:
-            outcomes = self._accepted(requests)
-        except BadWrite as bad:
-            if len(requests) > 1:  # somebody's event cannot be stored; the others' can
-                for request in requests:
-                    self._accept([request])
-                return
-            refused = Outcome("refused", None, "event", f"the event cannot be stored: {text_of(bad)}")
-            outcomes = [[refused] * len(requests[0].events)]
+            self._accept_together(requests, patient=len(requests) == 1 and not self._waiting)
+        except ExecutorFenced as error:
+            self._on_fenced()
+            self._refuse(requests, error)
+        except Exception as error:
+            if len(requests) > 1 and refuses(error):
+                self._accept_apart(requests, error)
+            elif isinstance(error, StorageError):
+                self._refuse(requests, error)
+            else:
+                raise
+
+    def _accept_apart(self, requests: Sequence[_Request], first: Exception) -> None:
+        try:
+            _, refused = halved(requests, lambda some: self._accept_together(some, patient=False))
         except StorageError as error:
-            if isinstance(error, ExecutorFenced):
-                self._on_fenced()
-            self._trouble.say(
-                "Pushed events are refused, since the database gives no answer: %s", text_of(error)
-            )
-            outcomes = [[DATABASE] * len(request.events) for request in requests]
-        else:
-            self._trouble.over("Pushed events are accepted again.")
+            first, refused = error, []
+        for request, why in refused:
+            self._refuse([request], why)
+        left = [request for request in requests if request.outcomes is None]
+        if left:
+            self._refuse(left, first)
+
+    def _accept_together(self, requests: Sequence[_Request], *, patient: bool) -> None:
+        outcomes = self._accepted(requests, patient=patient)
+        self._trouble.over("Pushed events are accepted again.")
         for request, told in zip(requests, outcomes, strict=True):
             self._tell(request, told)
 
-    def _accepted(self, requests: Sequence[_Request]) -> list[list[Outcome]]:
+    def _refuse(self, requests: Sequence[_Request], error: Exception) -> None:
+        """Tell these that nothing of theirs was kept: for good where their event cannot be stored, else for now."""
+        outcome = DATABASE
+        if isinstance(error, BadWrite) and len(requests) == 1:
+            outcome = Outcome("refused", None, "event", f"the event cannot be stored: {text_of(error)}")
+        else:
+            self._trouble.say(
+                "Pushed events are refused, since the database does not take them: %s", text_of(error)
+            )
+        for request in requests:
+            self._tell(request, [outcome] * len(request.events))
+
+    def _accepted(self, requests: Sequence[_Request], *, patient: bool) -> list[list[Outcome]]:
         for consumer in self.consumers.values():
             consumer.begin()
         formed = [[self._form(event) for event in request.events] for request in requests]
@@ -249,7 +272,7 @@ class InboxService(Service):
             outcomes.append(told)
         if by_consumer:
             until = max(request.deadline for request in requests)
-            for name, found in self._transact(by_consumer, until).items():
+            for name, found in self._transact(by_consumer, until, patient=patient).items():
                 for (number, index), outcome in zip(places[name], found, strict=True):
                     outcomes[number][index] = outcome
         return outcomes
@@ -259,7 +282,7 @@ class InboxService(Service):
         consumer = self.consumers.get(event.consumer)
         if consumer is None:
             return Outcome("refused", None, "consumer", f"there is no consumer {event.consumer!r}")
-        problem = _unusable(event)
+        problem = unusable(event)
         if problem is not None:
             return Outcome("refused", None, "event", problem)
         try:
@@ -270,7 +293,9 @@ class InboxService(Service):
             self._trouble.say("%s: an event cannot be read: %s", consumer.name, problem_with(error))
             return Outcome("refused", None, "event", f"it cannot be read: {type(error).__name__}")
 
-    def _transact(self, events: Mapping[str, list[Formed]], until: float) -> dict[str, list[Outcome]]:
+    def _transact(
+        self, events: Mapping[str, list[Formed]], until: float, *, patient: bool
+    ) -> dict[str, list[Outcome]]:
         core, storage = self._core, self._core.storage
         rows = tuple(one.row for formed in events.values() for one in formed)
         batch = AcceptBatch(core.executor, core.application, core.version, rows, self._conflicting())
@@ -279,7 +304,7 @@ class InboxService(Service):
             try:
                 for name, formed in events.items():
                     reserved[name] = self.consumers[name].reserve(formed)
-                found = core.ask(lambda: storage.inbox.accept(batch), max(0.0, until - time.monotonic()))
+                found = answered(core, lambda: storage.inbox.accept(batch), until, patient=patient)
             except BaseException:
                 for name, lanes in reserved.items():
                     self.consumers[name].give_up(lanes)
@@ -375,20 +400,3 @@ class ConnectorInbox:
         number = self._consumers[consumer].number
         core = self._core
         core.ask(lambda: core.storage.sources.report(core.executor, number, state, detail))
-
-
-def _unusable(event: PushedEvent) -> str | None:
-    """Why the event cannot be stored, whatever its consumer thinks of it."""
-    given: tuple[object, ...] = (
-        event.event_id,
-        event.payload,
-        event.fingerprint,
-    )  # of any type, from any caller
-    if not event.event_id or not isinstance(given[0], str):
-        return "the event has no id"
-    if not all(isinstance(one, bytes) for one in given[1:]):
-        return "its payload and its fingerprint have to be bytes"
-    kind = event.content_type
-    if kind is not None and (len(kind) > LONGEST_CONTENT_TYPE or not kind.isprintable()):
-        return "its content type cannot be stored"
-    return None

@@ -31,12 +31,14 @@ class _Serving:
     """What this process knows of one queue that it serves.
 
     `after` is the partition that the last claim ended with, `free_at` when, by the clock, a rate limit lets more through.
+    `heavy` says that not all could be started that was claimed last, since its events are too large for the memory.
     """
 
     running: int = 0
     busy: dict[str, int] = field(default_factory=dict)
     after: str = ""
     free_at: int | None = None
+    heavy: bool = False
 
 
 class QueueService(Service):
@@ -187,6 +189,9 @@ class QueueService(Service):
             names = sorted(set(names) - self.left_to_others())
         taker = taker_of(core, names)
         serving = self._of(queue.name)
+        if serving.heavy and self._taken.weights.full:
+            self._lacks_room = True
+            return False
         with self._lock:
             busy = dict(serving.busy)
         with self._taken.taking():
@@ -209,6 +214,8 @@ class QueueService(Service):
             unstarted = rows
             raise
         finally:
+            heavy = self._taken.weights.are_too_heavy([row.id for row in unstarted[-1:]])
+            self._of(name).heavy = heavy
             for row in unstarted:
                 self._count(name, -1, row.queue_partition_key)
 

@@ -15,6 +15,7 @@ from dbos_events.runtime.service import Service
 from dbos_events.runtime.taken import Taken
 from dbos_events.runtime.taker import taker_of
 from dbos_events.runtime.unhandled import UnhandledAlarm
+from dbos_events.storage.apart import Apart
 from dbos_events.storage.subjects.executors import ExecutorRow
 from dbos_events.telemetry.log import Recurring, logger
 
@@ -57,8 +58,20 @@ class RecoveryService(Service):
         self.contested = ContestedNames(core)
 
     @property
+    def _apart(self) -> tuple[Apart, Apart]:
+        """What waits apart, whichever service has found that it cannot be taken up."""
+        return self._core.storage.apart, self._core.storage.publications.apart
+
+    def next_due(self) -> int | None:
+        return min((due for one in self._apart if (due := one.next_due()) is not None), default=None)
+
+    @property
     def warnings(self) -> list[str]:
-        return [*self.unhandled.problems, *self.contested.problems]
+        apart = (self._core.storage.apart, self._core.storage.publications.apart)
+        return [line for one in apart for line in one.problems] + [
+            *self.unhandled.problems,
+            *self.contested.problems,
+        ]
 
     def tick(self) -> float | None:
         rows = self.look_at_names()

@@ -14,6 +14,7 @@ from dbos_events.runtime.service import Service
 from dbos_events.runtime.taken import Taken
 from dbos_events.runtime.ticks import UNUSABLE, Planner, Postponed
 from dbos_events.serialization.raised import text_of
+from dbos_events.storage.apart import refuses
 from dbos_events.storage.subjects.schedulerows import Decided, ScheduleRow, Server
 from dbos_events.telemetry.log import logger
 
@@ -176,8 +177,10 @@ class ScheduleService(Service):
         for _ in range(ROUNDS):
             try:
                 decided = self._decide(BATCH + self._buffered)
-            except BadWrite:
-                decided = self._decide_one_by_one()
+            except Exception as error:
+                if not refuses(error):
+                    raise
+                decided = self._decide_one_by_one(error)
             self._tell(decided)
             if len(decided.decided) < BATCH and not decided.again:
                 return self._pause()
@@ -228,16 +231,20 @@ class ScheduleService(Service):
             decided.again = True
         return decided
 
-    def _decide_one_by_one(self) -> Decided:
-        """A value of one schedule is refused by the database: it must not stop the others."""
+    def _decide_one_by_one(self, first: Exception) -> Decided:
+        """Something of one schedule is refused by the database: it must not stop the others."""
         together = Decided()
+        went_well = False
         for row in self._core.storage.schedules.find(self._core.application):
             name = row.spec.name
             try:
                 one = self._decide(1, name)
-            except BadWrite as error:
+            except Exception as error:
+                if not refuses(error):
+                    raise
                 together.problems[name] = error
                 continue
+            went_well = True
             together.queues |= one.queues
             together.cancelled += one.cancelled
             together.decided += one.decided
@@ -245,6 +252,8 @@ class ScheduleService(Service):
             together.alarms |= one.alarms
             together.waiting |= one.waiting
             together.again |= one.again
+        if not went_well and not isinstance(first, BadWrite):  # it is no schedule that is to blame
+            raise first
         return together
 
     def _tell(self, decided: Decided) -> None:

@@ -79,8 +79,11 @@ class SweeperService(Service):
 
     def tick(self) -> float | None:
         self._yield()
-        self._give_back()
-        self._take()
+        errors: list[DBOSException] = []
+        self._give_back(errors)
+        self._take(errors)
+        if errors:
+            raise errors[0]
         return None
 
     def _yield(self) -> None:
@@ -94,15 +97,16 @@ class SweeperService(Service):
         for key in self._swept.keys() - held:
             self._swept.pop(key).lanes.close()
 
-    def _give_back(self) -> None:
+    def _give_back(self, errors: list[DBOSException]) -> None:
         for key, swept in tuple(self._swept.items()):
             if swept.lanes.idle:
                 del self._swept[key]
                 swept.lanes.close()
-                self._core.storage.orphans.release(self._session, key, swept.epoch)
-                logger.info("%s is swept: nothing is left to run.", _name(swept.orphan))
+                with noted(errors):
+                    self._core.storage.orphans.release(self._session, key, swept.epoch)
+                    logger.info("%s is swept: nothing is left to run.", _name(swept.orphan))
 
-    def _take(self) -> None:
+    def _take(self, errors: list[DBOSException]) -> None:
         if len(self._swept) >= AT_ONCE:
             return
         core = self._core
@@ -113,12 +117,9 @@ class SweeperService(Service):
             )
             if not self._holds((orphan.consumer, orphan.incarnation, orphan.partition))
         ]
-        errors: list[DBOSException] = []
         for orphan in found[: AT_ONCE - len(self._swept)]:
             with noted(errors):  # one that cannot be taken now keeps none of the others
                 self._sweep(orphan)
-        if errors:
-            raise errors[0]
 
     def _sweep(self, orphan: Orphan) -> None:
         position = self._core.storage.orphans.take(self._session, orphan)

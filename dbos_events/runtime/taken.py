@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context, copy_context
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from dbos_events.engine.context import forget_caller
 from dbos_events.engine.core import Core
@@ -21,10 +22,13 @@ from dbos_events.errors import (
     ExecutorFenced,
     SerializationError,
     StorageError,
+    StorageUnavailable,
     UndecodablePayload,
 )
 from dbos_events.runtime.messages import message_of
+from dbos_events.runtime.weights import Weights, portions
 from dbos_events.serialization.raised import text_of
+from dbos_events.storage.apart import halved, passes_by, refuses
 from dbos_events.storage.subjects.debounces import Member
 from dbos_events.storage.subjects.intakerows import StoredEvent
 from dbos_events.storage.subjects.taking import TakenWorkflow
@@ -37,7 +41,15 @@ DOUBT_SECONDS = 10.0
 PATIENCE = 5.0
 """Seconds that a taking waits for what it needs to read; then it gives back what it took."""
 
+READING = "reading what was taken up"
+
 R = TypeVar("R")
+
+
+class Ask(Protocol):
+    """Asks the database something, and again where that may help."""
+
+    def __call__(self, work: Callable[[], R]) -> R: ...
 
 
 class Taken:
@@ -52,6 +64,7 @@ class Taken:
         self._trouble = Recurring()
         self._context = copy_context()
         self._context.run(forget_caller)
+        self.weights = Weights()
         self.takings = Takings()
         """Those of the services and intakes under way; the starts of callers are in the core's."""
 
@@ -100,20 +113,76 @@ class Taken:
             return []
         executor = self._core.executor
         try:
-            runs, strange = self._made(rows, host)
+            runs, strange = self._read(rows, host)
         except BaseException as error:
             self._give_back(executor, rows, error)
             raise
+        heavy = [row for row in strange if self.weights.are_too_heavy((row.id,))]
+        if heavy:
+            self._give_back(executor, heavy, None)
+            strange = [row for row in strange if row not in heavy]
         if strange:
             self._give_back(executor, strange, "their functions are not registered any more")
         return runs
 
-    def _give_back(self, executor: int, rows: Sequence[TakenWorkflow], why: object) -> None:
-        """Try it at once; what fails here, the watch over what this process owns does later."""
-        shown = text_of(why) if isinstance(why, BaseException) else why
-        self._trouble.say(
-            "%s workflows had been taken and could not be started; they are given back: %s", len(rows), shown
+    def _read(
+        self, rows: Sequence[TakenWorkflow], host: Host | None
+    ) -> tuple[list[Run], list[TakenWorkflow]]:
+        """As `_made`; what cannot be read of one of them keeps none of the others: it is given back, and waits apart.
+
+        Where nothing can be read, also of no workflow at all, it is not their rows that are to blame.
+        """
+        apart = self._core.storage.apart
+        try:
+            made = self._made(rows, host, self._at_once)
+        except Exception as error:
+            if not refuses(error):
+                raise
+            apart.note(READING, error)
+        else:
+            apart.served([row.id for row in rows])
+            apart.went_well(READING)
+            return made
+        note = partial(apart.note, READING)
+        found, refused = halved(rows, lambda some: self._made(some, host, self._at_once), note)
+        if not found and not self._can_read(note):
+            made = self._made(rows, host, self._ask)
+            apart.went_well(READING)
+            return made
+        apart.went_well(READING)
+        for row, why in refused:
+            apart.put(row.id, why)
+        runs = [run for some, _ in found for run in some]
+        strange = [row for _, some in found for row in some]
+        known = {run.id for run in runs} | {row.id for row in strange}
+        left = [row for row in rows if row.id not in known]
+        self._give_back(
+            self._core.executor, left, refused[0][1] if refused else "one of them could not be read"
         )
+        return runs, strange
+
+    def _can_read(self, note: Callable[[Exception], object]) -> bool:
+        """Whether the database lets the tables be read that runs are made of."""
+        storage = self._core.storage
+        generations = storage.generations
+        reads = (storage.workflows.read_checkpoints, storage.intake.read_events, storage.debounces.members)
+        try:
+            for read in (*reads, generations.read_divergences, generations.read_used_keys):
+                read([])
+        except StorageError as error:
+            note(error)
+            return False
+        return True
+
+    def _give_back(self, executor: int, rows: Sequence[TakenWorkflow], why: object) -> None:
+        """Try it at once; what fails here, the watch over what this process owns does later. Without a reason, no word."""
+        shown = text_of(why) if isinstance(why, BaseException) else why
+        if why is not None:
+            self._trouble.say(
+                "%s workflows had been taken and could not be started; they are given back: %s",
+                len(rows),
+                shown,
+            )
         try:
             self._core.storage.taking.give_back(executor, [(row.id, row.take) for row in rows])
         except StorageError as error:
@@ -121,20 +190,26 @@ class Taken:
             self.takings.on_doubt()
 
     def _made(
-        self, rows: Sequence[TakenWorkflow], host: Host | None
+        self, rows: Sequence[TakenWorkflow], host: Host | None, ask: Ask
     ) -> tuple[list[Run], list[TakenWorkflow]]:
-        """The runs, and the rows of functions that are not here."""
+        """The runs, and the rows of functions that are not here, or of events that do not fit into the memory now."""
         core = self._core
+        sizes = self._sizes(rows, ask)
+        fitting = self.weights.fitting(sizes)
+        left_out = [row for row in rows if row.id in sizes and row.id not in fitting]
+        if left_out:
+            rows = [row for row in rows if row.id not in sizes or row.id in fitting]
         begun = [row.id for row in rows if row.take > 1]
-        histories = self._ask(lambda: core.storage.workflows.read_checkpoints(begun)) if begun else {}
+        histories = ask(lambda: core.storage.workflows.read_checkpoints(begun)) if begun else {}
         retried = [row.id for row in rows if row.generation > 0]
-        diverged = self._ask(lambda: core.storage.generations.read_divergences(retried)) if retried else {}
-        used_keys = self._ask(lambda: core.storage.generations.read_used_keys(retried)) if retried else {}
-        event_ids = [row.id for row in rows if row.consumer is not None]
-        events = self._ask(lambda: core.storage.intake.read_events(event_ids)) if event_ids else {}
+        diverged = ask(lambda: core.storage.generations.read_divergences(retried)) if retried else {}
+        used_keys = ask(lambda: core.storage.generations.read_used_keys(retried)) if retried else {}
+        events: dict[str, StoredEvent] = {}
+        for some in portions({row.id: sizes.get(row.id, 0) for row in rows if row.consumer is not None}):
+            events |= ask(partial(core.storage.intake.read_events, some))
         gathered = [row.id for row in rows if row.codec == GATHERED]
-        members = self._ask(lambda: core.storage.debounces.members(gathered)) if gathered else {}
-        runs, strange = [], []
+        members = ask(lambda: core.storage.debounces.members(gathered)) if gathered else {}
+        runs, strange = [], left_out
         for row in rows:
             if row.name not in core.registry.workflows:
                 strange.append(row)
@@ -142,14 +217,32 @@ class Taken:
             history = History(histories.get(row.id, ()), diverged.get(row.id))
             run = self._run(row, history, events.get(row.id), members.get(row.id))
             run.host = host
+            self.weights.weigh(run, sizes.get(row.id, 0))
             if row.id in used_keys:
                 run.used_keys = UsedKeys(*used_keys[row.id])
             runs.append(run)
         return runs, strange
 
+    def _sizes(self, rows: Sequence[TakenWorkflow], ask: Ask) -> dict[str, int]:
+        """The bytes of the events of these workflows, in their order."""
+        ids = [row.id for row in rows if row.consumer is not None]
+        if not ids:
+            return {}
+        found = ask(lambda: self._core.storage.intake.event_sizes(ids))
+        return {id_: found.get(id_, 0) for id_ in ids}
+
     def _ask(self, work: Callable[[], R]) -> R:
         """As `Core.ask`, but not for ever: whoever takes for many must not wait for one table."""
         return self._core.ask(work, PATIENCE)
+
+    def _at_once(self, work: Callable[[], R]) -> R:
+        """The same, but a refusal is not waited for: one row may be to blame for it."""
+        try:
+            return work()
+        except StorageUnavailable as error:
+            if refuses(error) and not passes_by(error):
+                raise
+        return self._ask(work)
 
     def start(self, rows: Sequence[TakenWorkflow], host: Host | None = None) -> list[TakenWorkflow]:
         """Start what was taken; gives what could not be started, and was given back."""

@@ -25,6 +25,9 @@ UNSENDABLE: tuple[type[Exception], ...] = (UnicodeEncodeError, struct.error, Ove
 # Said by the drivers of a value whose type they do not know.
 _UNSENDABLE_WORDS = ("cannot adapt type", "Error binding parameter")
 
+# Said by the driver of SQLite of a text that is no UTF-8, with no code: a row is damaged, and the file answers.
+_UNREADABLE_WORDS = "Could not decode to UTF-8"
+
 LOST_PLAN = ("26000", "42P05")
 """The server does not know a statement that was prepared, or knows another one under its name."""
 
@@ -107,6 +110,8 @@ def meaning(error: BaseException) -> StorageError:
     unavailable = StorageUnavailable(_with_advice(cause))
     code = _state_of(cause)
     unavailable.refused = isinstance(code, str) and code.startswith(_REFUSALS)
+    if code is None and _is_unreadable(cause):
+        return unavailable
     unavailable.away = code is None or (isinstance(code, str) and code.startswith(("08", "57P")))
     return unavailable
 
@@ -137,7 +142,7 @@ def is_about_data(cause: BaseException) -> bool:
 def spoils_session(error: BaseException) -> bool:
     """Whether the session may not be what it was, so that its connection is not used again."""
     cause = cause_of(error)
-    if is_about_data(cause):
+    if is_about_data(cause) or _is_unreadable(cause):
         return False
     code = code_of(cause)
     if isinstance(code, str):
@@ -164,11 +169,19 @@ def refuses_statement(error: BaseException) -> bool:
         return isinstance(error, Exception)
     cause = cause_of(error.__cause__ or error)
     code = code_of(cause)
+    if _is_unreadable(cause):
+        return True
     if isinstance(code, str):
         return not code.startswith(_OF_THE_SERVER)
     if isinstance(code, int):
         return code not in _OF_THE_FILE
     return not isinstance(cause, (StorageError, exc.SQLAlchemyError, OSError)) and "OperationalError" not in {
+        kind.__name__ for kind in type(cause).__mro__
+    }
+
+
+def _is_unreadable(cause: BaseException) -> bool:
+    return _UNREADABLE_WORDS in str(cause) and "OperationalError" in {
         kind.__name__ for kind in type(cause).__mro__
     }
 
@@ -209,6 +222,8 @@ def _with_advice(cause: BaseException) -> str:
     elif code is not None:
         length = next((length for length in (5, 3, 2) if code[:length] in _ADVICE), 0)
         advice = _ADVICE.get(code[:length], advice)
+    elif _is_unreadable(cause):
+        advice = "A text in the file is damaged: mend or delete that row, or restore the file"
     elif isinstance(cause, (sa.exc.DBAPIError, OSError)) or "OperationalError" in {
         kind.__name__ for kind in type(cause).__mro__
     }:

@@ -16,6 +16,7 @@ from sqlalchemy import event, exc
 from dbos_events.clock import Clock, DatabaseClock
 from dbos_events.errors import BadWrite, DBOSException, StorageError
 from dbos_events.storage import answers, sequences
+from dbos_events.storage.apart import Apart
 from dbos_events.storage.shapes import Shape, tuples, turned
 from dbos_events.storage.statements import Dialect, Statement, load
 
@@ -200,6 +201,7 @@ class Database:
         self._driver = driver
         self.identities: dict[int, int] = {}
         """By number: what tells the executors of this process from others of their numbers."""
+        self.apart = Apart("workflow", "`dbos-events workflow get {id}` shows it", clock)
         self._age = 0
         event.listen(engine, "connect", self._begun)
         event.listen(engine, "checkout", self._refuse_old)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from dbos_events.storage.apart import Apart
 from dbos_events.storage.subjects.attributes import Attributes
 from dbos_events.storage.subjects.breakers import Breakers
 from dbos_events.storage.subjects.callbacks import Callbacks
@@ -46,8 +47,12 @@ from dbos_events.storage.writes.contract import Batches
 
 
 class Storage(Batches, Protocol):
-    """A database with our schema in it: its subjects, the batches of the committer, and what concerns it as a whole."""
+    """A database with our schema in it: its subjects, the batches of the committer, and what concerns it as a whole.
 
+    `apart` are the workflows that cannot be taken up now, whatever their reason is.
+    """
+
+    apart: Apart
     executors: Executors
     workflows: Workflows
     generations: Generations

@@ -44,6 +44,7 @@ class SqlStorage(BatchTable):
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self.database = database
+        self.apart = database.apart
         self.executors: Executors = ExecutorTable(database)
         self.workflows: Workflows = WorkflowTable(database)
         self.generations: Generations = GenerationTable(database)

@@ -16,6 +16,12 @@
     {columns} {values}            the columns of `rows`, as `a, b` and as `u.a, u.b`
     {columns but a} {values but a}    the same without some of them
 
+    {unless_apart} {then}         a statement that takes rows has four forms (`storage/narrow.py`): as it stands; `..._apart`
+                                  leaves the ids in the list `apart` out, and `..._among` all but those in `among`, where
+                                  it says {unless_apart}; `..._chosen` takes nothing and gives the ids. It ends
+                                  at {then}, before which all is in the CTE `candidates`; one without {then} is a plain
+                                  update of `w`
+
 A text that several statements share is a fragment: it begins with `-- fragment: some_name`, and stands in them, and in
 later fragments, as `{some_name}`.
 
@@ -36,6 +42,7 @@ _FRAGMENT = re.compile(r"^-- fragment: (?P<name>\w+)\n(?P<body>.*?);[ \t]*$", re
 _COMMENT = re.compile(r"--[^\n]*")
 _ROWS = re.compile(r"\{rows:(?P<columns>[^}]*)\}")
 _NAMES = re.compile(r"\{(?P<kind>columns|values)(?: but (?P<but>[\w, ]+))?\}")
+_PLAIN_UPDATE = re.compile(r"\nWHERE .*?(?=\nRETURNING )", re.DOTALL)
 _LIST = re.compile(r"\{(?P<kind>list|numbers):(?P<name>\w+)\}")
 
 
@@ -133,7 +140,32 @@ def _read() -> Iterator[tuple[str, str]]:
     }
     for text in texts:
         for match in _STATEMENT.finditer(text):
-            yield match["name"], _with_fragments(match["body"], fragments)
+            yield from _forms(match["name"], _with_fragments(match["body"], fragments))
+
+
+def _forms(name: str, body: str) -> Iterator[tuple[str, str]]:
+    """The statement; and where it takes rows, its narrower forms."""
+    body = _COMMENT.sub("", body)
+    first, then, _ = body.partition("{then}")
+    whole = body.replace("{then}", "")
+    yield name, whole.replace("{unless_apart}", "")
+    if "{unless_apart}" not in whole:
+        return
+    yield f"{name}_apart", _narrowed(whole, "NOT IN ({list:apart})")
+    yield f"{name}_among", _narrowed(whole, "IN ({list:among})")
+    where = _PLAIN_UPDATE.search(whole)
+    if then:
+        yield (
+            f"{name}_chosen",
+            _narrowed(f"{first}SELECT workflow_id AS id FROM candidates", "NOT IN ({list:apart})"),
+        )
+    elif where is not None:
+        text = f"SELECT w.id FROM {{schema}}.workflows AS w{where[0]}"
+        yield f"{name}_chosen", _narrowed(text, "NOT IN ({list:apart})")
+
+
+def _narrowed(text: str, condition: str) -> str:
+    return text.replace("{unless_apart}", f" AND w.id {condition}")
 
 
 def _with_fragments(body: str, fragments: Mapping[str, str]) -> str:

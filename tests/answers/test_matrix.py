@@ -24,6 +24,7 @@ from dbos_events.runtime import failing
 from dbos_events.runtime.identity import this_process
 from dbos_events.runtime.service import Service
 from dbos_events.settings import read_settings
+from dbos_events.storage import apart
 from dbos_events.storage.subjects.executors import NewExecutor
 from dbos_events.telemetry import outages
 from dbos_events.telemetry.log import logger
@@ -106,6 +107,8 @@ def shop_on(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     monkeypatch.setattr(committer, "MAX_PAUSE", 0.001)
     monkeypatch.setattr(core, "LONGEST_PAUSE", 0.001)
     monkeypatch.setattr(later, "PAUSE", 0.001)
+    monkeypatch.setattr(apart, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(apart, "LONGEST_PAUSE", 0.0)
     monkeypatch.setattr(outages, "SHOWN_AFTER", -1.0)
     app = App({"name": building.APP})
     queue = app.queue("q")

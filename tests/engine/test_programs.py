@@ -155,7 +155,7 @@ def programs() -> Programs:
 
 @pytest.fixture
 def dbos(programs: Programs, dbos_test_app: MakeTestApp) -> Iterator[TestApp]:
-    return dbos_test_app(programs.app, patience=5.0)  # type: ignore[return-value]
+    return dbos_test_app(programs.app, patience=30.0)  # type: ignore[return-value]
 
 
 def check(programs: Programs, dbos: TestApp, program: tuple[Any, ...], pauses: list[Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dbos_events.clock import SystemClock
 from dbos_events.runtime.intake import keeper
 from dbos_events.runtime.intake.keeper import LaneService
 from dbos_events.storage.subjects.lanes import LanePlace
@@ -33,7 +34,9 @@ def test_what_is_ready_all_the_time_in_the_first_lanes_keeps_no_other_lane_waiti
 ) -> None:
     monkeypatch.setattr(keeper, "READY_AT_ONCE", PAGE)
     ready = _Lanes(lanes)
-    core: Any = SimpleNamespace(storage=SimpleNamespace(lanes=ready), executor=7, registrations=1)
+    core: Any = SimpleNamespace(
+        storage=SimpleNamespace(lanes=ready), executor=7, registrations=1, clock=SystemClock()
+    )
     service = LaneService(core, taken=SimpleNamespace())  # type: ignore[arg-type]
     host: Any = SimpleNamespace(free=100, cache_room=100)
     group = service.open(LanePlace(1, 5, 0, 1), host, by_key=True)

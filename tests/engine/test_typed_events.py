@@ -289,6 +289,21 @@ def test_one_function_has_one_codec_and_one_filter(app: App) -> None:
     assert [consumer.options.name for consumer in app.consumers] == ["one", "two"]
 
 
+def test_a_plain_function_that_is_declared_twice_has_one_codec_and_one_filter_too(app: App) -> None:
+    def on_order(order: Order) -> None: ...
+
+    def every(message: KafkaMessage) -> bool:
+        return True
+
+    codec = Mendable()
+    app.kafka_consumer(topics="a", name="one", codec=codec, when=every)(on_order)
+    app.kafka_consumer(topics="b", name="two", codec=codec, when=every)(on_order)
+    for options in ({"codec": Mendable(), "when": every}, {"codec": codec}, {"when": every}, {}):
+        with pytest.raises(RegistrationError, match=r"'three'.*another codec or another `when`"):
+            app.kafka_consumer(topics="c", name="three", **options)(on_order)
+    assert [consumer.options.name for consumer in app.consumers] == ["one", "two"]
+
+
 def test_a_lane_may_be_named_by_a_field_of_the_value(
     app: App, seen: list[Any], dbos_test_app: MakeTestApp
 ) -> None:

@@ -30,6 +30,7 @@ class BacklogService(Service):
         self._taken = taken
         self._consumers = consumers
         self._short = False
+        self._heavy = False
 
     def freed(self) -> None:
         """An event has left its place; called by the committer."""
@@ -45,6 +46,9 @@ class BacklogService(Service):
     def tick(self) -> float | None:
         open_here = self.functions - self._core.registry.contested
         if not open_here or not self._core.holds_lease:
+            return None
+        if self._heavy and self._taken.weights.full:
+            self._short = True
             return None
         places = {one.function.name: one.places for one in tuple(self._consumers.values())}
         room = {name: places[name].free for name in open_here}
@@ -63,6 +67,10 @@ class BacklogService(Service):
     def _start(self, rows: Sequence[TakenWorkflow]) -> None:
         by_function = {one.function.name: one for one in tuple(self._consumers.values())}
         runs: list[Run] = self._taken.runs(rows)
+        started = {run.id for run in runs}
+        self._heavy = self._taken.weights.are_too_heavy(
+            [row.id for row in rows if row.id not in started][-1:]
+        )
         for run in runs:
             places = by_function[run.function.name].places
             run.host = places

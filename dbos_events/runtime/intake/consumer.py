@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import compress
 from typing import NamedTuple
 
@@ -29,6 +30,7 @@ from dbos_events.runtime.intake.placing import placed
 from dbos_events.runtime.intake.planning import LanePlan, sort_out
 from dbos_events.runtime.intake.positioning import Positioning
 from dbos_events.runtime.intake.publishing import published, tell_of
+from dbos_events.runtime.intake.refusals import answered, take_in_apart
 from dbos_events.runtime.intake.shared import SharedLane
 from dbos_events.runtime.intake.standing import ConsumerService
 from dbos_events.runtime.taken import Taken
@@ -191,7 +193,7 @@ class ConsumerIntake(Positioning):
         self.holdups.look(self._number, {key: one.epoch for key, one in self._assignments.items()})
         rows = []
         for row in reports:
-            reason = self.holdups.reason(incarnation, row.partition)
+            reason = self.holdups.shown(incarnation, row.partition)
             told = (row.state, row.detail) if reason is None else ("waiting", reason)
             rows.append((incarnation, row.partition, row.end_offset, *told, row.reached))
         self._core.storage.positions.report(self._core.executor, self._number, rows)
@@ -252,6 +254,10 @@ class ConsumerIntake(Positioning):
     # -- intake -------------------------------------------------------------------------------
 
     def take_in(self, incarnation: int, records: Sequence[Record]) -> TakenIn:
+        take, rest = partial(self._take_in, incarnation), partial(self.holdups.refused, incarnation)
+        return take_in_apart(records, take, rest)
+
+    def _take_in(self, incarnation: int, records: Sequence[Record]) -> TakenIn:
         common = Intaking(
             self._core.executor,
             self._number,
@@ -276,7 +282,7 @@ class ConsumerIntake(Positioning):
             plan = LanePlan(self._groups(incarnation, formed), formed.records, shared=common.shared)
             try:
                 batch = replace(batch_of(common, formed, plan.kept, plan.unknown), placed=where)
-                result = self._ask(lambda: self._core.storage.intake.take_in(batch))
+                result = answered(lambda: self._core.storage.intake.take_in(batch), self._ask)
                 tell_of(self._core, formed.publications)
                 taken_in = self._taken_in(incarnation, formed, plan, result)
             except BaseException:

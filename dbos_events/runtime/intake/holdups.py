@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dbos_events.engine.core import Core
+from dbos_events.engine.tickets import shown
+from dbos_events.errors import StorageError
 from dbos_events.model.event import HeldQuotas
+from dbos_events.storage.apart import Apart
 from dbos_events.telemetry.log import logger
 
 Key = tuple[int, int]
@@ -41,6 +44,7 @@ class HoldUps:
     With `strict_key_order`, a partition that was added to a topic waits behind its **gate**: until all that lay
     in the other partitions at that moment has been taken in and has freed its lane, since a key may have moved from there.
     At a **quota** of held events a partition waits, too, so that the rest of the backlog stays with the broker.
+    So does one with a record that the database refuses.
     """
 
     def __init__(self, core: Core, name: str, quotas: HeldQuotas) -> None:
@@ -51,6 +55,12 @@ class HoldUps:
         self._held: dict[int, _Held] = {}
         self._told: dict[str, str] = {}
         self._look_at = 0.0
+        self._refused = Apart("partition", f"It is one of {name}", core.clock)
+
+    def refused(self, incarnation: int, partition: int, offset: int, why: Exception) -> None:
+        """The database refuses one record: its partition waits from there on, and is tried again after a while."""
+        about = StorageError(f"the database refuses the record at offset {offset}: {shown(why)}")
+        self._refused.put(_place(incarnation, partition), about)
 
     def assigned(self, key: Key, gate: str | None) -> None:
         """A partition is ours from now on."""
@@ -68,10 +78,17 @@ class HoldUps:
         """Why the partition takes nothing in now; None when nothing keeps it."""
         if (incarnation, partition) in self._gates:
             return "strict_key_order: waits until the events of the partitions that were there before have finished"
+        if self._refused.holds(place := _place(incarnation, partition)):
+            return self._refused.reasons.get(place)
         held = self._held.get(incarnation)
         if held is None:
             return None
         return held.full or self._told.get(f"{incarnation}/{partition}")
+
+    def shown(self, incarnation: int, partition: int) -> str | None:
+        """The same for people, also while what was refused is tried again."""
+        place = _place(incarnation, partition)
+        return self.reason(incarnation, partition) or self._refused.reasons.get(place)
 
     def reason_of(self, lane: str) -> str | None:
         """Why a lane of pushed events takes nothing in now."""
@@ -156,3 +173,7 @@ class HoldUps:
                 "%s: intake waits: %s. Redrive or discard what holds them up: dbos-events quarantine list.",
                 self._name, reason, extra={"consumer": self._name},
             )  # fmt: skip
+
+
+def _place(incarnation: int, partition: int) -> str:
+    return f"{partition} (incarnation {incarnation})"

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import takewhile
 
 from dbos_events.engine.core import Core
 from dbos_events.engine.run import Run
+from dbos_events.errors import StorageError
 from dbos_events.runtime.intake.lanes import LaneGroup, LaneHost
+from dbos_events.runtime.intake.lanesapart import LanesApart
 from dbos_events.runtime.intake.pushedlanes import PushedLanes
 from dbos_events.runtime.intake.shared import LANE, SharedLane
 from dbos_events.runtime.service import Service
 from dbos_events.runtime.taken import Taken
+from dbos_events.storage.apart import halved
 from dbos_events.storage.subjects.lanes import LanePlace, LaneTaken
 
 LANES_AT_ONCE = 50
@@ -47,6 +52,14 @@ class LaneService(Service):
         self._sweeps_at = 0.0
         self._short = False
         self._turn = 0
+        self._apart = LanesApart(core.clock)
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        return self._apart.problems
+
+    def next_due(self) -> int | None:
+        return self._apart.next_due()
 
     # -- for groups and consumers -------------------------------------------------------------
 
@@ -179,7 +192,12 @@ class LaneService(Service):
 
     def _give_back(self) -> None:
         while self._released:
-            self._core.storage.lanes.release_unstarted(*self._released[0])
+            executor, ids = self._released[0]
+            release = partial(self._core.storage.lanes.release_unstarted, executor)
+            for id_, error in halved(ids, release)[
+                1
+            ]:  # the watch over what this process owns gives it back later
+                self._core.storage.apart.put(id_, error)
             self._released.popleft()
         while self._leaving:
             self._leaving[0].leave()
@@ -255,12 +273,17 @@ class LaneService(Service):
         if not names:
             return False
         executor = self._core.executor
+        names = self._apart.without(group, names)
+        if not names:
+            return False
         try:
             with self._taken.takings.under_way():
-                self._settle(group, names)
+                refused = self._apart.settle(group, names, partial(self._settle, group))
         except BaseException:
             self._doubts.append((executor, group, names))
             raise
+        if refused:
+            self._doubts.append((executor, group, refused))
         return True
 
     def _resolve_doubts(self) -> None:
@@ -288,10 +311,11 @@ class LaneService(Service):
             core.storage.lanes.release_unstarted(core.executor, lost)
         return known
 
-    def _settle(self, group: LaneGroup, names: Sequence[str]) -> None:
+    def _settle(self, group: LaneGroup, names: Sequence[str], first_only: bool) -> None:
         core = self._core
         limits = core.registry.limits()
-        count = group.depth(len(names)) if group.pinned is None else PINNED_COUNT
+        depth = group.depth(len(names)) if group.pinned is None else PINNED_COUNT
+        count = 1 if first_only else depth
         found = core.storage.lanes.take(core.executor, group.place, names, count, limits)
         if found is None:
             group.stale = True
@@ -301,15 +325,27 @@ class LaneService(Service):
         }
         for name, taken in found.items():
             if taken.rows:
-                self._start(group, name, taken, [runs[row.id] for row in taken.rows])
+                self._start(group, name, taken, runs)
             elif taken.empty:
                 group.settled(name)
             else:
                 self._leave(group, name, taken)
 
-    def _start(self, group: LaneGroup, name: str, taken: LaneTaken, runs: list[Run]) -> None:
-        if not group.take(name, runs, more=taken.more):
-            self.release(self._core.executor, [run.id for run in runs])
+    def _start(self, group: LaneGroup, name: str, taken: LaneTaken, runs: Mapping[str, Run]) -> None:
+        """Run what was taken of a lane, up to the first that could not be read and was given back."""
+        started = [runs[row.id] for row in takewhile(lambda row: row.id in runs, taken.rows)]
+        behind = [row.id for row in taken.rows[len(started) :] if row.id in runs]
+        if behind:
+            self.release(self._core.executor, behind)
+        if not started and self._taken.weights.are_too_heavy([taken.rows[0].id]):
+            group.blocked(name, watched=True)
+        elif not started:
+            why = self._core.storage.apart.reasons.get(
+                taken.rows[0].id, "its function is not registered here"
+            )
+            self._apart.put(group, name, StorageError(f"{taken.rows[0].id} is the first in it: {why}"))
+        elif not group.take(name, started, more=taken.more or len(started) < len(taken.rows)):
+            self.release(self._core.executor, [run.id for run in started])
 
     def _leave(self, group: LaneGroup, name: str, taken: LaneTaken) -> None:
         """Nothing could be taken: somebody runs the head, or it is put aside or sleeps."""

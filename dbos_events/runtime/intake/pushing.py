@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from dbos_events.connect.connector import PushConnector
 from dbos_events.connect.inbox import Outcome, PushedEvent, PushOptions
@@ -15,7 +16,7 @@ from dbos_events.engine.problems import problem_with
 from dbos_events.engine.registry import Registered
 from dbos_events.engine.run import EventOrigin, Run
 from dbos_events.engine.shapes import at_once
-from dbos_events.errors import DBOSException, Quarantine, TryAgain
+from dbos_events.errors import DBOSException, Quarantine, StorageUnavailable, TryAgain
 from dbos_events.model.naming import pushed_id, pushed_prefix
 from dbos_events.runtime.intake.gate import Gate
 from dbos_events.runtime.intake.holdups import PUSHED, HoldUps
@@ -28,6 +29,7 @@ from dbos_events.runtime.taken import Taken
 from dbos_events.serialization import stored_error
 from dbos_events.serialization.headers import encode_headers
 from dbos_events.serialization.raised import is_interrupt
+from dbos_events.storage.apart import passes_by, refuses
 from dbos_events.storage.subjects.acceptance import Accepted, NewPushed
 from dbos_events.telemetry.log import Recurring
 
@@ -39,6 +41,14 @@ CLOSED_SECONDS = 30.0
 
 QUOTA_SECONDS = 60.0
 AGAIN_SECONDS = 5.0
+
+
+LONGEST_CONTENT_TYPE = 1000
+
+REFUSED_SECONDS = 0.5
+"""How long a caller who is alone makes others wait, if the database refuses its events."""
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,3 +330,32 @@ class PushedConsumer:
         wanted = standstill is None or standstill.wanted
         reason = self.gate.closed_by or "it takes one event in to try"
         return Outcome("paused", None, "pause" if wanted else "breaker", reason, CLOSED_SECONDS)
+
+
+def unusable(event: PushedEvent) -> str | None:
+    """Why the event cannot be stored, whatever its consumer thinks of it."""
+    given: tuple[object, ...] = (
+        event.event_id,
+        event.payload,
+        event.fingerprint,
+    )  # of any type, from any caller
+    if not event.event_id or not isinstance(given[0], str):
+        return "the event has no id"
+    if not all(isinstance(one, bytes) for one in given[1:]):
+        return "its payload and its fingerprint have to be bytes"
+    kind = event.content_type
+    if kind is not None and (len(kind) > LONGEST_CONTENT_TYPE or not kind.isprintable()):
+        return "its content type cannot be stored"
+    return None
+
+
+def answered(core: Core, ask: Callable[[], R], until: float, *, patient: bool) -> R:
+    """As `Core.ask` until then; but one event may be to blame for a refusal, which is waited for only if `patient`."""
+    try:
+        return ask()
+    except StorageUnavailable as error:
+        if refuses(error) and not passes_by(error):
+            if not patient:
+                raise
+            until = min(until, time.monotonic() + REFUSED_SECONDS)
+    return core.ask(ask, max(0.0, until - time.monotonic()))

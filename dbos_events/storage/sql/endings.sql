@@ -12,36 +12,38 @@ FROM (SELECT (SELECT w.deadline FROM {schema}.workflows AS w
 
 -- name: end_late
 -- Deadlines that have passed. The clock stands in a sub-select, read once: else the index could not be searched by it.
-WITH late AS (
+WITH candidates AS (
     SELECT w.id AS workflow_id
     FROM {schema}.workflows AS w
     WHERE w.deadline <= (SELECT {now}) AND w.deadline IS NOT NULL
-      AND w.status IN ('PENDING', 'ENQUEUED', 'DELAYED') AND w.application = :application
+      AND w.status IN ('PENDING', 'ENQUEUED', 'DELAYED') AND w.application = :application{unless_apart}
     ORDER BY w.deadline
     LIMIT :count
     {skip_locked_w}
 )
+{then}
 UPDATE {schema}.workflows AS w
 SET status = 'CANCELLED', completed_at = {now}, updated_at = {now}, wake_at = NULL, awaits = NULL,
     end_reason = :reason
-FROM late AS l
+FROM candidates AS l
 WHERE w.id = l.workflow_id
 RETURNING id;
 
 -- name: end_unclaimed
 -- What was to be claimed by now. What was claimed once has no such time any more.
-WITH late AS (
+WITH candidates AS (
     SELECT w.id AS workflow_id
     FROM {schema}.workflows AS w
     WHERE w.start_by <= (SELECT {now}) AND w.start_by IS NOT NULL
-      AND w.status IN ('ENQUEUED', 'DELAYED') AND w.application = :application
+      AND w.status IN ('ENQUEUED', 'DELAYED') AND w.application = :application{unless_apart}
     ORDER BY w.start_by
     LIMIT :count
     {skip_locked_w}
 )
+{then}
 UPDATE {schema}.workflows AS w
 SET status = 'CANCELLED', completed_at = {now}, updated_at = {now}, end_reason = :reason
-FROM late AS l
+FROM candidates AS l
 WHERE w.id = l.workflow_id
 RETURNING id;
 

@@ -59,6 +59,15 @@ WHERE w.id IN ({list:ids});
 -- What the last records were that were taken in, to see whether the log still has them.
 SELECT workflow_id, fingerprint FROM {schema}.events WHERE workflow_id IN ({list:ids});
 
+-- name: event_sizes
+-- The lengths stand beside the values, which are not read for them; of headers, which are short, characters are counted.
+SELECT e.workflow_id,
+       COALESCE((SELECT length(v.value) FROM {schema}.edited_values AS v WHERE v.workflow_id = e.workflow_id
+                 ORDER BY v.generation DESC LIMIT 1), length(e.value), 0)
+       + COALESCE(length(e.key), 0) + COALESCE(length(e.headers), 0) AS size
+FROM {schema}.events AS e
+WHERE e.workflow_id IN ({list:ids});
+
 -- name: read_events
 -- The records as they were received; with the value that an operator gave instead, where one did.
 SELECT e.workflow_id, c.name AS consumer, c.connector, i.topic, w.partition, w.position AS "offset", e.key,

@@ -166,7 +166,7 @@ FROM (SELECT 1 AS one
 -- Only the head of a lane can have been running, so only it counts a crash. The owner is compared again
 -- at the end: two processes may do this at once, and the lane's holder may have taken the event since. There
 -- the CASE (explained at insert_checkpoints) keeps it from comparing all that a live owner runs with each other.
-WITH dead AS (
+WITH candidates AS (
     SELECT w.id AS workflow_id, w.owner AS owner, w.lane_sequence = (
         SELECT min(first.lane_sequence) FROM {schema}.workflows AS first
         WHERE first.consumer = w.consumer AND first.incarnation = w.incarnation
@@ -174,10 +174,12 @@ WITH dead AS (
     FROM {schema}.workflows AS w
     JOIN {schema}.executors AS e ON e.id = w.owner
     WHERE w.owner IS NOT NULL AND w.status = 'PENDING' AND NOT e.alive AND w.application = :application AND w.lane_open
+      {unless_apart}
 )
+{then}
 UPDATE {schema}.workflows AS w
 SET owner = NULL, held = NOT d.is_head, crashes = w.crashes + CASE WHEN d.is_head THEN 1 ELSE 0 END,
     updated_at = {now}
-FROM dead AS d
+FROM candidates AS d
 WHERE w.id = d.workflow_id AND CASE WHEN w.owner = d.owner AND w.status = 'PENDING' THEN true ELSE false END
 RETURNING id;

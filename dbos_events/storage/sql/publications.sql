@@ -116,12 +116,18 @@ WHERE p.taken_by IN ({list:ids}) AND p.outcome = 'taken'
 RETURNING anchor;
 
 -- name: expire_publications
--- One that nobody saw is an outcome that is counted.
+-- One that nobody saw is an outcome that is counted. The numbers are texts where some are left out or chosen.
+WITH candidates AS (
+    SELECT w.number AS number, w.id AS workflow_id
+    FROM (SELECT p.number, CAST(p.number AS text) AS id, p.expires_at FROM {schema}.publications AS p
+          WHERE p.outcome IS NULL AND p.expires_at <= (SELECT {now})) AS w
+    WHERE true{unless_apart}
+    ORDER BY w.expires_at LIMIT :count
+)
+{then}
 UPDATE {schema}.publications
 SET outcome = CASE WHEN seen = 0 THEN 'expired' ELSE 'over' END, decided_at = {now}
-WHERE number IN (SELECT p.number FROM {schema}.publications AS p
-                 WHERE p.outcome IS NULL AND p.expires_at <= (SELECT {now})
-                 ORDER BY p.expires_at LIMIT :count)
+WHERE number IN (SELECT c.number FROM candidates AS c)
 RETURNING number, outcome;
 
 -- name: next_expiry

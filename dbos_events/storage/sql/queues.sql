@@ -7,10 +7,11 @@ w.status = 'ENQUEUED' AND w.application = :application AND w.name IN ({list:name
 AND (w.deadline IS NULL OR w.deadline > (SELECT {now})) AND (w.start_by IS NULL OR w.start_by > (SELECT {now}))
 AND CASE WHEN w.version_pinned THEN w.version = :version ELSE w.take = 0 OR {fits_version} END
 AND COALESCE((SELECT q.revision FROM {schema}.queues AS q
-              WHERE q.application = :application AND q.name = :queue), 0) = :revision;
+              WHERE q.application = :application AND q.name = :queue), 0) = :revision{unless_apart};
 
 -- fragment: make_running
 -- Ends each claim: the candidates become this executor's, and have their deadline from now on.
+{then}
 UPDATE {schema}.workflows AS w
 SET status = 'PENDING', owner = :executor, take = w.take + 1, version = :version, updated_at = {now},
     started_at = COALESCE(w.started_at, {now}), start_by = NULL,
@@ -188,7 +189,7 @@ FROM {rows: application text, queue text, queue_partition_key text};
 UPDATE {schema}.workflows AS w
 SET status = 'ENQUEUED', wake_at = NULL, updated_at = {now}
 WHERE w.wake_at <= (SELECT {now}) AND CASE WHEN w.status = 'DELAYED' THEN true ELSE false END
-  AND w.application = :application
+  AND w.application = :application{unless_apart}
 RETURNING queue;
 
 -- name: set_delay

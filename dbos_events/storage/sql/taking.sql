@@ -16,11 +16,12 @@ WITH candidates AS (
       AND w.name IN ({list:names}) AND w.lane_open IS NOT TRUE
       AND ({fits_version}
            OR NOT EXISTS (SELECT 1 FROM {schema}.checkpoints AS c
-                          WHERE c.workflow_id = w.id AND c.generation = w.generation))
+                          WHERE c.workflow_id = w.id AND c.generation = w.generation)){unless_apart}
     ORDER BY w.created_at, w.id
     LIMIT :count
     {skip_locked_w}
 )
+{then}
 UPDATE {schema}.workflows AS w
 SET owner = :executor, take = w.take + 1, version = :version, crashes = w.crashes + 1, updated_at = {now}
 FROM candidates AS c
@@ -39,11 +40,12 @@ WITH candidates AS (
     WHERE w.wake_at <= (SELECT {now}) AND CASE WHEN w.status = 'PENDING' THEN true ELSE false END
       AND w.application = :application AND (w.deadline IS NULL OR w.deadline > (SELECT {now}))
       AND w.queue IS NULL AND w.lane_open IS NOT TRUE AND w.name IN ({list:names})
-      AND {fits_version}
+      AND {fits_version}{unless_apart}
     ORDER BY w.wake_at
     LIMIT :count
     {skip_locked_w}
 )
+{then}
 UPDATE {schema}.workflows AS w
 SET owner = :executor, take = w.take + 1, version = :version, wake_at = NULL, awaits = NULL, updated_at = {now}
 FROM candidates AS c
@@ -56,7 +58,7 @@ UPDATE {schema}.workflows AS w
 SET status = 'ENQUEUED', owner = NULL, wake_at = NULL, awaits = NULL, updated_at = {now}
 WHERE w.wake_at <= (SELECT {now}) AND CASE WHEN w.status = 'PENDING' THEN true ELSE false END
   AND w.application = :application AND w.queue IS NOT NULL AND w.lane_open IS NOT TRUE
-  AND (w.deadline IS NULL OR w.deadline > (SELECT {now}))
+  AND (w.deadline IS NULL OR w.deadline > (SELECT {now})){unless_apart}
 RETURNING id;
 
 -- name: ready_due_lanes
@@ -65,7 +67,7 @@ UPDATE {schema}.workflows AS w
 SET wake_at = NULL, awaits = NULL, held = false, updated_at = {now}
 WHERE w.wake_at <= (SELECT {now}) AND CASE WHEN w.status = 'PENDING' THEN true ELSE false END
   AND w.application = :application AND w.lane_open
-  AND (w.deadline IS NULL OR w.deadline > (SELECT {now}))
+  AND (w.deadline IS NULL OR w.deadline > (SELECT {now})){unless_apart}
 RETURNING id;
 
 -- name: next_wake
@@ -75,9 +77,10 @@ FROM {schema}.workflows AS w
 WHERE w.wake_at IS NOT NULL AND w.application = :application;
 
 -- name: owned_takings
--- What an executor owns that it has neither started nor taken in itself; lanes are looked after by their holder.
+-- What an executor owns that it has neither started nor taken in itself; lanes are looked after by their holder. The
+-- workflow of a tick has no queue, and whoever decides the tick, or claims it, takes it for the first time.
 SELECT w.id FROM {schema}.workflows AS w
-WHERE w.owner = :executor AND w.status = 'PENDING' AND w.lane_open IS NOT TRUE AND (w.queue IS NOT NULL OR w.take > 1);
+WHERE w.owner = :executor AND w.status = 'PENDING' AND w.lane_open IS NOT TRUE AND (w.queue IS NOT NULL OR w.take > 1 OR w.schedule_name IS NOT NULL);
 
 -- name: owned_work
 -- All that an executor owns; what is parked, or waits, has no owner.

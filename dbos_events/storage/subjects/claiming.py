@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dbos_events.storage.narrow import ALL, Narrow
 from dbos_events.storage.subjects.taking import Taker
 
 if TYPE_CHECKING:
     from dbos_events.model.queue import QueueRateLimit, QueueState
-    from dbos_events.storage.database import Tx
+    from dbos_events.storage.database import Row, Tx
 
 PAGE = 200
 """Partitions that are looked at together."""
@@ -33,8 +34,10 @@ class Claiming:
         after: str,
         *,
         lateral: bool,
+        narrow: Narrow = ALL,
     ) -> None:
         self._tx = tx
+        self._narrow = narrow
         self._queue = queue
         self._limits = queue.limits
         self._busy = dict(busy)
@@ -75,7 +78,7 @@ class Claiming:
         for _, key in rows:
             if key is not None:
                 self._busy[key] = self._busy.get(key, 0) + 1
-        if self._limits.limiter is not None or self._limits.partition_limiter is not None:
+        if self._narrow.takes and (self._limits.limiter or self._limits.partition_limiter):
             starts = [{**self._place, "queue_partition_key": key} for _, key in rows]
             self._tx.change("insert_start_times", starts)
 
@@ -149,10 +152,14 @@ class Claiming:
         first = [
             row
             for priority in priorities
-            for row in self._tx.run("first_of_priority", **common, priority=priority, count=room)
+            for row in self._narrow.taking.run(
+                self._tx, "first_of_priority", **common, priority=priority, count=room
+            )
         ]
         first.sort(key=lambda row: (row.created_at + row.priority * ages, row.start_id))
         chosen = [row.id for row in first[:room]]
+        if not self._narrow.takes:
+            return [(id_, None) for id_ in chosen]
         place = {name: self._common[name] for name in ("executor", "version")}
         return [(row.id, row.queue_partition_key) for row in self._tx.run("claim_these", **place, ids=chosen)]
 
@@ -195,7 +202,7 @@ class Claiming:
             self._note(got)
             found = dict.fromkeys(turn, 0)
             for _, key in got:
-                found[key or ""] += 1
+                found[key or ""] = found.get(key or "", 0) + 1
             taken += got
             for key in turn:
                 rooms[key] -= found[key]
@@ -208,8 +215,7 @@ class Claiming:
         ages = self._ages()
         if ages is None and self._lateral:
             rows = [{"partition": key, "room": room} for key, room in wanted.items()]
-            found = self._tx.batch("claim_partitions", rows, **self._common)
-            return [(row.id, row.queue_partition_key) for row in found]
+            return _claimed(self._narrow.batch(self._tx, "claim_partitions", rows, **self._common))
         aged = {} if ages is None else {"ages_ms": ages}
         statement = "claim_partition" if ages is None else "claim_aged_partition"
         return [
@@ -219,13 +225,17 @@ class Claiming:
         ]
 
     def _claimed(self, statement: str, **more: Any) -> list[tuple[str, str | None]]:
-        rows = self._tx.run(statement, **self._common, **more)
-        return [(row.id, row.queue_partition_key) for row in rows]
+        return _claimed(self._narrow.run(self._tx, statement, **self._common, **more))
 
     def _ages(self) -> int | None:
         """Milliseconds that outweigh one step of priority."""
         ages = self._limits.priority_ages
         return None if ages is None else max(1, round(ages * 1000))
+
+
+def _claimed(rows: Sequence[Row]) -> list[tuple[str, str | None]]:
+    """Ids with the keys of their partitions; of those that were chosen only, the key is not told."""
+    return [(row.id, getattr(row, "queue_partition_key", None)) for row in rows]
 
 
 def _ms(limiter: QueueRateLimit) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple, Protocol
 
 from dbos_events.clock import elapsed_ns
 from dbos_events.storage.database import Database, RollBack, Row, Tx
+from dbos_events.storage.narrow import Narrow, take_kinds
 from dbos_events.storage.subjects.workflows import cancelled
 
 TIMEOUT = "timeout"
@@ -14,6 +16,10 @@ TIMEOUT = "timeout"
 
 QUEUE_TIMEOUT = "queue-timeout"
 """Why a workflow was cancelled that nobody had claimed in time."""
+
+
+_REASONS = {"end_late": TIMEOUT, "end_unclaimed": QUEUE_TIMEOUT}
+"""By the statement that finds them."""
 
 
 class EndedLate(NamedTuple):
@@ -62,17 +68,25 @@ class EndingTable:
         return self._database.transact(work)
 
     def end_due(self, application: str, count: int) -> list[EndedLate]:
-        def work(tx: Tx) -> list[EndedLate]:
-            late = tx.run("end_late", application=application, count=count, reason=TIMEOUT)
-            unclaimed = tx.run("end_unclaimed", application=application, count=count, reason=QUEUE_TIMEOUT)
-            if not late and not unclaimed:
-                raise _NothingDue
-            return [*_ended(tx, late, TIMEOUT), *_ended(tx, unclaimed, QUEUE_TIMEOUT)]
+        def run(tx: Tx, kind: str, narrow: Narrow) -> Sequence[Row]:
+            return narrow.run(tx, kind, application=application, count=count, reason=_REASONS[kind])
 
-        try:
-            return self._database.transact(work)
-        except _NothingDue:
-            return []
+        def attempt(kinds: Sequence[str], narrow: Narrow) -> list[EndedLate]:
+            def work(tx: Tx) -> list[EndedLate]:
+                found = {kind: run(tx, kind, narrow) for kind in kinds}
+                if not any(found.values()):
+                    raise _NothingDue
+                return [one for kind, rows in found.items() for one in _ended(tx, rows, _REASONS[kind])]
+
+            try:
+                return self._database.transact(work)
+            except _NothingDue:
+                return []
+
+        def choose(kind: str, narrow: Narrow) -> list[str]:
+            return self._database.transact(lambda tx: [row.id for row in run(tx, kind, narrow)])
+
+        return list(chain.from_iterable(take_kinds(self._database, list(_REASONS), attempt, choose)))
 
     def cancel_trees(self, workflow_ids: Sequence[str]) -> list[str]:
         while True:  # again where another executor took one of them in between

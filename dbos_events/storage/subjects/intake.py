@@ -26,6 +26,10 @@ class Intakes(Protocol):
         """
         ...
 
+    def event_sizes(self, workflow_ids: Sequence[str]) -> dict[str, int]:
+        """How many bytes each event holds, without reading them."""
+        ...
+
     def read_events(self, workflow_ids: Sequence[str]) -> dict[str, StoredEvent]:
         """The stored events of these workflows."""
         ...
@@ -56,6 +60,10 @@ class IntakeTable:
             return IntakeResult(stale=stale, conflicts=conflicts, foreign=found.foreign)
         result = self._database.transact(lambda tx: _intake(tx, before))
         return replace(result, conflicts=conflicts, stale=result.stale | stale, foreign=found.foreign)
+
+    def event_sizes(self, workflow_ids: Sequence[str]) -> dict[str, int]:
+        rows = self._database.transact(lambda tx: tx.run("event_sizes", ids=workflow_ids))
+        return {row.workflow_id: int(row.size) for row in rows}
 
     def read_events(self, workflow_ids: Sequence[str]) -> dict[str, StoredEvent]:
         rows = self._database.transact(lambda tx: tx.run("read_events", ids=workflow_ids))

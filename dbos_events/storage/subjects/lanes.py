@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 from dbos_events.storage.database import Database, Row, Tx
+from dbos_events.storage.narrow import Narrow, take_apart
 from dbos_events.storage.subjects.executors import fence
 from dbos_events.storage.subjects.taking import TakenWorkflow, end_crashed, read_taken, say_crashed_out
 
@@ -228,7 +229,12 @@ class LaneTable:
         return int(rows[0].held)
 
     def free_of_dead(self, application: str) -> int:
-        return len(self._database.transact(lambda tx: tx.run("free_lanes_of_dead", application=application)))
+        def run(narrow: Narrow) -> list[str]:
+            return self._database.transact(
+                lambda tx: [row.id for row in narrow.run(tx, "free_lanes_of_dead", application=application)]
+            )
+
+        return sum(map(len, take_apart(self._database, "freeing the lanes of the dead", run, run)))
 
 
 class _Head:

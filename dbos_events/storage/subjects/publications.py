@@ -8,7 +8,9 @@ from typing import Protocol
 
 from dbos_events.errors import DBOSException
 from dbos_events.model.publication import UnmatchedPublication, UnmatchedWait
+from dbos_events.storage.apart import Apart
 from dbos_events.storage.database import Database, Row, Tx
+from dbos_events.storage.narrow import Narrow, take_apart
 from dbos_events.storage.shapes import records
 from dbos_events.storage.subjects.executors import fence
 from dbos_events.storage.subjects.messages import hold_owned
@@ -20,7 +22,9 @@ from dbos_events.storage.writes.waiting import wake
 
 
 class Publications(Protocol):
-    """What is asked outside of the writes of runs."""
+    """What is asked outside of the writes of runs. `apart` are those that cannot be ended now."""
+
+    apart: Apart
 
     def publish(self, publications: Sequence[NewPublication], publisher: Owner | None = None) -> None:
         """Publish, and wake who waits; a publisher that is given must own its workflow.
@@ -76,6 +80,7 @@ class PublicationTable:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.apart = Apart("publication", "`dbos-events match unmatched` lists publications", database.clock)
 
     def publish(self, publications: Sequence[NewPublication], publisher: Owner | None = None) -> None:
         def work(tx: Tx) -> None:
@@ -102,7 +107,14 @@ class PublicationTable:
         self._database.transact(work)
 
     def expire(self, count: int) -> tuple[int, int]:
-        rows = self._database.transact(lambda tx: tx.run("expire_publications", count=count))
+        def run(narrow: Narrow) -> Sequence[Row]:
+            return self._database.transact(lambda tx: narrow.run(tx, "expire_publications", count=count))
+
+        def choose(narrow: Narrow) -> list[str]:
+            return [row.id for row in run(narrow)]
+
+        found = take_apart(self._database, "ending publications", run, choose, self.apart)
+        rows = [row for some in found for row in some]
         return len(rows), sum(row.outcome == "expired" for row in rows)
 
     def next_expiry(self) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 from dbos_events.model.queue import (
@@ -13,7 +13,8 @@ from dbos_events.model.queue import (
     QueueLimits,
     QueueState,
 )
-from dbos_events.storage.database import Database, Tx
+from dbos_events.storage.database import Database, Row, Tx
+from dbos_events.storage.narrow import Narrow, take_apart
 from dbos_events.storage.shapes import records
 from dbos_events.storage.subjects.claiming import Claiming, named_keys
 from dbos_events.storage.subjects.executors import fence
@@ -36,6 +37,10 @@ class Claim:
     changed: bool = False
     after: str = ""
     wait_ms: int | None = None
+
+    def with_rows(self, rows: Sequence[TakenWorkflow]) -> Claim:
+        """The same with these rows."""
+        return replace(self, rows=rows)
 
 
 class Waiting(NamedTuple):
@@ -242,26 +247,43 @@ class QueueTable:
     ) -> Claim:
         if queue.paused_at is not None or count <= 0:
             return Claim(after=after)
-        told = Claim(after=after)
 
-        def work(tx: Tx) -> Claim:
-            nonlocal told
-            fence(tx, taker.executor)
-            claiming = Claiming(
-                tx, taker, queue, busy or {}, after, lateral=self._database.dialect.is_postgres
-            )
-            taken = claiming.take(count)
-            told = Claim((), claiming.changed, claiming.after, claiming.wait_ms)
-            if not taken:
-                raise NothingTaken
-            return Claim(read_taken(tx, taken), False, claiming.after, claiming.wait_ms)
+        def claiming(tx: Tx, narrow: Narrow) -> Claiming:
+            lateral = self._database.dialect.is_postgres
+            return Claiming(tx, taker, queue, busy or {}, after, lateral=lateral, narrow=narrow)
 
-        claimed = when_taken(self._database, work)
-        return told if claimed is None else claimed
+        def attempt(narrow: Narrow) -> Claim:
+            told = Claim(after=after)
+
+            def work(tx: Tx) -> Claim:
+                nonlocal told
+                fence(tx, taker.executor)
+                claim = claiming(tx, narrow)
+                taken = claim.take(count)
+                told = Claim((), claim.changed, claim.after, claim.wait_ms)
+                if not taken:
+                    raise NothingTaken
+                return told.with_rows(read_taken(tx, taken))
+
+            return when_taken(self._database, work) or told
+
+        def choose(narrow: Narrow) -> list[str]:
+            return self._database.transact(lambda tx: list(dict.fromkeys(claiming(tx, narrow).take(count))))
+
+        claims = take_apart(self._database, f"a claim of queue {queue.name}", attempt, choose)
+        return claims[-1].with_rows([row for claim in claims for row in claim.rows])
 
     def promote_due(self, application: str) -> list[str | None]:
-        rows = self._database.transact(lambda tx: tx.run("promote_due", application=application))
-        return list(dict.fromkeys(row.queue for row in rows))
+        def run(narrow: Narrow) -> Sequence[Row]:
+            return self._database.transact(lambda tx: narrow.run(tx, "promote_due", application=application))
+
+        found = take_apart(
+            self._database,
+            "letting what was delayed wait for its turn",
+            run,
+            lambda narrow: [row.id for row in run(narrow)],
+        )
+        return list(dict.fromkeys(row.queue for rows in found for row in rows))
 
     def set_delay(self, workflow_id: str, *, delay_ms: int | None, until: int | None) -> bool:
         rows = self._database.transact(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple, Protocol, TypeVar
 
 from dbos_events.clock import elapsed_ns
 from dbos_events.model.naming import parts_of_event_id
+from dbos_events.storage.apart import halved
 from dbos_events.storage.database import Database, RollBack, Row, Tx
+from dbos_events.storage.narrow import Narrow, take_apart, take_kinds
 from dbos_events.storage.shapes import named, records
 from dbos_events.storage.subjects.executors import fence
 from dbos_events.storage.writes.waiting import result_key, wake
@@ -102,31 +105,56 @@ class TakingTable:
     def adopt(self, taker: Taker, limits: Mapping[str, int | None], count: int) -> list[TakenWorkflow]:
         crashed: set[str] = set()
 
-        def work(tx: Tx) -> list[TakenWorkflow]:
-            nonlocal crashed
-            fence(tx, taker.executor)
-            rows = tx.run("adopt_from_dead", **taker._asdict(), count=count)
-            taken = _taken(tx, rows)
-            crashed = {row.id for row in taken if _crashed_too_often(row, limits)}
-            end_crashed(tx, sorted(crashed))
-            return [row for row in taken if row.id not in crashed]
+        def run(tx: Tx, narrow: Narrow) -> Sequence[Row]:
+            return narrow.run(tx, "adopt_from_dead", **taker._asdict(), count=count)
 
-        found = when_taken(self._database, work) or []
+        def attempt(narrow: Narrow) -> list[TakenWorkflow]:
+            over: set[str] = set()
+
+            def work(tx: Tx) -> list[TakenWorkflow]:
+                nonlocal over
+                fence(tx, taker.executor)
+                taken = _taken(tx, run(tx, narrow))
+                over = {row.id for row in taken if _crashed_too_often(row, limits)}
+                end_crashed(tx, sorted(over))
+                return [row for row in taken if row.id not in over]
+
+            found = when_taken(self._database, work) or []
+            crashed.update(over)
+            return found
+
+        found = take_apart(
+            self._database, "taking up what the dead ran", attempt, lambda narrow: self._chosen(run, narrow)
+        )
         say_crashed_out(sorted(crashed))
-        return found
+        return list(chain.from_iterable(found))
+
+    def _chosen(self, run: Callable[[Tx, Narrow], Sequence[Row]], narrow: Narrow) -> list[str]:
+        return self._database.transact(lambda tx: [row.id for row in run(tx, narrow)])
 
     def wake_due(self, taker: Taker, count: int) -> list[TakenWorkflow]:
-        def work(tx: Tx) -> list[TakenWorkflow]:
-            fence(tx, taker.executor)
-            woken = [row.id for row in tx.run("requeue_due", application=taker.application)]
-            woken += [row.id for row in tx.run("ready_due_lanes", application=taker.application)]
-            rows = tx.run("take_due", **taker._asdict(), count=count)
-            taken = [row.id for row in rows]
-            if woken or taken:
-                tx.run("forget_parked_keys", ids=woken + taken)
-            return read_taken(tx, taken)
+        place = {"application": taker.application}
+        due: dict[str, Callable[[Tx, Narrow], Sequence[Row]]] = {
+            "requeue_due": lambda tx, narrow: narrow.run(tx, "requeue_due", **place),
+            "ready_due_lanes": lambda tx, narrow: narrow.run(tx, "ready_due_lanes", **place),
+            "take_due": lambda tx, narrow: narrow.run(tx, "take_due", **taker._asdict(), count=count),
+        }
 
-        return self._database.transact(work)
+        def attempt(kinds: Sequence[str], narrow: Narrow) -> list[TakenWorkflow]:
+            def work(tx: Tx) -> list[TakenWorkflow]:
+                fence(tx, taker.executor)
+                found = {kind: [row.id for row in due[kind](tx, narrow)] for kind in kinds}
+                woken = [id_ for ids in found.values() for id_ in ids]
+                if woken:
+                    tx.run("forget_parked_keys", ids=woken)
+                return read_taken(tx, found.get("take_due", []))
+
+            return self._database.transact(work)
+
+        def choose(kind: str, narrow: Narrow) -> list[str]:
+            return self._chosen(due[kind], narrow)
+
+        return list(chain.from_iterable(take_kinds(self._database, list(due), attempt, choose)))
 
     def next_wake(self, application: str) -> int | None:
         def work(tx: Tx) -> int | None:
@@ -138,23 +166,39 @@ class TakingTable:
         return self._database.transact(work)
 
     def lost(self, executor: int, known: Collection[str]) -> list[TakenWorkflow]:
-        def work(tx: Tx) -> list[TakenWorkflow]:
-            owned = [row.id for row in tx.run("owned_takings", executor=executor)]
-            return read_taken(tx, [one for one in owned if one not in known])
-
-        return self._database.transact(work)
+        owned = self._database.transact(lambda tx: tx.run("owned_takings", executor=executor))
+        lost = [row.id for row in owned if row.id not in known]
+        if not lost:
+            return []
+        # What cannot be read stays with this executor, until the watch over what it owns gives it back.
+        found, refused = halved(lost, lambda ids: self._database.transact(lambda tx: read_taken(tx, ids)))
+        if refused and not found:
+            raise refused[0][1]
+        for id_, error in refused:
+            self._database.apart.put(id_, error)
+        return list(chain.from_iterable(found))
 
     def owned(self, executor: int) -> dict[str, int]:
         rows = self._database.transact(lambda tx: tx.run("owned_work", executor=executor))
         return {row.id: row.take for row in rows}
 
     def give_back(self, executor: int, takes: Sequence[tuple[str, int]]) -> list[str]:
-        def work(tx: Tx) -> list[str]:
-            tx.run("lock_owners", ids=[id_ for id_, _ in takes])
-            rows = named(takes, "workflow_id", "take")
-            return [row.id for row in tx.batch("give_back", rows, executor=executor)]
+        def give(some: Sequence[tuple[str, int]]) -> list[str]:
+            def work(tx: Tx) -> list[str]:
+                tx.run("lock_owners", ids=[id_ for id_, _ in some])
+                rows = named(some, "workflow_id", "take")
+                return [row.id for row in tx.batch("give_back", rows, executor=executor)]
 
-        return self._database.transact(work) if takes else []
+            return self._database.transact(work)
+
+        if not takes:
+            return []
+        found, refused = halved(takes, give)  # one that cannot be given back keeps none of the others here
+        if refused and not found:
+            raise refused[0][1]
+        for (id_, _), error in refused:
+            self._database.apart.put(id_, error)
+        return list(chain.from_iterable(found))
 
 
 def when_taken(database: Database, work: Callable[[Tx], T]) -> T | None:

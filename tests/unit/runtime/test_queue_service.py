@@ -13,6 +13,7 @@ from dbos_events.engine.waking import Hub
 from dbos_events.model.queue import QueueLimits, QueueState
 from dbos_events.runtime.queues import QueueService
 from dbos_events.runtime.taken import Taken
+from dbos_events.runtime.weights import Weights
 from dbos_events.storage.subjects.queues import Claim
 from dbos_events.storage.subjects.taking import TakenWorkflow, Taker
 from dbos_events.testing import ManualClock
@@ -41,7 +42,9 @@ def service(rows: Rows, limits: QueueLimits, *, max_in_flight: int = 10) -> Queu
         waits_for_version=False, hub=Hub(), clock=clock,
     )  # fmt: skip
     rows.read = lambda _: [QueueState("a", "q", limits, 1)]  # type: ignore[attr-defined]
-    taken = SimpleNamespace(start=lambda *_, **__: [], start_lost=lambda _: [], taking=nullcontext)
+    taken = SimpleNamespace(
+        start=lambda *_, **__: [], start_lost=lambda _: [], taking=nullcontext, weights=Weights()
+    )
     return QueueService(cast("Core", core), cast("Taken", taken), max_in_flight)
 
 
