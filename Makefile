@@ -69,6 +69,10 @@ format: $(DEV_STAMP) ## Format the code and mend what ruff can mend
 facade: $(DEV_STAMP) ## Write the verbs of DBOS into dbos_events/facade.py, after a verb was added to an App
 	$(PY) -m tests.architecture.facade
 
+.PHONY: structure
+structure: $(DEV_STAMP) ## Print which room imports which, circles, arrows upwards, and the lines of each room
+	$(PY) -m tests.architecture.structure
+
 .PHONY: bench
 bench: servers ## Run the benchmarks on servers of their own, or yours: KAFKA=host:port DATABASE=url
 	$(PY) -m benchmarks $(if $(KAFKA),--kafka '$(KAFKA)') $(if $(DATABASE),--postgres '$(DATABASE)') $(ARGS)
