@@ -58,7 +58,10 @@ class Checkpoints:
 
     def _insert(self, batch: Batch, statement: str, entries: Sequence[Numbered]) -> None:
         rows = batch.tx.rows(statement, [(write, entry) for _, write, entry in entries])
-        if rows and batch.change(statement, rows) < len(rows):
+        written = batch.change(statement, rows) if rows else 0
+        if rows and not written:
+            batch.repeated.update(number for number, _, _ in entries)
+        if written < len(rows):
             places = [
                 {"workflow_id": write.workflow_id, "generation": write.generation, "step": entry.step}
                 for _, write, entry in entries

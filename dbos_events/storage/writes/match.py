@@ -84,11 +84,11 @@ class Matches:
 
     def write(self, batch: Batch) -> None:
         for number, write, match in batch.changes(Match):
-            if not self._settle(batch.tx, write, match):
+            if not self._settle(batch.tx, write, match, is_repeated=number in batch.repeated):
                 batch.results[number] = Gone()
                 withdraw(batch, write)
 
-    def _settle(self, tx: Tx, write: Write, match: Match) -> bool:
+    def _settle(self, tx: Tx, write: Write, match: Match, *, is_repeated: bool) -> bool:
         assert write.checkpoint is not None  # noqa: S101
         step = write.checkpoint.step
         takes = [(place, number) for place, number in match.found if match.awaited[place].takes]
@@ -98,7 +98,7 @@ class Matches:
                 return False
         for statement, chosen in (
             ("take_publications", takes),
-            ("see_publications", [one for one in match.found if one not in takes]),
+            ("see_publications", [one for one in match.found if one not in takes and not is_repeated]),
         ):
             rows = [(write.workflow_id, step, number) for _, number in chosen]
             tx.change(statement, named(rows, "workflow_id", "step", "publication"))

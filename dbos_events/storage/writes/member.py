@@ -26,7 +26,8 @@ class Batch:
     """One batch in its transaction, under the fence; its members write into it one after the other.
 
     `results` are the answers, in the order of the writes. The unit of isolation is the run: after one refused write
-    all later writes of it are refused.
+    all later writes of it are refused. `repeated` are those whose checkpoint was there before: a commit whose answer was
+    lost is written again as the same batch, so all of them are, or none.
     """
 
     def __init__(self, tx: Tx, executor: int, writes: Sequence[Write]) -> None:
@@ -34,6 +35,7 @@ class Batch:
         self.executor = executor
         self.writes = writes
         self.results: list[Result] = [WRITTEN] * len(writes)
+        self.repeated: set[int] = set()
         self._refused: set[tuple[str, int, bool]] = set()
 
     def changes(self, kind: type[C]) -> list[tuple[int, Write, C]]:
