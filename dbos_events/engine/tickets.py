@@ -55,8 +55,8 @@ class Ticket:
     def give_way(tickets: Iterable[Ticket]) -> None:
         """Let several threads outside of workflows that have their answers hand over what they do next, if they do.
 
-        They cannot while the caller has Python's lock. Without this they would be in two halves, each of which waits while the
-        other one is written.
+        They cannot while the caller has Python's lock. Without this they would be in two halves, each of which waits while
+        the other one is written.
         """
         if sum(ticket.run is None and ticket.waker is not None for ticket in tickets) > 1:
             time.sleep(GATHER)
