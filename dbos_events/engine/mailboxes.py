@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from dbos_events.storage.subjects.messages import StoredMessage
+from dbos_events.model.message import StoredMessage
 
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core

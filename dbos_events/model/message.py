@@ -1,4 +1,4 @@
-"""Messages to workflows, as callers write them down."""
+"""Messages to workflows, as callers write them down and as they wait in a mailbox."""
 
 from __future__ import annotations
 
@@ -18,3 +18,12 @@ class SendMessage:
     topic: str | None = None
     idempotency_key: str | None = None
     shard_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A message that waits to be consumed."""
+
+    number: int
+    codec: str | None
+    value: str | None

@@ -9,8 +9,8 @@ import pytest
 
 from dbos_events import App
 from dbos_events.engine.mailboxes import MOST_MESSAGES, Topic, channel_of
+from dbos_events.model.message import StoredMessage
 from dbos_events.storage.opening import open_storage
-from dbos_events.storage.subjects.messages import StoredMessage
 from dbos_events.storage.writes import NewMessage
 from dbos_events.storage.writes.send import PlacedMessage
 

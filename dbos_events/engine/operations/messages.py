@@ -32,7 +32,7 @@ from dbos_events.storage.writes.send import Owner
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
     from dbos_events.engine.run import Place, Run
-    from dbos_events.storage.subjects.messages import StoredMessage
+    from dbos_events.model.message import StoredMessage
 
 SEND = "DBOS.send"
 SEND_BULK = "DBOS.send_bulk"

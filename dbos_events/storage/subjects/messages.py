@@ -5,23 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Protocol
 
 from dbos_events.errors import DBOSNonExistentWorkflowError, DBOSWorkflowConflictIDError
+from dbos_events.model.message import StoredMessage
 from dbos_events.storage.database import Database, NotAsExpected, Tx
 from dbos_events.storage.shapes import records
 from dbos_events.storage.subjects.executors import fence
 from dbos_events.storage.writes.send import NewMessage, Owner, insert, lock_destinations
-
-
-@dataclass(frozen=True, slots=True)
-class StoredMessage:
-    """A message that waits to be consumed."""
-
-    number: int
-    codec: str | None
-    value: str | None
 
 
 class Messages(Protocol):
