@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 
 from dbos_events.connect.connector import PushConnector
 from dbos_events.connect.inbox import Outcome, PushedEvent, PushOptions
-from dbos_events.engine.core import Core
 from dbos_events.engine.problems import problem_with
 from dbos_events.engine.registry import Registered
-from dbos_events.engine.waking import ThreadWaker, running_loop
 from dbos_events.errors import (
     BadWrite,
     ConflictingDuplicate,
-    DBOSException,
     ExecutorFenced,
     StorageError,
 )
+from dbos_events.runtime.connectorinbox import ConnectorInbox, Request
 from dbos_events.runtime.intake.pushing import Formed, PushedConsumer, Reserved, Services, answered, unusable
 from dbos_events.runtime.service import Service
 from dbos_events.serialization import error_summary, stored_error
@@ -55,20 +51,6 @@ BUSY = Outcome("refused", None, "busy", "too many events wait to be accepted", B
 STOPPING = Outcome("refused", None, "stopping", "this process is stopping", STOPPING_SECONDS)
 
 
-class _Request:
-    """The events of one caller. Its fields are guarded by the service's lock."""
-
-    __slots__ = ("deadline", "events", "outcomes", "size", "taken", "wake")
-
-    def __init__(self, events: Sequence[PushedEvent], deadline: float, wake: Callable[[], object]) -> None:
-        self.events = events
-        self.deadline = deadline
-        self.wake = wake
-        self.size = sum(len(event.payload) for event in events)
-        self.taken = False
-        self.outcomes: list[Outcome] | None = None
-
-
 class InboxService(Service):
     """Takes what callers have brought, in one transaction after the other; while one is under way, more gathers.
 
@@ -86,7 +68,7 @@ class InboxService(Service):
         self._on_fenced = on_fenced
         self._lock = threading.Lock()
         self._accepting = threading.Lock()
-        self._waiting: deque[_Request] = deque()
+        self._waiting: deque[Request] = deque()
         self._events = 0
         self._bytes = 0
         self._closed = False
@@ -113,7 +95,7 @@ class InboxService(Service):
 
     # -- callers ------------------------------------------------------------------------------
 
-    def submit(self, request: _Request) -> Outcome | None:
+    def submit(self, request: Request) -> Outcome | None:
         """Have the events accepted; gives why they are not even waited for."""
         with self._lock:
             if self._closed or self._core.stopped.is_set():
@@ -131,7 +113,7 @@ class InboxService(Service):
             self.wake()
         return None
 
-    def result(self, request: _Request) -> list[Outcome]:
+    def result(self, request: Request) -> list[Outcome]:
         """What became of the events; whoever asks waits no longer."""
         with self._lock:
             if request.outcomes is not None:
@@ -152,11 +134,11 @@ class InboxService(Service):
             self._tell(request, [STOPPING] * len(request.events))
         super().let_go()
 
-    def _leave(self, request: _Request) -> None:
+    def _leave(self, request: Request) -> None:
         self._events -= len(request.events)
         self._bytes -= request.size
 
-    def _tell(self, request: _Request, outcomes: list[Outcome]) -> None:
+    def _tell(self, request: Request, outcomes: list[Outcome]) -> None:
         with self._lock:
             if request.outcomes is None:
                 request.outcomes = outcomes
@@ -186,9 +168,9 @@ class InboxService(Service):
                         self._tell(request, [DATABASE] * len(request.events))
                     raise
 
-    def _next(self) -> list[_Request]:
+    def _next(self) -> list[Request]:
         """Whoever waits, as many as one transaction takes."""
-        requests: list[_Request] = []
+        requests: list[Request] = []
         events = size = 0
         with self._lock:
             while self._waiting:
@@ -205,7 +187,7 @@ class InboxService(Service):
                 size += first.size
         return requests
 
-    def _accept(self, requests: Sequence[_Request]) -> None:
+    def _accept(self, requests: Sequence[Request]) -> None:
         """Accept the events of these callers in one transaction, and tell each of them.
 
         What the database refuses of one of them is found by halving, and refused to that one alone.
@@ -223,7 +205,7 @@ class InboxService(Service):
             else:
                 raise
 
-    def _accept_apart(self, requests: Sequence[_Request], first: Exception) -> None:
+    def _accept_apart(self, requests: Sequence[Request], first: Exception) -> None:
         try:
             _, refused = halved(requests, lambda some: self._accept_together(some, patient=False))
         except StorageError as error:
@@ -234,13 +216,13 @@ class InboxService(Service):
         if left:
             self._refuse(left, first)
 
-    def _accept_together(self, requests: Sequence[_Request], *, patient: bool) -> None:
+    def _accept_together(self, requests: Sequence[Request], *, patient: bool) -> None:
         outcomes = self._accepted(requests, patient=patient)
         self._trouble.over("Pushed events are accepted again.")
         for request, told in zip(requests, outcomes, strict=True):
             self._tell(request, told)
 
-    def _refuse(self, requests: Sequence[_Request], error: Exception) -> None:
+    def _refuse(self, requests: Sequence[Request], error: Exception) -> None:
         """Tell these that nothing of theirs was kept: for good where their event cannot be stored, else for now."""
         outcome = DATABASE
         if isinstance(error, BadWrite) and len(requests) == 1:
@@ -252,7 +234,7 @@ class InboxService(Service):
         for request in requests:
             self._tell(request, [outcome] * len(request.events))
 
-    def _accepted(self, requests: Sequence[_Request], *, patient: bool) -> list[list[Outcome]]:
+    def _accepted(self, requests: Sequence[Request], *, patient: bool) -> list[list[Outcome]]:
         for consumer in self.consumers.values():
             consumer.begin()
         formed = [[self._form(event) for event in request.events] for request in requests]
@@ -336,67 +318,3 @@ class InboxService(Service):
             kind, message, _ = error_summary(text)
             self._conflict = StoredError(codec, text, kind, message)
         return self._conflict
-
-
-class ConnectorInbox:
-    """What one connector hands its events to: `dbos_events.connect.Inbox`."""
-
-    def __init__(self, service: InboxService, core: Core, consumers: Mapping[str, PushedConsumer]) -> None:
-        self._service = service
-        self._core = core
-        self._consumers = consumers
-        self._options = MappingProxyType({name: one.options for name, one in consumers.items()})
-
-    @property
-    def consumers(self) -> Mapping[str, PushOptions]:
-        return self._options
-
-    def accept(self, events: Sequence[PushedEvent], *, timeout_seconds: float = 2.5) -> list[Outcome]:
-        if running_loop() is not None:
-            raise DBOSException(
-                "accept blocks and was called on a running event loop. Use `await accept_async(...)` there."
-            )
-        waker = ThreadWaker()
-        request = _Request(events, time.monotonic() + timeout_seconds, waker.wake)
-        refused = self._service.submit(request)
-        if refused is not None:
-            return [refused] * len(events)
-        waker.wait(timeout_seconds)
-        return self._service.result(request)
-
-    async def accept_async(
-        self, events: Sequence[PushedEvent], *, timeout_seconds: float = 2.5
-    ) -> list[Outcome]:
-        loop = asyncio.get_running_loop()
-        answered: asyncio.Future[None] = loop.create_future()
-        inbox = self._core.homes.of(loop).inbox
-
-        def answer() -> None:
-            if not answered.done():
-                answered.set_result(None)
-
-        request = _Request(events, time.monotonic() + timeout_seconds, lambda: inbox.post(answer))
-        refused = self._service.submit(request)
-        if refused is not None:
-            return [refused] * len(events)
-        timer = loop.call_later(timeout_seconds, answer)
-        try:
-            await answered
-        finally:
-            timer.cancel()
-            outcomes = self._service.result(request)
-        return outcomes
-
-    def workflow_id(self, consumer: str, event_id: str) -> str:
-        return self._consumers[consumer].workflow_id(event_id)
-
-    def problem(self, event: PushedEvent) -> str | None:
-        return self._consumers[event.consumer].problem(event)
-
-    def closed_by(self, consumer: str) -> str:
-        return self._consumers[consumer].closed_by
-
-    def report(self, consumer: str, state: str, detail: str | None = None) -> None:
-        number = self._consumers[consumer].number
-        core = self._core
-        core.ask(lambda: core.storage.sources.report(core.executor, number, state, detail))
