@@ -28,7 +28,7 @@ from dbos_events.errors import (
 from dbos_events.runtime.messages import message_of
 from dbos_events.runtime.weights import Weights, portions
 from dbos_events.serialization.raised import text_of
-from dbos_events.storage.apart import halved, passes_by, refuses
+from dbos_events.storage.apart import after, halved, passes_by, refuses
 from dbos_events.storage.subjects.debounces import Member
 from dbos_events.storage.subjects.intakerows import StoredEvent
 from dbos_events.storage.subjects.taking import TakenWorkflow
@@ -242,6 +242,7 @@ class Taken:
         except StorageUnavailable as error:
             if refuses(error) and not passes_by(error):
                 raise
+            work = after(error, work)
         return self._ask(work)
 
     def start(self, rows: Sequence[TakenWorkflow], host: Host | None = None) -> list[TakenWorkflow]:

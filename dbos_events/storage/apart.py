@@ -61,6 +61,18 @@ def concerns_rows(error: BaseException) -> bool:
     return refuses(error) and not (isinstance(code, str) and code.startswith(_OF_ALL_ROWS))
 
 
+def after(error: Exception, work: Callable[[], R]) -> Callable[[], R]:
+    """`work`, whose first try has failed already: for whoever waits, and tells of each error."""
+    failed = [error]
+
+    def again() -> R:
+        if failed:
+            raise failed.pop()
+        return work()
+
+    return again
+
+
 @dataclass(slots=True)
 class _Waiting:
     """Why a row waits apart, until when, how long it waited last, and which kind of taking it fails.

@@ -16,6 +16,8 @@ from dbos_events.storage.database import Database, RollBack, Row, Tx
 
 R = TypeVar("R")
 
+TOGETHER = "taking all that is due"
+
 
 class Narrow(NamedTuple):
     """Which rows a taking may take: those that it finds, all but some, or no others than some."""
@@ -112,21 +114,30 @@ def take_kinds(
     attempt: Callable[[Sequence[str], Narrow], R],
     choose: Callable[[str, Narrow], Sequence[str]],
 ) -> list[R]:
-    """As `take_apart`, where one transaction takes of several kinds: what one of them fails of is not the others'."""
+    """As `take_apart`, where one transaction takes of several kinds: a row that one of them fails of is not the others'.
+
+    A kind that is refused whatever its rows are ends it, unless something was taken that the caller has to hear of.
+    """
+    apart = database.apart
     try:
-        return [attempt(kinds, but(database.apart.ids()))]
+        answer = attempt(kinds, but(apart.ids()))
     except Exception as error:
         if not refuses(error):
             raise
+        apart.note(TOGETHER, error)
+    else:
+        for kind in (TOGETHER, *kinds):
+            apart.went_well(kind)
+        return [answer]
     found: list[R] = []
-    errors: list[StorageError] = []
     for kind in kinds:
         try:
             found += take_apart(database, kind, partial(attempt, [kind]), partial(choose, kind))
         except ExecutorFenced:
             raise
-        except StorageError as error:
-            errors.append(error)
-    if errors and not any(found):
-        raise errors[0]
+        except StorageError:
+            if not any(found):
+                raise
+            apart.went_well(kind)  # it is told when it is tried again
+    apart.went_well(TOGETHER)
     return found

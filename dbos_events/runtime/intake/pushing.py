@@ -29,7 +29,7 @@ from dbos_events.runtime.taken import Taken
 from dbos_events.serialization import stored_error
 from dbos_events.serialization.headers import encode_headers
 from dbos_events.serialization.raised import is_interrupt
-from dbos_events.storage.apart import passes_by, refuses
+from dbos_events.storage.apart import after, passes_by, refuses
 from dbos_events.storage.subjects.acceptance import Accepted, NewPushed
 from dbos_events.telemetry.log import Recurring
 
@@ -358,4 +358,5 @@ def answered(core: Core, ask: Callable[[], R], until: float, *, patient: bool) -
             if not patient:
                 raise
             until = min(until, time.monotonic() + REFUSED_SECONDS)
+        ask = after(error, ask)
     return core.ask(ask, max(0.0, until - time.monotonic()))

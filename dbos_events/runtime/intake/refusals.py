@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from dbos_events.connect.source import Record, TakenIn
 from dbos_events.errors import StorageUnavailable
-from dbos_events.storage.apart import concerns_rows, halved
+from dbos_events.storage.apart import after, concerns_rows, halved
 
 R = TypeVar("R")
 Take = Callable[[Sequence[Record]], TakenIn]
@@ -20,6 +20,7 @@ def answered(intake: Callable[[], R], ask: Callable[[Callable[[], R]], R]) -> R:
     except StorageUnavailable as error:
         if concerns_rows(error):
             raise
+        intake = after(error, intake)
     return ask(intake)
 
 
