@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from dbos_events.clock import Clock
-from dbos_events.errors import BadWrite, StorageError
+from dbos_events.errors import BadWrite, StorageError, TryAgain
 from dbos_events.serialization.raised import text_of
 from dbos_events.storage import answers
 from dbos_events.telemetry.log import logger, redact
@@ -45,7 +45,12 @@ _OF_ALL_ROWS = ("0A", "3F", "42", "55", "57", "58")
 
 
 def refuses(error: BaseException) -> bool:
-    """Whether the database is well, and something of what it was asked for is to blame."""
+    """Whether the database is well, and something of what it was asked for is to blame.
+
+    What a function of the user waits for (`TryAgain`) blames no row.
+    """
+    if isinstance(error, TryAgain):
+        return False
     return isinstance(error, BadWrite) or answers.refuses_statement(error)
 
 

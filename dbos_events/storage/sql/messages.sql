@@ -23,7 +23,7 @@ SELECT u.place, m.number,
         ORDER BY p.number DESC LIMIT 1) AS previous
 FROM {rows: place int, destination text, message_id text, topic text, codec text, value text}
 JOIN {schema}.messages AS m ON m.destination = u.destination AND m.message_id = u.message_id
-WHERE u.place IN ({list:near}) AND m.consumed_step IS NULL
+WHERE u.place IN ({numbers:near}) AND m.consumed_step IS NULL
   AND (m.topic = u.topic OR (m.topic IS NULL AND u.topic IS NULL))
   AND (m.codec = u.codec OR (m.codec IS NULL AND u.codec IS NULL))
   AND (m.value = u.value OR (m.value IS NULL AND u.value IS NULL))
