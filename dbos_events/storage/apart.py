@@ -61,7 +61,12 @@ def passes_by(error: BaseException) -> bool:
 
 
 def concerns_rows(error: BaseException) -> bool:
-    """Whether a row may be to blame for a refusal: rights, tables and locks concern all of them."""
+    """Whether a row may be to blame for what the database refuses: rights, tables and locks concern all of them.
+
+    A defect of ours, or memory that is used up, is no answer of the database.
+    """
+    if not isinstance(error, StorageError):
+        return False
     code = answers.code_of(answers.cause_of(error.__cause__ or error))
     return refuses(error) and not (isinstance(code, str) and code.startswith(_OF_ALL_ROWS))
 
