@@ -44,6 +44,9 @@ def workflow_filter(  # noqa: PLR0913 - one argument per filter, as callers know
 
     `queues_only` is for what waits or runs on a queue, unless `status` says something else.
     """
+    for bound, number in (("limit", limit), ("offset", offset)):
+        if number is not None and number < 0:
+            raise DBOSException(f"{bound} must be 0 or more, or None, not {number!r}.")
     return WorkflowFilter(
         workflow_ids=texts_of(workflow_ids),
         id_prefix=texts_of(workflow_id_prefix),

@@ -21,6 +21,7 @@ from dbos_events.engine.operations.messages import (
 )
 from dbos_events.errors import DBOSException
 from dbos_events.model.message import SendMessage
+from dbos_events.model.times import LONGEST_WAIT
 
 DEFAULT_TIMEOUT = 60.0
 
@@ -135,8 +136,8 @@ def _recv_flow(session: Session, verb: str, topic: str | None, timeout: float | 
     core = session.core
     scope = workflow_only(verb)
     check_text("topic of a message", topic, optional=True)
-    check_timeout(verb, timeout)
-    return recv(core, scope.run, scope.run.locate(scope), topic, timeout)
+    seconds = check_timeout(verb, timeout)
+    return recv(core, scope.run, scope.run.locate(scope), topic, seconds)
 
 
 def workflow_only(verb: str) -> Scope:
@@ -153,13 +154,14 @@ def workflow_only(verb: str) -> Scope:
     return scope
 
 
-def check_timeout(verb: str, seconds: Any, name: str = "timeout_seconds") -> None:
-    """Refuse what is not a number of seconds, nor None."""
+def check_timeout(verb: str, seconds: Any, name: str = "timeout_seconds") -> float | None:
+    """Refuse what is not a number of seconds, nor None; gives None for what no clock will see the end of."""
     number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if seconds is not None and (not number or isnan(seconds)):
+    if seconds is not None and (not number or isnan(min(seconds, 1))):
         raise DBOSException(
             f"DBOS.{verb}: {name} must be a number of seconds, or None for ever, not {seconds!r}."
         )
+    return None if seconds is None or seconds > LONGEST_WAIT else max(-LONGEST_WAIT, seconds)
 
 
 def _outgoing(message: object) -> Outgoing:

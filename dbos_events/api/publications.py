@@ -158,7 +158,7 @@ def _wait_flow(session: Session, verb: str, items: Sequence[Item], timeout: floa
     """Check what is waited for, and take the place of the call now."""
     core = session.core
     scope = workflow_only(verb)
-    check_timeout(verb, timeout)
+    timeout = check_timeout(verb, timeout)
     waits = [_wait_of(verb, item) for item in items]
     if not waits:
         raise DBOSException(f"DBOS.{verb} was given nothing to wait for.")

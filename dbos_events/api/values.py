@@ -22,6 +22,7 @@ from dbos_events.engine.outlet import checked_key
 from dbos_events.engine.publishing import is_on_own_thread
 from dbos_events.engine.run import Run
 from dbos_events.errors import DBOSException
+from dbos_events.model.times import LONGEST_WAIT
 
 
 class Values(Session):
@@ -107,13 +108,9 @@ def checked_seconds(name: str, seconds: object) -> float | None:
     """
     if seconds is None:
         return None
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or math.isnan(seconds):
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or math.isnan(min(seconds, 1)):
         raise ValueError(f"{name}={seconds!r} is not a number of seconds.")
     return None if seconds > LONGEST_WAIT else float(seconds)
-
-
-LONGEST_WAIT = 100 * 366 * 86_400.0
-"""Seconds beyond which a wait has no end."""
 
 
 def checked_workflow_id(workflow_id: object) -> str:

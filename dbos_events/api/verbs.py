@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from math import isnan
 from typing import Any, ParamSpec, TypeVar
 
 from dbos_events.api.decorators import call_step, check_step_options, named
@@ -141,6 +142,7 @@ class Verbs(Changing, Pausing):
         if scope is None:
             time.sleep(seconds)
         else:
+            _check_seconds(seconds)
             drive(sleep_flow(scope.run, scope.run.locate(scope), seconds))
 
     def sleep_async(self, seconds: float) -> Coroutine[Any, Any, None]:
@@ -148,6 +150,7 @@ class Verbs(Changing, Pausing):
         scope = _branch("sleep_async")
         if scope is None:
             return asyncio.sleep(seconds)
+        _check_seconds(seconds)
         return named(drive_async(sleep_flow(scope.run, scope.run.locate(scope), seconds)), "DBOS.sleep_async")
 
     def get_result(self, workflow_id: str) -> Any:
@@ -214,6 +217,12 @@ class Verbs(Changing, Pausing):
     async def list_workflow_steps_async(self, workflow_id: str) -> list[StepInfo]:
         """As `list_workflow_steps`, without blocking the loop."""
         return await drive_async(steps_flow(self, workflow_id))
+
+
+def _check_seconds(seconds: Any) -> None:
+    """Refuse what is not a number of seconds, of whatever type, before anything is recorded."""
+    if not hasattr(seconds, "__float__") or isnan(min(seconds, 1)):
+        raise DBOSException(f"DBOS.sleep: seconds must be a number, not {seconds!r}.")
 
 
 def _branch(verb: str) -> Scope | None:

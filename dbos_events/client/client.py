@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from dbos_events.api.surface import Surface
-from dbos_events.client import enqueueing, scheduling, within
+from dbos_events.client import enqueueing, scheduling, sending, within
 from dbos_events.client.verbs import awaited, blocking, iterated, iterated_async, loosely
 from dbos_events.config import DEFAULT_SCHEMA
 from dbos_events.engine.forked import refuse_after_fork
@@ -176,8 +176,8 @@ class DBOSClient:
 
     # -- talking ------------------------------------------------------------------------------
 
-    send = blocking(Surface.send)
-    send_async = awaited(Surface.send_async)
+    send = blocking(sending.send)
+    send_async = awaited(sending.send_async)
     send_bulk = blocking(Surface.send_bulk)
     send_bulk_async = awaited(Surface.send_bulk_async)
     send_in_transaction = blocking(within.send_in_transaction)

@@ -44,8 +44,8 @@ def send_in_transaction(
     destination_id: str,
     message: Any,
     topic: str | None = None,
-    *,
     idempotency_key: str | None = None,
+    *,
     serialization_type: Any = None,
     send_to_forks: bool = False,
 ) -> None:

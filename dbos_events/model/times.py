@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+LONGEST_WAIT = 100 * 366 * 86_400.0
+"""Seconds beyond which a wait has no end: what a database holds of a time is bounded."""
+
 
 def shown_moment(milliseconds: int | None) -> str:
     """A stored time in UTC, to the second; a dash where there is none."""

@@ -130,7 +130,9 @@ def test_a_client_talks_with_a_workflow(client: DBOSClient) -> None:
     handle = client.enqueue(options("talk"), 3)
     assert client.get_event(handle.workflow_id, "began") == {"messages": 3}
     client.send(handle.workflow_id, "a", "talk", idempotency_key="k")
-    client.send(handle.workflow_id, "again", "talk", idempotency_key="k")
+    client.send(
+        handle.workflow_id, "again", "talk", "k"
+    )  # the key by its place, as the peer's client takes it
     client.send_bulk(
         [SendMessage(handle.workflow_id, "b", "talk"), SendMessage(handle.workflow_id, "c", "talk")]
     )

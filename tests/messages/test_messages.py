@@ -562,3 +562,51 @@ def test_an_edited_value_that_leads_elsewhere_gets_the_message_again(
     dbos.send(handle_.workflow_id, "kept", "a")
     app.redrive_events(handle_.workflow_id, value=b"edited")
     assert handle_.get_result() == ["looked", "kept"]
+
+
+# ------------------------------------------------------------------ times that no clock will see
+
+
+@pytest.mark.parametrize(
+    "seconds", [1e17, 1e308, float("inf"), 10**400], ids=["1e17", "1e308", "inf", "integer"]
+)
+def test_a_wait_that_is_longer_than_a_database_can_hold_has_no_end(
+    app: App, dbos_test_app: MakeTestApp, seconds: float
+) -> None:
+    @app.workflow()
+    def waits() -> Any:
+        return app.recv("answer", timeout_seconds=seconds)
+
+    @app.workflow()
+    def meets() -> Any:
+        return app.wait_for("answer", "7", timeout_seconds=seconds)
+
+    @app.workflow()
+    def hears(of: str) -> Any:
+        return app.get_event(of, "answer", timeout_seconds=seconds)
+
+    @app.workflow()
+    def sleeps() -> None:
+        app.sleep(seconds)
+
+    dbos = dbos_test_app(app)
+    waiting, meeting, sleeping = (app.start_workflow(function) for function in (waits, meets, sleeps))
+    hearing = app.start_workflow(hears, waiting.workflow_id)
+    dbos.advance(seconds=60)
+    assert dbos.core.runner.active == {}, "they are parked"
+    app.send(waiting.workflow_id, "yes", "answer")
+    app.publish("answer", "7", "met")
+    dbos.run_until_idle()
+    assert (waiting.get_result(), meeting.get_result(), hearing.get_result()) == ("yes", "met", None)
+    assert sleeping.get_status().status == "PENDING"
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), None, "1"])
+def test_a_sleep_takes_a_number_of_seconds(app: App, launched: Any, seconds: Any) -> None:
+    @app.workflow()
+    def sleeps() -> None:
+        app.sleep(seconds)
+
+    launched()
+    with pytest.raises(DBOSException, match="seconds must be a number"):
+        sleeps()

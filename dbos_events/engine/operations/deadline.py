@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from dbos_events.engine.effects import Flow, Recorded
 from dbos_events.engine.operations.common import deliver, operation, unreadable
 from dbos_events.engine.publishing import refuse_unwritten
+from dbos_events.model.times import LONGEST_WAIT
 
 if TYPE_CHECKING:
     from dbos_events.engine.run import Place, Run
@@ -31,7 +32,7 @@ def recorded_deadline(run: Run, place: Place) -> Flow[int | None]:
 def begin_deadline(run: Run, place: Place, seconds: float) -> Flow[int]:
     """Record until when the call waits; gives it once it is durable."""
     now = run.core.clock.now_ms()
-    until = now + round(max(0.0, seconds) * 1000)
+    until = now + round(min(max(0.0, seconds), LONGEST_WAIT) * 1000)
     codec = run.core.codecs.default
     write = run.checkpoint(
         place, NAME, codec=codec.name, output=codec.encode(until), started_at=now, completed_at=now

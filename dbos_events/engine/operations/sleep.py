@@ -9,6 +9,7 @@ from dbos_events.engine.operations.common import counted, deliver, operation, re
 from dbos_events.engine.replay import Recall
 from dbos_events.engine.run import Place
 from dbos_events.engine.waits import Wait
+from dbos_events.model.times import LONGEST_WAIT
 from dbos_events.storage.writes import Park
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def sleep(run: Run, place: Place, seconds: float) -> Flow[None]:
     def begin() -> Flow[int]:
         nonlocal cancelled
         now = run.core.clock.now_ms()
-        wake_at = now + round(max(0.0, seconds) * 1000)
+        wake_at = now + round(min(max(0.0, seconds), LONGEST_WAIT) * 1000)
         codec = run.core.codecs.default
         write = run.checkpoint(
             place, NAME, codec=codec.name, output=codec.encode(wake_at), started_at=now, completed_at=now
