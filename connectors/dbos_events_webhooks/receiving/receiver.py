@@ -323,10 +323,10 @@ class WebhookReceiver:
 
     async def _launch(self) -> bool:
         """Launch the App where it is not; gives whether it was done here."""
-        if self.is_open:
-            return False
+        if self.is_open or getattr(self.app, "is_launched", False):
+            return False  # whoever launched it stops it
         await self.app.launch_async()
-        if not self.is_open:
+        if self.endpoints and not self.is_open:
             logger.warning(
                 "A webhook receiver was started, and none of its endpoints is declared on the App that was launched."
             )
