@@ -182,6 +182,8 @@ class WebhookReceiver:
         POST only: the first one in time counts, 200; a later one is answered as it was; after the deadline 410.
         """
         base = checked_path(path).rstrip("/")
+        if "{" in base:
+            raise RegistrationError(f"The path of callbacks has no parameters, and this is {path!r}.")
         self._callbacks = CallbackEndpoint(self.app, base, self._service.load, max_body)
 
     def _token_in(self, path: str) -> str | None:
@@ -363,8 +365,11 @@ class WebhookReceiver:
 
     @property
     def callback_paths(self) -> tuple[str, ...]:
-        """The route of callbacks, where they are answered."""
-        return () if self._callbacks is None else (f"{self._callbacks.path}/{{token}}",)
+        """The routes of callbacks, where they are answered."""
+        if self._callbacks is None:
+            return ()
+        path = f"{self._callbacks.path}/{{token}}"
+        return path, f"{path}/"  # a redirect would be taken for a failure
 
     async def callback_app(self, scope: Scope, receive: Receive, send: answers.Send) -> None:
         """An ASGI app that is the route of callbacks, under whatever path a router gives it."""

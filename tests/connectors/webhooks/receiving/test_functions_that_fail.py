@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
 
 from dbos_events import App
 from dbos_events.errors import ConfigurationError, RegistrationError
@@ -249,6 +250,22 @@ def test_a_lifespan_leaves_an_app_running_that_was_launched_before_it(tmp_path: 
         assert app.is_launched
     finally:
         app.destroy()
+
+
+def test_a_callback_with_a_slash_at_its_end_is_answered_and_not_redirected() -> None:
+    hooks = receiver()
+    hooks.webhook("/in", provider=stripe(), name="in")(on_any)
+    hooks.callbacks("/callbacks")
+    hooks.app.is_launched = False  # type: ignore[attr-defined]
+    for web in (Starlette(routes=hooks.routes), hooks.router):
+        for path in ("/callbacks/token", "/callbacks/token/"):
+            said = Wire(web, WebhookRequest.of(b"yes", path=path)).reply()
+            assert (path, said.status) == (path, 503)
+
+
+def test_a_path_of_callbacks_with_a_parameter_is_refused_since_no_token_would_be_found_there() -> None:
+    with pytest.raises(RegistrationError, match="no parameters"):
+        receiver().callbacks("/t/{tenant}/callbacks")
 
 
 # ------------------------------------------------------------------ the client of the testing kit
