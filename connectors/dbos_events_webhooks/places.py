@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from dbos_events.errors import ConfigurationError
 from dbos_events_webhooks.payload import TwiceNamed, Unreadable
 
 Unit = Literal["s", "ms", "iso"]
@@ -58,6 +60,30 @@ class FirstOf:
 Found = Callable[[Any], Any]
 Place = Header | Body | BodyHash | FirstOf | tuple["Place", ...] | Found
 """A tuple joins the values of several places, all of which are needed. A function gets the content."""
+
+
+def checked_place(option: str, given: object) -> None:
+    """See that something is a place: what is none would be found out by the first event only.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if isinstance(given, FirstOf | tuple):
+        inner = given.places if isinstance(given, FirstOf) else given
+        for each in inner:
+            checked_place(option, each)
+        if inner:
+            return
+    elif isinstance(given, (Body, Header)):
+        names: tuple[object, ...] = given.names if isinstance(given, Body) else (given.name,)
+        if names and all(isinstance(name, str) and name for name in names):
+            return
+    elif isinstance(given, BodyHash) or (callable(given) and not inspect.iscoroutinefunction(given)):
+        return
+    raise ConfigurationError(
+        f"{option} is a place such as Body('data.id') or Header('x-id'), several of them, or a function of the content "
+        f"that is not async, and not {given!r}."
+    )
 
 
 def found(value: Any, place: Body) -> Any:

@@ -107,7 +107,7 @@ class Provider:
             ask = next(judging)
             while True:
                 try:
-                    given = ask.function(ask.argument)
+                    given = _called(ask)
                 except Exception as error:  # noqa: BLE001 - the generator says what it means
                     ask = judging.throw(error)
                 else:
@@ -225,17 +225,32 @@ async def _asked(ask: Ask) -> Any:
     called = (
         function if inspect.isfunction(function) or inspect.ismethod(function) else type(function).__call__
     )
-    if inspect.iscoroutinefunction(called):
-        return await function(ask.argument)
-    given = await asyncio.to_thread(_called, ask)
-    return await given if inspect.isawaitable(given) else given
+    try:
+        if inspect.iscoroutinefunction(called):
+            return await function(ask.argument)
+        given = await asyncio.to_thread(_called, ask)
+        return await given if inspect.isawaitable(given) else given
+    except Exception:
+        raise
+    except BaseException as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise  # from outside, and not by the function
+        raise _of(error) from error
 
 
 def _called(ask: Ask) -> Any:
     try:
         return ask.function(ask.argument)
-    except StopIteration as error:  # which no future takes
-        raise RuntimeError("It raised StopIteration.") from error
+    except BaseException as error:
+        if isinstance(error, Exception) and not isinstance(error, StopIteration):
+            raise
+        raise _of(error) from error
+
+
+def _of(error: BaseException) -> RuntimeError:
+    """What a function raised that would end more than its own request: no future takes it, or a loop ends by it."""
+    return RuntimeError(f"It raised {type(error).__name__}.")
 
 
 def _outcome(done: StopIteration) -> Outcome:

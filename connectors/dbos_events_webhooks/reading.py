@@ -225,7 +225,7 @@ class Reader:
             return None
         try:
             return place(item.value)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise Unreadable(f"The function that names the event raised {type(error).__name__}.") from error
 
     def _trusts(self, place: Place | None, item: Item) -> bool:

@@ -3,12 +3,12 @@
 from dbos_events_webhooks.testing import WebhookClient
 
 def test_a_payment_is_booked_once(dbos_test_app):
-dbos = dbos_test_app()
-stripe = WebhookClient(hooks, clock=dbos.clock)
-sent = stripe.send("/stripe", {"id": "evt_1", "type": "charge.paid"}, times=2)
-assert [each.status for each in sent.all] == [200, 200]
-dbos.run_until_idle()
-assert booked == ["evt_1"]
+    dbos = dbos_test_app()
+    stripe = WebhookClient(hooks, dbos)
+    sent = stripe.send("/stripe", {"id": "evt_1", "type": "charge.paid"}, times=2)
+    assert [each.status for each in sent.all] == [200, 200]
+    dbos.run_until_idle()
+    assert booked == ["evt_1"]
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, Protocol, TypeVar
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from dbos_events.connect import Clock, Inbox
 from dbos_events.errors import ConfigurationError
@@ -44,8 +44,11 @@ class Delivery:
 
     @property
     def json(self) -> Any:
-        """The body as JSON, or None where there is none."""
-        return json.loads(self.body) if self.body else None
+        """The body as JSON, or None where it is none: empty, or a `reply` that is text."""
+        try:
+            return json.loads(self.body) if self.body else None
+        except ValueError:
+            return None
 
     @property
     def workflow_id(self) -> str | None:
@@ -110,6 +113,8 @@ class WebhookClient:
             times: How often the same request is sent.
             tamper: Change the signed request on its way: a bit of its `body`, of its `signature`, or by a function.
         """
+        if times < 1:
+            raise ConfigurationError(f"times is {times!r}. It has to be at least 1.")
         request = self.sign(
             path,
             payload,
@@ -133,7 +138,8 @@ class WebhookClient:
         Raises:
             ConfigurationError: The receiver has no such path, or what it has configured cannot sign.
         """
-        found = self._receiver.find(path)
+        path = quote(path, safe="/%:@!$&'()*+,;=~-._")
+        found = self._receiver.find(unquote(path))
         if found is None:
             known = ", ".join(endpoint.path for endpoint in self._receiver.endpoints)
             raise ConfigurationError(f"The receiver has no endpoint at {path}; it has {known or 'none'}.")
@@ -211,10 +217,19 @@ def _tampered(request: WebhookRequest, tamper: Tamper) -> WebhookRequest:
         return tamper(request)
     if tamper == "body":
         return request.with_body(bytes([request.body[0] ^ 1]) + request.body[1:] if request.body else b"!")
+    if tamper != "signature":
+        raise ConfigurationError(
+            f"tamper is 'body', 'signature' or a function of the request, and not {tamper!r}."
+        )
     return replace(
         request,
         headers=tuple(
-            (name, value[:-3] + bytes([value[-3] ^ 1]) + value[-2:] if _proves(name) else value)
+            (
+                name,
+                value[:-3] + bytes([value[-3] ^ 1]) + value[-2:]
+                if _proves(name) and len(value) > 2
+                else value,
+            )
             for name, value in request.headers
         ),
     )

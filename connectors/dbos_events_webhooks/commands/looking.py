@@ -12,7 +12,7 @@ from dbos_events.errors import ConfigurationError, DBOSNonExistentWorkflowError
 from dbos_events.model.workflow import WorkflowFilter, WorkflowStatus
 from dbos_events_webhooks.commands import options
 from dbos_events_webhooks.commands.sending import deliver
-from dbos_events_webhooks.commands.signing import row_of, signed_request
+from dbos_events_webhooks.commands.signing import row_of, signed_request, url_of
 from dbos_events_webhooks.event import WebhookEvent
 from dbos_events_webhooks.receiving.receiver import CONNECTOR
 from dbos_events_webhooks.stored import WebhookMessages
@@ -189,6 +189,8 @@ def replay(
     Keys of --json: changed (a list of ids); with --to, status and body.
     """
     lent = options.tools(ctx)
+    if to is not None:
+        url_of("--to", to)
     with lent.opened(database, schema) as control:
         _, event = _found(control, workflow_id)
         if to is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import typer
 
@@ -18,6 +17,7 @@ from dbos_events_webhooks.commands.signing import (
     read,
     row_of,
     signed_request,
+    url_of,
     verifier,
 )
 from dbos_events_webhooks.outcome import Answer, Refused
@@ -70,9 +70,7 @@ def send(  # noqa: PLR0913 - one argument per option
     Keys of --json: status, body; of the last answer.
     """
     lent = options.tools(ctx)
-    split = urlsplit(to)
-    if split.scheme not in ("http", "https") or not split.netloc:
-        raise ConfigurationError(f"--to is a URL, as http://localhost:8000/stripe, and this is {to!r}.")
+    split = url_of("--to", to)
     request = signed_request(
         row_of(provider, url or to),
         body_of(body, data, provider),
@@ -99,8 +97,9 @@ def deliver(to: str, request: WebhookRequest) -> tuple[int, str]:
 
     Raises:
         ConnectorError: Nobody answers there.
+        ConfigurationError: There is no such URL, or the request has what HTTP cannot carry.
     """
-    split = urlsplit(to)
+    split = url_of("--to", to)
     kind = http.client.HTTPSConnection if split.scheme == "https" else http.client.HTTPConnection
     connection = kind(split.netloc, timeout=SECONDS)
     target = request.path + (f"?{request.query.decode('latin-1')}" if request.query else "")
@@ -114,6 +113,8 @@ def deliver(to: str, request: WebhookRequest) -> tuple[int, str]:
         return answer.status, answer.read().decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:
         raise ConnectorError(f"{to} does not answer: {error}.") from error
+    except ValueError as error:  # an id with a line break, which becomes a header
+        raise ConfigurationError(f"The request cannot be sent: {error}.") from error
     finally:
         connection.close()
 
@@ -137,7 +138,7 @@ def sign(  # noqa: PLR0913 - one argument per option
     """
     lent = options.tools(ctx)
     content = body_of(body, data, provider)
-    path = urlsplit(url or "").path or "/"
+    path = (url_of("--url", url).path if url else "") or "/"
     request = signed_request(
         row_of(provider, url),
         content,
@@ -184,7 +185,9 @@ def verify(  # noqa: PLR0913 - one argument per option
     if came is not None:
         judge = judge.at(_At(came))
     outcome = judge.verify(
-        WebhookRequest.of(body_of(body, data, provider), pairs, path=urlsplit(url or "").path or "/")
+        WebhookRequest.of(
+            body_of(body, data, provider), pairs, path=(url_of("--url", url).path if url else "") or "/"
+        )
     )
     if isinstance(outcome, Refused):
         if as_json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from dbos_events.errors import ConfigurationError
 from dbos_events_webhooks.changes import changed_scheme
@@ -29,18 +29,38 @@ def row_of(name: str, url: str | None = None) -> Row:
     """
     row = ROWS.get(name.replace("-", "_"))
     if row is None or name in ("custom", "unverified"):
-        raise ConfigurationError(
-            f"There is no provider {name!r}. These are known: {', '.join(sorted(ROWS))}."
-        )
+        known = ", ".join(sorted(ROWS.keys() - {"custom", "unverified"}))
+        raise ConfigurationError(f"There is no provider {name!r} that signs. These do: {known}.")
     scheme = row.scheme
     if isinstance(scheme, SignatureScheme) and any(part.kind == "url" for part in scheme.parts):
-        split = urlsplit(url or "")
-        if not split.netloc:
+        if not url:
             raise ConfigurationError(
                 f"{row.title} signs the URL that it calls. Say it with --url https://host/path."
             )
+        split = url_of("--url", url)
         return changed_scheme(row, public_url=f"{split.scheme}://{split.netloc}{split.path}")
     return row
+
+
+def url_of(option: str, url: str) -> SplitResult:
+    """The parts of the URL that an option says.
+
+    Raises:
+        ConfigurationError: It is no URL of HTTP, or has characters that a URL does not have.
+    """
+    try:
+        split = urlsplit(url)
+        host, _ = split.hostname, split.port
+    except ValueError:
+        host = None
+    if (
+        not host
+        or split.scheme not in ("http", "https")
+        or not (url.isascii() and url.isprintable())
+        or " " in url
+    ):
+        raise ConfigurationError(f"{option} is a URL, as http://localhost:8000/stripe, and this is {url!r}.")
+    return split
 
 
 def signed_request(
@@ -90,7 +110,7 @@ def body_of(file: Path | None, data: str | None, provider: str) -> bytes:
     if file is not None and data is not None:
         raise ConfigurationError("Say the body with --body or with --data, not with both.")
     if data is not None:
-        return data.encode()
+        return data.encode("utf-8", "surrogateescape")  # the bytes that stood on the command line
     if file is None:
         sample = {"id": "evt_test", "type": "test", "event_id": "evt_test"}
         return SAMPLE.get(provider, json.dumps(sample).encode())
@@ -115,12 +135,18 @@ def header_pairs(lines: list[str] | None) -> list[tuple[str, str]]:
     """Headers as they are written: `Name: value`.
 
     Raises:
-        ConfigurationError: A line has no colon.
+        ConfigurationError: A line has no colon, or characters that no header can have.
     """
     pairs = []
     for line in lines or ():
         name, colon, value = line.partition(":")
         if not colon or not name.strip():
             raise ConfigurationError(f"A header is 'Name: value', and this is {line!r}.")
+        if not (name.strip().isascii() and name.isprintable()) or any(
+            sign in value.strip() for sign in "\r\n\0"
+        ):
+            raise ConfigurationError(
+                f"A header has no line breaks, and a name in ASCII, and this is {line!r}."
+            )
         pairs.append((name.strip().lower(), value.strip()))
     return pairs

@@ -182,6 +182,8 @@ class WebhookReceiver:
         POST only: the first one in time counts, 200; a later one is answered as it was; after the deadline 410.
         """
         base = checked_path(path).rstrip("/")
+        if "{" in base:
+            raise RegistrationError(f"The path of callbacks has no parameters, and this is {path!r}.")
         self._callbacks = CallbackEndpoint(self.app, base, self._service.load, max_body)
 
     def _token_in(self, path: str) -> str | None:
@@ -323,10 +325,10 @@ class WebhookReceiver:
 
     async def _launch(self) -> bool:
         """Launch the App where it is not; gives whether it was done here."""
-        if self.is_open:
-            return False
+        if self.is_open or getattr(self.app, "is_launched", False):
+            return False  # whoever launched it stops it
         await self.app.launch_async()
-        if not self.is_open:
+        if self.endpoints and not self.is_open:
             logger.warning(
                 "A webhook receiver was started, and none of its endpoints is declared on the App that was launched."
             )
@@ -363,8 +365,11 @@ class WebhookReceiver:
 
     @property
     def callback_paths(self) -> tuple[str, ...]:
-        """The route of callbacks, where they are answered."""
-        return () if self._callbacks is None else (f"{self._callbacks.path}/{{token}}",)
+        """The routes of callbacks, where they are answered."""
+        if self._callbacks is None:
+            return ()
+        path = f"{self._callbacks.path}/{{token}}"
+        return path, f"{path}/"  # a redirect would be taken for a failure
 
     async def callback_app(self, scope: Scope, receive: Receive, send: answers.Send) -> None:
         """An ASGI app that is the route of callbacks, under whatever path a router gives it."""

@@ -11,7 +11,6 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, Router
 
 if TYPE_CHECKING:
-    from dbos_events_webhooks.receiving.endpoint import Endpoint
     from dbos_events_webhooks.receiving.receiver import WebhookReceiver
 
 STATUSES: dict[int | str, dict[str, Any]] = {
@@ -50,7 +49,7 @@ def routes_of(receiver: WebhookReceiver) -> Sequence[BaseRoute]:
     return [
         Route(path, _Application(receiver.at(endpoint)), name=endpoint.path)
         for endpoint in receiver.endpoints
-        for path in _both(endpoint)
+        for path in _both(endpoint.path)
     ] + [
         Route(path, _Application(receiver.callback_app), name="callbacks") for path in receiver.callback_paths
     ]
@@ -64,7 +63,7 @@ def router_of(receiver: WebhookReceiver) -> Any:
 
     router = APIRouter()
     for endpoint in receiver.endpoints:
-        for path in _both(endpoint):
+        for path in _both(endpoint.path):
             router.add_api_route(
                 path,
                 _view(receiver.at(endpoint)),
@@ -90,8 +89,6 @@ def _view(app: Any) -> Any:
     return receive_webhook
 
 
-def _both(endpoint: Endpoint) -> tuple[str, ...]:
-    bare = endpoint.path.rstrip("/")
-    return (
-        (endpoint.path,) if not bare else (endpoint.path, bare if endpoint.path.endswith("/") else f"{bare}/")
-    )
+def _both(path: str) -> tuple[str, ...]:
+    bare = path.rstrip("/")
+    return (path,) if not bare else (path, bare if path.endswith("/") else f"{bare}/")

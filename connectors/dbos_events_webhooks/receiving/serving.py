@@ -92,8 +92,8 @@ class Service:
         if refused is not None:
             endpoint.refused(refused)
             return refused.answer, True
-        inbox = self.inbox
-        if inbox is None or self.draining:
+        inbox = self._inbox_of(endpoint)
+        if inbox is None:
             return self._unready(endpoint), True
         content = await body.read(receive, self.limits.body_seconds)
         return await self._judged(endpoint, inbox, head.with_body(content)), False
@@ -102,9 +102,19 @@ class Service:
         known = {"too-slow": answers.TOO_SLOW, "too-large": answers.TOO_LARGE}
         return known.get(reason) or answers.later(429, self.retry)
 
+    def _inbox_of(self, endpoint: Endpoint) -> Inbox | None:
+        """Where its events go; None where nobody takes them, so that no sender hears success for what is lost."""
+        return self.inbox if endpoint.consumers and not self.draining else None
+
     def _unready(self, endpoint: Endpoint) -> Answer:
         endpoint.counts["unready"] += 1
-        if not self.draining:
+        if self.inbox is not None and not endpoint.consumers:
+            self._not_started.say(
+                "A webhook request came to %s, which has no handler, so it gets a 503. Either its declaration failed, or it "
+                "was declared after the launch.",
+                endpoint.path,
+            )
+        elif not self.draining:
             self._not_started.say(
                 "A webhook request came to %s, and DBOS is not launched, so it gets a 503. An app that is mounted does not "
                 "run its own lifespan: give the outer app lifespan=hooks.lifespan, or call DBOS.launch().",
@@ -120,7 +130,7 @@ class Service:
         if isinstance(events, Answer):
             return events
         if endpoint.rejecting:
-            unfit = await asyncio.to_thread(self._unfit, endpoint, inbox, events)
+            unfit = await self._unfit_async(endpoint, inbox, events)
             if unfit is not None:
                 return unfit
         outcomes = await self._accepted(inbox, events)
@@ -182,10 +192,10 @@ class Service:
 
     def _entered(self, endpoint: Endpoint, request: WebhookRequest) -> Inbox | Answer:
         """Where a request may go on, which is counted from now on; or the answer, where it may not."""
-        inbox = self.inbox
+        inbox = self._inbox_of(endpoint)
         if endpoint.retired:
             return answers.RETIRED
-        if inbox is None or self.draining:
+        if inbox is None:
             return self._unready(endpoint)
         if self.load.enter():
             if self.load.hold(len(request.body)):
@@ -235,6 +245,21 @@ class Service:
                 self._not_fitting.say("An event that came to %s was rejected: %s", endpoint.path, problem)
                 return answers.UNFIT
         return None
+
+    async def _unfit_async(
+        self, endpoint: Endpoint, inbox: Inbox, events: Sequence[PushedEvent]
+    ) -> Answer | None:
+        """As `_unfit`, which calls validators of the program: a sender waits for none that hangs."""
+        try:
+            async with asyncio.timeout(self.limits.lookup_seconds):
+                return await asyncio.to_thread(self._unfit, endpoint, inbox, events)
+        except TimeoutError:
+            endpoint.counts["unavailable"] += 1
+            self._not_stored.say(
+                "The content of a request to %s could not be validated in time, so it gets a 503.",
+                endpoint.path,
+            )
+            return answers.later(503, self.retry)
 
     def _said(self, endpoint: Endpoint, said: Answer | None, usual: Answer) -> Answer:
         if said is None:

@@ -186,3 +186,38 @@ def test_no_command_shows_the_secret(server: Received) -> None:
     assert "hunter2" in done.output  # it is what a bearer token is sent as
     told = call("verify", "stripe", "--secret", "whsec_hunter2", "--data", "{}", code=1)
     assert "hunter2" not in told.output + told.stderr
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost:abc/",
+        "http://localhost:99999/",
+        "http://[::1/",
+        "http://h/\u00fc",
+        "http://h/a b",
+        "http://:80/",
+    ],
+)
+def test_what_is_no_url_is_said_to_be_none(url: str) -> None:
+    said = call("send", "stripe", "--secret", "whsec_t", "--to", url, code=1)
+    assert "--to is a URL" in said.stderr
+    said = call("sign", "twilio", "--secret", "s" * 32, "--url", url, code=1)
+    assert "--url is a URL" in said.stderr
+
+
+@pytest.mark.parametrize("header", ["a: b\nc: d", "\u00e4: x", "a b\n: c"])
+def test_what_no_header_can_have_is_told_of_the_option(header: str) -> None:
+    said = call("send", "stripe", "--secret", "whsec_t", "--to", "http://h/", "--header", header, code=1)
+    assert "A header has no line breaks" in said.stderr
+
+
+def test_an_id_that_no_header_can_carry_is_not_sent(server: Received) -> None:
+    said = call("send", "github", "--secret", "s", "--to", server.url, "--id", "a\nb", code=1)
+    assert "cannot be sent" in said.stderr
+    assert server.requests == []
+
+
+def test_bytes_on_the_command_line_that_are_no_text_are_sent_as_they_are(server: Received) -> None:
+    call("send", "github", "--secret", "s", "--to", server.url, "--data", "\udcff")
+    assert server.requests[0].body == b"\xff"
