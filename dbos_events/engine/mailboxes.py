@@ -71,14 +71,22 @@ class Topic(Ear):
         self._tail = 0
         self._page = 1
         self._looked_at = float("-inf")
+        self._taken: set[int] = set()
+        """What calls have taken, where that may not be durable yet: a look shows it as if it waited."""
+        self._forgotten = 0
+        self._is_behind = False
+        """Whether messages may be there again that a look has not come to; then none is added from memory."""
 
     def first(self) -> StoredMessage | None:
         """The oldest message that is known to wait."""
         return self._ahead[0] if self._ahead else None
 
-    def take(self, message: StoredMessage) -> None:
-        """The oldest one is handed over to be consumed."""
+    def take(self, message: StoredMessage, *, all_durable: bool) -> None:
+        """The oldest one is handed over to be consumed; `all_durable` where that holds of all that was taken before."""
         with self._lock:
+            if all_durable:
+                self._taken.clear()
+            self._taken.add(message.number)
             if self._ahead and self._ahead[0] is message:
                 self._ahead.popleft()
                 self._characters -= len(message.value or "")
@@ -92,18 +100,30 @@ class Topic(Ear):
     def look(self, core: Core, workflow_id: str, topic: str | None) -> StoredMessage | None:
         """Read on in the database; gives the oldest message that waits."""
         self.looks()
-        now, most = core.clock.monotonic(), self._page
+        while not self._has_read(core, workflow_id, topic):
+            pass
+        return self.first()
+
+    def _has_read(self, core: Core, workflow_id: str, topic: str | None) -> bool:
+        """Read a page; gives whether a message is known now, or none waits."""
+        now, most, forgotten = core.clock.monotonic(), self._page, self._forgotten
         found = core.storage.messages.look(workflow_id, topic, self._tail, most)
+        is_whole = len(found) < most
         with self._lock:
+            if self._forgotten != forgotten:  # it may have missed what was given back meanwhile
+                return False
             for message in found:
-                if message.number > self._tail:  # else it was added from memory meanwhile
+                if message.number in self._taken:
+                    self._tail = max(self._tail, message.number)
+                elif message.number > self._tail:  # else it was added from memory meanwhile
                     self._add(message)
             self._looked_at = now
-        if len(found) == most:
+            self._is_behind = self._is_behind and not is_whole
+        if not is_whole:
             self.wake()
         large = self._characters > MOST_CHARACTERS
         self._page = 1 if large or not found else min(MOST_MESSAGES, most * 4)
-        return self.first()
+        return is_whole or self.first() is not None
 
     def offer(self, placed: PlacedMessage) -> bool:
         """Add a message that has become durable; False where the database has to be asked for it."""
@@ -113,7 +133,12 @@ class Topic(Ear):
             if placed.number <= self._tail:
                 return True
             follows = placed.previous is None or placed.previous <= self._tail
-            if not follows or len(self._ahead) >= MOST_MESSAGES or self._characters + size > MOST_CHARACTERS:
+            if (
+                self._is_behind
+                or not follows
+                or len(self._ahead) >= MOST_MESSAGES
+                or self._characters + size > MOST_CHARACTERS
+            ):
                 return False
             self._add(StoredMessage(placed.number, message.codec, message.value))
         return True
@@ -128,6 +153,8 @@ class Topic(Ear):
         with self._lock:
             self._ahead.clear()
             self._characters = self._tail = 0
+            self._forgotten += 1
+            self._is_behind = True
         self.wake()
 
 

@@ -128,7 +128,7 @@ def placed(number: int, previous: int | None, value: str = "1") -> PlacedMessage
 def numbers(topic: Topic) -> list[int]:
     got = []
     while (first := topic.first()) is not None:
-        topic.take(first)
+        topic.take(first, all_durable=True)
         got.append(first.number)
     return got
 
@@ -152,8 +152,8 @@ def test_memory_holds_a_bounded_part_of_a_mailbox() -> None:
     assert not Topic().offer(placed(1, None, "x" * 200_000))
 
 
-def test_what_lies_in_the_database_is_read_ahead(database_url: str, app: App) -> None:
-    launch(app, database_url)
+def filled(app: App, count: int) -> str:
+    """Send so many messages to a workflow that has ended, and give its id."""
 
     @app.workflow()
     def ends() -> None:
@@ -161,15 +161,76 @@ def test_what_lies_in_the_database_is_read_ahead(database_url: str, app: App) ->
 
     handle = app.start_workflow(ends)
     handle.get_result()
-    for number in range(8):
+    for number in range(count):
         app.send(handle.workflow_id, number)
-    topic = Topic()
+    return handle.workflow_id
+
+
+def test_what_was_taken_and_is_not_durable_is_not_received_again_when_others_are_given_back(
+    database_url: str, app: App
+) -> None:
+    launch(app, database_url)
+    workflow_id, topic = filled(app, 3), Topic()
+    received = []
+    for _ in range(3):
+        first = topic.look(app.core, workflow_id, None)
+        assert first is not None
+        received.append(first.value)
+        topic.take(first, all_durable=False)
+        topic.forget()
+    assert topic.look(app.core, workflow_id, None) is None
+    assert received == ["0", "1", "2"]
+
+
+def test_after_messages_were_given_back_the_database_is_read_to_its_end_before_memory_counts(
+    database_url: str, app: App
+) -> None:
+    launch(app, database_url)
+    workflow_id, topic = filled(app, 3), Topic()
+    late = placed(10**6, None)  # its sender saw none that waits before it
+    topic.forget()
+    assert not topic.offer(late)
+    first = topic.look(app.core, workflow_id, None)
+    assert first is not None
+    assert numbers(topic) == [first.number], "the first page has one message"
+    assert not topic.offer(late)
+    while (first := topic.look(app.core, workflow_id, None)) is not None:
+        while (known := topic.first()) is not None:
+            topic.take(known, all_durable=True)
+    assert topic.offer(late)
+
+
+def test_a_look_that_was_under_way_while_messages_were_given_back_counts_for_nothing(
+    database_url: str, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch(app, database_url)
+    workflow_id, topic = filled(app, 2), Topic()
+    messages: Any = app.core.storage.messages
+    look, looked = messages.look, []
+
+    def misses_the_first(*args: Any) -> Any:
+        found = look(*args)
+        looked.append(found)
+        if len(looked) == 1:
+            topic.forget()
+            return []
+        return found
+
+    monkeypatch.setattr(messages, "look", misses_the_first)
+    first = topic.look(app.core, workflow_id, None)
+    assert first is not None
+    assert first.value == "0"
+
+
+def test_what_lies_in_the_database_is_read_ahead(database_url: str, app: App) -> None:
+    launch(app, database_url)
+    workflow_id, topic = filled(app, 8), Topic()
     found: list[StoredMessage] = []
     looks = 0
-    while topic.look(app.core, handle.workflow_id, None) is not None:
+    while topic.look(app.core, workflow_id, None) is not None:
         looks += 1
         while (first := topic.first()) is not None:
-            topic.take(first)
+            topic.take(first, all_durable=True)
             found.append(first)
     assert [int(one.value or "") for one in found] == list(range(8))
     assert looks < 8

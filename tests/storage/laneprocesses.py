@@ -107,7 +107,7 @@ class _Core:
         )
         self.application = APP
         self.version = "v1"
-        self.clock = SimpleNamespace(manual=True)
+        self.clock = storage.database.clock
         self.retries: dict[int, Any] = {}
         self.hub = SimpleNamespace(signal=_ignore)
         self.signal = _ignore

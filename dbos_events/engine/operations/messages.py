@@ -133,7 +133,7 @@ def recv(core: Core, run: Run, place: Place, topic: str | None, timeout: float |
             value = _read(core, run, found)
             write.checkpoint.codec, write.checkpoint.output = found.codec, found.value
             write.change = Consume(found.number)
-            line.topic.take(found)
+            line.topic.take(found, all_durable=not run.under_way)
             run.hand_over(write)
             return value
 
