@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import typer
@@ -110,6 +110,14 @@ def harmless(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+
+
+def none_of(what: str, application: str | None, others: Iterable[str | None], option: str) -> str:
+    """That an application has none, and which others of the database have some."""
+    text = f"No {what}." if application is None else f"No {what} of the application {application!r}."
+    if named := ", ".join(sorted({other for other in others if other})):
+        text += f" The database has some of {named}: use --application or {option}."
+    return text
 
 
 def moment(milliseconds: int | None) -> str | None:

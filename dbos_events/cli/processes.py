@@ -90,9 +90,8 @@ def _show(found: list[ProcessState], now: int, *, all_applications: bool) -> Non
         columns, rows = columns[1:], [row[1:] for row in rows]
     show_table(columns, rows)
     states = Counter(one.state for one in found)
-    remark(
-        f"{len(found)} processes: {', '.join(f'{count} {state}' for state, count in sorted(states.items()))}."
-    )
+    counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    remark(f"{len(found)} process{'' if len(found) == 1 else 'es'}: {counted}.")
 
 
 def _detail(one: ProcessState, now: int) -> str | None:

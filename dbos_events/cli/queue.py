@@ -8,7 +8,7 @@ import typer
 
 from dbos_events.cli.database import opened
 from dbos_events.cli.options import Application, AsJson, Database, Schema, examples
-from dbos_events.cli.output import fail, moment, say, show_fields, show_json, show_table, tell_change
+from dbos_events.cli.output import fail, moment, none_of, say, show_fields, show_json, show_table, tell_change
 from dbos_events.cli.pausing import paused_fields
 
 if TYPE_CHECKING:
@@ -38,9 +38,14 @@ def list_(
     counted_up_to, paused (at, by, reason).
     """
     with opened(database, schema, application) as control:
-        found = control.queues.all(None if everywhere else control.application)
+        chosen = None if everywhere else control.application
+        found = control.queues.all(chosen)
+        elsewhere = [] if found else control.queues.all(None)
     if as_json:
         show_json([_fields(one) for one in found])
+        return
+    if not found:
+        say(none_of("queue", chosen, (one.state.application for one in elsewhere), "--all"))
         return
     titles = ("QUEUE", "STATE", "WAITING", "DELAYED", "RUNNING", "PARKED", "OLDEST", "LIMITS")
     named = ("APPLICATION", *titles) if everywhere else titles

@@ -10,7 +10,16 @@ import typer
 from dbos_events.cli import filters
 from dbos_events.cli.database import opened
 from dbos_events.cli.options import Application, AsJson, Database, Schema, examples
-from dbos_events.cli.output import moment, remark, say, show_fields, show_json, show_table, tell_change
+from dbos_events.cli.output import (
+    moment,
+    none_of,
+    remark,
+    say,
+    show_fields,
+    show_json,
+    show_table,
+    tell_change,
+)
 from dbos_events.errors import DBOSNonExistentScheduleError
 from dbos_events.model.schedule import ScheduleAudit, Tick, WorkflowSchedule
 
@@ -44,9 +53,14 @@ def list_schedules(
     """
     with opened(database, schema, application) as control:
         chosen = None if all_applications else control.application
-        found = control.schedules.find(name_prefix=tuple(prefix or ()), application=chosen)
+        names = tuple(prefix or ())
+        found = control.schedules.find(name_prefix=names, application=chosen)
+        elsewhere = [] if found else control.schedules.find(name_prefix=names, application=None)
     if as_json:
         show_json([dict(one) for one in found])
+        return
+    if not found:
+        say(none_of("schedule", chosen, (one.application_name for one in elsewhere), "--all-applications"))
         return
     titles = ["NAME", "STATE", "SCHEDULE", "ZONE", "NEXT", "LAST", "WORKFLOW", "DETAIL"]
     show_table(
@@ -58,7 +72,7 @@ def list_schedules(
                 one.schedule,
                 one.cron_timezone or "UTC",
                 moment(one.next_at),
-                one.last_fired_at,
+                one.last_fired_at and one.last_fired_at.replace("+00:00", "Z"),
                 one.workflow_name,
                 one.alarm,
             ]

@@ -1,4 +1,7 @@
-"""The package's logger. It never configures the root logger; only `dbos-events run` does."""
+"""The package's logger. It never configures the root logger; only `dbos-events run` does.
+
+It has no handler of its own: in a program that configures no logging, Python prints warnings and errors to standard error.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ import time
 from collections.abc import Mapping
 
 logger = logging.getLogger("dbos_events")
-logger.addHandler(logging.NullHandler())
 
 # Up to the last @: a password that is not encoded may hold one itself.
 _SECRET = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://[^:/@\s]*):\S*@", re.IGNORECASE)

@@ -28,7 +28,7 @@ def build(repository: str, commit: str) -> str:
     ordering_key=Body("repository"),  # one build of a repository at a time, in the order of the pushes
 )
 def on_push(event: WebhookEvent) -> None:
-    print("built", build(event.data["repository"], event.data["after"]))
+    print(f"built {build(event.data['repository'], event.data['after'])}")
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ def summarize(text: str) -> str:
 
 @hooks.webhook("/slack", provider=providers.slack(signing_secret="example"))  # noqa: S106
 def on_message(event: WebhookEvent) -> None:
-    print("summary:", summarize(event.data["event"]["text"]))
+    print(f"summary: {summarize(event.data['event']['text'])}")
 
 
 def main() -> None:
