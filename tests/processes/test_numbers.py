@@ -68,8 +68,9 @@ def test_a_process_whose_number_was_given_out_again_goes_on_as_another_executor(
 
     with app:
         before = app.core.executor
-        lose_the_starts(app.launched.storage)
         other = open_storage(database_url, schema="dbos_events", clock=SystemClock())
+        other.now_ms()  # connected: the App itself must not be the first one that starts again
+        lose_the_starts(app.launched.storage)
         assert register(other) == before
         other.close()
 
