@@ -12,7 +12,7 @@ import pytest
 from tests.crashes.running import Report, Runs, every_state, some_points
 from tests.crashes.scenarios import KAFKA_SCENARIOS, SCENARIOS
 
-SOME = 16
+SOME = 10
 FEW = 3
 
 pytestmark = pytest.mark.timeout(600)
