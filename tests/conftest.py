@@ -87,6 +87,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     miss. Marks are put on before `-m` chooses; the order is made after `pytest-randomly` shuffled, and before `--ff` puts
     what failed last in front.
     """
+    for item in items:
+        if " at 0x" in item.nodeid:  # processes that run tests beside each other must have the same ones
+            raise pytest.UsageError(f"{item.nodeid}: give it an id that is the same in every process")
     slow = [item for item in items if item.get_closest_marker("slow") is not None]
     for number, item in enumerate(sorted(slow, key=lambda item: item.nodeid)):
         item.add_marker(pytest.mark.xdist_group(f"slow-{number % 2}"))

@@ -192,7 +192,7 @@ def test_a_sender_does_not_wait_for_content_whose_validation_hangs() -> None:
         {"key": raising_later(ValueError())},
         {"split": 5},
     ],
-    ids=str,
+    ids=lambda wrong: str(wrong).partition(" at 0x")[0],
 )
 def test_an_option_of_an_endpoint_that_cannot_be_meant_is_refused_when_the_program_starts(wrong: Any) -> None:
     (name,) = wrong
