@@ -20,6 +20,7 @@ from dbos_events_webhooks.request import Headers, Text, WebhookRequest, pairs_of
 from dbos_events_webhooks.rows import Row
 from dbos_events_webhooks.schemes import Draft, OpenScheme
 from dbos_events_webhooks.secret import Ask, Ring, Secret, SecretUses
+from dbos_events_webhooks.threads import FUNCTIONS, on_thread
 
 LARGE = 256 * 1024
 """A body of more bytes is judged on a thread: to compute and to parse it takes longer than other requests may wait."""
@@ -228,7 +229,7 @@ async def _asked(ask: Ask) -> Any:
     try:
         if inspect.iscoroutinefunction(called):
             return await function(ask.argument)
-        given = await asyncio.to_thread(_called, ask)
+        given = await on_thread(FUNCTIONS, _called, ask)
         return await given if inspect.isawaitable(given) else given
     except Exception:
         raise

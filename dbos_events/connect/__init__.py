@@ -21,6 +21,7 @@ from dbos_events.connect.source import Record as Record
 from dbos_events.connect.source import Source as Source
 from dbos_events.connect.source import SourceHealth as SourceHealth
 from dbos_events.connect.source import TakenIn as TakenIn
+from dbos_events.engine.readers import Readers as Readers
 from dbos_events.model.topic import TopicHistory as TopicHistory
 from dbos_events.telemetry.log import Recurring as Recurring
 from dbos_events.telemetry.log import logger as logger

@@ -1,4 +1,4 @@
-"""Threads that ask the database something for an event loop."""
+"""Threads that do for an event loop what would block it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ class Readers(Executor):
     hold the process.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, name: str = "dbos-reader") -> None:
         self._size = size
+        self._name = name
         self._lock = threading.Lock()
         self._idle = threading.Semaphore(0)
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
@@ -57,7 +58,7 @@ class Readers(Executor):
         self._queue.put(None)
 
     def _start(self) -> None:
-        thread = threading.Thread(target=self._work, name=f"dbos-reader-{self._started + 1}", daemon=True)
+        thread = threading.Thread(target=self._work, name=f"{self._name}-{self._started + 1}", daemon=True)
         try:
             thread.start()
         except RuntimeError:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from dbos_events.connect import logger
 from dbos_events.errors import ConfigurationError
 from dbos_events_webhooks.event import WebhookEvent
 from dbos_events_webhooks.outcome import Answer
+from dbos_events_webhooks.threads import REPLIES, on_thread
 
 Said = Answer | Mapping[str, Any] | str | bytes | None
 Reply = Said | Callable[[WebhookEvent[Any]], Said | Awaitable[Said]]
 
-_THREADS = ThreadPoolExecutor(32, "webhook-reply")
-"""Of their own: functions that hang would else take the threads on which other endpoints look up their secrets."""
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _OURS = ("connection", "content-length", "transfer-encoding")
@@ -66,10 +63,7 @@ async def _made(
         if inspect.iscoroutinefunction(reply):
             said = await reply(event)
         else:
-            context = contextvars.copy_context()
-            said = await asyncio.get_running_loop().run_in_executor(
-                _THREADS, context.run, _called, reply, event
-            )
+            said = await on_thread(REPLIES, _called, reply, event)
             said = await said if inspect.isawaitable(said) else said
         return usual if said is None else _answer(said, usual.status)
     except BaseException as error:

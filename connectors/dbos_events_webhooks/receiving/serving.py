@@ -19,6 +19,7 @@ from dbos_events_webhooks.receiving.limits import Limits, Load
 from dbos_events_webhooks.receiving.replies import replied, replied_here
 from dbos_events_webhooks.request import WebhookRequest
 from dbos_events_webhooks.stored import WebhookMessages
+from dbos_events_webhooks.threads import FUNCTIONS, on_thread
 
 Scope = MutableMapping[str, Any]
 SPARE_SECONDS = 0.3
@@ -252,7 +253,7 @@ class Service:
         """As `_unfit`, which calls validators of the program: a sender waits for none that hangs."""
         try:
             async with asyncio.timeout(self.limits.lookup_seconds):
-                return await asyncio.to_thread(self._unfit, endpoint, inbox, events)
+                return await on_thread(FUNCTIONS, self._unfit, endpoint, inbox, events)
         except TimeoutError:
             endpoint.counts["unavailable"] += 1
             self._not_stored.say(

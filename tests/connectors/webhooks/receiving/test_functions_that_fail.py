@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +31,8 @@ from dbos_events_webhooks.places import Body
 from dbos_events_webhooks.testing import WebhookClient
 from tests.connectors.webhooks.receiving.fakes import Reply, Wire, receiver
 from tests.connectors.webhooks.receiving.test_options import BODY, Hooks, on_any, stripe
+
+ROOT = Path(__file__).parents[4]
 
 
 def raising(error: BaseException) -> Callable[[Any], Any]:
@@ -132,6 +136,28 @@ def test_replies_that_hang_do_not_keep_other_endpoints_from_their_secrets() -> N
     said = asyncio.run(ask())
     assert said is not None
     assert said.status == 200
+
+
+HANGS = """
+import threading
+from dbos_events_webhooks import Limits, providers
+from tests.connectors.webhooks.receiving.test_options import BODY, Hooks, WebhookClient
+hangs = lambda _: threading.Event().wait()
+if {reply}:
+    hooks = Hooks(reply=hangs)
+    print(hooks.send(hooks.sign()).status)
+else:
+    hooks = Hooks(providers.stripe(secret=hangs), Limits(lookup_seconds=0.1))
+    request = WebhookClient(hooks.hooks).sign("/in", {{"id": "1"}}, signing_key="whsec_t")
+    print(hooks.send(request).status)
+"""
+
+
+@pytest.mark.parametrize(("reply", "status"), [(True, 200), (False, 503)], ids=["reply", "secret"])
+def test_a_function_that_hangs_for_ever_does_not_keep_the_process(reply: bool, status: int) -> None:
+    command = [sys.executable, "-c", HANGS.format(reply=reply)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (0, f"{status}\n"), done.stderr
 
 
 @pytest.mark.parametrize("make", [raising, raising_later])
