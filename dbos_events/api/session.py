@@ -26,9 +26,7 @@ class Session(Protocol):
 
 def refuse_on_loop(name: str, *, hint: str | None = None) -> None:
     """Raise when a blocking verb is called where it would block a running event loop."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not on_loop():
         return
     called, instead = (f"DBOS.{name}", f"await DBOS.{name}_async(...)") if hint is None else (name, hint)
     raise RuntimeError(f"{called} blocks and was called on a running event loop. Use `{instead}` there.")

@@ -115,9 +115,13 @@ def harmless(text: str) -> str:
 def none_of(what: str, application: str | None, others: Iterable[str | None], option: str) -> str:
     """That an application has none, and which others of the database have some."""
     text = f"No {what}." if application is None else f"No {what} of the application {application!r}."
-    if named := ", ".join(sorted({other for other in others if other})):
-        text += f" The database has some of {named}: use --application or {option}."
-    return text
+    return text + elsewhere("some", others, option)
+
+
+def elsewhere(what: str, others: Iterable[str | None], option: str) -> str:
+    """What other applications of the database have, behind a sentence that this one has none; empty where none has."""
+    named = ", ".join(sorted({other for other in others if other}))
+    return f" The database has {what} of {named}: use --application or {option}." if named else ""
 
 
 def moment(milliseconds: int | None) -> str | None:

@@ -13,7 +13,7 @@ from dbos_events.cli import pausing
 from dbos_events.cli.database import opened
 from dbos_events.cli.naming import connector_of
 from dbos_events.cli.options import Application, AsJson, Database, Schema, examples
-from dbos_events.cli.output import age, on_terminal, remark, say, show_json, show_table
+from dbos_events.cli.output import age, elsewhere, on_terminal, remark, say, show_json, show_table
 from dbos_events.cli.sources import source_cells, source_fields
 from dbos_events.cli.tables import Column
 from dbos_events.errors import DBOSException, StorageUnavailable
@@ -327,8 +327,4 @@ def _holder(row: PartitionState) -> str | None:
 
 def _nothing(application: str, others: list[str]) -> str:
     text = f"No consumer of the application {application!r} has read from a topic yet."
-    if others:
-        text += (
-            f" The database has consumers of {', '.join(others)}: use --application or --all-applications."
-        )
-    return text
+    return text + elsewhere("consumers", others, "--all-applications")

@@ -13,7 +13,7 @@ from dbos_events.api.session import Session
 from dbos_events.client.client import DBOSClient
 from dbos_events.client.enqueueing import application_of, starting_of
 from dbos_events.client.handles import ClientHandle, ClientHandleAsync
-from dbos_events.client.verbs import refuse_on_loop
+from dbos_events.client.verbs import refuse_to_block
 from dbos_events.engine.context import without_caller
 from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.effects import Flow
@@ -78,7 +78,7 @@ class DebouncerClient:
 
         Durable when it returns. Calls with different keys have nothing to do with each other.
         """
-        refuse_on_loop("debounce")
+        refuse_to_block("debounce")
         session = self._client.connected()
         with without_caller():
             started = drive(self._flow(session, debounce_key, debounce_period_sec, args, kwargs))

@@ -4,31 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from dbos_events.api.handles import WorkflowHandle, WorkflowHandleAsync
-from dbos_events.api.session import Session, on_loop
+from dbos_events.api.session import Session, refuse_on_loop
 from dbos_events.client.handles import ClientHandle, ClientHandleAsync
 from dbos_events.engine.context import without_caller
 
 if TYPE_CHECKING:
-    from dbos_events.client.session import Connected
+    pass
 
 P = ParamSpec("P")
 R = TypeVar("R")
 V = TypeVar("V")
-
-
-class Connects(Protocol):
-    """A client, as its verbs see it."""
-
-    def connected(self) -> Connected:
-        """The verbs over a database; connects at the first use."""
-        ...
-
-    async def connected_async(self) -> Connected:
-        """As `connected`, without blocking the loop."""
-        ...
 
 
 def loosely(verb: Callable[..., R]) -> Callable[..., R]:
@@ -36,22 +24,9 @@ def loosely(verb: Callable[..., R]) -> Callable[..., R]:
     return verb
 
 
-def connected(client: Connects) -> Connected:
-    """Its verbs over a database."""
-    return client.connected()
-
-
-async def connected_async(client: Connects) -> Connected:
-    """As `connected`, without blocking the loop."""
-    return await client.connected_async()
-
-
-def refuse_on_loop(verb: str) -> None:
+def refuse_to_block(verb: str) -> None:
     """Raise where a verb that blocks is called on a running event loop."""
-    if on_loop():
-        raise RuntimeError(
-            f"client.{verb} blocks and was called on a running event loop. Use `await client.{verb}_async(...)` there."
-        )
+    refuse_on_loop(f"client.{verb}", hint=f"await client.{verb}_async(...)")
 
 
 def blocking(verb: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
@@ -60,8 +35,8 @@ def blocking(verb: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any
 
     @functools.wraps(verb)
     def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        refuse_on_loop(name)
-        session = connected(self)
+        refuse_to_block(name)
+        session = self.connected()
         with without_caller():
             return cast("R", of_client(session, verb(session, *args, **kwargs)))
 
@@ -75,7 +50,7 @@ def awaited(
 
     @functools.wraps(verb)
     async def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        session = await connected_async(self)
+        session = await self.connected_async()
         with without_caller():
             return cast("R", of_client(session, await verb(session, *args, **kwargs)))
 
@@ -90,8 +65,8 @@ def iterated(
 
     @functools.wraps(verb)
     def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> Generator[V, None, None]:
-        refuse_on_loop(name)
-        session = connected(self)
+        refuse_to_block(name)
+        session = self.connected()
         with without_caller():
             values = verb(session, *args, **kwargs)
         return _values(values)
@@ -106,7 +81,7 @@ def iterated_async(
 
     @functools.wraps(verb)
     async def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[V, None]:
-        session = await connected_async(self)
+        session = await self.connected_async()
         values = verb(session, *args, **kwargs)
         try:
             while True:

@@ -100,11 +100,12 @@ class Topic(Ear):
     def look(self, core: Core, workflow_id: str, topic: str | None) -> StoredMessage | None:
         """Read on in the database; gives the oldest message that waits."""
         self.looks()
-        while not self._has_read(core, workflow_id, topic):
-            pass
+        done = False
+        while not done:
+            done = self._read_page(core, workflow_id, topic)
         return self.first()
 
-    def _has_read(self, core: Core, workflow_id: str, topic: str | None) -> bool:
+    def _read_page(self, core: Core, workflow_id: str, topic: str | None) -> bool:
         """Read a page; gives whether a message is known now, or none waits."""
         now, most, forgotten = core.clock.monotonic(), self._page, self._forgotten
         found = core.storage.messages.look(workflow_id, topic, self._tail, most)

@@ -53,10 +53,10 @@ class Ticket:
 
     @staticmethod
     def give_way(tickets: Iterable[Ticket]) -> None:
-        """Let several threads outside of workflows that have their answers hand over what they do next, if they do.
+        """Wait a moment where several threads outside of workflows got an answer, so that their next writes are one batch.
 
-        They cannot while the caller has Python's lock. Without this they would be in two halves, each of which waits while
-        the other one is written.
+        They cannot hand anything over while the caller has Python's lock. Without the pause they would fall into two halves,
+        of which one always waits while the other one is written.
         """
         if sum(ticket.run is None and ticket.waker is not None for ticket in tickets) > 1:
             time.sleep(GATHER)

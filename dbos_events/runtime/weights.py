@@ -47,7 +47,7 @@ class Weights:
 
     @property
     def full(self) -> bool:
-        """Whether whoever had to give events back, since they were too heavy, should not take any more yet."""
+        """Whether those who gave back events that were too heavy should take none for now."""
         return self._bytes > MOST_BYTES // 2
 
     def fitting(self, sizes: Mapping[str, int]) -> set[str]:

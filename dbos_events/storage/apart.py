@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from dbos_events.clock import Clock
-from dbos_events.errors import BadWrite, StorageError, TryAgain
+from dbos_events.errors import BadWrite, StorageError
 from dbos_events.serialization.raised import text_of
 from dbos_events.storage import answers
 from dbos_events.telemetry.log import logger, redact
@@ -45,19 +45,13 @@ _OF_ALL_ROWS = ("0A", "3F", "42", "55", "57", "58")
 
 
 def refuses(error: BaseException) -> bool:
-    """Whether the database is well, and something of what it was asked for is to blame.
-
-    What a function of the user waits for (`TryAgain`) blames no row.
-    """
-    if isinstance(error, TryAgain):
-        return False
+    """Whether the database is well, and something of what it was asked for is to blame."""
     return isinstance(error, BadWrite) or answers.refuses_statement(error)
 
 
 def passes_by(error: BaseException) -> bool:
     """Whether such a refusal says that somebody was in the way: a lock, a time limit, whoever cancels statements."""
-    code = answers.code_of(answers.cause_of(error.__cause__ or error))
-    return isinstance(code, str) and code.startswith(("55", "57014"))
+    return _state_of(error).startswith(("55", "57014"))
 
 
 def concerns_rows(error: BaseException) -> bool:
@@ -67,8 +61,13 @@ def concerns_rows(error: BaseException) -> bool:
     """
     if not isinstance(error, StorageError):
         return False
+    return refuses(error) and not _state_of(error).startswith(_OF_ALL_ROWS)
+
+
+def _state_of(error: BaseException) -> str:
+    """The SQLSTATE behind an error; empty where PostgreSQL gave none."""
     code = answers.code_of(answers.cause_of(error.__cause__ or error))
-    return refuses(error) and not (isinstance(code, str) and code.startswith(_OF_ALL_ROWS))
+    return code if isinstance(code, str) else ""
 
 
 def after(error: Exception, work: Callable[[], R]) -> Callable[[], R]:
