@@ -8,7 +8,6 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from dbos_events.api.consumers import ConsumerDeclaration, PushedDeclaration
 from dbos_events.clock import Clock, DatabaseClock, elapsed
@@ -16,6 +15,7 @@ from dbos_events.connect import Connector, PushConnector, Source, find_connector
 from dbos_events.engine.core import Core
 from dbos_events.engine.forked import leave_core
 from dbos_events.engine.registry import Registry
+from dbos_events.model.dataclass import dataclass
 from dbos_events.model.event import HeldQuotas
 from dbos_events.model.queue import QUEUES_CHANGED, QueueLimits
 from dbos_events.runtime.contested import declarations

@@ -6,7 +6,6 @@ import functools
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from dbos_events.api.decorators import workflow
@@ -17,6 +16,7 @@ from dbos_events.engine.payload import NO_BINDING, Binding, bind, of_messages
 from dbos_events.engine.registry import Registered
 from dbos_events.engine.shapes import check_answers, name_of
 from dbos_events.errors import ConnectorError, Quarantine, RegistrationError
+from dbos_events.model.dataclass import dataclass
 from dbos_events.model.event import (
     Breaker,
     ConsumerOptions,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from dbos_events.api.enqueueing import EnqueueSettings, check_text
@@ -20,6 +19,7 @@ from dbos_events.engine.operations.debounce import Bouncing, bounce
 from dbos_events.engine.operations.start import Start, Started
 from dbos_events.engine.registry import Registered
 from dbos_events.errors import DBOSException
+from dbos_events.model.dataclass import dataclass
 from dbos_events.model.queue import LONGEST_DELAY_SECONDS
 from dbos_events.storage.writes.debounce import Keep
 

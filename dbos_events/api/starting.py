@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from dbos_events.api.contexts import take_workflow_id
@@ -18,6 +17,7 @@ from dbos_events.engine.operations.start import Start, Started, start, start_chi
 from dbos_events.engine.registry import Registered
 from dbos_events.engine.run import Place
 from dbos_events.errors import DBOSException, DBOSWorkflowFunctionNotFoundError
+from dbos_events.model.dataclass import dataclass
 
 
 @dataclass(slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import Any
 
 from dbos_events.api.surface import Surface
@@ -12,6 +11,7 @@ from dbos_events.clock import DatabaseClock, SystemClock
 from dbos_events.control.opening import refuse_missing_file
 from dbos_events.engine.forked import leave_core
 from dbos_events.engine.registry import Registry
+from dbos_events.model.dataclass import dataclass
 from dbos_events.runtime.notifier import NotifierService
 from dbos_events.serialization import Codecs
 from dbos_events.settings import Settings

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dbos_events.errors import DBOSArgumentsChangedError, DBOSUnexpectedStepError, Quarantine, TryAgain
+from dbos_events.model.dataclass import dataclass
 from dbos_events.model.naming import parts_of_event_id
 from dbos_events.serialization import error_summary, stored_error
 from dbos_events.serialization.errors_codec import encode_error

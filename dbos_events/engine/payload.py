@@ -7,7 +7,6 @@ starts, and anew in each run of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dbos_events.engine.annotations import BARE, Wanted, wanted
@@ -15,6 +14,7 @@ from dbos_events.engine.expiring import refuse_late, times_of
 from dbos_events.engine.problems import problem_with, problem_with_json
 from dbos_events.engine.shapes import at_once, check_answers, is_async, may_await
 from dbos_events.errors import FilterFailed, RegistrationError, TryAgain, UndecodablePayload
+from dbos_events.model.dataclass import dataclass
 from dbos_events.model.event import PayloadCodec
 from dbos_events.model.message_type import MessageType
 from dbos_events.serialization.raised import is_interrupt

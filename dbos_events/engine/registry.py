@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.declared import (
@@ -19,6 +18,7 @@ from dbos_events.engine.declared import (
     why_not,
 )
 from dbos_events.errors import RegistrationError
+from dbos_events.model.dataclass import dataclass, field
 from dbos_events.model.queue import QueueLimits, QueueState
 from dbos_events.model.schedule import ScheduleSpec
 from dbos_events.serialization.class_names import own_package

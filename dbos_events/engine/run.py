@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dbos_events.engine.branches import own_scope
@@ -15,6 +14,7 @@ from dbos_events.errors import (
     DBOSWorkflowCancelledError,
     DBOSWorkflowConflictIDError,
 )
+from dbos_events.model.dataclass import dataclass
 from dbos_events.model.workflow import CANCELLED
 from dbos_events.storage.writes import WRITTEN, Checkpoint, Fenced, Park, Refused, Result, Write
 

@@ -6,7 +6,6 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
@@ -15,6 +14,7 @@ from sqlalchemy import event, exc
 
 from dbos_events.clock import Clock, DatabaseClock
 from dbos_events.errors import BadWrite, DBOSException, StorageError
+from dbos_events.model.dataclass import dataclass, field
 from dbos_events.storage import answers, sequences
 from dbos_events.storage.apart import Apart
 from dbos_events.storage.shapes import Shape, tuples, turned

@@ -29,10 +29,10 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING, TypeAlias
 
+from dbos_events.model.dataclass import dataclass, field
 from dbos_events.storage.statements import POSTGRES, Statement, load
 
 if TYPE_CHECKING:

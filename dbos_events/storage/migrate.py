@@ -8,7 +8,6 @@ releases may run side by side during an upgrade or a rollback.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from dbos_events.errors import ConfigurationError, MigrationRequired, StorageUnavailable
+from dbos_events.model.dataclass import dataclass
 from dbos_events.storage import answers, functions, sequences
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.telemetry.log import logger

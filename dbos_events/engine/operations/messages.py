@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.effects import Flow, Query, Recorded, Settled
@@ -13,6 +12,7 @@ from dbos_events.engine.operations.common import follows, noted_beside, operatio
 from dbos_events.engine.shield import may_write
 from dbos_events.engine.waits import Wait
 from dbos_events.errors import DBOSNonExistentWorkflowError, SerializationError
+from dbos_events.model.dataclass import dataclass
 from dbos_events.serialization import encoded, stored_error
 from dbos_events.serialization.raised import is_interrupt, text_of
 from dbos_events.storage.writes import (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.effects import Flow, Query, Recorded
@@ -12,6 +11,7 @@ from dbos_events.engine.mailboxes import Ear
 from dbos_events.engine.operations.common import deliver, noted_beside, operation
 from dbos_events.engine.waits import Wait, subscribed
 from dbos_events.errors import SerializationError
+from dbos_events.model.dataclass import dataclass
 from dbos_events.model.publication import Matched, WaitFor
 from dbos_events.serialization import encoded, stored_error
 from dbos_events.serialization.raised import is_interrupt, text_of

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
+from dbos_events.model.dataclass import dataclass
 from dbos_events.storage.writes.checkpoint import Checkpoint
 
 
