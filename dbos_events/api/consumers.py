@@ -6,14 +6,13 @@ import functools
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from dbos_events.api.decorators import workflow
 from dbos_events.api.retries import check_retries
 from dbos_events.api.session import Session
 from dbos_events.connect import Connector, PushConnector, PushOptions, find_connector
 from dbos_events.engine.payload import NO_BINDING, Binding, bind, of_messages
-from dbos_events.engine.registry import Registered
 from dbos_events.engine.shapes import check_answers, name_of
 from dbos_events.errors import ConnectorError, Quarantine, RegistrationError
 from dbos_events.model.dataclass import dataclass
@@ -27,8 +26,11 @@ from dbos_events.model.event import (
     Placing,
     Retry,
 )
-from dbos_events.model.message_type import MessageType
 from dbos_events.model.subscription import compiled, is_pattern
+
+if TYPE_CHECKING:
+    from dbos_events.engine.registry import Registered
+    from dbos_events.model.message_type import MessageType
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", Connector, PushConnector)

@@ -18,7 +18,6 @@ from dbos_events.engine.mailboxes import Mailboxes
 from dbos_events.engine.numbers import Numbers
 from dbos_events.engine.pool import Pool
 from dbos_events.engine.readers import Readers
-from dbos_events.engine.registry import Registered, Registry
 from dbos_events.engine.run import Ending, Run
 from dbos_events.engine.runner import Runner
 from dbos_events.engine.takings import Takings
@@ -47,6 +46,7 @@ from dbos_events.telemetry.outages import Outages
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dbos_events.engine.registry import Registered, Registry
     from dbos_events.model.event import Retry
     from dbos_events.serialization import Codecs
     from dbos_events.storage.protocol import Storage

@@ -15,12 +15,12 @@ from dbos_events.engine.problems import problem_with, problem_with_json
 from dbos_events.engine.shapes import at_once, check_answers, is_async, may_await
 from dbos_events.errors import FilterFailed, RegistrationError, TryAgain, UndecodablePayload
 from dbos_events.model.dataclass import dataclass
-from dbos_events.model.event import PayloadCodec
-from dbos_events.model.message_type import MessageType
 from dbos_events.serialization.raised import is_interrupt
 
 if TYPE_CHECKING:
     from dbos_events.engine.run import Run
+    from dbos_events.model.event import PayloadCodec
+    from dbos_events.model.message_type import MessageType
 
 Message: TypeAlias = Any
 """A message of the connector that the event came through, whose value is bytes or None."""

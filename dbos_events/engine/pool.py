@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from dbos_events.engine.waking import Hub
 from dbos_events.telemetry.log import logger
 from dbos_events.telemetry.threads import Shortage
+
+if TYPE_CHECKING:
+    from dbos_events.engine.waking import Hub
 
 STARVED = "pool:starved"
 """Hub channel: work waits and no thread is free; a resident wait should park now."""

@@ -19,14 +19,14 @@ from dbos_events.engine.declared import (
 )
 from dbos_events.errors import RegistrationError
 from dbos_events.model.dataclass import dataclass, field
-from dbos_events.model.queue import QueueLimits, QueueState
-from dbos_events.model.schedule import ScheduleSpec
 from dbos_events.serialization.class_names import own_package
 from dbos_events.telemetry.log import logger
 
 if TYPE_CHECKING:
     from dbos_events.engine.payload import Binding
     from dbos_events.model.message_type import MessageType
+    from dbos_events.model.queue import QueueLimits, QueueState
+    from dbos_events.model.schedule import ScheduleSpec
 
 DEFAULT_MAX_RECOVERY_ATTEMPTS = 100
 
