@@ -100,6 +100,7 @@ class ConsumerRequest:
     publishes: Callable[[Any], Any] | None = None
     placing: Placing | None = None
     expires: Callable[[Any], Any] | None = None
+    namespace: Mapping[str, Any] | None = None
 
     @property
     def decorator(self) -> str:
@@ -126,7 +127,9 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
         function = _only_published(request) if given is None else given
         decorated, entry = workflow_of(app, function, request.name)
         name = request.name or entry.name
-        local_names = sys._getframe(1).f_locals  # noqa: SLF001 - models are often declared beside the handler
+        local_names = request.namespace
+        if local_names is None:  # models are often declared beside the handler
+            local_names = sys._getframe(1).f_locals  # noqa: SLF001
         connector = connector_of(request.connector, Connector)
         binding = bind(
             name, function, request.codec, request.when, local_names, connector.messages, request.expires

@@ -11,6 +11,7 @@ from dbos_events.api.families import Family
 
 if TYPE_CHECKING:
     from dbos_events.api.callbacks import CallbackVerbs
+    from dbos_events.api.logged import LogConsumers
     from dbos_events.api.messages import Messages
     from dbos_events.api.publications import PublicationVerbs
     from dbos_events.api.pushed import PushedConsumers
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         Scheduling,
         Racing,
         PushedConsumers,
+        LogConsumers,
         CallbackVerbs,
     ):
         """The verbs of an App; `DBOS` has the same."""
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     _schedules: Scheduling
     _racing: Racing
     _pushed: PushedConsumers
+    _logged: LogConsumers
     _callbacks: CallbackVerbs
 else:
     _verbs = Family("dbos_events.api.verbs", "Verbs")
@@ -59,6 +62,7 @@ else:
     _schedules = Family("dbos_events.api.schedules", "Scheduling")
     _racing = Family("dbos_events.api.racing", "Racing")
     _pushed = Family("dbos_events.api.pushed", "PushedConsumers")
+    _logged = Family("dbos_events.api.logged", "LogConsumers")
     _callbacks = Family("dbos_events.api.callbacks", "CallbackVerbs")
 
 
@@ -185,6 +189,8 @@ class BoundVerbs:
     shielded = _racing.shielded
 
     pushed_consumer = _pushed.pushed_consumer
+
+    log_consumer = _logged.log_consumer
 
     callback = _callbacks.callback
     callback_async = _callbacks.callback_async
