@@ -163,8 +163,7 @@ class Launched:
         else:
             verify(self.storage)
         self.settings.refuse_without_name()  # now that the database answers: while it does not, that is what to say
-        for _ in range(LOOKS_AT_THE_CLOCK):
-            self.storage.now_ms()
+        self.storage.now_ms(LOOKS_AT_THE_CLOCK)
         self._register()
         self.recovery.look_at_names()
         self.storage.queues.save_declared(self.settings.name, self._registry.queues, self.core.version)

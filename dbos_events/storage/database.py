@@ -18,7 +18,7 @@ from dbos_events.model.dataclass import dataclass, field
 from dbos_events.storage import answers, sequences
 from dbos_events.storage.apart import Apart
 from dbos_events.storage.shapes import Shape, tuples, turned
-from dbos_events.storage.statements import Dialect, Statement, load
+from dbos_events.storage.statements import Dialect, Fitted, Statement
 
 if TYPE_CHECKING:
     from dbos_events.storage.functions import Function
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 Row = Any
 """One row of an answer: its columns are attributes, and it is a tuple."""
-
 
 Rows: TypeAlias = Sequence[Mapping[str, Any]] | Sequence[tuple[Any, ...]]
 """Rows for a statement: by the names of its columns, or as `Tx.rows` has made them."""
@@ -206,10 +205,10 @@ class Database:
         event.listen(engine, "connect", self._begun)
         event.listen(engine, "checkout", self._refuse_old)
         self._errors: tuple[type[Exception], ...] = (exc.SQLAlchemyError, *driver.errors, *answers.UNSENDABLE)
-        self.statements: Mapping[str, Statement] = load(dialect, quoted_schema, manual_clock=clock.manual)
+        self.statements = Fitted(dialect, quoted_schema, manual_clock=clock.manual)
         self._shapes: dict[tuple[Any, ...], Shape] = {}
         self._functions: Mapping[str, Function] | None = None
-        self._texts = {name: sa.text(statement.sql) for name, statement in self.statements.items()}
+        self._texts: dict[str, sa.TextClause] = {}
         # SQLite lets one connection write; queueing here is fairer than its busy handler.
         self._writer = threading.Lock() if not dialect.is_postgres else None
 
@@ -233,6 +232,8 @@ class Database:
             self.clock.learn(database_ms, asked_ns)
 
     def text(self, statement: Statement) -> sa.TextClause:
+        if statement.name not in self._texts:
+            self._texts[statement.name] = sa.text(statement.sql)
         return self._texts[statement.name]
 
     def transact(self, work: Callable[[Tx], R]) -> R:

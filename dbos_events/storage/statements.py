@@ -33,7 +33,8 @@ count them and change its mind with the batch size (docs/storage.md).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from importlib.resources import files
 
 from dbos_events.model.dataclass import dataclass
@@ -126,9 +127,32 @@ SQLITE = Dialect(
 
 def load(dialect: Dialect, schema: str, *, manual_clock: bool = False) -> dict[str, Statement]:
     """All statements for one database; `schema` is quoted already."""
-    now = "CAST(:clock_now AS bigint)" if manual_clock else dialect.now
-    pieces = {"schema": schema, **dialect.pieces}
-    return {name: _fit(name, body, dialect, pieces, now) for name, body in _read()}
+    fitted = Fitted(dialect, schema, manual_clock=manual_clock)
+    return {name: fitted[name] for name in bodies()}
+
+
+class Fitted(dict[str, Statement]):
+    """The statements for one database, each fitted to it when it is first asked for: a process runs a part of them."""
+
+    def __init__(self, dialect: Dialect, schema: str, *, manual_clock: bool = False) -> None:
+        super().__init__()
+        self._dialect = dialect
+        self._now = "CAST(:clock_now AS bigint)" if manual_clock else dialect.now
+        self._pieces = {"schema": schema, **dialect.pieces}
+
+    def __missing__(self, name: str) -> Statement:
+        found = self[name] = _fit(name, bodies()[name], self._dialect, self._pieces, self._now)
+        return found
+
+
+def bodies() -> Mapping[str, str]:
+    """All statements as they are written, with the fragments that they name in their places; read once."""
+    return _kept(_read)
+
+
+@lru_cache(maxsize=2)
+def _kept(read: Callable[[], Iterator[tuple[str, str]]]) -> Mapping[str, str]:
+    return dict(read())
 
 
 def _read() -> Iterator[tuple[str, str]]:
