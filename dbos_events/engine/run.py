@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from asyncio import current_task
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -59,9 +60,9 @@ class EventOrigin:
     asks_again: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each run, in a third of the time
 class Ending:
-    """How a run left this process: `ended` with a value or an error, `parked`, or `lost`."""
+    """How a run left this process: `ended` with a value or an error, `parked`, or `lost`. Nobody changes it."""
 
     kind: str
     value: Any = None
@@ -192,7 +193,12 @@ class Run:
         """
         self.enter()
         if (loop := running_loop()) is not None:
-            scope = own_scope(scope, loop)
+            task = current_task(loop)
+            if task is not None and scope.task != id(task):
+                scope = own_scope(scope, task, loop)
+        if self.history is None and not self.shields:
+            self._number = number = self._number + 1
+            return Place(scope.next_call(), number)
         shield = shield_over(self) if self.shields else None
         call = scope.next_call() if shield is None or not shield.cleans_up else shield.next_call()
         entry = self.history.by_call.get(call) if self.history is not None else None
@@ -237,7 +243,7 @@ class Run:
         )
         resets, self.crashes = self.crashes > 0, 0
         return Write(
-            self.id, self.take, self.generation, entry, reset_crashes=resets, shielded=is_shielded(self)
+            self.id, self.take, self.generation, entry, None, resets, self.shields > 0 and is_shielded(self)
         )
 
     def note(self, error: BaseException, entry: Checkpoint | None, *, cancelled: bool = False) -> None:
@@ -272,17 +278,19 @@ class Run:
 
     def settled(self, write: Write, result: Result) -> None:
         """Note a write's fate; called by the committer, in the order of handing over."""
-        wakers: list[Waker] = []
+        wakers: list[Waker] | None = None
         with self._lock:
-            if result is not WRITTEN and self.verdict is None:
-                self.verdict = self._verdict_on(result)
-            elif write.shielded and isinstance(result, Fenced):  # which a cancel alone does not do
-                self.verdict = DBOSWorkflowConflictIDError(self.id)
+            if result is not WRITTEN:
+                if self.verdict is None:
+                    self.verdict = self._verdict_on(result)
+                elif write.shielded and isinstance(result, Fenced):  # which a cancel alone does not do
+                    self.verdict = DBOSWorkflowConflictIDError(self.id)
             self._durable += 1  # after the verdict: who finds all durable, without the lock, finds that, too
             if self._wakers and self._durable == self._handed:
                 wakers, self._wakers = self._wakers, []
-        for waker in wakers:
-            waker.wake()
+        if wakers is not None:
+            for waker in wakers:
+                waker.wake()
         if write.closes:
             self.core.runner.closed(self, write, result)
 
