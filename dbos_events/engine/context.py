@@ -7,8 +7,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.keys import StepKey, part
-from dbos_events.engine.limits import NEXT_LIMITS
 from dbos_events.engine.shield import SHIELD
+from dbos_events.engine.timelimits import NEXT_TIME_LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,7 +100,7 @@ def forget_caller() -> None:
     """Nothing runs here yet: for the context of a new run, which is a copy of its caller's."""
     CURRENT.set(None)
     NEXT_WORKFLOW_ID.set(None)
-    NEXT_LIMITS.set(None)
+    NEXT_TIME_LIMITS.set(None)
     SHIELD.set(None)
     NEXT_REUSE.set(None)
     NEXT_ENQUEUE.set(None)
@@ -108,7 +108,7 @@ def forget_caller() -> None:
 
 
 _OF_CALLER: tuple[ContextVar[Any], ...] = (
-    CURRENT, NEXT_WORKFLOW_ID, NEXT_LIMITS, SHIELD, NEXT_REUSE, NEXT_ENQUEUE, NEXT_ATTRIBUTES,
+    CURRENT, NEXT_WORKFLOW_ID, NEXT_TIME_LIMITS, SHIELD, NEXT_REUSE, NEXT_ENQUEUE, NEXT_ATTRIBUTES,
 )  # fmt: skip
 
 

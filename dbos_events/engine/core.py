@@ -21,7 +21,7 @@ from dbos_events.engine.readers import Readers
 from dbos_events.engine.registry import Registered, Registry
 from dbos_events.engine.run import Ending, Run
 from dbos_events.engine.runner import Runner
-from dbos_events.engine.takings import Takings
+from dbos_events.engine.takings import OpenTakings
 from dbos_events.engine.waking import Hub, LoopInbox
 from dbos_events.errors import (
     DBOSAwaitedWorkflowCancelledError,
@@ -94,7 +94,7 @@ class Core:
         self.hub = Hub()
         self.pool = Pool(threads, self.hub)
         self.readers = Readers(4)
-        self.starts = Takings()  # of callers, as long as they are under way
+        self.starts = OpenTakings()  # of callers, as long as they are under way
         self.mailboxes = Mailboxes()
         self.runner = Runner(self)
         self.outages = Outages()

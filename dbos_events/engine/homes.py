@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dbos_events.engine.loopcommitter import LoopCommitter
     from dbos_events.engine.run import Run
 
-Begin: TypeAlias = "tuple[Run, Coroutine[Any, Any, object] | None, contextvars.Context | None]"
+RunToBegin: TypeAlias = "tuple[Run, Coroutine[Any, Any, object] | None, contextvars.Context | None]"
 """A run to be begun on a loop; with what is left of it where a thread has begun it, and the context that it begins with."""
 
 STANDS_STILL = 5.0
@@ -47,7 +47,7 @@ class Home:
         """Whether its thread is ours, and runs it again when something has stopped it."""
         self.inbox = LoopInbox(loop)
         self.committer: LoopCommitter | None = None
-        self.starting: deque[Begin] = deque()
+        self.starting: deque[RunToBegin] = deque()
         self.still_since: float | None = None
 
     @property
@@ -162,7 +162,7 @@ class Homes:
         """Let go of loops that have ended; what ran there goes on elsewhere. Called now and then, on any thread."""
         self._drop_ended()
         left: list[Run] = []
-        waiting: list[Begin] = []
+        waiting: list[RunToBegin] = []
         for home in self._standing():
             waiting += _all_of(home.starting)
             left += self._runs_on(home)
@@ -211,7 +211,7 @@ class Homes:
         return [run for run, tasks in runs if tasks is not None and tasks.main.get_loop() is loop]
 
 
-def _all_of(starting: deque[Begin]) -> Iterator[Begin]:
+def _all_of(starting: deque[RunToBegin]) -> Iterator[RunToBegin]:
     """Take what waits for its start; also while the loop, should it run again, takes it."""
     while starting:
         try:

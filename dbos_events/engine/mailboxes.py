@@ -64,7 +64,7 @@ class Topic(Ear):
 
     def __init__(self) -> None:
         super().__init__()
-        self.line: deque[object] = deque()
+        self.turns: deque[object] = deque()
         self._lock = threading.Lock()
         self._ahead: deque[StoredMessage] = deque()
         self._characters = 0
@@ -260,18 +260,18 @@ class Delivery:
         return sum(one.destination == destination for one in self._send.messages)
 
 
-class Line:
-    """The place of one call in the line of a topic."""
+class Turn:
+    """The turn of one call among those that receive of a topic."""
 
     def __init__(self, topic: Topic) -> None:
         self.topic = topic
-        topic.line.append(self)
+        topic.turns.append(self)
 
     @property
     def is_first(self) -> bool:
         """Whether it is the turn of this call."""
-        line = self.topic.line
-        return bool(line) and line[0] is self
+        turns = self.topic.turns
+        return bool(turns) and turns[0] is self
 
     @property
     def must_look(self) -> bool:
@@ -280,13 +280,13 @@ class Line:
 
 
 @contextmanager
-def in_line(core: Core, run: Run, topic: str | None) -> Iterator[Line]:
-    """Stand in line for a topic within the block."""
-    mine = Line(core.mailboxes.of(run).topic(topic))
-    line = mine.topic.line
+def in_turn(core: Core, run: Run, topic: str | None) -> Iterator[Turn]:
+    """Wait for the turn at a topic within the block: its calls receive one after the other."""
+    mine = Turn(core.mailboxes.of(run).topic(topic))
+    turns = mine.topic.turns
     try:
         yield mine
     finally:
-        line.remove(mine)
-        if line:
+        turns.remove(mine)
+        if turns:
             core.hub.signal(turn_of(run.id))

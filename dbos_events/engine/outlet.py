@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dbos_events.engine.publishing import stream_channel
+from dbos_events.engine.values_and_streams import stream_channel
 from dbos_events.engine.waking import LoopWaker, ThreadWaker, Waker
 from dbos_events.errors import DBOSException
 from dbos_events.serialization import fingerprint

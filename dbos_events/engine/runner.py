@@ -36,7 +36,7 @@ from dbos_events.telemetry.log import Recurring, logger
 
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
-    from dbos_events.engine.homes import Begin, Home
+    from dbos_events.engine.homes import Home, RunToBegin
     from dbos_events.engine.operations.step import StepCall
 
 
@@ -94,7 +94,7 @@ class Runner:
         if run.tasks is not None:
             run.tasks.main.add_done_callback(functools.partial(self._left_by_task, run))
 
-    def begin(self, home: Home, begins: Sequence[Begin]) -> None:
+    def begin(self, home: Home, begins: Sequence[RunToBegin]) -> None:
         """Start runs on a loop; should it end before, they are started elsewhere."""
         home.starting.extend(begins)
         home.inbox.post(functools.partial(self._start_tasks, home))

@@ -90,10 +90,10 @@ def shown(error: BaseException) -> str:
 
 
 def refuses_statement(error: BaseException) -> bool:
-    """As `storage.answers` says; asked of an error only, since it loads SQLAlchemy."""
-    from dbos_events.storage import answers
+    """As `storage.errorcodes` says; asked of an error only, since it loads SQLAlchemy."""
+    from dbos_events.storage import errorcodes
 
-    return answers.refuses_statement(error)
+    return errorcodes.refuses_statement(error)
 
 
 class Interrupted(StorageError):

@@ -13,7 +13,7 @@ from dbos_events_webhooks.event import WebhookEvent
 from dbos_events_webhooks.outcome import Answer, Refused
 from dbos_events_webhooks.outcome import Outcome as Verdict
 from dbos_events_webhooks.receiving import answers
-from dbos_events_webhooks.receiving.bodies import Body, Disconnected, Receive, Unread
+from dbos_events_webhooks.receiving.bodies import Disconnected, Receive, RequestBody, Unread
 from dbos_events_webhooks.receiving.endpoint import Endpoint
 from dbos_events_webhooks.receiving.limits import Limits, Load
 from dbos_events_webhooks.receiving.replies import replied, replied_here
@@ -62,7 +62,7 @@ class Service:
         send: answers.Send,
     ) -> None:
         """Answer one request; whatever it is like, and whatever goes wrong, this does not raise."""
-        body = Body(self.load, endpoint.provider.row.max_body)
+        body = RequestBody(self.load, endpoint.provider.row.max_body)
         http1 = str(scope.get("http_version", "1.1")).startswith("1")
         if not self.load.enter():
             endpoint.counts["overloaded"] += 1
@@ -83,7 +83,7 @@ class Service:
         await answers.send_answer(answer, send, close=close and http1)
 
     async def _answer(
-        self, endpoint: Endpoint, params: Mapping[str, str], scope: Scope, receive: Receive, body: Body
+        self, endpoint: Endpoint, params: Mapping[str, str], scope: Scope, receive: Receive, body: RequestBody
     ) -> tuple[Answer, bool]:
         """The answer, and whether the connection has to end because a body was left unread."""
         if endpoint.retired:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dbos_events.engine.effects import Flow, Recorded
 from dbos_events.engine.operations.common import deliver, operation, unreadable
-from dbos_events.engine.publishing import refuse_unwritten
+from dbos_events.engine.values_and_streams import refuse_unwritten
 from dbos_events.model.times import LONGEST_WAIT
 
 if TYPE_CHECKING:

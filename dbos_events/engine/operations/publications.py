@@ -134,7 +134,7 @@ def tell(core: Core, anchors: Sequence[str]) -> None:
     core.signal("timers")
 
 
-class Waiting:
+class PublicationWait:
     """One call that waits for publications, at its place in the run."""
 
     def __init__(

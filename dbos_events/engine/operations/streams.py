@@ -9,7 +9,10 @@ from dbos_events.engine.effects import Flow, Query
 from dbos_events.engine.operations.common import deliver, operation
 from dbos_events.engine.operations.deadline import begin_deadline, recorded_deadline
 from dbos_events.engine.outlet import Room, outlet_of
-from dbos_events.engine.publishing import (
+from dbos_events.engine.reader import Item, StreamReader
+from dbos_events.engine.run import Place
+from dbos_events.engine.shield import is_shielded
+from dbos_events.engine.values_and_streams import (
     Stored,
     is_on_own_thread,
     read_back,
@@ -18,9 +21,6 @@ from dbos_events.engine.publishing import (
     stream_channel,
     written_in_step,
 )
-from dbos_events.engine.reader import Item, StreamReader
-from dbos_events.engine.run import Place
-from dbos_events.engine.shield import is_shielded
 from dbos_events.engine.waits import Wait
 from dbos_events.errors import (
     DBOSException,

@@ -8,7 +8,7 @@ from dbos_events.engine.effects import Flow, Query, Recorded
 from dbos_events.engine.operations.common import follows, operation
 from dbos_events.engine.operations.deadline import begin_deadline, recorded_deadline
 from dbos_events.engine.outlet import outlet_of
-from dbos_events.engine.publishing import (
+from dbos_events.engine.values_and_streams import (
     Announcement,
     Stored,
     read_back,

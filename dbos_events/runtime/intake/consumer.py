@@ -18,7 +18,7 @@ from dbos_events.engine.run import EventOrigin, Run
 from dbos_events.errors import DBOSException
 from dbos_events.model.event import ConsumerOptions
 from dbos_events.model.naming import log_prefix
-from dbos_events.runtime.intake.batch import Accepted, Assignment, Formed, Intaking, batch_of, form
+from dbos_events.runtime.intake.batch import Assignment, Formed, Intaking, NamedRecord, batch_of, form
 from dbos_events.runtime.intake.filters import judged
 from dbos_events.runtime.intake.gate import Gate
 from dbos_events.runtime.intake.holdups import HoldUps
@@ -357,7 +357,7 @@ class ConsumerIntake(Positioning):
         reasons = {partition: conflict.reason for partition, conflict in halted.items()}
         return TakenIn(following, result.stale, reasons or None)
 
-    def _conflicts(self, records: Sequence[Accepted], result: IntakeResult) -> dict[int, _Conflict]:
+    def _conflicts(self, records: Sequence[NamedRecord], result: IntakeResult) -> dict[int, _Conflict]:
         """The first conflict of each partition: nothing was taken in from there on."""
         halted: dict[int, _Conflict] = {}
         for workflow_id, record, _ in records:
@@ -370,7 +370,7 @@ class ConsumerIntake(Positioning):
     def _start(
         self,
         incarnation: int,
-        events: Sequence[Accepted],
+        events: Sequence[NamedRecord],
         plan: LanePlan,
         spilled: Mapping[int, Counter[str]],
         refused: Mapping[str, DBOSException],

@@ -32,7 +32,7 @@ class Standstill(NamedTuple):
     opened: bool = False
 
 
-class Options(Protocol):
+class StandingOptions(Protocol):
     """What the options of a consumer say about standing still."""
 
     @property
@@ -45,7 +45,7 @@ class Options(Protocol):
 class _Watched:
     """One consumer of this process."""
 
-    def __init__(self, number: int, options: Options, gate: Gate, left: str, core: Core) -> None:
+    def __init__(self, number: int, options: StandingOptions, gate: Gate, left: str, core: Core) -> None:
         self.number = number
         self.left = left
         self.name = options.name or ""
@@ -92,7 +92,7 @@ class ConsumerService(Service):
         self._looking = threading.Lock()
         self._finals = FinalFailures()
 
-    def watch(self, number: int, options: Options, gate: Gate, left: str) -> None:
+    def watch(self, number: int, options: StandingOptions, gate: Gate, left: str) -> None:
         """Look after a consumer from now on; when this returns its gate is as its row says.
 
         `left` tells people what becomes of its events while it takes none in.

@@ -13,26 +13,17 @@ from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from dbos_events.model.workflow import SUCCESS
-from dbos_events.storage.writes.outcome import Outcome
+from dbos_events.storage.writes.outcome import Ended, Outcome
 
 if TYPE_CHECKING:
-    from dbos_events.storage.writes.checkpoint import Checkpoint, Numbered
-    from dbos_events.storage.writes.write import Write
+    from dbos_events.storage.writes.checkpoint import Numbered
+    from dbos_events.storage.writes.write import Checkpoint, Write
 
 MOST_CHARACTERS = 1000
 """What one workflow's row takes: well below the 2 KB above which PostgreSQL stores a row in pieces."""
 
-Run: TypeAlias = tuple[str, int]
+RunToken: TypeAlias = tuple[str, int]
 """Workflow and take."""
-
-
-class Ended(NamedTuple):
-    """The outcome of a run, and the text of the checkpoints that go with it."""
-
-    number: int
-    write: Write
-    outcome: Outcome
-    own_checkpoints: str | None
 
 
 class Parted(NamedTuple):
@@ -48,9 +39,9 @@ class Parted(NamedTuple):
 
 def part(writes: Sequence[Write]) -> Parted:
     """Part a batch. It comes out the same when it is written again."""
-    entries: dict[Run, list[Numbered]] = {}
+    entries: dict[RunToken, list[Numbered]] = {}
     outcomes: list[tuple[int, Write, Outcome]] = []
-    others: set[Run] = set()
+    others: set[RunToken] = set()
     for number, write in enumerate(writes):
         if write.checkpoint is not None:
             entries.setdefault((write.workflow_id, write.take), []).append((number, write, write.checkpoint))

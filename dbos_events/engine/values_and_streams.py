@@ -1,4 +1,4 @@
-"""Where a call that publishes or reads stands, and what it stores: shared by values and streams."""
+"""What the verbs of published values and of streams share: stored forms, writes from within a step, telling readers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dbos_events.engine.run import Run
 
 
-Published: TypeAlias = SetValue | StreamEntry | SettleEntries
+ValueOrEntry: TypeAlias = SetValue | StreamEntry | SettleEntries
 
 
 class Announcement:
@@ -37,7 +37,7 @@ class Announcement:
 
     __slots__ = ("_change", "_channels", "_core")
 
-    def __init__(self, core: Core, workflow_id: str, change: Published) -> None:
+    def __init__(self, core: Core, workflow_id: str, change: ValueOrEntry) -> None:
         self._core = core
         self._change = change
         if isinstance(change, SetValue):
@@ -113,7 +113,7 @@ def refuse_when_stopped(run: Run) -> None:
     run.core.refuse_when_stopped()
 
 
-def written_in_step(run: Run, change: Published) -> Flow[None]:
+def written_in_step(run: Run, change: ValueOrEntry) -> Flow[None]:
     """Write, from within a step, what has no checkpoint of its own; durable when it returns.
 
     Raises what stopped the run, if something did.
