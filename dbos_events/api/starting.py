@@ -15,7 +15,7 @@ from dbos_events.engine.core import Core
 from dbos_events.engine.effects import Flow
 from dbos_events.engine.operations.start import Start, Started, start, start_child
 from dbos_events.engine.registry import Registered
-from dbos_events.engine.run import Place
+from dbos_events.engine.runvalues import Place
 from dbos_events.engine.timelimits import NEXT_TIME_LIMITS
 from dbos_events.errors import DBOSException, DBOSWorkflowFunctionNotFoundError
 

@@ -15,7 +15,7 @@ from dbos_events.storage.writes import Refused, Result, Write
 
 if TYPE_CHECKING:
     from dbos_events.clock import Clock
-    from dbos_events.engine.run import Run
+    from dbos_events.engine.tickets import Writer
     from dbos_events.engine.waking import Waker
     from dbos_events.serialization import Codecs
     from dbos_events.storage.protocol import Storage
@@ -106,7 +106,7 @@ class Direct(Committer):
         self._core = core
 
     def submit(
-        self, write: Write, run: Run | None = None, waker: Waker | None = None, *, final: bool = False
+        self, write: Write, run: Writer | None = None, waker: Waker | None = None, *, final: bool = False
     ) -> Ticket:
         ticket = Ticket(write, None, waker, final=final)
         if running_loop() is None:

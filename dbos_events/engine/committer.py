@@ -23,7 +23,7 @@ from dbos_events.telemetry.threads import start_thread
 
 if TYPE_CHECKING:
     from dbos_events.engine.loopcommitter import LoopCommitter
-    from dbos_events.engine.run import Run
+    from dbos_events.engine.tickets import Writer
     from dbos_events.engine.waking import Waker
 
 MAX_BATCH = 1000
@@ -85,7 +85,7 @@ class Committer:
         self._thread = start_thread(self._work, name="dbos-committer", unless=lambda: self._stopped)
 
     def submit(
-        self, write: Write, run: Run | None = None, waker: Waker | None = None, *, final: bool = False
+        self, write: Write, run: Writer | None = None, waker: Waker | None = None, *, final: bool = False
     ) -> Ticket:
         """Queue `write`; never blocks. Its run, then `waker`, learn the result on its thread, or on the loop.
 

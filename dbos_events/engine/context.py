@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,30 @@ class Scope:
         """Name the next durable call of this branch: `3`, or `2.1` for the second task's first."""
         self.calls += 1
         return f"{self.path}{self.calls}"
+
+    def own(self, loop: asyncio.AbstractEventLoop) -> Scope:
+        """This branch, for the task that runs on `loop`, unless another living task makes its calls as this one, too.
+
+        Such a task was made past the task factory: on a loop that a sync workflow runs by itself, or as `asyncio.Task(...)`.
+        It gets a branch of its own now; those get them in the order of their first calls.
+        """
+        task = asyncio.current_task(loop)
+        if task is None or self.task == id(task):
+            return self
+        scope = self
+        if scope.task and any(id(other) == scope.task for other in asyncio.all_tasks(loop)):
+            scope = scope.branch(name_of_task(task.get_coro()))
+            CURRENT.set(scope)
+            if scope.run.tasks is not None:
+                scope.run.tasks.add(task)
+                scope.run.core.runner.past_the_factory.say(
+                    "Workflow %s (%s): a task was made past the task factory of its event loop, so its place in the "
+                    "history is the order of first calls. Make tasks with asyncio.create_task.",
+                    scope.run.id,
+                    scope.run.function.name,
+                )
+        scope.task = id(task)
+        return scope
 
     def branch(self, name: str) -> Scope:
         """The scope of one more task that this branch starts, to run the coroutine function `name`."""

@@ -19,8 +19,9 @@ from dbos_events.engine.numbers import Numbers
 from dbos_events.engine.pool import Pool
 from dbos_events.engine.readers import Readers
 from dbos_events.engine.registry import Registered, Registry
-from dbos_events.engine.run import Ending, Run
+from dbos_events.engine.run import Run
 from dbos_events.engine.runner import Runner
+from dbos_events.engine.runvalues import Ending
 from dbos_events.engine.takings import OpenTakings
 from dbos_events.engine.waking import Hub, LoopInbox
 from dbos_events.errors import (

@@ -13,17 +13,16 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from dbos_events.engine.run import Engine, Run, Runs
 from dbos_events.engine.tasks import know_runs
 from dbos_events.engine.waking import LoopInbox, running_loop
 from dbos_events.telemetry.log import Recurring
 
 if TYPE_CHECKING:
-    from dbos_events.engine.core import Core
     from dbos_events.engine.loopcommitter import LoopCommitter
-    from dbos_events.engine.run import Run
 
 RunToBegin: TypeAlias = "tuple[Run, Coroutine[Any, Any, object] | None, contextvars.Context | None]"
 """A run to be begun on a loop; with what is left of it where a thread has begun it, and the context that it begins with."""
@@ -67,6 +66,21 @@ class Home:
         return loop is None or loop.is_closed()
 
 
+class Begins(Runs, Protocol):
+    """The runs of this process, which can be begun on a loop."""
+
+    def begin(self, home: Home, begins: Sequence[RunToBegin]) -> None:
+        """Start runs on a loop."""
+        ...
+
+
+class Hosted(Engine, Protocol):
+    """The engine whose loops these are."""
+
+    @property
+    def runner(self) -> Begins: ...
+
+
 class Homes:
     """All loops of one engine.
 
@@ -76,7 +90,7 @@ class Homes:
     """
 
     def __init__(
-        self, core: Core, new_committer: Callable[[asyncio.AbstractEventLoop, bool], LoopCommitter]
+        self, core: Hosted, new_committer: Callable[[asyncio.AbstractEventLoop, bool], LoopCommitter]
     ) -> None:
         self._core = core
         self._new_committer = new_committer

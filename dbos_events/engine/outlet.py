@@ -267,9 +267,10 @@ class Outlet:
 
 def outlet_of(run: Run) -> Outlet:
     """What the run publishes through; made when it is needed first."""
-    if run.outlet is None:
-        run.outlet = Outlet(run)
-    return run.outlet
+    outlet = run.outlet
+    if not isinstance(outlet, Outlet):
+        outlet = run.outlet = Outlet(run)
+    return outlet
 
 
 def checked_key(what: str, key: object) -> str:

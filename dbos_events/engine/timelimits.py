@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from dbos_events.engine.shield import shield_over
 
 if TYPE_CHECKING:
-    from dbos_events.engine.core import Core
-    from dbos_events.engine.run import Run
+    from dbos_events.engine.run import Engine, Run
 
 DEADLINES = "deadlines"
 """Hub channel: something that is here has a deadline which may be the next."""
@@ -47,7 +46,7 @@ UNBOUND = Bounds()
 
 
 def bounds_of(
-    core: Core, limits: TimeLimits | None, parent: Run | None, *, queued: bool, delay_ms: int = 0
+    core: Engine, limits: TimeLimits | None, parent: Run | None, *, queued: bool, delay_ms: int = 0
 ) -> Bounds:
     """The bounds of a workflow that is started now.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from dbos_events.engine.effects import Flow, Recorded
-from dbos_events.engine.run import Unwind
+from dbos_events.engine.runvalues import Unwind
 from dbos_events.engine.shield import is_shielded
 from dbos_events.errors import DBOSWorkflowConflictIDError, SerializationError
 from dbos_events.serialization import encoded
@@ -25,8 +25,7 @@ from dbos_events.storage.writes import (
 )
 
 if TYPE_CHECKING:
-    from dbos_events.engine.core import Core
-    from dbos_events.engine.run import Run
+    from dbos_events.engine.run import Engine, Run
 
 
 ValueOrEntry: TypeAlias = SetValue | StreamEntry | SettleEntries
@@ -37,7 +36,7 @@ class Announcement:
 
     __slots__ = ("_change", "_channels", "_core")
 
-    def __init__(self, core: Core, workflow_id: str, change: ValueOrEntry) -> None:
+    def __init__(self, core: Engine, workflow_id: str, change: ValueOrEntry) -> None:
         self._core = core
         self._change = change
         if isinstance(change, SetValue):
@@ -68,7 +67,7 @@ class Stored:
     text: str | None
 
 
-def stored(core: Core, value: object, what: str) -> Stored:
+def stored(core: Engine, value: object, what: str) -> Stored:
     """The stored form of a value; `what` says whose it is, for people.
 
     Raises:
@@ -83,7 +82,7 @@ def stored(core: Core, value: object, what: str) -> Stored:
         raise SerializationError(f"{what} cannot be stored: {text_of(error)}") from error
 
 
-def read_back(core: Core, codec: str | None, text: str | None, what: str) -> object:
+def read_back(core: Engine, codec: str | None, text: str | None, what: str) -> object:
     """A value from its stored form.
 
     Raises:

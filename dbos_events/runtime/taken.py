@@ -14,7 +14,8 @@ from dbos_events.engine.context import forget_caller
 from dbos_events.engine.core import Core
 from dbos_events.engine.keys import UsedKeys
 from dbos_events.engine.replay import History
-from dbos_events.engine.run import EventOrigin, Host, Run
+from dbos_events.engine.run import Host, Run
+from dbos_events.engine.runvalues import EventOrigin
 from dbos_events.engine.takings import OpenTakings
 from dbos_events.engine.timelimits import DEADLINES
 from dbos_events.errors import (

@@ -18,7 +18,8 @@ from dbos_events.app import App
 from dbos_events.connect import Inbox
 from dbos_events.engine.context import CURRENT
 from dbos_events.engine.core import Core
-from dbos_events.engine.run import Run, Unwind
+from dbos_events.engine.run import Run
+from dbos_events.engine.runvalues import Unwind
 from dbos_events.errors import DBOSException
 from dbos_events.facade import default_app
 from dbos_events.model.workflow import ENQUEUED, PENDING, WorkflowFilter

@@ -107,7 +107,8 @@ from dbos_events.serialization import fingerprint
 from dbos_events.storage.writes.hurry import Hurry
 
 if TYPE_CHECKING:
-    from dbos_events.engine.run import Place, Run
+    from dbos_events.engine.run import Run
+    from dbos_events.engine.runvalues import Place
 
 NAME = "DBOS.hurry"
 

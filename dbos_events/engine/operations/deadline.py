@@ -10,7 +10,8 @@ from dbos_events.engine.values_and_streams import refuse_unwritten
 from dbos_events.model.times import LONGEST_WAIT
 
 if TYPE_CHECKING:
-    from dbos_events.engine.run import Place, Run
+    from dbos_events.engine.run import Run
+    from dbos_events.engine.runvalues import Place
     from dbos_events.storage.writes import Checkpoint
 
 NAME = "DBOS.sleep"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.effects import TASK_CANCELLED, Flow, Query, Recorded
 from dbos_events.engine.operations.common import counted, deliver, follows, operation, record_cancelled
-from dbos_events.engine.replay import Recall
-from dbos_events.engine.run import Place
+from dbos_events.engine.recall import Recall
+from dbos_events.engine.runvalues import Place
 from dbos_events.engine.timelimits import DEADLINES, UNBOUND, Bounds, TimeLimits, bounds_of
 from dbos_events.errors import (
     DBOSConflictingWorkflowError,

@@ -20,7 +20,8 @@ from dbos_events.storage.writes import Write
 
 if TYPE_CHECKING:
     from dbos_events.engine.keys import StepKey
-    from dbos_events.engine.run import Place, Run
+    from dbos_events.engine.run import Run
+    from dbos_events.engine.runvalues import Place
     from dbos_events.serialization import Codec
     from dbos_events.storage.writes import Checkpoint
 

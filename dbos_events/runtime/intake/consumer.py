@@ -14,7 +14,8 @@ from dbos_events.connect.connector import Connector
 from dbos_events.connect.source import PartitionReport, Position, Record, TakenIn
 from dbos_events.engine.core import Core
 from dbos_events.engine.registry import Registered
-from dbos_events.engine.run import EventOrigin, Run
+from dbos_events.engine.run import Run
+from dbos_events.engine.runvalues import EventOrigin
 from dbos_events.errors import DBOSException
 from dbos_events.model.event import ConsumerOptions
 from dbos_events.model.naming import log_prefix
@@ -298,8 +299,7 @@ class ConsumerIntake(Positioning):
         if unasked or not formed.records:
             return formed
         topic = self._assignments[incarnation, formed.records[0].record.partition].topic
-        codec = self._core.codecs.default
-        new_context = self._taken.new_context
+        codec, new_context = self._core.codecs.default, self._taken.new_context
         return judged(formed, when, lambda record: self._message(topic, record), codec, new_context)
 
     def _placed(self, incarnation: int, formed: Formed) -> tuple[Formed, tuple[PlacedEvent, ...]]:

@@ -11,8 +11,8 @@ from contextvars import Context
 from dataclasses import replace
 
 from dbos_events.connect.source import Record
-from dbos_events.engine.payload import Message
 from dbos_events.errors import DBOSException, Quarantine, TryAgain, UndecodablePayload
+from dbos_events.model.message_type import Message
 from dbos_events.runtime.intake.batch import Formed, NamedRecord
 from dbos_events.serialization import Codec, stored_error
 

@@ -8,11 +8,11 @@ from contextvars import Context
 from dataclasses import replace
 
 from dbos_events.connect.source import Record
-from dbos_events.engine.payload import Message
 from dbos_events.engine.problems import problem_with
 from dbos_events.engine.shapes import at_once
 from dbos_events.errors import DBOSException, Quarantine, TryAgain
 from dbos_events.model.event import Placing
+from dbos_events.model.message_type import Message
 from dbos_events.model.queue import HIGHEST_PRIORITY_NUMBER, LONGEST_DELAY_SECONDS
 from dbos_events.runtime.intake.batch import Formed, NamedRecord
 from dbos_events.serialization import Codec, stored_error

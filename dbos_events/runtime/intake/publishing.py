@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from dbos_events.connect.source import Record
 from dbos_events.engine.operations.publications import EXPIRY, tell
-from dbos_events.engine.payload import Message
 from dbos_events.errors import DBOSException, Quarantine, UndecodablePayload
 from dbos_events.model.event import ConsumerOptions
+from dbos_events.model.message_type import Message
 from dbos_events.model.publication import WEEK_MS
 from dbos_events.runtime.intake.batch import Formed, NamedRecord, PublishedRecord
 from dbos_events.runtime.intake.filters import Ranges

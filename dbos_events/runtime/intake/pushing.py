@@ -14,7 +14,8 @@ from dbos_events.connect.inbox import Outcome, PushedEvent, PushOptions
 from dbos_events.engine.core import Core
 from dbos_events.engine.problems import problem_with
 from dbos_events.engine.registry import Registered
-from dbos_events.engine.run import EventOrigin, Run
+from dbos_events.engine.run import Run
+from dbos_events.engine.runvalues import EventOrigin
 from dbos_events.engine.shapes import at_once
 from dbos_events.errors import DBOSException, Quarantine, StorageUnavailable, TryAgain
 from dbos_events.model.naming import pushed_id, pushed_prefix
