@@ -87,21 +87,24 @@ class Homes:
     Args:
         core: The engine.
         new_committer: Makes the committer of a loop; told whether it is the launch's.
+        open_spare: Starts a loop of our own, for when the launch's does not run; None where nothing runs.
     """
 
     def __init__(
-        self, core: Hosted, new_committer: Callable[[asyncio.AbstractEventLoop, bool], LoopCommitter]
+        self,
+        core: Hosted,
+        new_committer: Callable[[asyncio.AbstractEventLoop, bool], LoopCommitter],
+        open_spare: Callable[[], asyncio.AbstractEventLoop] | None,
     ) -> None:
         self._core = core
         self._new_committer = new_committer
+        self._open_spare = open_spare
         self._lock = threading.Lock()
         self._opening = threading.Lock()
         self._known: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Home] = weakref.WeakKeyDictionary()
         self._launch: Home | None = None
         self._spare: Home | None = None
         self._trouble = Recurring()
-        self.open_spare: Callable[[], asyncio.AbstractEventLoop] | None = None
-        """Starts a loop of our own, for when the launch's does not run."""
 
     # -- which loop ---------------------------------------------------------------------------
 
@@ -137,9 +140,9 @@ class Homes:
         """Where everything runs that no running loop has asked for."""
         home = self._launch
         assert home is not None, "the engine is not started"  # noqa: S101
-        if home.runs or self.open_spare is None or self._core.stopped.is_set():
+        if home.runs or self._open_spare is None or self._core.stopped.is_set():
             return home
-        return self._spare_home(self.open_spare)
+        return self._spare_home(self._open_spare)
 
     def _spare_home(self, open_spare: Callable[[], asyncio.AbstractEventLoop]) -> Home:
         with self._opening:
