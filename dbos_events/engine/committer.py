@@ -22,7 +22,7 @@ from dbos_events.engine.tickets import (
     shown,
     tell,
     tell_all,
-)
+)  # fmt: skip
 from dbos_events.engine.waking import ThreadWaker
 from dbos_events.errors import BadWrite, ExecutorFenced, StorageError
 from dbos_events.storage.writes import Fenced, Refused, Result, Write
@@ -32,7 +32,7 @@ from dbos_events.telemetry.threads import start_thread
 
 if TYPE_CHECKING:
     from dbos_events.engine.loopcommitter import LoopCommitter
-    from dbos_events.engine.run import Run
+    from dbos_events.engine.tickets import Writer
     from dbos_events.engine.waking import Waker
 
 MAX_BATCH = 1000
@@ -94,7 +94,7 @@ class Committer:
         self._thread = start_thread(self._work, name="dbos-committer", unless=lambda: self._stopped)
 
     def submit(
-        self, write: Write, run: Run | None = None, waker: Waker | None = None, *, final: bool = False
+        self, write: Write, run: Writer | None = None, waker: Waker | None = None, *, final: bool = False
     ) -> Ticket:
         """Queue `write`; never blocks. Its run, then `waker`, learn the result on its thread, or on the loop.
 
@@ -107,10 +107,8 @@ class Committer:
             ticket.settle(Fenced(None))
             return ticket
         if run is not None and run.tasks is not None:
-            near = self.near
-            if near is not None and near.offer(ticket):
-                return ticket
-            if self.others and any(other.offer(ticket) for other in self.others):
+            near, others = self.near, self.others
+            if (near and near.offer(ticket)) or (others and any(other.offer(ticket) for other in others)):
                 return ticket
         self._queue.append(ticket)
         self.look_up()
@@ -336,8 +334,7 @@ class Committer:
                 self._put_off(tickets, error)
                 return
             refusal = BadWrite(error.message)  # stored with the workflow: without the frames of this one
-            for ticket in tickets:
-                tell(ticket, Refused(refusal))
+            tell_all(tickets, [Refused(refusal)] * len(tickets))
             return
         middle = len(groups) // 2
         for half in (groups[:middle], groups[middle:]):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dbos_events.engine.keys import StepKey, part
-from dbos_events.engine.limits import NEXT_LIMITS
 from dbos_events.engine.shield import SHIELD
+from dbos_events.engine.timelimits import NEXT_TIME_LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +57,28 @@ class Scope:
         """Name the next durable call of this branch: `3`, or `2.1` for the second task's first."""
         self.calls += 1
         return f"{self.path}{self.calls}"
+
+    def own(self, task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> Scope:
+        """This branch, for the task that runs on `loop`, unless another living task makes its calls as this one, too.
+
+        To be asked where the branch does not know the task, which is so at its first call.
+        Such a task was made past the task factory: on a loop that a sync workflow runs by itself, or as `asyncio.Task(...)`.
+        It gets a branch of its own now; those get them in the order of their first calls.
+        """
+        scope = self
+        if scope.task and any(id(other) == scope.task for other in asyncio.all_tasks(loop)):
+            scope = scope.branch(name_of_task(task.get_coro()))
+            CURRENT.set(scope)
+            if scope.run.tasks is not None:
+                scope.run.tasks.add(task)
+                scope.run.core.runner.past_the_factory.say(
+                    "Workflow %s (%s): a task was made past the task factory of its event loop, so its place in the "
+                    "history is the order of first calls. Make tasks with asyncio.create_task.",
+                    scope.run.id,
+                    scope.run.function.name,
+                )
+        scope.task = id(task)
+        return scope
 
     def branch(self, name: str) -> Scope:
         """The scope of one more task that this branch starts, to run the coroutine function `name`."""
@@ -115,7 +138,7 @@ def forget_caller() -> None:
 
 
 _OF_CALLER: tuple[ContextVar[Any], ...] = (
-    CURRENT, NEXT_WORKFLOW_ID, NEXT_LIMITS, SHIELD, NEXT_REUSE, NEXT_ENQUEUE, NEXT_ATTRIBUTES,
+    CURRENT, NEXT_WORKFLOW_ID, NEXT_TIME_LIMITS, SHIELD, NEXT_REUSE, NEXT_ENQUEUE, NEXT_ATTRIBUTES,
 )  # fmt: skip
 
 

@@ -10,14 +10,16 @@ import weakref
 from collections import deque
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dbos_events.engine.cancelled import Cancelled
 from dbos_events.engine.context import CURRENT, forget_caller
 from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.execution import execute, failure
-from dbos_events.engine.run import LOST, PARKED, Ending, Run
-from dbos_events.engine.tasks import TaskTree, know_runs
+from dbos_events.engine.run import Engine, Run
+from dbos_events.engine.runvalues import LOST, PARKED, Ending
+from dbos_events.engine.tasks import know_runs
+from dbos_events.engine.tasktree import TaskTree
 from dbos_events.errors import (
     DBOSException,
     DBOSWorkflowConflictIDError,
@@ -35,15 +37,23 @@ from dbos_events.storage.writes import (
 from dbos_events.telemetry.log import Recurring, logger
 
 if TYPE_CHECKING:
-    from dbos_events.engine.core import Core
-    from dbos_events.engine.homes import Begin, Home
-    from dbos_events.engine.operations.step import StepCall
+    from collections.abc import Callable
+
+    from dbos_events.engine.homes import Home, Homes, RunToBegin
+    from dbos_events.engine.run import StepUnderWay
+
+
+class Launch(Engine, Protocol):
+    """The engine, with what only the runner uses of it."""
+
+    homes: Homes
+    event_ended: Callable[[Run], object]
 
 
 class Runner:
     """The runs of this process."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Launch) -> None:
         self._core = core
         self._context = contextvars.copy_context()
         self._context.run(forget_caller)
@@ -54,7 +64,7 @@ class Runner:
         self._giving = threading.Lock()
         self._cancelled = Cancelled()
         self.past_the_factory = Recurring()
-        self.under_way: dict[StepCall, int] = {}  # steps that run here, and since when
+        self.under_way: dict[StepUnderWay, int] = {}  # steps that run here, and since when
 
     # -- starting -----------------------------------------------------------------------------
 
@@ -94,7 +104,7 @@ class Runner:
         if run.tasks is not None:
             run.tasks.main.add_done_callback(functools.partial(self._left_by_task, run))
 
-    def begin(self, home: Home, begins: Sequence[Begin]) -> None:
+    def begin(self, home: Home, begins: Sequence[RunToBegin]) -> None:
         """Start runs on a loop; should it end before, they are started elsewhere."""
         home.starting.extend(begins)
         home.inbox.post(functools.partial(self._start_tasks, home))

@@ -5,19 +5,37 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from dbos_events.errors import DBOSWorkflowCancelledError, StorageError
 from dbos_events.storage.writes import Fenced, Refused, Result, Write
 from dbos_events.telemetry.log import logger
 
 if TYPE_CHECKING:
-    from dbos_events.engine.run import Run
     from dbos_events.engine.waking import Waker
 
 
 GATHER = 0.0001
 """Seconds that threads which call again and again get between two batches."""
+
+
+class Writer(Protocol):
+    """Whose writes they are: a run, as the committer sees it."""
+
+    verdict: BaseException | None
+
+    @property
+    def tasks(self) -> object | None:
+        """There when it runs on a loop."""
+        ...
+
+    def handing(self) -> None:
+        """Count one more write on its way."""
+        ...
+
+    def settled(self, write: Write, result: Result) -> None:
+        """Note a write's fate; quick, since all others wait for theirs."""
+        ...
 
 
 class Ticket:
@@ -29,7 +47,7 @@ class Ticket:
 
     __slots__ = ("aside", "final", "result", "run", "waker", "write")
 
-    def __init__(self, write: Write, run: Run | None, waker: Waker | None, *, final: bool) -> None:
+    def __init__(self, write: Write, run: Writer | None, waker: Waker | None, *, final: bool) -> None:
         self.write = write
         self.run = run
         self.waker = waker
@@ -100,10 +118,10 @@ def shown(error: BaseException) -> str:
 
 
 def refuses_statement(error: BaseException) -> bool:
-    """As `storage.answers` says; asked of an error only, since it loads SQLAlchemy."""
-    from dbos_events.storage import answers
+    """As `storage.errorcodes` says; asked of an error only, since it loads SQLAlchemy."""
+    from dbos_events.storage import errorcodes
 
-    return answers.refuses_statement(error)
+    return errorcodes.refuses_statement(error)
 
 
 class Interrupted(StorageError):

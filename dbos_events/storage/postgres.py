@@ -17,7 +17,7 @@ from sqlalchemy import event, exc
 
 from dbos_events.clock import Clock
 from dbos_events.errors import ConfigurationError, StorageUnavailable
-from dbos_events.storage import answers, arrays
+from dbos_events.storage import arrays, errorcodes
 from dbos_events.storage.database import Database, Driver
 from dbos_events.storage.forks import keep_for_ever
 from dbos_events.storage.names import check_schema_name
@@ -201,14 +201,14 @@ class _Listener:
             try:
                 self._listen()
             except BaseException as error:  # noqa: BLE001 - polls find what is missed
-                meant = answers.meaning(error)
+                meant = errorcodes.meaning(error)
                 if (
                     isinstance(meant, StorageUnavailable) and meant.away
                 ):  # told by all who ask something of it
-                    logger.debug("Listening for wake-ups failed; polling goes on: %s", answers.said(error))
+                    logger.debug("Listening for wake-ups failed; polling goes on: %s", errorcodes.said(error))
                 else:
                     self._outage.say(
-                        "Listening for wake-ups failed; polling goes on: %s", answers.said(error)
+                        "Listening for wake-ups failed; polling goes on: %s", errorcodes.said(error)
                     )
             self._stopped.wait(1.0)
 

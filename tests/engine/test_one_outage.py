@@ -8,7 +8,7 @@ import pytest
 
 from dbos_events import App
 from dbos_events.errors import StorageUnavailable
-from dbos_events.storage import answers
+from dbos_events.storage import errorcodes
 from dbos_events.telemetry.outages import Outages
 from tests.engine.gates import PATIENCE
 from tests.servers import PostgresServer
@@ -98,7 +98,7 @@ def test_a_server_that_lets_nobody_in_is_told_apart_from_one_that_is_away(
 ) -> None:
     import psycopg
 
-    found = answers.meaning(psycopg.OperationalError(text))
+    found = errorcodes.meaning(psycopg.OperationalError(text))
     assert isinstance(found, StorageUnavailable)
     assert found.refused == refused
     assert found.away == ("refused" in text)

@@ -10,8 +10,8 @@ from dbos_events.engine.effects import TASK_CANCELLED, Call, Flow
 from dbos_events.engine.keys import arguments_changed, noted, shown_arguments
 from dbos_events.engine.operations.common import operation
 from dbos_events.engine.preempting import PreemptibleCall
-from dbos_events.engine.publishing import Announcement
 from dbos_events.engine.shield import may_write
+from dbos_events.engine.values_and_streams import Announcement
 from dbos_events.engine.waits import Pause
 from dbos_events.errors import DBOSMaxStepRetriesExceeded, SerializationError
 from dbos_events.model.workflow import StepOptions, StepStatus
@@ -20,7 +20,8 @@ from dbos_events.storage.writes import Write
 
 if TYPE_CHECKING:
     from dbos_events.engine.keys import StepKey
-    from dbos_events.engine.run import Place, Run
+    from dbos_events.engine.run import Run
+    from dbos_events.engine.runvalues import Place
     from dbos_events.storage.writes import Checkpoint
 
 

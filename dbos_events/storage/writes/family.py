@@ -19,12 +19,12 @@ from dbos_events.storage.writes.outcome import Outcome, Outcomes, of_children, w
 from dbos_events.storage.writes.own_checkpoints import Parted, part
 from dbos_events.storage.writes.park import Park, Parks
 from dbos_events.storage.writes.publish import Publish, Publishes
-from dbos_events.storage.writes.publishing import Publishers
 from dbos_events.storage.writes.retry import NextAttempt, Retries
 from dbos_events.storage.writes.send import Send, Sends, placed, waiters
 from dbos_events.storage.writes.start import NewWorkflow, Starts
 from dbos_events.storage.writes.stream import SettledEntries, SettleEntries, StreamEntries, StreamEntry
-from dbos_events.storage.writes.value import SetValue, Values
+from dbos_events.storage.writes.value import SetValue, SetValues
+from dbos_events.storage.writes.values_and_streams import WriterLocks
 
 if TYPE_CHECKING:
     from dbos_events.storage.database import Tx
@@ -41,9 +41,9 @@ CHANGES: tuple[type[Change], ...] = (
 def members(parted: Parted) -> tuple[Member, ...]:
     """In the order of a batch: a park comes last, because the workflow has no owner after it."""
     return (
-        Anchors(), Publishers(), Checkpoints(parted.checkpoints), CrashResets(), Starts(), Bounces(), Registers(),
-        Matches(), Publishes(), Sends(), Consumes(), Values(), StreamEntries(), SettledEntries(), Outcomes(parted),
-        Retries(), Parks(),
+        Anchors(), WriterLocks(), Checkpoints(parted.checkpoints), CrashResets(), Starts(), Bounces(), Registers(),
+        Matches(), Publishes(), Sends(), Consumes(), SetValues(), StreamEntries(), SettledEntries(),
+        Outcomes(parted.ended, parted.riders), Retries(), Parks(),
     )  # fmt: skip
 
 

@@ -13,26 +13,17 @@ from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from dbos_events.model.workflow import SUCCESS
-from dbos_events.storage.writes.outcome import Outcome
+from dbos_events.storage.writes.outcome import Ended, Outcome
 
 if TYPE_CHECKING:
-    from dbos_events.storage.writes.checkpoint import Checkpoint, Numbered
-    from dbos_events.storage.writes.write import Write
+    from dbos_events.storage.writes.checkpoint import Numbered
+    from dbos_events.storage.writes.write import Checkpoint, Write
 
 MOST_CHARACTERS = 1000
 """What one workflow's row takes: well below the 2 KB above which PostgreSQL stores a row in pieces."""
 
-Run: TypeAlias = tuple[str, int]
+RunToken: TypeAlias = tuple[str, int]
 """Workflow and take."""
-
-
-class Ended(NamedTuple):
-    """The outcome of a run, and the text of the checkpoints that go with it."""
-
-    number: int
-    write: Write
-    outcome: Outcome
-    own_checkpoints: str | None
 
 
 class Parted(NamedTuple):
@@ -51,10 +42,10 @@ class Parted(NamedTuple):
 
 def part(writes: Sequence[Write]) -> Parted:
     """Part a batch, in one pass, since it is done for every event. It comes out the same when it is written again."""
-    entries: dict[Run, list[Numbered]] = {}
+    entries: dict[RunToken, list[Numbered]] = {}
     outcomes: list[tuple[int, Write, Outcome]] = []
     others: list[Write] = []
-    apart: set[Run] = set()
+    apart: set[RunToken] = set()
     is_plain = True
     for number, write in enumerate(writes):
         change = write.change
@@ -98,14 +89,14 @@ def _together(own: Iterable[Numbered]) -> str | None:
 
 def _row(entry: Checkpoint) -> str:
     """In JSON, in a fifth of the time that `json.dumps` takes for so little. The view `steps` reads it by position."""
-    text, of = encode_basestring, entry
+    text = encode_basestring
     return (
-        f"[{of.step},{text(of.call)},{text(of.name)},{of.completion_order},"
-        f"{'null' if of.arguments is None else text(of.arguments)},"
-        f"{'null' if of.codec is None else text(of.codec)},"
-        f"{'null' if of.output is None else text(of.output)},"
-        f"{'null' if of.error is None else text(of.error)},"
-        f"{'null' if of.child_id is None else text(of.child_id)},"
-        f"{'null' if of.started_at is None else of.started_at},"
-        f"{'null' if of.completed_at is None else of.completed_at},{of.write_id}]"
+        f"[{entry.step},{text(entry.call)},{text(entry.name)},{entry.completion_order},"
+        f"{'null' if entry.arguments is None else text(entry.arguments)},"
+        f"{'null' if entry.codec is None else text(entry.codec)},"
+        f"{'null' if entry.output is None else text(entry.output)},"
+        f"{'null' if entry.error is None else text(entry.error)},"
+        f"{'null' if entry.child_id is None else text(entry.child_id)},"
+        f"{'null' if entry.started_at is None else entry.started_at},"
+        f"{'null' if entry.completed_at is None else entry.completed_at},{entry.write_id}]"
     )

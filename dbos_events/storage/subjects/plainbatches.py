@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from dbos_events.storage.database import Database, NotAsExpected, Step
+from dbos_events.storage.database import Database, Step
 from dbos_events.storage.line import Line
+from dbos_events.storage.rollback import NotAsExpected
 from dbos_events.storage.subjects.starts import start_rows
 from dbos_events.storage.writes import Write
 from dbos_events.storage.writes.family import plain_records
