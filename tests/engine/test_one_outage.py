@@ -106,8 +106,8 @@ def test_a_server_that_lets_nobody_in_is_told_apart_from_one_that_is_away(
 
 
 @pytest.mark.postgres
-def test_a_database_that_does_not_exist_is_told_with_what_to_do(postgres_url: str) -> None:
-    head, _, _ = postgres_url.rpartition("/")
+def test_a_database_that_does_not_exist_is_told_with_what_to_do(migrated_postgres: str) -> None:
+    head, _, _ = migrated_postgres.rpartition("/")
     app = App({"name": "shop", "system_database_url": f"{head}/there_is_none_of_this_name"})
     with pytest.raises(StorageUnavailable, match="does not exist") as raised:
         app.launch()
