@@ -19,7 +19,7 @@ from dbos_events.storage import errorcodes, sequences
 from dbos_events.storage.apart import Apart
 from dbos_events.storage.rollback import NotAsExpected, RollBack
 from dbos_events.storage.shapes import Shape, tuples, turned
-from dbos_events.storage.statements import Dialect, Statement, load
+from dbos_events.storage.statements import Dialect, Statement, Texts, load
 
 if TYPE_CHECKING:
     from dbos_events.storage.functions import Function
@@ -206,7 +206,7 @@ class Database:
         self.statements: Mapping[str, Statement] = load(dialect, quoted_schema, manual_clock=clock.manual)
         self._shapes: dict[tuple[Any, ...], Shape] = {}
         self._functions: Mapping[str, Function] | None = None
-        self._texts = {name: sa.text(statement.sql) for name, statement in self.statements.items()}
+        self._texts = Texts(self.statements)
         # SQLite lets one connection write; queueing here is fairer than its busy handler.
         self._writer = threading.Lock() if not dialect.is_postgres else None
 

@@ -59,7 +59,7 @@ DBOS.destroy()
 """
 
 
-def test_a_column_of_checkpoints_touches_five_files(growth: Growth, database_url: str) -> None:
+def test_a_column_of_checkpoints_touches_five_files(growth: Growth, empty_database_url: str) -> None:
     growth.change(
         "migrations/versions/0001_initial.py",
         (
@@ -85,7 +85,7 @@ def test_a_column_of_checkpoints_touches_five_files(growth: Growth, database_url
         ("{entry.write_id}]", "{entry.write_id},{'null' if entry.noted is None else text(entry.noted)}]"),
     )
 
-    rows, listed = json.loads(growth.run("-c", STEPS_WITH_A_COLUMN, database_url))
+    rows, listed = json.loads(growth.run("-c", STEPS_WITH_A_COLUMN, empty_database_url))
 
     assert rows == ["by hand"] * 4, "as rows of their own, and in the row of a workflow that ended with them"
     assert listed == ["by hand"] * 4
@@ -212,7 +212,7 @@ DBOS.destroy()
 """
 
 
-def test_a_durable_verb_touches_six_files(growth: Growth, database_url: str) -> None:
+def test_a_durable_verb_touches_six_files(growth: Growth, empty_database_url: str) -> None:
     growth.add("dbos_events/engine/operations/hurry.py", FLOW)
     growth.add("dbos_events/storage/writes/hurry.py", WRITE)
     growth.change(
@@ -241,7 +241,7 @@ def test_a_durable_verb_touches_six_files(growth: Growth, database_url: str) -> 
     )
     growth.run("-m", "tests.architecture.facade")
 
-    priorities, names = json.loads(growth.run("-c", USE, database_url))
+    priorities, names = json.loads(growth.run("-c", USE, empty_database_url))
 
     assert priorities == [5, 4]
     assert names == ["DBOS.hurry", "step", "DBOS.hurry"]
