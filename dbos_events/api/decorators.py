@@ -120,8 +120,12 @@ def call_step(
     if scope is None or scope.step is not None:
         return function(*args, **kwargs)
     run = scope.run
-    call = StepCall(run, run.locate(scope), scope.step_key(name), name, options, function, args, kwargs)
-    return named(drive_async(call.flow()), name) if is_async else drive(call.flow())
+    call = StepCall(run, run.locate(scope), scope, name, options, function, args, kwargs)
+    if not is_async:
+        return drive(call.flow())
+    coroutine = drive_async(call.flow())
+    coroutine.__qualname__ = name  # type: ignore[attr-defined]  # Python says it where it was never awaited
+    return coroutine
 
 
 def named(coroutine: Coroutine[Any, Any, R], name: str) -> Coroutine[Any, Any, R]:

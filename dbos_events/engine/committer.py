@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from dbos_events.engine.later import Later, StillRefused
-from dbos_events.engine.tickets import Interrupted, Ticket, by_workflow, refuses_statement, shown, tell
+from dbos_events.engine.later import Interrupted, Later, StillRefused
+from dbos_events.engine.tickets import Ticket, by_workflow, give_way, refuses_statement, shown, tell, tell_all
 from dbos_events.engine.waking import ThreadWaker
 from dbos_events.errors import BadWrite, ExecutorFenced, StorageError
 from dbos_events.storage.writes import Fenced, Refused, Result, Write
@@ -97,17 +97,15 @@ class Committer:
         if self._stopped:
             ticket.settle(Fenced(None))
             return ticket
-        if run is not None and run.tasks is not None and self._offer(ticket):
-            return ticket
+        if run is not None and run.tasks is not None:
+            near = self.near
+            if near is not None and near.offer(ticket):
+                return ticket
+            if self.others and any(other.offer(ticket) for other in self.others):
+                return ticket
         self._queue.append(ticket)
         self.look_up()
         return ticket
-
-    def _offer(self, ticket: Ticket) -> bool:
-        """Have the loop that the caller is on take `ticket`."""
-        if self.near is not None and self.near.offer(ticket):
-            return True
-        return bool(self.others) and any(near.offer(ticket) for near in self.others)
 
     @property
     def _nears(self) -> tuple[LoopCommitter, ...]:
@@ -218,7 +216,7 @@ class Committer:
             while tickets := self._next_batch():
                 self._commit(tickets)
                 self._start_what_follows()
-                Ticket.give_way(tickets)
+                give_way(tickets)
         finally:
             self._end()
             self._awake = False
@@ -259,17 +257,19 @@ class Committer:
 
     def _commit(self, tickets: Sequence[Ticket]) -> None:
         """Write what is sound: starts apart, since they concern no run that is here and fail for reasons of their own."""
-        if any(ticket.aside for ticket in tickets):
+        if tickets[0].aside:  # then all are
             self._write_apart(tickets)
             return
         starts: list[Ticket] = []
         others: list[Ticket] = []
+        later = self._later if self._later.holds_runs else None
         for ticket in tickets:
-            if self._later.holds(ticket):
-                self._later.put(ticket)
-            elif ticket.run is None and ticket.write.only_starts:
+            run = ticket.run
+            if later is not None and later.holds(ticket):
+                later.put(ticket)
+            elif run is None and ticket.write.only_starts:
                 starts.append(ticket)
-            elif (doom := ticket.doom()) is None:
+            elif (run is not None and run.verdict is None) or (doom := ticket.doom()) is None:
                 others.append(ticket)
             else:
                 tell(ticket, doom)
@@ -317,8 +317,7 @@ class Committer:
 
     def _answer(self, tickets: Sequence[Ticket], results: Sequence[Result]) -> None:
         self._batches += 1
-        for ticket, result in zip(tickets, results, strict=True):
-            tell(ticket, result)
+        tell_all(tickets, results)
 
     def _isolate(self, tickets: list[Ticket], error: BadWrite) -> None:
         """Find what the database refused by halving, so that it fails alone."""

@@ -120,7 +120,8 @@ class LoopCommitter:
 
     def offer(self, ticket: Ticket) -> bool:
         """Take `ticket`, of a task of this loop; False where the committer's thread is to have it."""
-        if not self._is_here:
+        loop = running_loop()
+        if loop is None or loop is not self._of():
             return False
         with self._lock:
             if not self._takes():

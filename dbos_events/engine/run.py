@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from asyncio import current_task
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from dbos_events.engine.runvalues import Branch, Ending, Entries, EventOrigin, Place, Unsuccessful, Unwind
@@ -51,23 +52,18 @@ class Runs(Protocol):
 
     def closed(self, run: Run, write: Write, result: Result) -> None:
         """The outcome, or the parking, of `run` has met its fate."""
-        ...
 
     def closing_of_cancelled(self, run: Run) -> Write | None:
         """The write that lets a run go on elsewhere whose task was cancelled."""
-        ...
 
     def give_back(self, run: Run) -> None:
         """Have a run taken up again, from its history."""
-        ...
 
     def leave(self, run: Run, ending: Ending) -> None:
         """Forget `run` and tell all who wait for it."""
-        ...
 
     def signal_following(self, channel: str) -> None:
         """Signal a channel once, when all answers of the commit have been told."""
-        ...
 
 
 class Engine(Protocol):
@@ -116,7 +112,6 @@ class Host(Protocol):
 
     def left(self, run: Run) -> None:
         """The run has left this process; called by the committer, so it must be quick."""
-        ...
 
 
 class Run:
@@ -231,7 +226,12 @@ class Run:
         """
         self.enter()
         if (loop := running_loop()) is not None:
-            scope = scope.own(loop)
+            task = current_task(loop)
+            if task is not None and scope.task != id(task):
+                scope = scope.own(task, loop)
+        if self.history is None and not self.shields:
+            self._number = number = self._number + 1
+            return Place(scope.next_call(), number)
         shield = shield_over(self) if self.shields else None
         call = scope.next_call() if shield is None or not shield.cleans_up else shield.next_call()
         entry = self.history.by_call.get(call) if self.history is not None else None
@@ -276,7 +276,7 @@ class Run:
         )
         resets, self.crashes = self.crashes > 0, 0
         return Write(
-            self.id, self.take, self.generation, entry, reset_crashes=resets, shielded=is_shielded(self)
+            self.id, self.take, self.generation, entry, None, resets, self.shields > 0 and is_shielded(self)
         )
 
     def note(self, error: BaseException, entry: Checkpoint | None, *, cancelled: bool = False) -> None:
@@ -311,17 +311,19 @@ class Run:
 
     def settled(self, write: Write, result: Result) -> None:
         """Note a write's fate; called by the committer, in the order of handing over."""
-        wakers: list[Waker] = []
+        wakers: list[Waker] | None = None
         with self._lock:
-            if result is not WRITTEN and self.verdict is None:
-                self.verdict = self._verdict_on(result)
-            elif write.shielded and isinstance(result, Fenced):  # which a cancel alone does not do
-                self.verdict = DBOSWorkflowConflictIDError(self.id)
+            if result is not WRITTEN:
+                if self.verdict is None:
+                    self.verdict = self._verdict_on(result)
+                elif write.shielded and isinstance(result, Fenced):  # which a cancel alone does not do
+                    self.verdict = DBOSWorkflowConflictIDError(self.id)
             self._durable += 1  # after the verdict: who finds all durable, without the lock, finds that, too
             if self._wakers and self._durable == self._handed:
                 wakers, self._wakers = self._wakers, []
-        for waker in wakers:
-            waker.wake()
+        if wakers is not None:
+            for waker in wakers:
+                waker.wake()
         if write.closes:
             self.core.runner.closed(self, write, result)
 

@@ -26,8 +26,8 @@ from dbos_events.errors import (
 )
 from dbos_events.serialization.raised import text_of
 from dbos_events.storage.writes import (
+    WRITTEN,
     Fenced,
-    NextAttempt,
     Outcome,
     Park,
     Refused,
@@ -223,18 +223,20 @@ class Runner:
 
     def closed(self, run: Run, write: Write, result: Result) -> None:
         """The outcome, or the parking, of `run` has met its fate; called by the committer."""
-        if isinstance(result, Refused):
-            self._record_refusal(run, result.error)
-            return
-        if isinstance(result, Fenced):
-            self.leave(run, Ending("lost", error=run.verdict))
-            return
+        if result is not WRITTEN:
+            if isinstance(result, Refused):
+                self._record_refusal(run, result.error)
+                return
+            if isinstance(result, Fenced):
+                self.leave(run, Ending("lost", error=run.verdict))
+                return
         self.leave(run, run.proposed or LOST)
+        change = write.change
         # A parent that is here is not parked; should it be parking now, its own parking is going to say so.
         has_parent_elsewhere = run.parent_id is not None and run.parent_id not in self.active
-        if isinstance(write.change, (Park, NextAttempt)) or has_parent_elsewhere:
+        if has_parent_elsewhere or not isinstance(change, Outcome):
             self._core.hub.signal("timers")
-        elif isinstance(write.change, Outcome) and write.change.woke:
+        elif change.woke:
             self._core.signal("timers")
 
     def leave(self, run: Run, ending: Ending) -> None:
@@ -243,7 +245,7 @@ class Runner:
             del self.active[run.id]
         if not run.end(ending):
             return
-        if ending.kind == "ended":
+        if self._cancelled.times and ending.kind == "ended":
             self._cancelled.forget(run)
         if run.origin is not None:
             self._core.event_ended(run)

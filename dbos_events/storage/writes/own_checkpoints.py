@@ -29,39 +29,50 @@ RunToken: TypeAlias = tuple[str, int]
 class Parted(NamedTuple):
     """A batch, parted into what is written where.
 
-    `riders` are the checkpoints that go with an outcome, by the number of that.
+    `riders` are the checkpoints that go with an outcome, by the number of that. `others` have a change that is not an
+    outcome. `is_plain` where no write asks for more than its checkpoint and its change.
     """
 
     checkpoints: list[Numbered]
     ended: list[Ended]
     riders: dict[int, list[Numbered]]
+    others: list[Write]
+    is_plain: bool
 
 
 def part(writes: Sequence[Write]) -> Parted:
-    """Part a batch. It comes out the same when it is written again."""
+    """Part a batch, in one pass, since it is done for every event. It comes out the same when it is written again."""
     entries: dict[RunToken, list[Numbered]] = {}
     outcomes: list[tuple[int, Write, Outcome]] = []
-    others: set[RunToken] = set()
+    others: list[Write] = []
+    apart: set[RunToken] = set()
+    is_plain = True
     for number, write in enumerate(writes):
+        change = write.change
         if write.checkpoint is not None:
             entries.setdefault((write.workflow_id, write.take), []).append((number, write, write.checkpoint))
-        if write.shielded:
-            others.add((write.workflow_id, write.take))  # written also where the outcome is refused
-        if isinstance(write.change, Outcome):
-            outcomes.append((number, write, write.change))
-        elif write.change is not None:
-            others.add((write.workflow_id, write.take))  # written only if no checkpoint was refused
+        if write.shielded or write.reset_crashes:
+            is_plain = False
+            if write.shielded:
+                apart.add((write.workflow_id, write.take))  # written also where the outcome is refused
+        if change is None:
+            continue
+        if isinstance(change, Outcome):
+            outcomes.append((number, write, change))
+        else:
+            others.append(write)
+            apart.add((write.workflow_id, write.take))  # written only if no checkpoint was refused
     riders = {}
     ended = []
     for number, write, outcome in outcomes:
         run = write.workflow_id, write.take
         text = None
-        if outcome.status == SUCCESS and run in entries and run not in others:
+        if outcome.status == SUCCESS and run in entries and run not in apart:
             text = _together(entries[run])
             if text is not None:
                 riders[number] = entries.pop(run)
         ended.append(Ended(number, write, outcome, text))
-    return Parted(list(chain.from_iterable(entries.values())), ended, riders)
+    return Parted(list(chain.from_iterable(entries.values())), ended, riders, others, is_plain)
 
 
 def _together(own: Iterable[Numbered]) -> str | None:
@@ -77,17 +88,15 @@ def _together(own: Iterable[Numbered]) -> str | None:
 
 
 def _row(entry: Checkpoint) -> str:
-    """In JSON, in a third of the time that `json.dumps` takes for so little. The view `steps` reads it by position."""
+    """In JSON, in a fifth of the time that `json.dumps` takes for so little. The view `steps` reads it by position."""
+    text, of = encode_basestring, entry
     return (
-        f"[{entry.step},{_text(entry.call)},{_text(entry.name)},{entry.completion_order},{_text(entry.arguments)},"
-        f"{_text(entry.codec)},{_text(entry.output)},{_text(entry.error)},{_text(entry.child_id)},"
-        f"{_number(entry.started_at)},{_number(entry.completed_at)},{entry.write_id}]"
+        f"[{of.step},{text(of.call)},{text(of.name)},{of.completion_order},"
+        f"{'null' if of.arguments is None else text(of.arguments)},"
+        f"{'null' if of.codec is None else text(of.codec)},"
+        f"{'null' if of.output is None else text(of.output)},"
+        f"{'null' if of.error is None else text(of.error)},"
+        f"{'null' if of.child_id is None else text(of.child_id)},"
+        f"{'null' if of.started_at is None else of.started_at},"
+        f"{'null' if of.completed_at is None else of.completed_at},{of.write_id}]"
     )
-
-
-def _text(value: str | None) -> str:
-    return "null" if value is None else encode_basestring(value)
-
-
-def _number(value: int | None) -> str:
-    return "null" if value is None else str(value)
