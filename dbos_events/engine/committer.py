@@ -12,9 +12,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from dbos_events.engine.later import Later, StillRefused
+from dbos_events.engine.later import Interrupted, Later, StillRefused
 from dbos_events.engine.tickets import (
-    Interrupted,
     Ticket,
     by_workflow,
     give_way,
@@ -22,7 +21,7 @@ from dbos_events.engine.tickets import (
     shown,
     tell,
     tell_all,
-)  # fmt: skip
+)
 from dbos_events.engine.waking import ThreadWaker
 from dbos_events.errors import BadWrite, ExecutorFenced, StorageError
 from dbos_events.storage.writes import Fenced, Refused, Result, Write

@@ -84,7 +84,9 @@ def test_a_broker_that_goes_in_the_middle_costs_one_line_and_shows_at_its_partit
     troubles.wait_ready(app)
     embedded.produce("orders", "a")
     wait_until(lambda: stored.succeeded() == 1, "the event has not run")
-    wait_until(lambda: [row["state"] for row in status(migrated_sqlite)] == ["reading"], "it does not read on")
+    wait_until(
+        lambda: [row["state"] for row in status(migrated_sqlite)] == ["reading"], "it does not read on"
+    )
 
 
 def test_a_name_that_cannot_be_resolved_is_said(local: Consumers, troubles: Troubles) -> None:
@@ -145,7 +147,9 @@ def test_a_topic_that_is_missing_has_a_line_in_the_status(
 
     wait_until(lambda: stored.succeeded() == 1, "the event has not run")
     troubles.wait_ready(app)
-    wait_until(lambda: [row["partition"] for row in status(migrated_sqlite)] == [0], "the line is not replaced")
+    wait_until(
+        lambda: [row["partition"] for row in status(migrated_sqlite)] == [0], "the line is not replaced"
+    )
 
 
 def test_a_topic_that_is_missing_beside_one_that_is_read_is_said_once(
