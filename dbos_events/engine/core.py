@@ -92,7 +92,7 @@ class Core:
         self.executor = executor
         self.park_after = park_after
         self.hub = Hub()
-        self.pool = Pool(threads, self.hub)
+        self.pool = Pool(threads)
         self.readers = Readers(4)
         self.starts = Takings()  # of callers, as long as they are under way
         self.mailboxes = Mailboxes()
