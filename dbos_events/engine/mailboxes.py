@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from dbos_events.engine.audience import Audience
 from dbos_events.model.message import StoredMessage
 
 if TYPE_CHECKING:
@@ -204,6 +205,8 @@ class Mailboxes:
         self._seen: WeakKeyDictionary[Run, dict[str, int]] = WeakKeyDictionary()
         # A run may be freed anywhere, also within a lock of the hub: so its mailbox is dropped later.
         self._left: deque[Mailbox] = deque()
+        self.audience = Audience()
+        """Who waits here for values and streams."""
 
     def of(self, run: Run) -> Mailbox:
         """The mailbox of a run that receives."""

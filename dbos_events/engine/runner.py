@@ -12,6 +12,7 @@ from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from dbos_events.engine.audience import here
 from dbos_events.engine.cancelled import Cancelled
 from dbos_events.engine.context import CURRENT, forget_caller
 from dbos_events.engine.drivers import drive, drive_async
@@ -50,7 +51,7 @@ class Runner:
         self.active: dict[str, Run] = {}
         self._unstarted: dict[str, weakref.ref[Run]] = {}
         self._following: deque[Run] = deque()
-        self._signals: deque[str] = deque()
+        self._signals: deque[tuple[str, bool]] = deque()
         self._giving = threading.Lock()
         self._cancelled = Cancelled()
         self.past_the_factory = Recurring()
@@ -106,21 +107,31 @@ class Runner:
         else:
             self.submit(runs)
 
-    def signal_following(self, channel: str) -> None:
-        """Signal a channel once, when all answers of the commit have been told, that one of them concerns."""
+    def signal_following(self, channel: str, *, told: bool = False) -> None:
+        """Signal a channel once, when all answers of the commit have been told, that one of them concerns.
+
+        `told`: those who wait in this process have got from memory what there is.
+        """
         if self._core.committer.is_telling:
-            self._signals.append(channel)
+            self._signals.append((channel, told))
+        else:
+            self._signal(channel, told=told)
+
+    def _signal(self, channel: str, *, told: bool) -> None:
+        if told:
+            self._core.hub.signal(here(channel))
+            self._core.announce(channel)
         else:
             self._core.signal(channel)
 
     def start_following(self) -> None:
         """All answers of a commit have been told; called where they were."""
-        channels: set[str] = set()
+        channels: set[tuple[str, bool]] = set()
         with suppress(IndexError):
             while self._signals:
                 channels.add(self._signals.popleft())
-        for channel in channels:
-            self._core.signal(channel)
+        for channel, told in channels:
+            self._signal(channel, told=told)
         runs: list[Run] = []
         with suppress(IndexError):
             while self._following:

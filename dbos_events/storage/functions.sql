@@ -61,6 +61,36 @@ END IF;
 {all: insert_results, a result was not written}
 {do: wake_parents};
 
+-- function: write_published(executor bigint, identity bigint) returns text
+-- As write_batch, with what workflows show while they run: values, entries of streams, publications. Gives a text where
+-- somebody parked is due now.
+-- table: publishers(id text)
+-- table: wake_parked(key text)
+{found: fence, the executor is dead}
+{do: insert_anchors}
+IF {size: insert_anchors} > 0 THEN
+    WITH locked AS MATERIALIZED ({select: lock_anchors from insert_anchors, ids = insert_anchors.id})
+    SELECT count(*) INTO hit FROM locked;
+END IF;
+IF {size: publishers} > 0 THEN
+    WITH locked AS MATERIALIZED ({select: lock_publishers from publishers, ids = publishers.id})
+    SELECT count(*) INTO hit FROM locked;
+END IF;
+{all: insert_checkpoints, a checkpoint was not written}
+{do: insert_publications}
+{all: insert_values, a value was not written}
+{do: delete_replaced_values}
+{all: insert_stream_entries, an entry was not written}
+{do: settle_entries}
+IF {size: wake_parked} > 0 THEN
+    FOR told IN {select: wake_parked, keys = wake_parked.key} LOOP
+        NULL;  -- it keeps the last of them
+    END LOOP;
+END IF;
+{all: update_outcomes, an outcome was not written}
+{all: insert_results, a result was not written}
+RETURN told;
+
 -- function: look_for_messages(destination text, topic text, after bigint, most int) returns text
 -- What a receipt looks for, in one exchange.
 RETURN (SELECT CAST(json_agg(f ORDER BY f.number) AS text) FROM ({select: next_messages}) AS f);

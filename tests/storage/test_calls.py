@@ -39,6 +39,11 @@ PARTS = {
         ),
         *("update_outcomes", "insert_results"),
     },
+    "write_published": {
+        *("fence", "insert_anchors", "lock_anchors", "lock_publishers", "insert_checkpoints"),
+        *("insert_publications", "insert_values", "delete_replaced_values", "insert_stream_entries"),
+        *("settle_entries", "wake_parked", "update_outcomes", "insert_results"),
+    },
     "write_children": {
         *("fence", "insert_checkpoints", "insert_starts", "insert_start_payloads"),
         *("update_outcomes", "insert_results", "wake_parents"),

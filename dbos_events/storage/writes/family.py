@@ -19,7 +19,7 @@ from dbos_events.storage.writes.outcome import Outcome, Outcomes, of_children, w
 from dbos_events.storage.writes.own_checkpoints import Parted, part
 from dbos_events.storage.writes.park import Park, Parks
 from dbos_events.storage.writes.publish import Publish, Publishes
-from dbos_events.storage.writes.publishing import Publishers
+from dbos_events.storage.writes.publishing import Publishers, shown_records
 from dbos_events.storage.writes.retry import NextAttempt, Retries
 from dbos_events.storage.writes.send import Send, Sends, placed, waiters
 from dbos_events.storage.writes.start import NewWorkflow, Starts
@@ -56,46 +56,65 @@ def write_in_turn(tx: Tx, executor: int, writes: Sequence[Write]) -> list[Result
 
 
 def fit_one_call(writes: Sequence[Write]) -> bool:
-    """Whether there are only checkpoints, and changes that the function for plain batches writes whole."""
+    """Whether there are only checkpoints, and changes that one function for plain batches writes whole."""
     plain = all(
         not (write.reset_crashes or write.shielded) and (write.change is None or write.change.fits_one_call)
         for write in writes
     )
-    return plain and not (_talks(writes) and _concerns_children(writes))  # each has a function of its own
+    kinds = _kinds(writes)
+    apart = (_talk(kinds), _show(kinds), _concern_children(kinds, writes))  # each has a function of its own
+    return plain and sum(apart) <= 1
 
 
-def _talks(writes: Sequence[Write]) -> bool:
-    return any(isinstance(write.change, (Send, Consume)) for write in writes)
+_TALK = frozenset((Send, Consume))
+_SHOWN = frozenset((SetValue, StreamEntry, SettleEntries, Publish))
 
 
-def _concerns_children(writes: Sequence[Write]) -> bool:
-    return any(
-        isinstance(write.change, NewWorkflow)
-        or (isinstance(write.change, Outcome) and write.change.parent_id)
-        for write in writes
+def _kinds(writes: Sequence[Write]) -> set[type]:
+    return {type(write.change) for write in writes}
+
+
+def _talk(kinds: set[type]) -> bool:
+    return not _TALK.isdisjoint(kinds)
+
+
+def _show(kinds: set[type]) -> bool:
+    return not _SHOWN.isdisjoint(kinds)
+
+
+def _concern_children(kinds: set[type], writes: Sequence[Write]) -> bool:
+    return NewWorkflow in kinds or (
+        Outcome in kinds
+        and any(isinstance(write.change, Outcome) and write.change.parent_id for write in writes)
     )
 
 
 def plain_records(writes: Sequence[Write]) -> dict[str, list[tuple[object, ...]]]:
     """Of a batch that fits one call: for each statement, the records that its rows are made of."""
     parted = part(writes)
-    messages = [one for write in writes if isinstance(write.change, Send) for one in write.change.messages]
-    consumed = [
-        (write, write.change, write.checkpoint) for write in writes if isinstance(write.change, Consume)
-    ]
-    talk: dict[str, list[tuple[object, ...]]] = {}
-    if messages or consumed:
-        talk = {
+    kinds = _kinds(writes)
+    more: dict[str, list[tuple[object, ...]]] = {}
+    if _talk(kinds):
+        messages = [
+            one for write in writes if isinstance(write.change, Send) for one in write.change.messages
+        ]
+        more = {
             "insert_messages": [*placed(messages)],
             "wake_waiting": [*waiters(messages)],
-            "consume_messages": [*consumed],
+            "consume_messages": [
+                (write, write.change, write.checkpoint)
+                for write in writes
+                if isinstance(write.change, Consume)
+            ],
         }
-    if _concerns_children(writes):
-        talk = {
+    elif _show(kinds):
+        more = shown_records(writes)
+    elif _concern_children(kinds, writes):
+        more = {
             "starts": [(write.change,) for write in writes if isinstance(write.change, NewWorkflow)],
             "wake_parents": of_children(parted.ended),
         }
-    return talk | {
+    return more | {
         "insert_checkpoints": [(write, entry) for _, write, entry in parted.checkpoints],
         "update_outcomes": [(end.write, end.outcome, end) for end in parted.ended],
         "insert_results": with_result(parted.ended),
