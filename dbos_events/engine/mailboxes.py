@@ -127,6 +127,12 @@ class Topic(Ear):
         self._page = 1 if large or not found else min(MOST_MESSAGES, most * 4)
         return is_whole or self.first() is not None
 
+    def know(self, message: StoredMessage) -> None:
+        """The oldest message that waits, for a run that has not received of this topic yet."""
+        with self._lock:
+            if self._tail == 0:
+                self._add(message)
+
     def offer(self, placed: PlacedMessage) -> bool:
         """Add a message that has become durable; False where the database has to be asked for it."""
         message = placed.message

@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from dbos_events.engine.operations.step import StepCall
 
 
+MOST_IN_MEMORY = 4000
+"""Runs from which on a wait of unknown length becomes a row at once. A resting async run takes 15 KB or so."""
+
+
 class Runner:
     """The runs of this process."""
 
@@ -144,6 +148,11 @@ class Runner:
         run.context = contextvars.copy_context()
         run.context.run(forget_caller)
         self._unstarted[run.id] = weakref.ref(run)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so many runs are in memory that no further one should rest there."""
+        return len(self.active) > MOST_IN_MEMORY
 
     @property
     def here(self) -> dict[str, int]:

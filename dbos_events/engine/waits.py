@@ -213,7 +213,7 @@ class Wait(_Rest):
                     return found
                 if self._is_driven() and await asyncio.to_thread(self._moved_time):
                     continue
-                park = self.park if self._may_park(starved=False) else None
+                park = self.park if self._may_park(starved=self.core.runner.is_crowded) else None
                 with self._in_tree(waker, park):
                     self._timed_out = not await waker.wait(self._seconds())
 

@@ -38,8 +38,9 @@ SEND = "DBOS.send"
 SEND_BULK = "DBOS.send_bulk"
 RECV = "DBOS.recv"
 
-UNNOTED_MS = 20
-"""How long a `recv` waits before it notes when its wait is over."""
+UNNOTED_MS = 250
+CROWDED_MS = 20
+"""How long a `recv` waits before it notes when its wait is over and can be parked: usually, and where memory is full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,8 @@ def _waited(
     now = core.clock.now_ms()
     deadline = now + round(timeout * 1000)
     if not core.clock.manual:
-        found = yield _wait(run, topic, min(deadline, now + UNNOTED_MS), line, look, parks=False)
+        unnoted = CROWDED_MS if core.pool.starved or core.runner.is_crowded else UNNOTED_MS
+        found = yield _wait(run, topic, min(deadline, now + unnoted), line, look, parks=False)
         if found is not None:
             return found
         run.enter()

@@ -38,6 +38,15 @@ WHERE m.destination = :destination AND m.consumed_step IS NULL AND m.number > :a
 ORDER BY m.number
 LIMIT :most;
 
+-- name: first_messages
+-- The oldest message of each of these mailboxes, whatever its topic; large ones are left to the receipt.
+SELECT m.destination, m.number, m.topic, m.codec, m.value
+FROM {rows: destination text}
+JOIN {schema}.messages AS m
+  ON m.number = (SELECT min(x.number) FROM {schema}.messages AS x
+                 WHERE x.destination = u.destination AND x.consumed_step IS NULL)
+WHERE m.value IS NULL OR length(m.value) <= :most_characters;
+
 -- name: consume_messages
 -- With the checkpoint that holds the value, in its transaction.
 UPDATE {schema}.messages AS m
