@@ -153,7 +153,10 @@ class Core:
         return next(self._numbers.of_writes)
 
     def next_start_id(self) -> int:
-        """A number that no start of any process has; those of one process grow."""
+        """A number that no start, and no message, of any process has; those of one process grow.
+
+        A UUID would be read from the system, for which a thread gives Python's lock away, and waits for it again.
+        """
         return next(self._numbers.of_starts)
 
     def new_run(

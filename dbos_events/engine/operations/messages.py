@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -55,7 +54,7 @@ class Outgoing:
 
 def send(core: Core, outgoing: Sequence[Outgoing]) -> Flow[None]:
     """Send from outside of workflows; durable when it returns. What has a key is sent at most once."""
-    messages = _messages(core, outgoing, [f"sent:{uuid.uuid4()}" for _ in outgoing])
+    messages = _messages(core, outgoing, [f"sent:{core.next_start_id():x}" for _ in outgoing])
     while True:
         change = Send(messages, _near(core, messages))
         result = yield Recorded(core, Write(change=change), then=Delivery(core, change))
@@ -69,7 +68,7 @@ def send(core: Core, outgoing: Sequence[Outgoing]) -> Flow[None]:
 
 def send_from_step(core: Core, run: Run, outgoing: Sequence[Outgoing]) -> Flow[None]:
     """Send from within a step: nothing is recorded, so an attempt that is made again sends again what has no key."""
-    messages = _messages(core, outgoing, [f"sent:{uuid.uuid4()}" for _ in outgoing], run.id)
+    messages = _messages(core, outgoing, [f"sent:{core.next_start_id():x}" for _ in outgoing], run.id)
     sender = Owner(core.executor, run.id, run.take)
     yield Query(core, lambda: core.storage.messages.send(messages, sender))
     Delivery(core, Send(messages)).wake()
