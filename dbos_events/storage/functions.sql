@@ -30,10 +30,13 @@
 {all: insert_checkpoints, a checkpoint was not written}
 IF {size: destinations} > 0 THEN
     WITH locked AS MATERIALIZED ({select: lock_destinations from destinations, ids = destinations.destination})
-    SELECT count(*) INTO hit FROM locked;
+    SELECT count(*), max(awaits) INTO hit, told FROM locked;
     {expect: destinations, a destination does not exist}
     {do: insert_messages}
-    {do: wake_waiting}
+    IF told IS NOT NULL THEN  -- nobody is parked who waits for nothing, and nobody can park before the commit
+        {do: wake_waiting}
+        told := NULL;
+    END IF;
     IF {size: near} > 0 THEN
         told := (SELECT CAST(json_agg(f) AS text)
                  FROM ({select: placed_messages from insert_messages, near = near.place}) AS f);

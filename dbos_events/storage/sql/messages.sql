@@ -1,7 +1,7 @@
 -- name: lock_destinations
 -- Whoever sends to one of these, or parks as one of them, comes before or after us: so numbers grow in the order of
 -- the commits, and no wake-up is lost (docs/protocol.md, rule 16).
-SELECT id FROM {schema}.workflows WHERE id IN ({list:ids}) ORDER BY id {for_update};
+SELECT id, awaits FROM {schema}.workflows WHERE id IN ({list:ids}) ORDER BY id {for_update};
 
 -- name: insert_messages
 -- Under the locks of the destinations. What was sent under the same id stays as it was sent first.
