@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from dbos_events.engine.waking import A_MOMENT
 
 if TYPE_CHECKING:
-    from dbos_events.engine.core import Core
+    from dbos_events.engine.run import Engine
     from dbos_events.storage.writes import SetValue, StreamEntry
 
 MOST = 1000
@@ -37,7 +37,7 @@ class Listener:
 
     __slots__ = ("__weakref__", "_characters", "_hub", "_lock", "_told", "also", "channel", "heard", "own")
 
-    def __init__(self, core: Core, channel: str, also: Sequence[str]) -> None:
+    def __init__(self, core: Engine, channel: str, also: Sequence[str]) -> None:
         self._hub = core.hub
         self._lock = threading.Lock()
         self._told: deque[SetValue | StreamEntry] = deque()
@@ -93,7 +93,9 @@ class Audience:
         # A reader may be freed anywhere, also within a lock of the hub: then its listener leaves later.
         self._left: deque[Listener] = deque()
 
-    def join(self, core: Core, channel: str, also: Sequence[str] = (), of: object | None = None) -> Listener:
+    def join(
+        self, core: Engine, channel: str, also: Sequence[str] = (), of: object | None = None
+    ) -> Listener:
         """Listen on a channel, and to signals on `also`; until it leaves, or until `of` is freed."""
         self._drop_left(core)
         listener = Listener(core, channel, also)
@@ -105,19 +107,19 @@ class Audience:
             weakref.finalize(of, self._left.append, listener).atexit = False
         return listener
 
-    def leave_soon(self, core: Core, listener: Listener) -> None:
+    def leave_soon(self, core: Engine, listener: Listener) -> None:
         """It listens no more; for a caller that may be a generator which is freed within one of the locks."""
         self._left.append(listener)
         if core.hub.is_free() and self._lock.acquire(timeout=A_MOMENT):
             self._lock.release()
             self._drop_left(core)
 
-    def _drop_left(self, core: Core) -> None:
+    def _drop_left(self, core: Engine) -> None:
         with suppress(IndexError):
             while True:
                 self.leave(core, self._left.popleft())
 
-    def leave(self, core: Core, listener: Listener) -> None:
+    def leave(self, core: Engine, listener: Listener) -> None:
         """It listens no more."""
         for one in listener.also:
             core.hub.unsubscribe(one, listener)

@@ -13,7 +13,16 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from dbos_events.engine.later import Later, StillRefused
-from dbos_events.engine.tickets import Interrupted, Ticket, by_workflow, refuses_statement, shown, tell
+from dbos_events.engine.tickets import (
+    Interrupted,
+    Ticket,
+    by_workflow,
+    give_way,
+    refuses_statement,
+    shown,
+    tell,
+    tell_all,
+)  # fmt: skip
 from dbos_events.engine.waking import ThreadWaker
 from dbos_events.errors import BadWrite, ExecutorFenced, StorageError
 from dbos_events.storage.writes import Fenced, Refused, Result, Write
@@ -23,7 +32,7 @@ from dbos_events.telemetry.threads import start_thread
 
 if TYPE_CHECKING:
     from dbos_events.engine.loopcommitter import LoopCommitter
-    from dbos_events.engine.run import Run
+    from dbos_events.engine.tickets import Writer
     from dbos_events.engine.waking import Waker
 
 MAX_BATCH = 1000
@@ -85,7 +94,7 @@ class Committer:
         self._thread = start_thread(self._work, name="dbos-committer", unless=lambda: self._stopped)
 
     def submit(
-        self, write: Write, run: Run | None = None, waker: Waker | None = None, *, final: bool = False
+        self, write: Write, run: Writer | None = None, waker: Waker | None = None, *, final: bool = False
     ) -> Ticket:
         """Queue `write`; never blocks. Its run, then `waker`, learn the result on its thread, or on the loop.
 
@@ -97,17 +106,13 @@ class Committer:
         if self._stopped:
             ticket.settle(Fenced(None))
             return ticket
-        if run is not None and run.tasks is not None and self._offer(ticket):
-            return ticket
+        if run is not None and run.tasks is not None:
+            near, others = self.near, self.others
+            if (near and near.offer(ticket)) or (others and any(other.offer(ticket) for other in others)):
+                return ticket
         self._queue.append(ticket)
         self.look_up()
         return ticket
-
-    def _offer(self, ticket: Ticket) -> bool:
-        """Have the loop that the caller is on take `ticket`."""
-        if self.near is not None and self.near.offer(ticket):
-            return True
-        return bool(self.others) and any(near.offer(ticket) for near in self.others)
 
     @property
     def _nears(self) -> tuple[LoopCommitter, ...]:
@@ -218,7 +223,7 @@ class Committer:
             while tickets := self._next_batch():
                 self._commit(tickets)
                 self._start_what_follows()
-                Ticket.give_way(tickets)
+                give_way(tickets)
         finally:
             self._end()
             self._awake = False
@@ -259,17 +264,19 @@ class Committer:
 
     def _commit(self, tickets: Sequence[Ticket]) -> None:
         """Write what is sound: starts apart, since they concern no run that is here and fail for reasons of their own."""
-        if any(ticket.aside for ticket in tickets):
+        if tickets[0].aside:  # then all are
             self._write_apart(tickets)
             return
         starts: list[Ticket] = []
         others: list[Ticket] = []
+        later = self._later if self._later.holds_runs else None
         for ticket in tickets:
-            if self._later.holds(ticket):
-                self._later.put(ticket)
-            elif ticket.run is None and ticket.write.only_starts:
+            run = ticket.run
+            if later is not None and later.holds(ticket):
+                later.put(ticket)
+            elif run is None and ticket.write.only_starts:
                 starts.append(ticket)
-            elif (doom := ticket.doom()) is None:
+            elif (run is not None and run.verdict is None) or (doom := ticket.doom()) is None:
                 others.append(ticket)
             else:
                 tell(ticket, doom)
@@ -317,8 +324,7 @@ class Committer:
 
     def _answer(self, tickets: Sequence[Ticket], results: Sequence[Result]) -> None:
         self._batches += 1
-        for ticket, result in zip(tickets, results, strict=True):
-            tell(ticket, result)
+        tell_all(tickets, results)
 
     def _isolate(self, tickets: list[Ticket], error: BadWrite) -> None:
         """Find what the database refused by halving, so that it fails alone."""
@@ -328,8 +334,7 @@ class Committer:
                 self._put_off(tickets, error)
                 return
             refusal = BadWrite(error.message)  # stored with the workflow: without the frames of this one
-            for ticket in tickets:
-                tell(ticket, Refused(refusal))
+            tell_all(tickets, [Refused(refusal)] * len(tickets))
             return
         middle = len(groups) // 2
         for half in (groups[:middle], groups[middle:]):

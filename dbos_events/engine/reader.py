@@ -12,7 +12,7 @@ from dbos_events.storage.writes import StreamEntry
 
 if TYPE_CHECKING:
     from dbos_events.engine.audience import Listener
-    from dbos_events.engine.core import Core
+    from dbos_events.engine.run import Engine
     from dbos_events.storage.subjects.streams import StoredEntry, StreamPage
 
 FIRST_PAGE = 16
@@ -38,7 +38,7 @@ class StreamReader:
         "__weakref__", "_core", "_items", "_listener", "_page", "mode", "position", "stream", "workflow_id",
     )  # fmt: skip
 
-    def __init__(self, core: Core, workflow_id: str, stream: str, position: int, mode: StreamMode) -> None:
+    def __init__(self, core: Engine, workflow_id: str, stream: str, position: int, mode: StreamMode) -> None:
         self._core = core
         self._items: deque[Item] = deque()
         self._page = FIRST_PAGE

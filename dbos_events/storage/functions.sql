@@ -67,7 +67,7 @@ END IF;
 -- function: write_published(executor bigint, identity bigint) returns text
 -- As write_batch, with what workflows show while they run: values, entries of streams, publications. Gives a text where
 -- somebody parked is due now.
--- table: publishers(id text)
+-- table: writers(id text)
 -- table: wake_parked(key text)
 {found: fence, the executor is dead}
 {do: insert_anchors}
@@ -75,8 +75,8 @@ IF {size: insert_anchors} > 0 THEN
     WITH locked AS MATERIALIZED ({select: lock_anchors from insert_anchors, ids = insert_anchors.id})
     SELECT count(*) INTO hit FROM locked;
 END IF;
-IF {size: publishers} > 0 THEN
-    WITH locked AS MATERIALIZED ({select: lock_publishers from publishers, ids = publishers.id})
+IF {size: writers} > 0 THEN
+    WITH locked AS MATERIALIZED ({select: lock_writers from writers, ids = writers.id})
     SELECT count(*) INTO hit FROM locked;
 END IF;
 {all: insert_checkpoints, a checkpoint was not written}

@@ -231,7 +231,7 @@ def test_what_a_function_does_not_write_is_looked_up(app: App, monkeypatch: pyte
 
     app.launch()
     core = app.launched.core
-    monkeypatch.setattr("dbos_events.storage.subjects.batches.fit_one_call", lambda _writes: False)
+    monkeypatch.setattr("dbos_events.storage.subjects.batches.fits_one_call", lambda _parted: False)
     values = Looks(monkeypatch, core.storage.values, "read")
     streams = Looks(monkeypatch, core.storage.streams, "read")
     with SetWorkflowID("w"):

@@ -28,6 +28,7 @@ class World:
             park_after=60.0,
             stepper=None,
             pool=Pool(1),
+            runner=SimpleNamespace(is_crowded=False),
             committer=SimpleNamespace(before_blocking=lambda: None),
             refuse_when_stopped=lambda: None,
             ask=lambda look: look(),

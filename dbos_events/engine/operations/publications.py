@@ -35,7 +35,8 @@ from dbos_events.storage.writes.send import Owner
 
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
-    from dbos_events.engine.run import Place, Run
+    from dbos_events.engine.run import Run
+    from dbos_events.engine.runvalues import Place
 
 PUBLISH = "DBOS.publish"
 WAITS = ("DBOS.wait_for", "DBOS.wait_for_any", "DBOS.wait_for_all")
@@ -133,7 +134,7 @@ def tell(core: Core, anchors: Sequence[str]) -> None:
     core.signal("timers")
 
 
-class Waiting:
+class PublicationWait:
     """One call that waits for publications, at its place in the run."""
 
     def __init__(
