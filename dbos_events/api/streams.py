@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncGenerator, Generator
+from contextlib import closing
 from typing import Any, cast
 
 from dbos_events.api.session import Session, refuse_on_loop
@@ -132,7 +133,8 @@ class Streams(Session):
         reading = _Reading(
             self, workflow_id, key, offset, polling_interval_sec, timeout_seconds, "all", name=READ_OFFSET
         )
-        return reading.value(reading.only(drive(reading.next())))
+        with closing(reading):
+            return reading.value(reading.only(drive(reading.next())))
 
     async def read_stream_offset_async(
         self,
@@ -147,7 +149,8 @@ class Streams(Session):
         reading = _Reading(
             self, workflow_id, key, offset, polling_interval_sec, timeout_seconds, "all", name=READ_OFFSET
         )
-        return reading.value(reading.only(await drive_async(reading.next())))
+        with closing(reading):
+            return reading.value(reading.only(await drive_async(reading.next())))
 
 
 def _write(session: Session, key: str, value: Any) -> Flow[None]:
@@ -211,6 +214,10 @@ class _Reading:
         place = scope.run.locate(scope)
         return read_item_recorded(scope.run, place, self._name, self._reader, self._seconds, self._poll)
 
+    def close(self) -> None:
+        """Nobody reads on."""
+        self._reader.close()
+
     def value(self, item: Item) -> Any:
         return value_of(self._core, self._reader, item)
 
@@ -225,12 +232,14 @@ SHORTEST_POLL = 0.001
 
 
 def _values(reading: _Reading, *, with_offset: bool) -> Generator[Any, None, None]:
-    while not (item := drive(reading.next())).ends:
-        value = reading.value(item)
-        yield (item.position, value) if with_offset else value
+    with closing(reading):
+        while not (item := drive(reading.next())).ends:
+            value = reading.value(item)
+            yield (item.position, value) if with_offset else value
 
 
 async def _values_async(reading: _Reading, *, with_offset: bool) -> AsyncGenerator[Any, None]:
-    while not (item := cast("Item", await drive_async(reading.next()))).ends:
-        value = reading.value(item)
-        yield (item.position, value) if with_offset else value
+    with closing(reading):
+        while not (item := cast("Item", await drive_async(reading.next()))).ends:
+            value = reading.value(item)
+            yield (item.position, value) if with_offset else value

@@ -136,7 +136,7 @@ class Core:
         self.announce, self.event_ended = listeners.announce, listeners.event_ended
         self.stepper, self.chance = driving.stepper, driving.chance
         self.stopped = threading.Event()
-        self.pool = Pool(terms.threads, hub)
+        self.pool = Pool(terms.threads)
         self.readers = Readers(4)
         self.mailboxes = Mailboxes()
         self.outages = Outages()
@@ -191,7 +191,10 @@ class Core:
         return next(self._numbers.of_writes)
 
     def next_start_id(self) -> int:
-        """A number that no start of any process has; those of one process grow."""
+        """A number that no start, and no message, of any process has; those of one process grow.
+
+        A UUID would be read from the system, for which a thread gives Python's lock away, and waits for it again.
+        """
         return next(self._numbers.of_starts)
 
     def new_run(

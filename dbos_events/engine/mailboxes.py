@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakKeyDictionary
 
+from dbos_events.engine.audience import Audience
 from dbos_events.model.message import StoredMessage
 
 if TYPE_CHECKING:
@@ -160,6 +161,12 @@ class Topic(Ear):
         self._page = 1 if large or not found else min(MOST_MESSAGES, most * 4)
         return is_whole or self.first() is not None
 
+    def know(self, message: StoredMessage) -> None:
+        """The oldest message that waits, for a run that has not received of this topic yet."""
+        with self._lock:
+            if self._tail == 0:
+                self._add(message)
+
     def offer(self, placed: PlacedMessage) -> bool:
         """Add a message that has become durable; False where the database has to be asked for it."""
         message = placed.message
@@ -238,6 +245,8 @@ class Mailboxes:
         self._seen: WeakKeyDictionary[Receiver, dict[str, int]] = WeakKeyDictionary()
         # A run may be freed anywhere, also within a lock of the hub: so its mailbox is dropped later.
         self._left: deque[Mailbox] = deque()
+        self.audience = Audience()
+        """Who waits here for values and streams."""
 
     def of(self, run: Receiver) -> Mailbox:
         """The mailbox of a run that receives."""

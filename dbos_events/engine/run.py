@@ -62,8 +62,13 @@ class Runs(Protocol):
     def leave(self, run: Run, ending: Ending) -> None:
         """Forget `run` and tell all who wait for it."""
 
-    def signal_following(self, channel: str) -> None:
+    def signal_following(self, channel: str, *, told: bool = False) -> None:
         """Signal a channel once, when all answers of the commit have been told."""
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so many runs are in memory that no further one should rest there."""
+        ...
 
 
 class Engine(Protocol):

@@ -12,6 +12,7 @@ from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dbos_events.engine.audience import here
 from dbos_events.engine.cancelled import Cancelled
 from dbos_events.engine.context import CURRENT, forget_caller
 from dbos_events.engine.drivers import drive, drive_async
@@ -47,7 +48,12 @@ class Launch(Engine, Protocol):
     """The engine, with what only the runner uses of it."""
 
     homes: Homes
+    announce: Callable[[str], object]
     event_ended: Callable[[Run], object]
+
+
+MOST_IN_MEMORY = 4000
+"""Runs from which on a wait of unknown length becomes a row at once. A resting async run takes 15 KB or so."""
 
 
 class Runner:
@@ -60,7 +66,7 @@ class Runner:
         self.active: dict[str, Run] = {}
         self._unstarted: dict[str, weakref.ref[Run]] = {}
         self._following: deque[Run] = deque()
-        self._signals: deque[str] = deque()
+        self._signals: deque[tuple[str, bool]] = deque()
         self._giving = threading.Lock()
         self._cancelled = Cancelled()
         self.past_the_factory = Recurring()
@@ -116,21 +122,31 @@ class Runner:
         else:
             self.submit(runs)
 
-    def signal_following(self, channel: str) -> None:
-        """Signal a channel once, when all answers of the commit have been told, that one of them concerns."""
+    def signal_following(self, channel: str, *, told: bool = False) -> None:
+        """Signal a channel once, when all answers of the commit have been told, that one of them concerns.
+
+        `told`: those who wait in this process have got from memory what there is.
+        """
         if self._core.committer.is_telling:
-            self._signals.append(channel)
+            self._signals.append((channel, told))
+        else:
+            self._signal(channel, told=told)
+
+    def _signal(self, channel: str, *, told: bool) -> None:
+        if told:
+            self._core.hub.signal(here(channel))
+            self._core.announce(channel)
         else:
             self._core.signal(channel)
 
     def start_following(self) -> None:
         """All answers of a commit have been told; called where they were."""
-        channels: set[str] = set()
+        channels: set[tuple[str, bool]] = set()
         with suppress(IndexError):
             while self._signals:
                 channels.add(self._signals.popleft())
-        for channel in channels:
-            self._core.signal(channel)
+        for channel, told in channels:
+            self._signal(channel, told=told)
         runs: list[Run] = []
         with suppress(IndexError):
             while self._following:
@@ -143,6 +159,11 @@ class Runner:
         run.context = contextvars.copy_context()
         run.context.run(forget_caller)
         self._unstarted[run.id] = weakref.ref(run)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so many runs are in memory that no further one should rest there."""
+        return len(self.active) > MOST_IN_MEMORY
 
     @property
     def here(self) -> dict[str, int]:

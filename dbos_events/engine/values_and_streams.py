@@ -47,11 +47,20 @@ class Announcement:
             self._channels = {stream_channel(workflow_id, piece.stream) for piece in change.pieces}
 
     def wake(self) -> None:
-        following = self._core.runner.signal_following
         for channel in self._channels:
-            following(channel)
-        if self._change.woke:
-            following("timers")
+            show(self._core, channel, self._change)
+
+
+def show(core: Engine, channel: str, change: ValueOrEntry) -> None:
+    """Tell of a change that has met its fate; where it is known to be durable, those that wait here need not look."""
+    following = core.runner.signal_following
+    if not change.durable or isinstance(change, SettleEntries):
+        following(channel)
+    else:
+        core.mailboxes.audience.tell(channel, change)
+        following(channel, told=True)
+    if change.woke:
+        following("timers")
 
 
 def stream_channel(workflow_id: str, stream: str) -> str:

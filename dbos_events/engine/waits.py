@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.effects import Query
-from dbos_events.engine.pool import STARVED
 from dbos_events.engine.runvalues import Unwind
 from dbos_events.engine.shield import shield_over
 from dbos_events.engine.tasktree import DurableWait
@@ -75,8 +74,8 @@ class _Rest:
         self._channels = [name for name in (*channels, f"run:{run.id}" if run else "") if name]
 
     @contextmanager
-    def _subscribed(self, waker: ThreadWaker | LoopWaker, until: int | None, *more: str) -> Iterator[None]:
-        with subscribed(self.core, waker, (*self._channels, *more)):
+    def _subscribed(self, waker: ThreadWaker | LoopWaker, until: int | None) -> Iterator[None]:
+        with subscribed(self.core, waker, self._channels):
             forget = self.core.clock.alarm(until, waker.wake) if until is not None else None
             try:
                 yield
@@ -84,15 +83,16 @@ class _Rest:
                 if forget is not None:
                     forget()
 
-    def _rest(self, waker: ThreadWaker, seconds: float | None) -> bool:
+    def _rest(self, waker: ThreadWaker, seconds: float | None, *, yields: bool = False) -> bool:
         self.core.committer.before_blocking()
-        if self.run is None:
-            return waker.wait(seconds)
-        self.run.resting = waker
-        try:
-            return waker.wait(seconds)
-        finally:
-            self.run.resting = None
+        with self.core.pool.resting(waker, yields=yields):
+            if self.run is None:
+                return waker.wait(seconds)
+            self.run.resting = waker
+            try:
+                return waker.wait(seconds)
+            finally:
+                self.run.resting = None
 
     @contextmanager
     def _in_tree(self, waker: LoopWaker, park: Park | None) -> Iterator[None]:
@@ -187,7 +187,7 @@ class Wait(_Rest):
     def block(self) -> Any:
         while True:
             waker = ThreadWaker()
-            with self._subscribed(waker, self._alarm_at(), *([] if self.run is None else [STARVED])):
+            with self._subscribed(waker, self._alarm_at()):
                 found = self._found()
                 if found is None and (look := self._look()) is not None:
                     found = self.core.ask(look)
@@ -198,7 +198,8 @@ class Wait(_Rest):
                     self.run.unwinding = True
                     raise Unwind
                 if not self._moved_time():
-                    self._timed_out = not self._rest(waker, self._seconds())
+                    yields = self.park is not None and not self._is_shielded
+                    self._timed_out = not self._rest(waker, self._seconds(), yields=yields)
 
     async def suspend(self) -> Any:
         while True:
@@ -211,7 +212,7 @@ class Wait(_Rest):
                     return found
                 if self._is_driven() and await asyncio.to_thread(self._moved_time):
                     continue
-                park = self.park if self._may_park(starved=False) else None
+                park = self.park if self._may_park(starved=self.core.runner.is_crowded) else None
                 with self._in_tree(waker, park):
                     self._timed_out = not await waker.wait(self._seconds())
 
@@ -239,12 +240,16 @@ class Wait(_Rest):
         return True
 
     def _may_park(self, *, starved: bool) -> bool:
-        if self.park is None or (self._shield is not None and self._shield.left_ms > 0):
+        if self.park is None or self._is_shielded:
             return False  # a row that was cancelled would not wake up again
         patience = self.core.park_after
         if self.until is not None and not self.ends_sooner:
             return starved or self.until - self.core.clock.now_ms() > patience * 1000
         return starved or self.core.clock.monotonic() - self._since >= patience
+
+    @property
+    def _is_shielded(self) -> bool:
+        return self._shield is not None and self._shield.left_ms > 0
 
     def _alarm_at(self) -> int | None:
         """When a test's clock should wake this."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -224,6 +224,15 @@ class Taken:
             runs.append(run)
         return runs, strange
 
+    def _tell(self, runs: Sequence[Run]) -> None:
+        """Give woken runs the message that each of them may have been woken for, so that none of them looks for it alone."""
+        core = self._core
+        found = core.storage.messages.first([run.id for run in runs])
+        for run in runs:
+            if run.id in found:
+                topic, message = found[run.id]
+                core.mailboxes.of(run).topic(topic).know(message)
+
     def _sizes(self, rows: Sequence[TakenWorkflow], ask: Ask) -> dict[str, int]:
         """The bytes of the events of these workflows, in their order."""
         ids = [row.id for row in rows if row.consumer is not None]
@@ -246,9 +255,14 @@ class Taken:
             work = after(error, work)
         return self._ask(work)
 
-    def start(self, rows: Sequence[TakenWorkflow], host: Host | None = None) -> list[TakenWorkflow]:
-        """Start what was taken; gives what could not be started, and was given back."""
+    def start(
+        self, rows: Sequence[TakenWorkflow], host: Host | None = None, *, woken: bool = False
+    ) -> list[TakenWorkflow]:
+        """Start what was taken; gives what could not be started, and was given back. `woken`: they were parked."""
         runs = self.runs(rows, host)
+        if woken and runs:
+            with suppress(StorageError):  # then each of them looks itself
+                self._tell(runs)
         self._core.runner.submit(runs)
         if len(runs) == len(rows):
             return []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -39,8 +38,9 @@ SEND = "DBOS.send"
 SEND_BULK = "DBOS.send_bulk"
 RECV = "DBOS.recv"
 
-UNNOTED_MS = 20
-"""How long a `recv` waits before it notes when its wait is over."""
+UNNOTED_MS = 250
+CROWDED_MS = 20
+"""How long a `recv` waits before it notes when its wait is over and can be parked: usually, and where memory is full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Outgoing:
 
 def send(core: Core, outgoing: Sequence[Outgoing]) -> Flow[None]:
     """Send from outside of workflows; durable when it returns. What has a key is sent at most once."""
-    messages = _messages(core, outgoing, [f"sent:{uuid.uuid4()}" for _ in outgoing])
+    messages = _messages(core, outgoing, [f"sent:{core.next_start_id():x}" for _ in outgoing])
     while True:
         change = Send(messages, _near(core, messages))
         result = yield Recorded(core, Write(change=change), then=Delivery(core, change))
@@ -69,7 +69,7 @@ def send(core: Core, outgoing: Sequence[Outgoing]) -> Flow[None]:
 
 def send_from_step(core: Core, run: Run, outgoing: Sequence[Outgoing]) -> Flow[None]:
     """Send from within a step: nothing is recorded, so an attempt that is made again sends again what has no key."""
-    messages = _messages(core, outgoing, [f"sent:{uuid.uuid4()}" for _ in outgoing], run.id)
+    messages = _messages(core, outgoing, [f"sent:{core.next_start_id():x}" for _ in outgoing], run.id)
     sender = Owner(core.executor, run.id, run.take)
     yield Query(core, lambda: core.storage.messages.send(messages, sender))
     Delivery(core, Send(messages)).wake()
@@ -181,7 +181,8 @@ def _waited(
     now = core.clock.now_ms()
     deadline = now + round(timeout * 1000)
     if not core.clock.manual:
-        found = yield _wait(run, topic, min(deadline, now + UNNOTED_MS), turn, look, parks=False)
+        unnoted = CROWDED_MS if core.pool.starved or core.runner.is_crowded else UNNOTED_MS
+        found = yield _wait(run, topic, min(deadline, now + unnoted), turn, look, parks=False)
         if found is not None:
             return found
         run.enter()

@@ -119,6 +119,7 @@ def next_item(
     core: Engine, run: Run | None, reader: StreamReader, until: int | None, poll: float, *, parks: bool
 ) -> Flow[Item | None]:
     """The next thing that a reader gets; None when the time is over."""
+    listener = reader.listen(stream_channel(reader.workflow_id, reader.stream))
     while (item := reader.take()) is None:
         key = stream_key(
             reader.workflow_id, reader.stream, reader.position, committed=reader.mode == "committed"
@@ -126,9 +127,10 @@ def next_item(
         found = yield Wait(
             core,
             run,
-            channel=stream_channel(reader.workflow_id, reader.stream),
-            also=(f"workflow:{reader.workflow_id}",),
+            channel=listener.own,
+            peek=reader.hear,
             look=reader.look,
+            is_here=lambda: not listener.heard,
             until=until,
             poll=poll,
             ends_sooner=True,

@@ -18,7 +18,7 @@ from dbos_events.engine.values_and_streams import (
     written_in_step,
 )
 from dbos_events.engine.waits import Wait
-from dbos_events.model.workflow import FINISHED
+from dbos_events.model.workflow import FINISHED, PENDING
 from dbos_events.serialization import fingerprint
 from dbos_events.storage.writes import Park, value_key
 
@@ -66,17 +66,34 @@ def _wait(
 ) -> Flow[StoredValue | None]:
     """What there is once the key is set or its workflow has ended; None when the time is over."""
     waited_for = value_key(workflow_id, key)
+    listener = core.mailboxes.audience.join(core, waited_for.text, [f"workflow:{workflow_id}"])
 
-    found: StoredValue | None = yield Wait(
-        core,
-        run,
-        channel=waited_for.text,
-        also=(f"workflow:{workflow_id}",),
-        look=lambda: _decided(core, workflow_id, key),
-        until=until,
-        ends_sooner=True,
-        park=Park(until, (waited_for,)) if parks else None,
-    )
+    def told() -> StoredValue | None:
+        change = listener.told()
+        if change is None:
+            return None
+        from dbos_events.storage.subjects.values import StoredValue
+
+        return StoredValue(PENDING, True, change.codec, change.value)
+
+    def look() -> StoredValue | None:
+        listener.heard = False
+        return _decided(core, workflow_id, key)
+
+    try:
+        found: StoredValue | None = yield Wait(
+            core,
+            run,
+            channel=listener.own,
+            peek=told,
+            look=look,
+            is_here=lambda: not listener.heard,
+            until=until,
+            ends_sooner=True,
+            park=Park(until, (waited_for,)) if parks else None,
+        )
+    finally:
+        core.mailboxes.audience.leave_soon(core, listener)
     return found
 
 

@@ -24,7 +24,7 @@ from dbos_events.storage.writes.send import Send, Sends, placed, waiters
 from dbos_events.storage.writes.start import NewWorkflow, Starts
 from dbos_events.storage.writes.stream import SettledEntries, SettleEntries, StreamEntries, StreamEntry
 from dbos_events.storage.writes.value import SetValue, SetValues
-from dbos_events.storage.writes.values_and_streams import WriterLocks
+from dbos_events.storage.writes.values_and_streams import WriterLocks, shown_records
 
 if TYPE_CHECKING:
     from dbos_events.storage.database import Tx
@@ -56,18 +56,24 @@ def write_in_turn(tx: Tx, executor: int, writes: Sequence[Write]) -> list[Result
 
 
 def fits_one_call(parted: Parted) -> bool:
-    """Whether there are only checkpoints, and changes that the function for plain batches writes whole."""
+    """Whether there are only checkpoints, and changes that one function for plain batches writes whole."""
     if not parted.is_plain or not all(end.outcome.fits_one_call for end in parted.ended):
         return False
     others = parted.others
     if not others:
         return True
     plain = all(write.change is not None and write.change.fits_one_call for write in others)
-    return plain and not (_talks(others) and _concerns_children(parted))  # each has a function of its own
+    apart = (_talks(others), _shows(others), _concerns_children(parted))  # each has a function of its own
+    return plain and sum(apart) <= 1
 
 
 def _talks(others: Sequence[Write]) -> bool:
     return any(isinstance(write.change, (Send, Consume)) for write in others)
+
+
+def _shows(others: Sequence[Write]) -> bool:
+    shown = (SetValue, StreamEntry, SettleEntries, Publish)
+    return any(isinstance(write.change, shown) for write in others)
 
 
 def _concerns_children(parted: Parted) -> bool:
@@ -78,15 +84,15 @@ def _concerns_children(parted: Parted) -> bool:
 
 def plain_records(parted: Parted) -> dict[str, list[tuple[object, ...]]]:
     """Of a batch that fits one call: for each statement, the records that its rows are made of."""
-    talk: dict[str, list[tuple[object, ...]]] = {}
+    more: dict[str, list[tuple[object, ...]]] = {}
     if parted.others:
-        talk = _talk_records(parted.others)
+        more = shown_records(parted.others) if _shows(parted.others) else _talk_records(parted.others)
     if _concerns_children(parted):
-        talk = {
+        more = {
             "starts": [(write.change,) for write in parted.others if isinstance(write.change, NewWorkflow)],
             "wake_parents": of_children(parted.ended),
         }
-    return talk | {
+    return more | {
         "insert_checkpoints": [(write, entry) for _, write, entry in parted.checkpoints],
         "update_outcomes": [(end.write, end.outcome, end) for end in parted.ended],
         "insert_results": with_result(parted.ended),
