@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 PLACES = {
     **MESSAGES,
+    "ExpiredPublication": "dbos_events.model.publication",
+    "Publication": "dbos_events.model.publication",
     "App": "dbos_events.app",
     "Breaker": "dbos_events.model.event",
     "ClientScheduleInput": "dbos_events.model.schedule",

@@ -96,7 +96,7 @@ class Settings(BaseSettings):
         None, description="Label of this process. Set it only where each process has its own."
     )
     serializer: Literal["json", "pickle"] | Any = Field("json", description="How values are stored.")
-    max_executor_threads: int = Field(64, ge=1, le=100_000, description="Threads for sync workflows.")
+    max_executor_threads: int = Field(64, ge=1, le=100_000, description="Sync workflows that run at a time.")
     log_level: str = Field("INFO", description="Level of `dbos-events run`.")
     use_listen_notify: bool = Field(True, description="Wake other processes by NOTIFY (PostgreSQL).")
     lease_seconds: float = Field(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.model import PEER, Column, Contestant, Size, Workload
+from benchmarks.model import ASYNC, CPU, PEER, RATE, Column, Contestant, Size, Workload
 
 COLUMNS = (
     Column("memory_kib_each", "KiB each", ",.1f"),
@@ -35,4 +35,22 @@ SLEEPERS = Workload(
     better="less",
 )
 
-WORKLOADS = (SLEEPERS,)
+PARKED = Workload(
+    name="parked-receivers",
+    kind="waiting",
+    title="Receivers that wait as rows, and a message to each of them",
+    contestants=(Contestant("ours", "parked"),),
+    columns=(
+        Column("memory_mib", "MiB in all", ",.1f"),
+        Column("threads", "threads"),
+        Column("idle_cpu_percent", "idle CPU %", ".1f"),
+        Column("parked_per_second", "parked/s"),
+        Column("sent_per_second", "sent/s"),
+        Column(RATE.metric, "received/s"),
+        CPU,
+    ),
+    full=Size(100_000),
+    quick=Size(5_000, colours=ASYNC),
+)
+
+WORKLOADS = (SLEEPERS, PARKED)

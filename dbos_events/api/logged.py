@@ -56,6 +56,7 @@ class LogConsumers(Session):
                 publishes=options.publishes,
                 placing=Placing(options.priority, options.queue_partition_key, options.delay_seconds),
                 expires=options.expires,
+                on_expired=options.on_expired,
                 namespace=options.namespace,
             ),
         )

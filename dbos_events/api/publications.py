@@ -10,8 +10,8 @@ from dbos_events.api.session import Session, refuse_on_loop
 from dbos_events.engine.context import CURRENT
 from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.operations.publications import (
+    PublicationWait,
     Publishing,
-    Waiting,
     publish,
     publish_from_step,
     publish_from_workflow,
@@ -167,7 +167,7 @@ def _wait_flow(session: Session, verb: str, items: Sequence[Item], timeout: floa
     if len({(one.name, one.key) for one in waits}) < len(waits):
         raise DBOSException(f"DBOS.{verb} was given one name and key twice. Name each once.")
     place = scope.run.locate(scope)
-    return Waiting(core, scope.run, place, f"DBOS.{verb}", waits, timeout, validated).flow()
+    return PublicationWait(core, scope.run, place, f"DBOS.{verb}", waits, timeout, validated).flow()
 
 
 def _wait_of(verb: str, item: object) -> WaitFor:

@@ -13,7 +13,7 @@ from dbos_events.control.quarantine import Order, QuarantineControl
 from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.errors import DBOSException
 from dbos_events.model.quarantine import (
-    Decisions,
+    DecidedEvents,
     QuarantinedDetail,
     QuarantinedEvent,
     QuarantineFilter,
@@ -99,7 +99,7 @@ class QuarantineVerbs(Session):
         reason: str | None = None,
         by: str | None = None,
         **filters: Any,
-    ) -> Decisions:
+    ) -> DecidedEvents:
         """Run events in quarantine again, as a new generation that keeps what succeeded.
 
         Each change and its record in the audit are one transaction. A process that still runs an older
@@ -147,7 +147,7 @@ class QuarantineVerbs(Session):
         reason: str | None = None,
         by: str | None = None,
         **filters: Any,
-    ) -> Decisions:
+    ) -> DecidedEvents:
         """As `redrive_events`, without blocking the loop."""
         order = Order(by, reason, rate, dry_run)
         redrive = Redrive(from_step, fresh, _bytes(value), same_key, new_key)
@@ -162,7 +162,7 @@ class QuarantineVerbs(Session):
         everything: bool = False,
         by: str | None = None,
         **filters: Any,
-    ) -> Decisions:
+    ) -> DecidedEvents:
         """Give events in quarantine up: they stay in the database, and the next of their lane runs.
 
         Arguments, result and errors as for `redrive_events`; the reason is required.
@@ -179,7 +179,7 @@ class QuarantineVerbs(Session):
         everything: bool = False,
         by: str | None = None,
         **filters: Any,
-    ) -> Decisions:
+    ) -> DecidedEvents:
         """As `discard_events`, without blocking the loop."""
         order = Order(by, reason, None, dry_run)
         return await drive_async(_discard(self, workflow_ids, filters, everything, order))
@@ -232,7 +232,7 @@ def _redrive(
     everything: bool,
     redrive: Redrive,
     order: Order,
-) -> Flow[Decisions]:
+) -> Flow[DecidedEvents]:
     criteria = _criteria(session, workflow_ids, filters, everything=everything)
     return asked(
         session.core, "DBOS.redriveEvents", lambda: _control(session).redrive(criteria, redrive, order)
@@ -245,7 +245,7 @@ def _discard(
     filters: dict[str, Any],
     everything: bool,
     order: Order,
-) -> Flow[Decisions]:
+) -> Flow[DecidedEvents]:
     criteria = _criteria(session, workflow_ids, filters, everything=everything)
     return asked(session.core, "DBOS.discardEvents", lambda: _control(session).discard(criteria, order))
 

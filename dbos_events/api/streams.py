@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncGenerator, Generator
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, cast
 
 from dbos_events.api.session import Session, refuse_on_loop
-from dbos_events.api.values import checked_seconds, checked_workflow_id, publishing_scope, reading_run
+from dbos_events.api.values import checked_seconds, checked_workflow_id, reading_run, writing_scope
 from dbos_events.engine.context import workflow_scope
 from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.operations.streams import (
@@ -134,7 +135,8 @@ class Streams(Session):
         reading = _Reading(
             self, workflow_id, key, offset, polling_interval_sec, timeout_seconds, "all", name=READ_OFFSET
         )
-        return reading.value(reading.only(drive(reading.next())))
+        with closing(reading):
+            return reading.value(reading.only(drive(reading.next())))
 
     async def read_stream_offset_async(
         self,
@@ -149,11 +151,12 @@ class Streams(Session):
         reading = _Reading(
             self, workflow_id, key, offset, polling_interval_sec, timeout_seconds, "all", name=READ_OFFSET
         )
-        return reading.value(reading.only(await drive_async(reading.next())))
+        with closing(reading):
+            return reading.value(reading.only(await drive_async(reading.next())))
 
 
 def _write(session: Session, key: str, value: Any) -> Flow[None]:
-    scope = publishing_scope(session, "write_stream")
+    scope = writing_scope(session, "write_stream")
     checked_key("name of a stream", key)
     form = entry_to_store(scope.run, key, value)
     if scope.step is not None:
@@ -162,7 +165,7 @@ def _write(session: Session, key: str, value: Any) -> Flow[None]:
 
 
 def _close(session: Session, key: str) -> Flow[None]:
-    scope = publishing_scope(session, "close_stream")
+    scope = writing_scope(session, "close_stream")
     checked_key("name of a stream", key)
     if scope.step is not None:
         return write_entry_in_step(scope.run, scope.step, key, None)
@@ -213,6 +216,10 @@ class _Reading:
         place = scope.run.locate(scope)
         return read_item_recorded(scope.run, place, self._name, self._reader, self._seconds, self._poll)
 
+    def close(self) -> None:
+        """Nobody reads on."""
+        self._reader.close()
+
     def value(self, item: Item) -> Any:
         return value_of(self._core, self._reader, item)
 
@@ -227,12 +234,14 @@ SHORTEST_POLL = 0.001
 
 
 def _values(reading: _Reading, *, with_offset: bool) -> Generator[Any, None, None]:
-    while not (item := drive(reading.next())).ends:
-        value = reading.value(item)
-        yield (item.position, value) if with_offset else value
+    with closing(reading):
+        while not (item := drive(reading.next())).ends:
+            value = reading.value(item)
+            yield (item.position, value) if with_offset else value
 
 
 async def _values_async(reading: _Reading, *, with_offset: bool) -> AsyncGenerator[Any, None]:
-    while not (item := cast("Item", await drive_async(reading.next()))).ends:
-        value = reading.value(item)
-        yield (item.position, value) if with_offset else value
+    with closing(reading):
+        while not (item := cast("Item", await drive_async(reading.next()))).ends:
+            value = reading.value(item)
+            yield (item.position, value) if with_offset else value

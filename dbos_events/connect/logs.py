@@ -31,6 +31,7 @@ class LogOptions:
         queue_partition_key: With queue_name: the partition of the queue that it belongs to.
         delay_seconds: With queue_name: how long it waits before its turn, or None.
         expires: Until when an event may begin; one that is too late ends as EXPIRED, without a run.
+        on_expired: With expires: what is run, as a workflow of its own, once for each event that is too late.
         publishes: Gives (name, key), or (name, key, value), to be published with the intake of each record; or None.
         batch_size: Records per transaction at most.
         max_in_flight: Events that run in this process at once; more stay in the log.
@@ -57,6 +58,7 @@ class LogOptions:
     queue_partition_key: Callable[[Any], Any] | None = None
     delay_seconds: Callable[[Any], Any] | None = None
     expires: Callable[[Any], Any] | None = None
+    on_expired: Callable[..., Any] | None = None
     publishes: Callable[[Any], Any] | None = None
     batch_size: int = 500
     max_in_flight: int = 1000

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from dbos_events.engine.publishing import stream_channel
+from dbos_events.engine.values_and_streams import show, stream_channel
 from dbos_events.engine.waking import LoopWaker, ThreadWaker, Waker
 from dbos_events.errors import DBOSException
 from dbos_events.model.dataclass import dataclass, field
@@ -70,7 +70,7 @@ class _Told:
 
     def wake(self) -> None:
         entry = self._entry
-        self._outlet.announce(self._channel, woke=entry.woke)
+        self._outlet.show(self._channel, entry)
         self._outlet.told(len(entry.value or ""))
 
 
@@ -186,12 +186,9 @@ class Outlet:
         few = run.under_way <= MOST_ENTRIES // 2 and self._handed - self._told <= MOST_CHARACTERS // 2
         return few or run.under_way == 0 or run.verdict is not None
 
-    def announce(self, channel: str, *, woke: bool) -> None:
+    def show(self, channel: str, entry: StreamEntry) -> None:
         """Tell readers, once for all that became durable together."""
-        following = self._run.core.runner.signal_following
-        following(channel)
-        if woke:
-            following("timers")
+        show(self._run.core, channel, entry)
 
     def told(self, characters: int) -> None:
         """An entry has its answer; called where answers are told."""
@@ -267,9 +264,10 @@ class Outlet:
 
 def outlet_of(run: Run) -> Outlet:
     """What the run publishes through; made when it is needed first."""
-    if run.outlet is None:
-        run.outlet = Outlet(run)
-    return run.outlet
+    outlet = run.outlet
+    if not isinstance(outlet, Outlet):
+        outlet = run.outlet = Outlet(run)
+    return outlet
 
 
 def checked_key(what: str, key: object) -> str:

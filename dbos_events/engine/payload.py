@@ -7,23 +7,18 @@ starts, and anew in each run of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from dbos_events.engine.annotations import BARE, Wanted, wanted
-from dbos_events.engine.expiring import refuse_late, times_of
+from dbos_events.engine.expiring import times_of
 from dbos_events.engine.problems import problem_with, problem_with_json
 from dbos_events.engine.shapes import at_once, check_answers, is_async, may_await
 from dbos_events.errors import FilterFailed, RegistrationError, TryAgain, UndecodablePayload
 from dbos_events.model.dataclass import dataclass
+from dbos_events.model.event import PayloadCodec
+from dbos_events.model.message_type import Message, MessageType
 from dbos_events.serialization.raised import is_interrupt
 
-if TYPE_CHECKING:
-    from dbos_events.engine.run import Run
-    from dbos_events.model.event import PayloadCodec
-    from dbos_events.model.message_type import MessageType
-
-Message: TypeAlias = Any
-"""A message of the connector that the event came through, whose value is bytes or None."""
 Decode: TypeAlias = Callable[[Message], Any]
 
 
@@ -41,24 +36,6 @@ class Binding:
     rule: Callable[[Any], bool] | None = None
     until: Callable[[Message], int | None] | None = None
     expires: Callable[[Any], Any] | None = None
-
-    def arguments(self, run: Run) -> tuple[Any, ...] | None:
-        """What the handler is called with in `run`; None when the event is not to be run after all.
-
-        Raises:
-            UndecodablePayload: The value is not what the handler takes.
-            TryAgain: Its codec cannot tell now.
-            FilterFailed: `when`, which is asked again, or `expires` could not judge the event.
-            ExpiredEvent: It is too late.
-        """
-        if run.origin is None or run.verdict is not None:
-            return run.args
-        (message,) = run.args
-        if run.origin.asks_again and self.when is not None and not self.when(message):
-            return None
-        if self.until is not None:
-            refuse_late(run, self.until, message)
-        return run.args if self.decode is None else (self.decode(message),)
 
 
 NO_BINDING = Binding(None, None)

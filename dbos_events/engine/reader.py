@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from dbos_events.errors import DBOSNonExistentWorkflowError
 from dbos_events.model.stream import StreamMode, StreamReset
 from dbos_events.model.workflow import FINISHED
+from dbos_events.storage.writes import StreamEntry
 
 if TYPE_CHECKING:
-    from dbos_events.engine.core import Core
+    from dbos_events.engine.audience import Listener
+    from dbos_events.engine.run import Engine
     from dbos_events.storage.subjects.streams import StoredEntry, StreamPage
 
 FIRST_PAGE = 16
@@ -32,25 +34,58 @@ class Item(NamedTuple):
 class StreamReader:
     """Reads on from a position, page by page: at most one page is in memory, however slow its user is."""
 
-    __slots__ = ("_core", "_items", "_page", "mode", "position", "stream", "workflow_id")
+    __slots__ = (
+        "__weakref__", "_core", "_items", "_listener", "_page", "mode", "position", "stream", "workflow_id",
+    )  # fmt: skip
 
-    def __init__(self, core: Core, workflow_id: str, stream: str, position: int, mode: StreamMode) -> None:
+    def __init__(self, core: Engine, workflow_id: str, stream: str, position: int, mode: StreamMode) -> None:
         self._core = core
         self._items: deque[Item] = deque()
         self._page = FIRST_PAGE
+        self._listener: Listener | None = None
         self.workflow_id = workflow_id
         self.stream = stream
         self.mode = mode
         self.position = position
         """Of the next entry that was not given away yet."""
 
+    def listen(self, channel: str) -> Listener:
+        """Be told from now on what becomes durable here; `channel` is that of the stream."""
+        if self._listener is None:
+            audience = self._core.mailboxes.audience
+            self._listener = audience.join(self._core, channel, [f"workflow:{self.workflow_id}"], of=self)
+        return self._listener
+
+    def close(self) -> None:
+        """Be told nothing more."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            self._core.mailboxes.audience.leave_soon(self._core, listener)
+
     def take(self) -> Item | None:
-        """The next thing that was read already, if there is one."""
-        if not self._items:
+        """The next thing that was read already, or told, if there is one."""
+        if not self._items and not self.hear():
             return None
         item = self._items.popleft()
         self.position = item.position if item.reset is not None else item.position + 1
         return item
+
+    def hear(self) -> bool | None:
+        """Go on with what was told, when all before was taken; None when that is nothing, or does not follow.
+
+        An entry that has become durable here is what a look would find: only the run that has the token writes into the
+        streams of its workflow, and those of before a cut have lower positions.
+        """
+        listener = self._listener
+        while listener is not None and (entry := listener.told()) is not None:
+            if not isinstance(entry, StreamEntry) or entry.position < self.position:
+                continue
+            if entry.position > self.position or (self.mode == "committed" and not entry.committed):
+                listener.missed()
+                break
+            self._give(entry)
+            return True
+        return None
 
     def skip(self, position: int) -> None:
         """Go on from a position: what lies before it was given away in an earlier run."""
@@ -63,6 +98,8 @@ class StreamReader:
         Raises:
             DBOSNonExistentWorkflowError: There is no such workflow.
         """
+        if self._listener is not None:
+            self._listener.heard = False
         count = self._page
         page = self._core.storage.streams.read(self.workflow_id, self.stream, self.position, count)
         if page is None:
@@ -97,7 +134,7 @@ class StreamReader:
         elif len(page.entries) == self._page:
             self._page = min(MOST_ENTRIES, self._page * 4)
 
-    def _give(self, entry: StoredEntry) -> None:
+    def _give(self, entry: StoredEntry | StreamEntry) -> None:
         if entry.resets is not None and self.mode == "live":
             self._items.append(Item(entry.position, reset=StreamReset(entry.step, entry.resets)))
         self._items.append(Item(entry.position, entry.codec, entry.value, ends=entry.ends))

@@ -8,15 +8,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.effects import Query
-from dbos_events.engine.pool import STARVED
-from dbos_events.engine.run import Unwind
+from dbos_events.engine.runvalues import Unwind
 from dbos_events.engine.shield import shield_over
-from dbos_events.engine.tasks import DurableWait
+from dbos_events.engine.tasktree import DurableWait
 from dbos_events.engine.waking import LoopWaker, ThreadWaker, Waker
 
 if TYPE_CHECKING:
-    from dbos_events.engine.core import Core
-    from dbos_events.engine.run import Run
+    from dbos_events.engine.run import Engine, Run
     from dbos_events.storage.writes import Park
 
 LEASE = "lease"
@@ -24,7 +22,7 @@ LEASE = "lease"
 
 
 @contextmanager
-def subscribed(core: Core, waker: Waker, channels: Sequence[str]) -> Iterator[None]:
+def subscribed(core: Engine, waker: Waker, channels: Sequence[str]) -> Iterator[None]:
     """Have `waker` woken by signals on `channels` within the block."""
     for channel in channels:
         core.hub.subscribe(channel, waker)
@@ -70,14 +68,14 @@ class Leased:
 class _Rest:
     """What all waits share: they are woken by signals, by a timer, or by a test that moves the time."""
 
-    def __init__(self, core: Core, run: Run | None, *channels: str) -> None:
+    def __init__(self, core: Engine, run: Run | None, *channels: str) -> None:
         self.core = core
         self.run = run
         self._channels = [name for name in (*channels, f"run:{run.id}" if run else "") if name]
 
     @contextmanager
-    def _subscribed(self, waker: ThreadWaker | LoopWaker, until: int | None, *more: str) -> Iterator[None]:
-        with subscribed(self.core, waker, (*self._channels, *more)):
+    def _subscribed(self, waker: ThreadWaker | LoopWaker, until: int | None) -> Iterator[None]:
+        with subscribed(self.core, waker, self._channels):
             forget = self.core.clock.alarm(until, waker.wake) if until is not None else None
             try:
                 yield
@@ -85,15 +83,16 @@ class _Rest:
                 if forget is not None:
                     forget()
 
-    def _rest(self, waker: ThreadWaker, seconds: float | None) -> bool:
+    def _rest(self, waker: ThreadWaker, seconds: float | None, *, yields: bool = False) -> bool:
         self.core.committer.before_blocking()
-        if self.run is None:
-            return waker.wait(seconds)
-        self.run.resting = waker
-        try:
-            return waker.wait(seconds)
-        finally:
-            self.run.resting = None
+        with self.core.pool.resting(waker, yields=yields):
+            if self.run is None:
+                return waker.wait(seconds)
+            self.run.resting = waker
+            try:
+                return waker.wait(seconds)
+            finally:
+                self.run.resting = None
 
     @contextmanager
     def _in_tree(self, waker: LoopWaker, park: Park | None) -> Iterator[None]:
@@ -115,7 +114,7 @@ class _Rest:
 class Pause(_Rest):
     """Let time pass that nobody records (between two attempts of a step); ends early when the run is stopped."""
 
-    def __init__(self, core: Core, run: Run, seconds: float) -> None:
+    def __init__(self, core: Engine, run: Run, seconds: float) -> None:
         super().__init__(core, run)
         # Nobody else knows of this time, so a clock that is set does not move it; a test's clock needs a date.
         self._end = core.clock.monotonic() + seconds
@@ -157,7 +156,7 @@ class Wait(_Rest):
 
     def __init__(  # noqa: PLR0913 - the ways to wait
         self,
-        core: Core,
+        core: Engine,
         run: Run | None,
         *,
         park: Park | None,
@@ -188,7 +187,7 @@ class Wait(_Rest):
     def block(self) -> Any:
         while True:
             waker = ThreadWaker()
-            with self._subscribed(waker, self._alarm_at(), *([] if self.run is None else [STARVED])):
+            with self._subscribed(waker, self._alarm_at()):
                 found = self._found()
                 if found is None and (look := self._look()) is not None:
                     found = self.core.ask(look)
@@ -199,7 +198,8 @@ class Wait(_Rest):
                     self.run.unwinding = True
                     raise Unwind
                 if not self._moved_time():
-                    self._timed_out = not self._rest(waker, self._seconds())
+                    yields = self.park is not None and not self._is_shielded
+                    self._timed_out = not self._rest(waker, self._seconds(), yields=yields)
 
     async def suspend(self) -> Any:
         while True:
@@ -212,7 +212,7 @@ class Wait(_Rest):
                     return found
                 if self._is_driven() and await asyncio.to_thread(self._moved_time):
                     continue
-                park = self.park if self._may_park(starved=False) else None
+                park = self.park if self._may_park(starved=self.core.runner.is_crowded) else None
                 with self._in_tree(waker, park):
                     self._timed_out = not await waker.wait(self._seconds())
 
@@ -240,12 +240,16 @@ class Wait(_Rest):
         return True
 
     def _may_park(self, *, starved: bool) -> bool:
-        if self.park is None or (self._shield is not None and self._shield.left_ms > 0):
+        if self.park is None or self._is_shielded:
             return False  # a row that was cancelled would not wake up again
         patience = self.core.park_after
         if self.until is not None and not self.ends_sooner:
             return starved or self.until - self.core.clock.now_ms() > patience * 1000
         return starved or self.core.clock.monotonic() - self._since >= patience
+
+    @property
+    def _is_shielded(self) -> bool:
+        return self._shield is not None and self._shield.left_ms > 0
 
     def _alarm_at(self) -> int | None:
         """When a test's clock should wake this."""

@@ -16,6 +16,9 @@ running_loop = asyncio._get_running_loop  # noqa: SLF001 - the public one raises
 """The event loop that the caller is on, or None."""
 
 
+A_MOMENT = 0.05
+"""Seconds to wait for a lock that this very thread may have, when what it frees calls us within it."""
+
 ENGINE = contextvars.Context()
 """What the engine's own timers run in, so that they are not taken for those of the workflow that waits."""
 
@@ -166,6 +169,13 @@ class Hub:
                 waiting.remove(waker)
             if not waiting:
                 self._waiting.pop(channel, None)
+
+    def is_free(self) -> bool:
+        """Whether the caller does not hold the lock; also False where others have it for long."""
+        free = self._lock.acquire(timeout=A_MOMENT)
+        if free:
+            self._lock.release()
+        return free
 
     def signal(self, channel: str) -> None:
         """Wake all who wait on `channel`; costs one look-up when nobody does."""

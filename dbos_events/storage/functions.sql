@@ -30,10 +30,13 @@
 {all: insert_checkpoints, a checkpoint was not written}
 IF {size: destinations} > 0 THEN
     WITH locked AS MATERIALIZED ({select: lock_destinations from destinations, ids = destinations.destination})
-    SELECT count(*) INTO hit FROM locked;
+    SELECT count(*), max(awaits) INTO hit, told FROM locked;
     {expect: destinations, a destination does not exist}
     {do: insert_messages}
-    {do: wake_waiting}
+    IF told IS NOT NULL THEN  -- nobody is parked who waits for nothing, and nobody can park before the commit
+        {do: wake_waiting}
+        told := NULL;
+    END IF;
     IF {size: near} > 0 THEN
         told := (SELECT CAST(json_agg(f) AS text)
                  FROM ({select: placed_messages from insert_messages, near = near.place}) AS f);
@@ -60,6 +63,36 @@ END IF;
 {all: update_outcomes, an outcome was not written}
 {all: insert_results, a result was not written}
 {do: wake_parents};
+
+-- function: write_published(executor bigint, identity bigint) returns text
+-- As write_batch, with what workflows show while they run: values, entries of streams, publications. Gives a text where
+-- somebody parked is due now.
+-- table: writers(id text)
+-- table: wake_parked(key text)
+{found: fence, the executor is dead}
+{do: insert_anchors}
+IF {size: insert_anchors} > 0 THEN
+    WITH locked AS MATERIALIZED ({select: lock_anchors from insert_anchors, ids = insert_anchors.id})
+    SELECT count(*) INTO hit FROM locked;
+END IF;
+IF {size: writers} > 0 THEN
+    WITH locked AS MATERIALIZED ({select: lock_writers from writers, ids = writers.id})
+    SELECT count(*) INTO hit FROM locked;
+END IF;
+{all: insert_checkpoints, a checkpoint was not written}
+{do: insert_publications}
+{all: insert_values, a value was not written}
+{do: delete_replaced_values}
+{all: insert_stream_entries, an entry was not written}
+{do: settle_entries}
+IF {size: wake_parked} > 0 THEN
+    FOR told IN {select: wake_parked, keys = wake_parked.key} LOOP
+        NULL;  -- it keeps the last of them
+    END LOOP;
+END IF;
+{all: update_outcomes, an outcome was not written}
+{all: insert_results, a result was not written}
+RETURN told;
 
 -- function: look_for_messages(destination text, topic text, after bigint, most int) returns text
 -- What a receipt looks for, in one exchange.

@@ -37,7 +37,9 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from importlib.resources import files
 
-from dbos_events.model.dataclass import dataclass
+import sqlalchemy as sa
+
+from dbos_events.model.dataclass import dataclass, field
 
 _STATEMENT = re.compile(r"^-- name: (?P<name>\w+)\n(?P<body>.*?);[ \t]*$", re.MULTILINE | re.DOTALL)
 _FRAGMENT = re.compile(r"^-- fragment: (?P<name>\w+)\n(?P<body>.*?);[ \t]*$", re.MULTILINE | re.DOTALL)
@@ -85,7 +87,7 @@ class Dialect:
 
     name: str
     now: str
-    pieces: Mapping[str, str]
+    pieces: Mapping[str, str] = field(hash=False)
 
     @property
     def is_postgres(self) -> bool:
@@ -125,33 +127,57 @@ SQLITE = Dialect(
 )
 
 
-def load(dialect: Dialect, schema: str, *, manual_clock: bool = False) -> dict[str, Statement]:
-    """All statements for one database; `schema` is quoted already."""
-    fitted = Fitted(dialect, schema, manual_clock=manual_clock)
-    return {name: fitted[name] for name in bodies()}
+class Texts(dict[str, sa.TextClause]):
+    """By the name of its statement, what SQLAlchemy is asked with: made when it is asked for first."""
+
+    def __init__(self, statements: Mapping[str, Statement]) -> None:
+        super().__init__()
+        self._statements = statements
+
+    def __missing__(self, name: str) -> sa.TextClause:
+        text = self[name] = sa.text(self._statements[name].sql)
+        return text
 
 
 class Fitted(dict[str, Statement]):
     """The statements for one database, each fitted to it when it is first asked for: a process runs a part of them."""
 
-    def __init__(self, dialect: Dialect, schema: str, *, manual_clock: bool = False) -> None:
+    def __init__(
+        self, bodies: Mapping[str, str], dialect: Dialect, schema: str, *, manual_clock: bool
+    ) -> None:
         super().__init__()
+        self.bodies = bodies
         self._dialect = dialect
         self._now = "CAST(:clock_now AS bigint)" if manual_clock else dialect.now
         self._pieces = {"schema": schema, **dialect.pieces}
 
     def __missing__(self, name: str) -> Statement:
-        found = self[name] = _fit(name, bodies()[name], self._dialect, self._pieces, self._now)
+        found = self[name] = _fit(name, self.bodies[name], self._dialect, self._pieces, self._now)
         return found
 
 
-def bodies() -> Mapping[str, str]:
-    """All statements as they are written, with the fragments that they name in their places; read once."""
-    return _kept(_read)
+def fitted(dialect: Dialect, schema: str, *, manual_clock: bool = False) -> Fitted:
+    """The statements for one database; `schema` is quoted already."""
+    return _fitted(dialect, schema, manual_clock, _read)
+
+
+def load(dialect: Dialect, schema: str, *, manual_clock: bool = False) -> Mapping[str, Statement]:
+    """The same, all of them fitted."""
+    found = fitted(dialect, schema, manual_clock=manual_clock)
+    return {name: found[name] for name in found.bodies}
+
+
+@lru_cache(maxsize=8)
+def _fitted(
+    dialect: Dialect, schema: str, manual_clock: bool, read: Callable[[], Iterator[tuple[str, str]]]
+) -> Fitted:
+    """They are fitted once for the Apps of a process, which mostly have the same schema."""
+    return Fitted(_bodies(read), dialect, schema, manual_clock=manual_clock)
 
 
 @lru_cache(maxsize=2)
-def _kept(read: Callable[[], Iterator[tuple[str, str]]]) -> Mapping[str, str]:
+def _bodies(read: Callable[[], Iterator[tuple[str, str]]]) -> Mapping[str, str]:
+    """All statements as they are written, with the fragments that they name in their places."""
     return dict(read())
 
 

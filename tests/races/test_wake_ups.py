@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dbos_events.engine.pool import Pool
 from dbos_events.engine.run import Run
 from dbos_events.engine.waits import Wait
 from dbos_events.engine.waking import Hub, LoopInbox
@@ -26,7 +27,8 @@ class World:
             clock=ManualClock(),
             park_after=60.0,
             stepper=None,
-            pool=SimpleNamespace(starved=False),
+            pool=Pool(1),
+            runner=SimpleNamespace(is_crowded=False),
             committer=SimpleNamespace(before_blocking=lambda: None),
             refuse_when_stopped=lambda: None,
             ask=lambda look: look(),

@@ -5,6 +5,7 @@ import pytest
 from dbos_events.model.workflow import ERROR, PENDING, SUCCESS
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.writes import (
+    WRITTEN,
     Anchor,
     Awaited,
     Bounce,
@@ -29,13 +30,25 @@ from dbos_events.storage.writes import (
     StreamEntry,
     Write,
     Written,
+    anchor_key,
     message_key,
     result_key,
+    stream_key,
+    value_key,
 )
-from dbos_events.storage.writes.family import CHANGES, fit_one_call
+from dbos_events.storage.writes.family import CHANGES, fits_one_call
+from dbos_events.storage.writes.own_checkpoints import part
 from tests.storage.building import begin, end, read, register, start, step, workflow
 
-PLACE = Anchor("shop", "payment", "1")
+PLACE, OTHER = (Anchor("shop", "payment", key) for key in ("1", "2"))
+PARKED = {
+    "waiter": message_key("waiter", "t"),
+    "waits for a value": value_key("w", "k"),
+    "reads": stream_key("w", "s", 0),
+    "reads what counts": stream_key("w", "s", 0, committed=True),
+    "reads what is kept": stream_key("w", "kept", 2, committed=True),
+    "waits for a publication": anchor_key(OTHER.id),
+}
 FAILURE = Failure("json", '{"message": "no"}', "ValueError", "no", ())
 
 
@@ -121,6 +134,33 @@ FORMS = {
         "SELECT CASE WHEN committed THEN 1 ELSE 0 END FROM {schema}.stream_entries WHERE stream = 'kept'",
         0,
     ),
+    "value that a step sets again": (
+        lambda: SetValue("again", 2, 1, "json", "8", 903, replaces=1),
+        "SELECT min(value) FROM {schema}.published_values WHERE workflow_id = 'w' AND key = 'again'",
+        "8",
+    ),
+    **{
+        f"waking by {what}": (change, f"SELECT awaits FROM {{schema}}.workflows WHERE id = '{who}'", None)
+        for what, who, change in (
+            ("a value", "waits for a value", lambda: SetValue("k", 1, 1, "json", "7", 900)),
+            ("an entry", "reads", lambda: StreamEntry("s", 0, 1, 0, True, False, "json", "7", 901)),
+            (
+                "an entry that counts",
+                "reads what counts",
+                lambda: StreamEntry("s", 0, 1, 0, True, False, "json", "7", 901),
+            ),
+            (
+                "what counts for nothing",
+                "reads what is kept",
+                lambda: SettleEntries((Piece("kept", 0, 3, 1, 0, False),)),
+            ),
+            (
+                "a publication",
+                "waits for a publication",
+                lambda: Publish((NewPublication(OTHER, "e", "json", "1"),)),
+            ),
+        )
+    },
     "debounced call": (
         lambda: Bounce("k", 5, None, "last", 1, new("debounced")),
         "SELECT workflow_id FROM {schema}.debounces WHERE key = 'k'",
@@ -150,11 +190,14 @@ def test_what_a_change_asks_for_is_in_the_rows(storage: SqlStorage, form: str, b
     executor = register(storage)
     begin(storage, executor, "parent")
     begin(storage, executor, "w", parent_id="parent")
-    begin(storage, executor, "other", "waiter")
-    storage.write_batch(executor, [Write("waiter", 1, 0, change=Park(None, (message_key("waiter", "t"),)))])
+    begin(storage, executor, "other", *PARKED)
+    storage.write_batch(
+        executor, [Write(one, 1, 0, change=Park(None, (key,))) for one, key in PARKED.items()]
+    )
     storage.messages.send([NewMessage("w", "m", None, "json", "1")])
     chunk = StreamEntry("kept", 2, 1, 0, None, False, "json", "1", 902)
-    storage.write_batch(executor, [Write("w", 1, 0, change=chunk)])
+    first = SetValue("again", 1, 1, "json", "7", 904)
+    storage.write_batch(executor, [Write("w", 1, 0, change=chunk), Write("w", 1, 0, change=first)])
     storage.write_batch(executor, [Write("parent", 1, 0, change=Park(None, (result_key("w"),)))])
     storage.publications.publish([NewPublication(PLACE, "first", "json", "7")])
     change = make()
@@ -177,12 +220,30 @@ def test_what_a_change_asks_for_is_in_the_rows(storage: SqlStorage, form: str, b
         assert workflow(storage, "other").status == SUCCESS
 
 
+def test_what_is_shown_is_durable_at_once_where_one_call_writes_it(storage: SqlStorage) -> None:
+    executor = register(storage)
+    begin(storage, executor, "w", "reader")
+    storage.write_batch(executor, [Write("reader", 1, 0, change=Park(None, (value_key("w", "k"),)))])
+    entry = StreamEntry("s", 0, 1, 0, True, False, "json", "7", 901)
+    value = SetValue("k", 1, 2, "json", "7", 900)
+    writes = [
+        Write("w", 1, 0, step("w", number).checkpoint, change) for number, change in ((1, entry), (2, value))
+    ]
+    assert storage.write_batch(executor, writes) == [WRITTEN, WRITTEN]
+    one_call = storage.name == "postgres"
+    assert (entry.durable, value.durable) == (one_call, one_call)
+    assert value.woke, "whoever is parked for one of them is due"
+    value.durable = False
+    assert storage.write_batch(executor, writes) == [WRITTEN, WRITTEN], "the answer to the commit was lost"
+    assert not value.durable
+
+
 def test_a_change_that_says_nothing_of_itself_is_not_left_to_a_function() -> None:
     class Later(Change):
         """A member that does not exist yet."""
 
     try:
-        assert not fit_one_call([step("w"), Write("w", 1, 0, change=Later()), end("x")])
+        assert not fits_one_call(part([step("w"), Write("w", 1, 0, change=Later()), end("x")]))
     finally:
         del Later
 
@@ -192,4 +253,4 @@ def test_a_crash_that_is_forgotten_is_not_left_to_a_function(storage: SqlStorage
     begin(storage, executor, "w")
     write = step("w")
     write.reset_crashes = True
-    assert not fit_one_call([write])
+    assert not fits_one_call(part([write]))

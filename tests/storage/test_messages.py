@@ -5,8 +5,8 @@ import pytest
 from dbos_events.errors import DBOSNonExistentWorkflowError, DBOSWorkflowConflictIDError, ExecutorFenced
 from dbos_events.model.quarantine import Redrive
 from dbos_events.storage.sqldatabase import SqlStorage
-from dbos_events.storage.subjects.messages import Owner
-from dbos_events.storage.subjects.quarantine import Decided
+from dbos_events.storage.subjects.messages import MOST_CHARACTERS, Owner
+from dbos_events.storage.subjects.quarantine import OperatorDecision
 from dbos_events.storage.subjects.taking import Taker
 from dbos_events.storage.writes import (
     Consume,
@@ -141,8 +141,33 @@ def test_a_redrive_gets_back_what_was_consumed_behind_its_cut(
     orders.intake(executor, {0: (orders.epoch(executor), 0, 1)})
     received_twice(storage, executor, "e-0-0")
     write(storage, executor, quarantine("e-0-0", orders.consumer))
-    assert storage.quarantine.redrive(["e-0-0"], order, Decided("somebody", None, {})) == ["e-0-0"]
+    assert storage.quarantine.redrive(["e-0-0"], order, OperatorDecision("somebody", None, {})) == ["e-0-0"]
     assert waiting(storage, "e-0-0") == left
+
+
+def test_the_first_message_of_each_mailbox_is_read_together_without_large_ones(storage: SqlStorage) -> None:
+    executor = register(storage)
+    begin(storage, executor, "a", "b", "large", "none", "consumed")
+    large = "x" * (MOST_CHARACTERS + 1)
+    storage.messages.send(
+        [
+            NewMessage("a", "1", "t", "json", "1"),
+            NewMessage("a", "2", None, "json", "2"),
+            NewMessage("b", "1", None, None, None),
+            NewMessage("large", "1", "t", "json", large),
+            NewMessage("large", "2", "t", "json", "2"),
+            NewMessage("consumed", "1", "t", "json", "1"),
+        ]
+    )
+    consumed = storage.messages.peek("consumed", "t")
+    assert consumed is not None
+    write(storage, executor, Write("consumed", 1, 0, step("consumed").checkpoint, Consume(consumed.number)))
+    found = storage.messages.first(["a", "b", "large", "none", "consumed", "unknown"])
+    assert {name: (topic, one.value) for name, (topic, one) in found.items()} == {
+        "a": ("t", "1"),
+        "b": (None, None),
+    }
+    assert found["a"][1] == storage.messages.peek("a", "t")
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +35,8 @@ from dbos_events.storage.writes.send import Owner
 
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
-    from dbos_events.engine.run import Place, Run
+    from dbos_events.engine.run import Run
+    from dbos_events.engine.runvalues import Place
 
 PUBLISH = "DBOS.publish"
 WAITS = ("DBOS.wait_for", "DBOS.wait_for_any", "DBOS.wait_for_all")
@@ -65,7 +65,7 @@ class Publishing:
 
 def publish(core: Core, publishing: Publishing) -> Flow[None]:
     """Publish from outside of workflows; durable when it returns."""
-    new = _new(core, publishing, f"sent:{uuid.uuid4()}")
+    new = _new(core, publishing, f"sent:{core.next_start_id():x}")
     while True:
         result = yield Recorded(core, Write(change=Publish((new,))))
         if not isinstance(result, Fenced):
@@ -77,7 +77,7 @@ def publish(core: Core, publishing: Publishing) -> Flow[None]:
 
 def publish_from_step(core: Core, run: Run, publishing: Publishing) -> Flow[None]:
     """Publish from within a step: once for each attempt, unless there is an event id."""
-    new = _new(core, publishing, f"sent:{uuid.uuid4()}", run.id)
+    new = _new(core, publishing, f"sent:{core.next_start_id():x}", run.id)
     owner = Owner(core.executor, run.id, run.take)
     yield Query(core, lambda: core.storage.publications.publish([new], owner))
     tell(core, [new.anchor])
@@ -134,7 +134,7 @@ def tell(core: Core, anchors: Sequence[str]) -> None:
     core.signal("timers")
 
 
-class Waiting:
+class PublicationWait:
     """One call that waits for publications, at its place in the run."""
 
     def __init__(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.effects import TASK_CANCELLED, Flow, Query, Recorded
-from dbos_events.engine.limits import DEADLINES, UNBOUND, Bounds, Limits, bounds_of
 from dbos_events.engine.operations.common import counted, deliver, follows, operation, record_cancelled
-from dbos_events.engine.replay import Recall
-from dbos_events.engine.run import Place
+from dbos_events.engine.recall import Recall
+from dbos_events.engine.runvalues import Place
+from dbos_events.engine.timelimits import DEADLINES, UNBOUND, Bounds, TimeLimits, bounds_of
 from dbos_events.errors import (
     DBOSConflictingWorkflowError,
     DBOSException,
@@ -65,7 +65,7 @@ class Start:
     any_version: bool = False
     application: str | None = None
     """Whose workflow it is; None: this program's."""
-    limits: Limits | None = None
+    limits: TimeLimits | None = None
     bounds: Bounds = UNBOUND
     """Follow from the limits when it is written."""
 

@@ -9,7 +9,10 @@ from dbos_events.engine.effects import Flow, Query
 from dbos_events.engine.operations.common import deliver, operation
 from dbos_events.engine.operations.deadline import begin_deadline, recorded_deadline
 from dbos_events.engine.outlet import Room, outlet_of
-from dbos_events.engine.publishing import (
+from dbos_events.engine.reader import Item, StreamReader
+from dbos_events.engine.runvalues import Place
+from dbos_events.engine.shield import is_shielded
+from dbos_events.engine.values_and_streams import (
     Stored,
     is_on_own_thread,
     read_back,
@@ -18,9 +21,6 @@ from dbos_events.engine.publishing import (
     stream_channel,
     written_in_step,
 )
-from dbos_events.engine.reader import Item, StreamReader
-from dbos_events.engine.run import Place
-from dbos_events.engine.shield import is_shielded
 from dbos_events.engine.waits import Wait
 from dbos_events.errors import (
     DBOSException,
@@ -33,9 +33,8 @@ from dbos_events.serialization import fingerprint, stored_error
 from dbos_events.storage.writes import Park, Write, stream_key
 
 if TYPE_CHECKING:
-    from dbos_events.engine.core import Core
     from dbos_events.engine.outlet import Outlet
-    from dbos_events.engine.run import Run
+    from dbos_events.engine.run import Engine, Run
     from dbos_events.model.workflow import StepStatus
     from dbos_events.storage.writes import Checkpoint
 
@@ -117,9 +116,10 @@ def _hand_over(
 
 
 def next_item(
-    core: Core, run: Run | None, reader: StreamReader, until: int | None, poll: float, *, parks: bool
+    core: Engine, run: Run | None, reader: StreamReader, until: int | None, poll: float, *, parks: bool
 ) -> Flow[Item | None]:
     """The next thing that a reader gets; None when the time is over."""
+    listener = reader.listen(stream_channel(reader.workflow_id, reader.stream))
     while (item := reader.take()) is None:
         key = stream_key(
             reader.workflow_id, reader.stream, reader.position, committed=reader.mode == "committed"
@@ -127,9 +127,10 @@ def next_item(
         found = yield Wait(
             core,
             run,
-            channel=stream_channel(reader.workflow_id, reader.stream),
-            also=(f"workflow:{reader.workflow_id}",),
+            channel=listener.own,
+            peek=reader.hear,
             look=reader.look,
+            is_here=lambda: not listener.heard,
             until=until,
             poll=poll,
             ends_sooner=True,
@@ -141,7 +142,7 @@ def next_item(
 
 
 def read_item(
-    core: Core, run: Run | None, reader: StreamReader, seconds: float | None, poll: float
+    core: Engine, run: Run | None, reader: StreamReader, seconds: float | None, poll: float
 ) -> Flow[Item]:
     """For a reader outside of workflows, or within a step (then of `run`); nothing is recorded.
 
@@ -206,7 +207,7 @@ def read_item_recorded(
 
 
 def _recorded_form(
-    core: Core, item: Item | None, error: DBOSException | None
+    core: Engine, item: Item | None, error: DBOSException | None
 ) -> tuple[str | None, str | None, str | None]:
     """Codec, value and error that a checkpoint has: a value's own, or what tells that it is none."""
     if item is None:
@@ -247,7 +248,7 @@ def _again(run: Run, entry: Checkpoint, reader: StreamReader, arguments: str) ->
     return Item(position, entry.codec, entry.output)
 
 
-def value_of(core: Core, reader: StreamReader, item: Item) -> object:
+def value_of(core: Engine, reader: StreamReader, item: Item) -> object:
     """What a user gets of an item that is not the end."""
     if item.reset is not None:
         return item.reset

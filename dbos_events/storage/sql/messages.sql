@@ -1,7 +1,7 @@
 -- name: lock_destinations
 -- Whoever sends to one of these, or parks as one of them, comes before or after us: so numbers grow in the order of
 -- the commits, and no wake-up is lost (docs/protocol.md, rule 16).
-SELECT id FROM {schema}.workflows WHERE id IN ({list:ids}) ORDER BY id {for_update};
+SELECT id, awaits FROM {schema}.workflows WHERE id IN ({list:ids}) ORDER BY id {for_update};
 
 -- name: insert_messages
 -- Under the locks of the destinations. What was sent under the same id stays as it was sent first.
@@ -37,6 +37,15 @@ WHERE m.destination = :destination AND m.consumed_step IS NULL AND m.number > :a
   AND (m.topic = CAST(:topic AS text) OR (m.topic IS NULL AND CAST(:topic AS text) IS NULL))
 ORDER BY m.number
 LIMIT :most;
+
+-- name: first_messages
+-- The oldest message of each of these mailboxes, whatever its topic; large ones are left to the receipt.
+SELECT m.destination, m.number, m.topic, m.codec, m.value
+FROM {rows: destination text}
+JOIN {schema}.messages AS m
+  ON m.number = (SELECT min(x.number) FROM {schema}.messages AS x
+                 WHERE x.destination = u.destination AND x.consumed_step IS NULL)
+WHERE m.value IS NULL OR length(m.value) <= :most_characters;
 
 -- name: consume_messages
 -- With the checkpoint that holds the value, in its transaction.

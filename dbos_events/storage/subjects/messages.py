@@ -9,10 +9,14 @@ from typing import Protocol
 
 from dbos_events.errors import DBOSNonExistentWorkflowError, DBOSWorkflowConflictIDError
 from dbos_events.model.message import StoredMessage
-from dbos_events.storage.database import Database, NotAsExpected, Tx
+from dbos_events.storage.database import Database, Tx
+from dbos_events.storage.rollback import NotAsExpected
 from dbos_events.storage.shapes import records
 from dbos_events.storage.subjects.executors import fence
 from dbos_events.storage.writes.send import NewMessage, Owner, insert, lock_destinations
+
+MOST_CHARACTERS = 10_000
+"""Of a message that is read together with those of other workflows."""
 
 
 class Messages(Protocol):
@@ -33,6 +37,10 @@ class Messages(Protocol):
 
     def look(self, workflow_id: str, topic: str | None, after: int, most: int) -> Sequence[StoredMessage]:
         """The oldest messages of the topic that were not consumed and have higher numbers than `after`, in their order."""
+        ...
+
+    def first(self, workflow_ids: Sequence[str]) -> dict[str, tuple[str | None, StoredMessage]]:
+        """By workflow, the oldest message that was not consumed, and its topic; without large ones."""
         ...
 
     def give_back(self, receiver: Owner, steps: Sequence[int]) -> None:
@@ -72,6 +80,13 @@ class MessageTable:
                 found = self._database.call("look_for_messages", asked, {})
                 return [] if found is None else [StoredMessage(**row) for row in json.loads(found)]
         return records(StoredMessage, self._database.transact(lambda tx: tx.run("next_messages", **asked)))
+
+    def first(self, workflow_ids: Sequence[str]) -> dict[str, tuple[str | None, StoredMessage]]:
+        asked = [{"destination": one} for one in workflow_ids]
+        rows = self._database.transact(
+            lambda tx: tx.batch("first_messages", asked, most_characters=MOST_CHARACTERS)
+        )
+        return {row.destination: (row.topic, StoredMessage(row.number, row.codec, row.value)) for row in rows}
 
     def give_back(self, receiver: Owner, steps: Sequence[int]) -> None:
         rows = [{"workflow_id": receiver.workflow_id, "generation": 0, "step": step} for step in steps]

@@ -52,6 +52,10 @@ class Publish(Change):
 
     publications: tuple[NewPublication, ...]
 
+    @property
+    def fits_one_call(self) -> bool:
+        return True
+
 
 class Publishes:
     """Inserts publications and wakes those that are parked on their anchors."""
@@ -66,16 +70,27 @@ def anchor_key(anchor: str, since: int = 0) -> Key:
     return Key("anchor", anchor, since=since)
 
 
+class AnchorRow(NamedTuple):
+    """A row of `anchors`."""
+
+    id: str
+    application: str
+    name: str
+    key: str
+
+
+def anchor_rows(anchors: Iterable[Anchor]) -> list[AnchorRow]:
+    """The rows of anchors, each once, in the order in which they are locked."""
+    known = {anchor.id: anchor for anchor in anchors}
+    return [AnchorRow(id_, one.application, one.name, one.key) for id_, one in sorted(known.items())]
+
+
 def hold_anchors(tx: Tx, anchors: Iterable[Anchor]) -> None:
     """Make the rows of anchors that are not there, and lock all of them until the transaction ends."""
-    known = {anchor.id: anchor for anchor in anchors}
-    rows = [
-        {"id": id_, "application": one.application, "name": one.name, "key": one.key}
-        for id_, one in sorted(known.items())
-    ]
+    rows = anchor_rows(anchors)
     if rows:
-        tx.change("insert_anchors", rows)
-        tx.run("lock_anchors", ids=sorted(known))
+        tx.change("insert_anchors", tx.rows("insert_anchors", [(row,) for row in rows]))
+        tx.run("lock_anchors", ids=[row.id for row in rows])
 
 
 class _Row(NamedTuple):
@@ -98,9 +113,18 @@ def insert(tx: Tx, publications: Sequence[NewPublication]) -> None:
     """As `publish`, where the anchors are locked already."""
     if not publications:
         return
-    rows = [
-        _Row(place, one.anchor, one.event_id, one.codec, one.value, one.publisher, one.ttl_ms)
+    tx.change("insert_publications", tx.rows("insert_publications", numbered(publications)))
+    wake(tx, keys_of_publications(publications))
+
+
+def numbered(publications: Sequence[NewPublication]) -> list[tuple[_Row]]:
+    """Publications with their places among those that are inserted at once."""
+    return [
+        (_Row(place, one.anchor, one.event_id, one.codec, one.value, one.publisher, one.ttl_ms),)
         for place, one in enumerate(publications)
     ]
-    tx.change("insert_publications", tx.rows("insert_publications", [(row,) for row in rows]))
-    wake(tx, [anchor_key(anchor) for anchor in sorted({row.anchor for row in rows})])
+
+
+def keys_of_publications(publications: Iterable[NewPublication]) -> list[Key]:
+    """What becomes true with these."""
+    return [anchor_key(anchor) for anchor in sorted({one.anchor for one in publications})]

@@ -9,7 +9,10 @@ from dbos_events.storage.writes.waiting import Key, wake
 from dbos_events.storage.writes.write import Change
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from dbos_events.storage.writes.member import Batch
+    from dbos_events.storage.writes.write import Write
 
 
 @dataclass(slots=True)
@@ -32,6 +35,12 @@ class StreamEntry(Change):
     resets: int | None = None
     woke: bool = False
     """Set when it was written: whether a parked run is due now that had waited for it."""
+    durable: bool = False
+    """As that of a value."""
+
+    @property
+    def fits_one_call(self) -> bool:
+        return True
 
 
 class Piece(NamedTuple):
@@ -51,7 +60,12 @@ class SettleEntries(Change):
 
     pieces: tuple[Piece, ...]
     woke: bool = False
-    """As that of an entry."""
+    durable: bool = False
+    """As those of an entry."""
+
+    @property
+    def fits_one_call(self) -> bool:
+        return True
 
 
 def stream_key(workflow_id: str, stream: str, since: int, *, committed: bool = False) -> Key:
@@ -74,11 +88,7 @@ class StreamEntries:
         done = batch.changes(StreamEntry)
         if not done:
             return
-        written = {(write.workflow_id, entry.stream) for _, write, entry in done}
-        counting = {(write.workflow_id, entry.stream) for _, write, entry in done if entry.committed}
-        keys = [stream_key(*one, 0) for one in sorted(written)]
-        keys += [stream_key(*one, 0, committed=True) for one in sorted(counting)]
-        done[-1][2].woke = bool(wake(batch.tx, keys))
+        done[-1][2].woke = bool(wake(batch.tx, keys_of_entries((write, entry) for _, write, entry in done)))
 
 
 class SettledEntries:
@@ -90,6 +100,22 @@ class SettledEntries:
         if not pieces:
             return
         batch.tx.change("settle_entries", batch.tx.rows("settle_entries", pieces))
-        streams = {(write.workflow_id, piece.stream) for write, piece in pieces}
-        woken = wake(batch.tx, [stream_key(*one, 0, committed=True) for one in sorted(streams)])
-        settled[-1][2].woke = bool(woken)
+        settled[-1][2].woke = bool(wake(batch.tx, keys_of_pieces(pieces)))
+
+
+def keys_of_entries(entries: Iterable[tuple[Write, StreamEntry]]) -> list[Key]:
+    """What becomes true with these entries."""
+    written: set[tuple[str, str]] = set()
+    counting: set[tuple[str, str]] = set()
+    for write, entry in entries:
+        written.add((write.workflow_id, entry.stream))
+        if entry.committed:
+            counting.add((write.workflow_id, entry.stream))
+    keys = [stream_key(*one, 0) for one in sorted(written)]
+    return keys + [stream_key(*one, 0, committed=True) for one in sorted(counting)]
+
+
+def keys_of_pieces(pieces: Iterable[tuple[Write, Piece]]) -> list[Key]:
+    """What becomes true when it is known whether these count."""
+    streams = {(write.workflow_id, piece.stream) for write, piece in pieces}
+    return [stream_key(*one, 0, committed=True) for one in sorted(streams)]

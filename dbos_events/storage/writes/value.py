@@ -29,6 +29,12 @@ class SetValue(Change):
     replaces: int | None = None
     woke: bool = False
     """Set when it was written: whether a parked run is due now that had waited for it."""
+    durable: bool = False
+    """Set when it was written, where the database says at once that all of the batch was."""
+
+    @property
+    def fits_one_call(self) -> bool:
+        return True
 
 
 def value_key(workflow_id: str, key: str) -> Key:
@@ -36,7 +42,7 @@ def value_key(workflow_id: str, key: str) -> Key:
     return Key("value", workflow_id, key)
 
 
-class Values:
+class SetValues:
     """Writes the values that a batch publishes, each once, and wakes those who wait for them."""
 
     def write(self, batch: Batch) -> None:

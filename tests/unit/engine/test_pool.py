@@ -6,21 +6,16 @@ from functools import partial
 
 import pytest
 
-from dbos_events.engine.pool import STARVED, Pool
-from dbos_events.engine.waking import Hub, ThreadWaker
+from dbos_events.engine.pool import RESTING, Pool
+from dbos_events.engine.waking import ThreadWaker
 
 SIZE = 8
 PATIENCE = 10.0
 
 
 @pytest.fixture
-def hub() -> Hub:
-    return Hub()
-
-
-@pytest.fixture
-def pool(hub: Hub) -> Iterator[Pool]:
-    pool = Pool(SIZE, hub)
+def pool() -> Iterator[Pool]:
+    pool = Pool(SIZE)
     yield pool
     pool.stop()
     pool.join(PATIENCE)
@@ -86,16 +81,220 @@ def test_work_that_never_waits_stays_with_the_thread_that_has_it(pool: Pool) -> 
     assert len(seen) < SIZE
 
 
-def test_work_that_waits_for_a_thread_is_told_of(pool: Pool, hub: Hub) -> None:
-    waker = ThreadWaker()
-    hub.subscribe(STARVED, waker)
+class Rester:
+    """Work that rests in a durable wait, then runs on until it is let go."""
+
+    def __init__(self, pool: Pool, *, yields: bool = True) -> None:
+        self._pool = pool
+        self._yields = yields
+        self.waker = ThreadWaker()
+        self.rests = threading.Event()
+        self.runs_on = threading.Event()
+        self.ends = threading.Event()
+        self.was_wanted = False
+
+    def __call__(self) -> None:
+        with self._pool.resting(self.waker, yields=self._yields):
+            self.rests.set()
+            self.waker.wait(PATIENCE)
+        self.was_wanted = self._pool.starved
+        self.runs_on.set()
+        self.ends.wait(PATIENCE)
+
+
+def resting(pool: Pool, count: int, *, yields: bool = True) -> list[Rester]:
+    """So many that rest in the pool."""
+    resters = [Rester(pool, yields=yields) for _ in range(count)]
+    pool.submit(resters)
+    for one in resters:
+        assert one.rests.wait(PATIENCE)
+    return resters
+
+
+def let_go(resters: list[Rester]) -> None:
+    for one in resters:
+        one.ends.set()
+        one.waker.wake()
+        assert one.runs_on.wait(PATIENCE)
+
+
+def test_what_rests_keeps_nothing_from_running(pool: Pool) -> None:
+    resters = resting(pool, 3 * SIZE)
+    together = threading.Barrier(SIZE + 1)
+    pool.submit([partial(together.wait, PATIENCE)] * SIZE)
+    together.wait(PATIENCE)
+    let_go(resters)
+
+
+def test_no_more_run_than_places_when_many_come_back_at_once(pool: Pool) -> None:
+    lock = threading.Lock()
+    running, most, done = 0, 0, threading.Semaphore(0)
+
+    def runs() -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        done.acquire(timeout=0.001)  # others get Python's lock
+        with lock:
+            running -= 1
+
+    class Counted(Rester):
+        def __call__(self) -> None:
+            for _ in range(3):
+                runs()
+                with pool.resting(self.waker, yields=False):
+                    self.rests.set()
+                    self.waker.wait(PATIENCE)
+                self.waker.wake()
+            runs()
+            self.runs_on.set()
+
+    resters: list[Rester] = [Counted(pool) for _ in range(5 * SIZE)]
+    pool.submit(resters)
+    for one in resters:
+        one.waker.wake()
+        pool.submit([runs])
+    for one in resters:
+        assert one.runs_on.wait(PATIENCE)
+    assert most == SIZE
+
+
+def test_what_comes_back_runs_before_new_work_and_after_what_runs(pool: Pool) -> None:
+    (rester,) = resting(pool, 1)
+    go_on, began = threading.Event(), threading.Semaphore(0)
+    order: list[str] = []
+
+    def holds_its_place() -> None:
+        began.release()
+        go_on.wait(PATIENCE)
+
+    pool.submit([holds_its_place] * SIZE)
+    for _ in range(SIZE):
+        assert began.acquire(timeout=PATIENCE)
+    rester.waker.wake()
+    assert not rester.runs_on.wait(0.05)
+    new = threading.Event()
+    pool.submit([lambda: (order.append("new"), new.set())])
+    assert not new.wait(0.05)
+    rester.ends.set()
+    go_on.set()
+    assert rester.runs_on.wait(PATIENCE)
+    assert new.wait(PATIENCE)
+
+
+def test_as_many_as_come_back_before_new_work_take_all_places(pool: Pool) -> None:
+    resters = resting(pool, 2 * SIZE)
+    for one in resters:
+        one.waker.wake()
+    for one in resters[: 2 * SIZE]:
+        one.ends.set()
+    for one in resters:
+        assert one.runs_on.wait(PATIENCE)
+    ran = threading.Event()
+    pool.submit([ran.set])
+    assert ran.wait(PATIENCE)
+
+
+class Waiting:
+    """A durable wait as the engine has it: it looks when it is woken, and gives its thread up where that is wanted."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self.waker = ThreadWaker()
+        self.found = threading.Event()
+        self.rests = threading.Event()
+        self.left = threading.Event()
+
+    def __call__(self) -> None:
+        while not self.found.is_set():
+            self.waker = ThreadWaker()
+            if self._pool.starved:
+                self.left.set()
+                return
+            with self._pool.resting(self.waker, yields=True):
+                self.rests.set()
+                self.waker.wait(PATIENCE)
+
+    def end(self) -> None:
+        self.found.set()
+        self.waker.wake()
+
+
+def test_where_no_thread_may_be_started_one_that_rests_gives_its_own_up(pool: Pool) -> None:
+    held = resting(pool, 1, yields=False)
+    waiting = [Waiting(pool) for _ in range(SIZE * (1 + RESTING) - 1)]
+    pool.submit(waiting)
+    for one in waiting:
+        assert one.rests.wait(PATIENCE)
+    ran = threading.Event()
+    pool.submit([ran.set])
+    assert ran.wait(PATIENCE)
+    assert sum(one.left.is_set() for one in waiting) == 1
+    assert not held[0].runs_on.is_set()
+    for one in waiting:
+        one.end()
+    let_go(held)
+
+
+def test_where_the_system_refuses_a_thread_one_that_rests_gives_its_own_up(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = [Waiting(pool), Waiting(pool)]
+    pool.submit(waiting)
+    for one in waiting:
+        assert one.rests.wait(PATIENCE)
+
+    def cannot(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    began, go_on = threading.Semaphore(0), threading.Event()
+
+    def holds_its_place() -> None:
+        began.release()
+        go_on.wait(PATIENCE)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", cannot)
+        pool.submit([holds_its_place] * 2)
+        for _ in range(2):
+            assert began.acquire(timeout=PATIENCE)
+        go_on.set()
+    assert all(one.left.is_set() for one in waiting)
+    for one in waiting:
+        one.end()
+
+
+def test_work_waits_while_as_many_run_as_may_and_none_is_sent_away_for_it(pool: Pool) -> None:
+    (rester,) = resting(pool, 1)
     together = threading.Barrier(SIZE + 1)
     ran = threading.Event()
     pool.submit([*[partial(together.wait, PATIENCE)] * SIZE, ran.set])
-    assert waker.wait(PATIENCE)
-    assert pool.starved
+    assert not ran.wait(0.05)
+    assert not pool.starved
+    assert not rester.runs_on.is_set()
     together.wait(PATIENCE)
     assert ran.wait(PATIENCE)
+    let_go([rester])
+
+
+def test_the_stop_keeps_nobody_from_coming_back(pool: Pool) -> None:
+    (rester,) = resting(pool, 1)
+    go_on, began = threading.Event(), threading.Semaphore(0)
+
+    def holds_its_place() -> None:
+        began.release()
+        go_on.wait(PATIENCE)
+
+    pool.submit([holds_its_place] * SIZE)
+    for _ in range(SIZE):
+        assert began.acquire(timeout=PATIENCE)
+    rester.waker.wake()
+    assert not rester.runs_on.wait(0.05)
+    rester.ends.set()
+    pool.stop()
+    assert rester.runs_on.wait(PATIENCE)
+    go_on.set()
 
 
 def test_a_work_that_fails_costs_no_thread(pool: Pool, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,35 +7,39 @@ whose write was refused. On PostgreSQL all of it is one call of a function (`dbo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dbos_events.storage.database import Database, NotAsExpected, Step
+from dbos_events.storage.database import Database, Step
+from dbos_events.storage.line import Line
+from dbos_events.storage.rollback import NotAsExpected
 from dbos_events.storage.subjects.starts import start_rows
 from dbos_events.storage.writes import Write
 from dbos_events.storage.writes.family import plain_records
+from dbos_events.storage.writes.own_checkpoints import Parted
 from dbos_events.storage.writes.send import near_places, note_placed
+from dbos_events.storage.writes.values_and_streams import note_shown, shown_tables
 
-if TYPE_CHECKING:
-    from dbos_events.storage.line import Line
-
-FUNCTIONS = ("write_step", "write_ends", "write_batch", "write_talk", "write_children")
+FUNCTIONS = ("write_step", "write_ends", "write_batch", "write_talk", "write_published", "write_children")
 """One checkpoint alone; outcomes; checkpoints and outcomes; those with messages that are sent and consumed; those with
-children that start or end."""
+what workflows show; those with children that start or end."""
 
 
-def write_plain(database: Database, executor: int, writes: Sequence[Write]) -> None:
+def write_plain(database: Database, executor: int, writes: Sequence[Write], parted: Parted) -> None:
     """Write a plain batch under the fence, in a transaction of its own.
 
     Raises:
         NotAsExpected: Nothing was kept.
     """
     if database.calls:
-        note_placed(writes, database.call(*_call(database, executor, writes)))
+        call = _call(database, executor, writes, parted)
+        told = database.call(*call)
+        if (note := _NOTES.get(call[0])) is not None:
+            note(writes, told)
         return
-    records_of = plain_records(writes)
-    if "insert_messages" in records_of or "starts" in records_of:
+    records_of = plain_records(parted)
+    if not records_of.keys().isdisjoint(("insert_messages", "insert_values", "starts")):
         raise NotAsExpected  # how many rows their statements hit is not known before
     parameters = {"executor": executor}
     steps = [Step("fence", None, database.identified(executor), 1)]
@@ -45,15 +49,26 @@ def write_plain(database: Database, executor: int, writes: Sequence[Write]) -> N
     database.transact(lambda tx: tx.finish(steps))
 
 
-def begin_plain(database: Database, line: Line, executor: int, writes: Sequence[Write]) -> None:
+def begin_plain(
+    database: Database, line: Line, executor: int, writes: Sequence[Write], parted: Parted
+) -> None:
     """As `write_plain`, over `line` and without waiting: its answer says whether the batch was written."""
-    line.then = partial(note_placed, writes)
-    database.begin_call(line, *_call(database, executor, writes))
+    call = _call(database, executor, writes, parted)
+    note = _NOTES.get(call[0])
+    line.then = None if note is None else partial(note, writes)
+    database.begin_call(line, *call)
 
 
-def _call(database: Database, executor: int, writes: Sequence[Write]) -> tuple[Any, ...]:
+_NOTES: Mapping[str, Callable[[Sequence[Write], str | None], None]] = {
+    "write_talk": note_placed,
+    "write_published": note_shown,
+}
+"""Who keeps what a function has said of its batch."""
+
+
+def _call(database: Database, executor: int, writes: Sequence[Write], parted: Parted) -> tuple[Any, ...]:
     """The function that takes no more than what there is, and its arguments."""
-    records = plain_records(writes)
+    records = plain_records(parted)
     starts = records.pop("starts", None)
     tables = {name: database.rows(name, some) for name, some in records.items()}
     identified = database.identified(executor)
@@ -64,6 +79,8 @@ def _call(database: Database, executor: int, writes: Sequence[Write]) -> tuple[A
         tables["destinations"] = [(one,) for one in sorted({row[1] for row in tables["insert_messages"]})]
         tables["near"] = near_places(writes)
         return "write_talk", identified, tables
+    if "insert_values" in tables:
+        return "write_published", identified, tables | shown_tables(writes)
     checkpoints, outcomes = tables["insert_checkpoints"], tables["update_outcomes"]
     if len(checkpoints) == 1 and not outcomes:
         return "write_step", identified, {}, checkpoints[0]
