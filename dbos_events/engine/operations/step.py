@@ -63,7 +63,8 @@ class StepCall:
 
     def _fresh(self) -> Flow[Any]:
         started_at = self.run.core.clock.now_ms()
-        status = StepStatus(self.place.number, 0, self.options.attempts)
+        retried = self.options.retries_allowed
+        status = StepStatus(self.place.number, *((0, self.options.attempts) if retried else ()))
         scope = Scope(self.run, "", status, key=self.key)
         under_way = self.run.core.runner.under_way
         under_way[self] = started_at
