@@ -7,12 +7,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.problems import problem_with
-from dbos_events.engine.run import Ending
 from dbos_events.engine.shapes import at_once
-from dbos_events.errors import DBOSWorkflowExpiredError, FilterFailed, TryAgain
-from dbos_events.model.workflow import EXPIRED
+from dbos_events.errors import FilterFailed, TryAgain
 from dbos_events.serialization.raised import is_interrupt
-from dbos_events.storage.writes import Outcome, Write
 
 if TYPE_CHECKING:
     from dbos_events.engine.payload import Message
@@ -67,12 +64,6 @@ def refuse_late(run: Run, time_of: Callable[[Message], int | None], message: Any
     until = time_of(message)
     if until is not None and run.core.clock.now_ms() > until:
         raise ExpiredEvent
-
-
-def expired(run: Run) -> Write:
-    """The write that ends the run of an event that is too late: it frees its lane."""
-    run.proposed = Ending("ended", error=DBOSWorkflowExpiredError(run.id))
-    return Write(run.id, run.take, run.generation, change=Outcome(EXPIRED, parent_id=run.parent_id))
 
 
 def _milliseconds(answer: object, message: Message) -> int | None:

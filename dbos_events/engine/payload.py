@@ -20,11 +20,20 @@ from dbos_events.model.message_type import MessageType
 from dbos_events.serialization.raised import is_interrupt
 
 if TYPE_CHECKING:
+    from dbos_events.engine.registry import Registered
     from dbos_events.engine.run import Run
 
 Message: TypeAlias = Any
 """A message of the connector that the event came through, whose value is bytes or None."""
 Decode: TypeAlias = Callable[[Message], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """The workflow that is started for an event that is too late, and how the event becomes its argument."""
+
+    function: Registered
+    decode: Decode | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +50,7 @@ class Binding:
     rule: Callable[[Any], bool] | None = None
     until: Callable[[Message], int | None] | None = None
     expires: Callable[[Any], Any] | None = None
+    late: Late | None = None
 
     def arguments(self, run: Run) -> tuple[Any, ...] | None:
         """What the handler is called with in `run`; None when the event is not to be run after all.
@@ -72,6 +82,7 @@ def bind(
     namespace: Mapping[str, Any],
     messages: MessageType,
     expires: Callable[[Any], Any] | None = None,
+    on_expired: Registered | None = None,
 ) -> Binding | None:
     """The binding of a consumer's handler; None where it takes every message as it came.
 
@@ -83,6 +94,7 @@ def bind(
         namespace: Local names where the handler is defined.
         messages: What its events are before they are decoded.
         expires: Until when an event may begin.
+        on_expired: The workflow that is started for one that is too late.
 
     Raises:
         RegistrationError: An annotation cannot be resolved or decoded into, codec, `when` or `expires` do not fit.
@@ -94,7 +106,11 @@ def bind(
     until = None if expires is None else _until(consumer, expires, codec, namespace, messages)
     if decode is None and judge is None and until is None:
         return None
-    return Binding(decode, judge, codec, when, until, expires)
+    late = None
+    if on_expired is not None:
+        described = f"Consumer {consumer!r}: its `on_expired`"
+        late = Late(on_expired, _decoder(described, on_expired.function, codec, namespace, messages))
+    return Binding(decode, judge, codec, when, until, expires, late)
 
 
 def _until(
