@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from dbos_events.api.consumers import ConsumerDeclaration, PushedDeclaration
 from dbos_events.clock import Clock, DatabaseClock, elapsed
 from dbos_events.connect import Connector, PushConnector, Source, find_connector
-from dbos_events.engine.core import Core
+from dbos_events.engine.core import BY_ITSELF, Core, Driving, Listeners, Terms
 from dbos_events.engine.forked import leave_core
 from dbos_events.engine.registry import Registry
+from dbos_events.engine.waking import Hub
 from dbos_events.model.event import HeldQuotas
 from dbos_events.model.queue import QUEUES_CHANGED, QueueLimits
 from dbos_events.runtime.contested import declarations
@@ -25,6 +26,7 @@ from dbos_events.runtime.identity import this_process
 from dbos_events.runtime.inbox import InboxService
 from dbos_events.runtime.intake.backlog import BacklogService
 from dbos_events.runtime.intake.consumer import ConsumerIntake
+from dbos_events.runtime.intake.eventends import EventEnds
 from dbos_events.runtime.intake.keeper import LaneService
 from dbos_events.runtime.intake.pushing import Services
 from dbos_events.runtime.intake.standing import ConsumerService
@@ -36,7 +38,7 @@ from dbos_events.runtime.notifier import NotifierService
 from dbos_events.runtime.queues import QueueService
 from dbos_events.runtime.recovery import RecoveryService
 from dbos_events.runtime.schedules import ScheduleService
-from dbos_events.runtime.service import Service
+from dbos_events.runtime.service import Hearing, Service
 from dbos_events.runtime.stopping import Bound, stop_together
 from dbos_events.runtime.sweeper import SweeperService
 from dbos_events.runtime.taken import Taken
@@ -80,6 +82,7 @@ class Launched:
         settings: Settings,
         clock: Clock,
         loop: asyncio.AbstractEventLoop | None,
+        driving: Driving = BY_ITSELF,
     ) -> None:
         self.settings = settings
         self.label = settings.executor_id or socket.gethostname()
@@ -98,20 +101,21 @@ class Launched:
             clock=clock,
             pool_size=settings.sys_db_pool_size,
         )
+        hub = Hub()
+        self.notifier = NotifierService(self.storage, hub, enabled=settings.use_listen_notify)
+        # Both services come later, and neither is woken for each event.
+        self._ends = EventEnds(lambda: self.consumers.wake())  # noqa: PLW0108
         self.core = Core(
             storage=self.storage,
             registry=registry,
-            codecs=_codecs(settings),
+            codecs=Codecs(default=settings.serializer),
             clock=clock,
-            application=settings.name,
-            version=settings.application_version or registry.version(),
-            executor=0,
-            threads=settings.max_executor_threads,
-            park_after=settings.park_after_seconds,
-            on_fenced=lambda: self.lease.wake(),  # noqa: PLW0108 - the lease service comes later
+            hub=hub,
+            terms=_terms(settings, registry),
+            listeners=Listeners(lambda: self.lease.wake(), self.notifier.announce, self._ends.ended),  # noqa: PLW0108
+            driving=driving,
+            open_loop=self._open_loop,
         )
-        self.core.quotas = HeldQuotas(settings.held_per_lane, settings.held_per_consumer)
-        self.core.waits_for_version = settings.on_old_version == "wait"
         self.taken = Taken(self.core)
         self.services = self._make_services()
         self.intakes: list[ConsumerIntake] = []
@@ -133,8 +137,7 @@ class Launched:
             self.settings.sweep_after_seconds,
             self.lanes.holds,
         )
-        self.notifier = NotifierService(self.core, enabled=self.settings.use_listen_notify)
-        self.consumers = ConsumerService(self.core)
+        self.consumers = ConsumerService(self.core, self._ends)
         self.loops = LoopService(self.core)
         self.expiry = ExpiryService(self.core)
         pushed = Services(self.core, self.taken, self.lanes, self.consumers, self._place_freed)
@@ -190,12 +193,10 @@ class Launched:
     def _start_engine(self) -> None:
         self.core.use_loop(self._loop or self._open_loop(), ours=self._loop is None)
         self._loop = None
-        self.core.homes.open_spare = self._open_loop
         self.core.committer.start()
         for service in self.services:
             for channel in service.signals:
-                self.core.hub.subscribe(channel, _Telling(service))
-        self.core.event_ended = self.consumers.ended
+                self.core.hub.subscribe(channel, Hearing(service))
 
     def _open_loop(self) -> asyncio.AbstractEventLoop:
         """A loop of our own; also where the launch's does not run any more."""
@@ -376,16 +377,6 @@ class Launched:
         return Health(not stuck, not stuck and not waiting, tuple(problems), notes)
 
 
-class _Telling:
-    """A hub subscriber that tells a service of its signal."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    def wake(self) -> None:
-        self._service.heard()
-
-
 class _Event(threading.Event):
     """A waker that a thread waits on."""
 
@@ -393,5 +384,12 @@ class _Event(threading.Event):
         self.set()
 
 
-def _codecs(settings: Settings) -> Codecs:
-    return Codecs(default=settings.serializer)
+def _terms(settings: Settings, registry: Registry) -> Terms:
+    return Terms(
+        settings.name,
+        settings.application_version or registry.version(),
+        settings.max_executor_threads,
+        settings.park_after_seconds,
+        HeldQuotas(settings.held_per_lane, settings.held_per_consumer),
+        settings.on_old_version == "wait",
+    )

@@ -7,6 +7,8 @@ DBOS_EVENTS_REQUIRE_SERVERS=1 they fail instead.
 """
 
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +29,7 @@ from tests.servers import (
 )
 from tests.servers.kafka import create_topic, delete_topics
 from tests.servers.kafka_secure import SecureKafkaServer
+from tests.servers.migrated import MigratedDatabases
 from tests.servers.postgres_binaries import installed
 from tests.servers.shared import KAFKA_ADDRESS
 
@@ -36,12 +39,14 @@ FIRST = ("architecture", "unit", "storage", "engine")
 
 REQUIRE = "DBOS_EVENTS_REQUIRE_SERVERS"
 SERVERS = pytest.StashKey[Servers]()
+TOLD = pytest.StashKey[Path]()
 OWN_SERVERS: dict[str, Callable[[], object]] = {"postgres": PostgresServer, "kafka": KafkaServer}
 MARKER_OF_FIXTURE = {
     "postgres": "postgres",
     "postgres_url": "postgres",
     "postgres_server": "postgres",
     "each_postgres_url": "postgres",
+    "migrated_postgres": "postgres",
     "kafka_bootstrap": "kafka",
     "kafka_topic": "kafka",
     "kafka_server": "kafka",
@@ -64,35 +69,56 @@ class TopicFactory(Protocol):
 def pytest_configure(config: pytest.Config) -> None:
     worker = getattr(config, "workerinput", None)
     config.stash[SERVERS] = RemoteServers(*worker["servers"]) if worker else SharedServers()
+    config.stash[TOLD] = Path(worker["told"] if worker else tempfile.mkdtemp(prefix="dbos_events_"))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell an xdist worker where to ask for servers."""
+    """Tell an xdist worker where to ask for servers, and where to tell of its tests."""
     servers = node.config.stash[SERVERS]
     node.workerinput["servers"] = servers.listen()
+    node.workerinput["told"] = str(node.config.stash[TOLD])
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     servers = config.stash.get(SERVERS, None)
     if servers is not None:
         servers.close()
+    if TOLD in config.stash and not hasattr(config, "workerinput"):
+        shutil.rmtree(config.stash[TOLD], ignore_errors=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Share the tests out as `make test` has it."""
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from tests.scheduling import Sharing
+
+    return Sharing(config, log, config.stash[TOLD])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Tell the process that shares the tests out which of them are slow, before it hears of them."""
+    worker = getattr(session.config, "workerinput", None)
+    if worker:
+        from tests.scheduling import tell
+
+        tell(session.items, session.config.stash[TOLD], worker["workerid"])
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Mark each test with the servers that its fixtures need; then the quick tests that find most come first.
 
-    Those marked slow come two at a time: they hold processes and servers to deadlines, which more of them at once would
-    miss. Marks are put on before `-m` chooses; the order is made after `pytest-randomly` shuffled, and before `--ff` puts
-    what failed last in front.
+    Behind them come those marked slow, of which two at most run at once (`tests/scheduling.py`), then the rest, so that no
+    process is left alone with a long one in the end. Marks are put on before `-m` chooses; the order is made after
+    `pytest-randomly` shuffled, and before `--ff` puts what failed last in front.
     """
     for item in items:
         if " at 0x" in item.nodeid:  # processes that run tests beside each other must have the same ones
             raise pytest.UsageError(f"{item.nodeid}: give it an id that is the same in every process")
-    slow = [item for item in items if item.get_closest_marker("slow") is not None]
-    for number, item in enumerate(sorted(slow, key=lambda item: item.nodeid)):
-        item.add_marker(pytest.mark.xdist_group(f"slow-{number % 2}"))
     for item in items:
         for fixture in getattr(item, "fixturenames", ()):
             marker = MARKER_OF_FIXTURE.get(fixture)
@@ -103,8 +129,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
 
 
 def _turn(item: pytest.Item) -> int:
+    if item.get_closest_marker("slow") is not None:
+        return len(FIRST)
     folder = item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
-    return FIRST.index(folder) if folder in FIRST else len(FIRST)
+    return FIRST.index(folder) if folder in FIRST else len(FIRST) + 1
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -186,9 +214,38 @@ def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'test.sqlite'}"
 
 
+@pytest.fixture(scope="session")
+def migrated_databases(servers: Servers) -> Iterator[MigratedDatabases]:
+    """Those that the tests of this process use one after the other."""
+    databases = MigratedDatabases(Postgres(servers.address("postgres")))
+    yield databases
+    databases.close()
+
+
+@pytest.fixture
+def migrated_postgres(migrated_databases: MigratedDatabases) -> Iterator[str]:
+    """A PostgreSQL database with our schema and without rows."""
+    url = migrated_databases.take()
+    yield url
+    migrated_databases.give_back(url)
+
+
+@pytest.fixture
+def migrated_sqlite(tmp_path: Path, dbos_template: Path) -> str:
+    """A SQLite file with our schema and without rows."""
+    return f"sqlite:///{shutil.copy(dbos_template, tmp_path / 'test.sqlite')}"
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def database_url(request: pytest.FixtureRequest) -> str:
-    """A fresh, empty database of each kind: the test runs on SQLite and on PostgreSQL."""
+    """A database of each kind with our schema and without rows: the test runs on SQLite and on PostgreSQL."""
+    url: str = request.getfixturevalue(f"migrated_{request.param}")
+    return url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def empty_database_url(request: pytest.FixtureRequest) -> str:
+    """As `database_url`, before anything is migrated."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url
 

@@ -7,10 +7,10 @@ from dbos_events_webhooks.keys import generate_keys as generate_keys
 from dbos_events_webhooks.outcome import Answer as Answer
 from dbos_events_webhooks.outcome import Outcome as Outcome
 from dbos_events_webhooks.outcome import Reason as Reason
-from dbos_events_webhooks.outcome import ReceivedEvent as ReceivedEvent
 from dbos_events_webhooks.outcome import Refused as Refused
 from dbos_events_webhooks.outcome import SecretUse as SecretUse
 from dbos_events_webhooks.outcome import Verified as Verified
+from dbos_events_webhooks.outcome import VerifiedEvent as VerifiedEvent
 from dbos_events_webhooks.places import Body as Body
 from dbos_events_webhooks.places import BodyHash as BodyHash
 from dbos_events_webhooks.places import FirstOf as FirstOf

@@ -133,7 +133,7 @@ class SecretUse:
 
 
 @dataclass(frozen=True, slots=True)
-class ReceivedEvent:
+class VerifiedEvent:
     """One event of a verified request.
 
     `id` is printable ASCII of at most 255 characters. It is the sender's where there is one, else a digest of
@@ -194,7 +194,7 @@ class Verified:
     """
 
     provider: str
-    events: tuple[ReceivedEvent, ...]
+    events: tuple[VerifiedEvent, ...]
     secret: SecretUse | None = None
     digest: str | None = None
     age_seconds: float | None = None

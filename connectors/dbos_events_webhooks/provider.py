@@ -20,7 +20,7 @@ from dbos_events_webhooks.request import Headers, Text, WebhookRequest, pairs_of
 from dbos_events_webhooks.rows import Row
 from dbos_events_webhooks.schemes import Draft, OpenScheme
 from dbos_events_webhooks.secret import Ask, Ring, Secret, SecretUses
-from dbos_events_webhooks.threads import FUNCTIONS, on_thread
+from dbos_events_webhooks.threads import Threads, on_thread
 
 LARGE = 256 * 1024
 """A body of more bytes is judged on a thread: to compute and to parse it takes longer than other requests may wait."""
@@ -76,13 +76,19 @@ class Provider:
         return self._driven(self._case(request).judged())
 
     async def verify_async(
-        self, request: WebhookRequest, *, lookup_seconds: float | None = None, head_is_checked: bool = False
+        self,
+        request: WebhookRequest,
+        *,
+        lookup_seconds: float | None = None,
+        head_is_checked: bool = False,
+        threads: Threads | None = None,
     ) -> Outcome:
         """The same on an event loop, where the functions that were given may be async.
 
         A function that is not async is called on a thread, as is the judging of a large body, so that the loop goes on.
         A function that takes longer than `lookup_seconds` has failed. Where `check_head` was asked about this request
-        before its body was read, `head_is_checked` spares the second look.
+        before its body was read, `head_is_checked` spares the second look. `threads` are those of a receiver; without
+        them each call of a function gets one of its own.
         """
         judging = self._case(request, head_is_checked=head_is_checked).judged()
         large = LARGE // 32 if self.row.decompress is not None else LARGE  # more may come out of it
@@ -92,7 +98,7 @@ class Provider:
             while not isinstance(ask, Ended):
                 try:
                     async with asyncio.timeout(lookup_seconds):
-                        given = await _asked(ask)
+                        given = await _asked(ask, threads)
                 except Exception as error:  # noqa: BLE001 - the generator says what it means
                     ask = await step(judging.throw, error)
                 else:
@@ -221,7 +227,7 @@ async def _on_thread(step: Callable[[Any], Ask], value: Any) -> Ask | Ended:
     return await asyncio.to_thread(stepped)
 
 
-async def _asked(ask: Ask) -> Any:
+async def _asked(ask: Ask, threads: Threads | None) -> Any:
     function = ask.function
     called = (
         function if inspect.isfunction(function) or inspect.ismethod(function) else type(function).__call__
@@ -229,7 +235,7 @@ async def _asked(ask: Ask) -> Any:
     try:
         if inspect.iscoroutinefunction(called):
             return await function(ask.argument)
-        given = await on_thread(FUNCTIONS, _called, ask)
+        given = await on_thread(threads, _called, ask)
         return await given if inspect.isawaitable(given) else given
     except Exception:
         raise

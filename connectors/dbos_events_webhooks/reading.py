@@ -10,7 +10,7 @@ from typing import Any
 
 from dbos_events_webhooks.cloudevents import CloudEvent, read_cloudevents
 from dbos_events_webhooks.identity import DIGEST, canonical, digest, text_of, tidy
-from dbos_events_webhooks.outcome import ReceivedEvent
+from dbos_events_webhooks.outcome import VerifiedEvent
 from dbos_events_webhooks.payload import Payload, Unreadable
 from dbos_events_webhooks.places import (
     MISSING,
@@ -94,7 +94,7 @@ class Reader:
         signed = proof.signed if reading.replay_guard else None
         self._guard = None if signed is None else digest(signed)
 
-    def events(self, payload: Payload) -> tuple[ReceivedEvent, ...]:
+    def events(self, payload: Payload) -> tuple[VerifiedEvent, ...]:
         """The events in their order; content that cannot be read is one event with a problem."""
         try:
             return tuple(self._event(item) for item in self._items(payload))
@@ -141,7 +141,7 @@ class Reader:
             event.data, raw, content, (), index, event.attributes, event.problem, event.envelope is None
         )
 
-    def _event(self, item: Item) -> ReceivedEvent:
+    def _event(self, item: Item) -> VerifiedEvent:
         problem = item.problem
         names: list[str] | None = None
         kind: Any = None
@@ -160,7 +160,7 @@ class Reader:
             name, trusted = self._digest_id(fingerprint), self._scheme.signs_body()
         else:
             name = tidy(names)
-        return ReceivedEvent(
+        return VerifiedEvent(
             id=name,
             id_trusted=trusted,
             fingerprint=fingerprint,

@@ -14,7 +14,7 @@ from typing import Any
 from dbos_events.connect import PushedEvent
 from dbos_events_webhooks.content import Content
 from dbos_events_webhooks.event import WebhookEvent
-from dbos_events_webhooks.outcome import ReceivedEvent
+from dbos_events_webhooks.outcome import VerifiedEvent
 from dbos_events_webhooks.payload import media_kind
 from dbos_events_webhooks.places import moment
 from dbos_events_webhooks.request import WebhookRequest
@@ -53,7 +53,7 @@ def _may_be_kept(name: str) -> bool:
 
 
 def about(
-    event: ReceivedEvent,
+    event: VerifiedEvent,
     *,
     endpoint: str,
     provider: str,
@@ -79,7 +79,7 @@ def about(
     return _COMPACT({key: value for key, value in said.items() if value}).encode()
 
 
-def form_of(event: ReceivedEvent, request: WebhookRequest, usual: Any, form_json: str | None) -> str:
+def form_of(event: VerifiedEvent, request: WebhookRequest, usual: Any, form_json: str | None) -> str:
     """How the bytes of an event are read again: `json`, `form`, `form:FIELD`, `other` or `envelope`."""
     if event.raw is not request.body:
         return "envelope" if event.attributes else "json"

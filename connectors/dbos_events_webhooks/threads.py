@@ -12,14 +12,47 @@ from dbos_events.connect import Readers
 P = ParamSpec("P")
 R = TypeVar("R")
 
-FUNCTIONS = Readers(32, "webhook-function")
-"""For what a request waits for: secrets are looked up, and content is validated."""
-
-REPLIES = Readers(32, "webhook-reply")
-"""Of their own: replies that hang would else take the threads on which other endpoints look up their secrets."""
+MOST = 32
+"""Threads of one kind that a receiver has; further calls wait for one of them."""
 
 
-async def on_thread(threads: Readers, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """As `asyncio.to_thread`, on one of these threads, which the interpreter does not wait for when it exits."""
+class Threads:
+    """Threads for one kind of call, started when they are needed, while the receiver that they belong to is open."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.readers: Readers | None = None
+
+    def open(self) -> None:
+        """Keep threads from now on."""
+        self.readers = self.readers or Readers(MOST, self._name)
+
+    def close(self) -> None:
+        """Let go of them; each ends after the call that it is in. Nobody waits for that."""
+        readers, self.readers = self.readers, None
+        if readers is not None:
+            readers.shutdown(wait=False)
+
+
+async def on_thread(
+    threads: Threads | None, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+) -> R:
+    """As `asyncio.to_thread`, on a thread which the interpreter does not wait for when it exits.
+
+    Where no receiver is open, or one was closed meanwhile, the call gets a thread of its own, which ends with it.
+    """
+    loop = asyncio.get_running_loop()
     call = contextvars.copy_context().run
-    return await asyncio.get_running_loop().run_in_executor(threads, lambda: call(function, *args, **kwargs))
+    readers = None if threads is None else threads.readers
+    if readers is not None:
+        try:
+            answer = loop.run_in_executor(readers, lambda: call(function, *args, **kwargs))
+        except RuntimeError:  # closed meanwhile
+            pass
+        else:
+            return await answer
+    own = Readers(1, "webhook-call")
+    try:
+        return await loop.run_in_executor(own, lambda: call(function, *args, **kwargs))
+    finally:
+        own.shutdown(wait=False)

@@ -20,7 +20,7 @@ from dbos_events.engine.operations.messages import Outgoing, send
 from dbos_events.errors import ConfigurationError, DBOSException, DBOSNonExistentWorkflowError
 from dbos_events.model.callback import CallbackAnswer
 from dbos_events.model.workflow import StepOptions
-from dbos_events.storage.subjects.callbacks import Answered, NewCallback
+from dbos_events.storage.subjects.callbacks import AnsweredToken, NewCallback
 
 CALLBACK = "DBOS.callback"
 LATE_SECONDS = 5.0
@@ -155,7 +155,7 @@ def topic_of(token_hash: str) -> str:
 def _answering(session: Session, token: str, body: bytes, content_type: str | None) -> Flow[Told]:
     core = session.core
     key = hash_of(token)
-    answered: Answered = yield Query(core, lambda: core.storage.callbacks.answer(core.application, key))
+    answered: AnsweredToken = yield Query(core, lambda: core.storage.callbacks.answer(core.application, key))
     if answered.workflow_id is None:
         return "late" if answered.known else "unknown"
     value = CallbackAnswer(bytes(body), content_type)

@@ -281,12 +281,14 @@ def attach(
 
 def _judged(binding: Binding) -> tuple[object, ...]:
     """What has to be the same for all consumers of one function."""
-    late = None if binding.late is None else binding.late.function.name
+    late = None if binding.late is None else binding.late.name
     return binding.codec, binding.rule, binding.expires, late
 
 
-def _late_workflow(app: ConsumerHost, request: ConsumerRequest, consumer: str) -> Registered | None:
-    """The workflow behind `on_expired`."""
+def _late_workflow(
+    app: ConsumerHost, request: ConsumerRequest, consumer: str
+) -> tuple[str, Callable[..., Any]] | None:
+    """Name and function of the workflow behind `on_expired`."""
     if request.on_expired is None:
         return None
     if request.expires is None:
@@ -294,7 +296,8 @@ def _late_workflow(app: ConsumerHost, request: ConsumerRequest, consumer: str) -
             f"Consumer {consumer!r}: on_expired=... is about events that are too late, so it needs expires=..., which "
             "says until when an event may begin."
         )
-    return workflow_of(app, request.on_expired, f"{consumer}-expired")[1]
+    entry = workflow_of(app, request.on_expired, f"{consumer}-expired")[1]
+    return entry.name, entry.function
 
 
 def _check(options: ConsumerOptions, decorator: str) -> None:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Literal, Self, TypeAlias
 
 from dbos_events.engine.context import NEXT_REUSE, NEXT_WORKFLOW_ID
-from dbos_events.engine.limits import NEXT_LIMITS, Limits
+from dbos_events.engine.timelimits import NEXT_TIME_LIMITS, TimeLimits
 from dbos_events.errors import DBOSException
 from dbos_events.telemetry.log import logger
 
@@ -82,26 +82,26 @@ class SetWorkflowTimeout:
         queue_timeout_seconds: float | None = None,
     ) -> None:
         timeout = None if workflow_timeout_sec == "inherit" else workflow_timeout_sec
-        self._limits = Limits(
+        self._limits = TimeLimits(
             milliseconds("SetWorkflowTimeout: the timeout", timeout),
             milliseconds("SetWorkflowTimeout: queue_timeout_seconds", queue_timeout_seconds),
             inherits=workflow_timeout_sec is not None,
         )
-        self._token: Token[Limits | None] | None = None
+        self._token: Token[TimeLimits | None] | None = None
 
     def __enter__(self) -> Self:
         if self._token is not None:
             raise DBOSException(
                 "This SetWorkflowTimeout is in use already; make a new one for a nested block."
             )
-        self._token = NEXT_LIMITS.set(self._limits)
+        self._token = NEXT_TIME_LIMITS.set(self._limits)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._token is not None:
-            NEXT_LIMITS.reset(self._token)
+            NEXT_TIME_LIMITS.reset(self._token)
             self._token = None
 
 

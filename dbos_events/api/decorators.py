@@ -14,7 +14,7 @@ from dbos_events.engine.operations.result import child_result, result_of
 from dbos_events.engine.operations.start import Started
 from dbos_events.engine.operations.step import StepCall
 from dbos_events.engine.registry import STEP_PREFIX, Registered
-from dbos_events.engine.run import Place
+from dbos_events.engine.runvalues import Place
 from dbos_events.engine.shapes import check_runs, mark_async, may_await, name_of
 from dbos_events.engine.shapes import is_async as is_coroutine
 from dbos_events.engine.waking import running_loop
@@ -120,8 +120,12 @@ def call_step(
     if scope is None or scope.step is not None:
         return function(*args, **kwargs)
     run = scope.run
-    call = StepCall(run, run.locate(scope), scope.step_key(name), name, options, function, args, kwargs)
-    return named(drive_async(call.flow()), name) if is_async else drive(call.flow())
+    call = StepCall(run, run.locate(scope), scope, name, options, function, args, kwargs)
+    if not is_async:
+        return drive(call.flow())
+    coroutine = drive_async(call.flow())
+    coroutine.__qualname__ = name  # type: ignore[attr-defined]  # Python says it where it was never awaited
+    return coroutine
 
 
 def named(coroutine: Coroutine[Any, Any, R], name: str) -> Coroutine[Any, Any, R]:

@@ -12,8 +12,8 @@ from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.effects import Flow
 from dbos_events.engine.operations.publications import (
     LONGEST_TTL,
+    PublicationWait,
     Publishing,
-    Waiting,
     handler_named,
     publish,
     publish_from_step,
@@ -190,7 +190,7 @@ def _wait_flow(session: Session, verb: str, items: Sequence[Item], timeout: floa
     if len({(one.name, one.key) for one in waits}) < len(waits):
         raise DBOSException(f"DBOS.{verb} was given one name and key twice. Name each once.")
     place = scope.run.locate(scope)
-    return Waiting(core, scope.run, place, f"DBOS.{verb}", waits, timeout, validated).flow()
+    return PublicationWait(core, scope.run, place, f"DBOS.{verb}", waits, timeout, validated).flow()
 
 
 def _wait_of(verb: str, item: object) -> WaitFor:

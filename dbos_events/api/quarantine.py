@@ -14,7 +14,7 @@ from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.effects import Flow
 from dbos_events.errors import DBOSException
 from dbos_events.model.quarantine import (
-    Decisions,
+    DecidedEvents,
     QuarantinedDetail,
     QuarantinedEvent,
     QuarantineFilter,
@@ -97,7 +97,7 @@ class QuarantineVerbs(Session):
         reason: str | None = None,
         by: str | None = None,
         **filters: Any,
-    ) -> Decisions:
+    ) -> DecidedEvents:
         """Run events in quarantine again, as a new generation that keeps what succeeded.
 
         Each change and its record in the audit are one transaction. A process that still runs an older
@@ -145,7 +145,7 @@ class QuarantineVerbs(Session):
         reason: str | None = None,
         by: str | None = None,
         **filters: Any,
-    ) -> Decisions:
+    ) -> DecidedEvents:
         """As `redrive_events`, without blocking the loop."""
         order = Order(by, reason, rate, dry_run)
         redrive = Redrive(from_step, fresh, _bytes(value), same_key, new_key)
@@ -160,7 +160,7 @@ class QuarantineVerbs(Session):
         everything: bool = False,
         by: str | None = None,
         **filters: Any,
-    ) -> Decisions:
+    ) -> DecidedEvents:
         """Give events in quarantine up: they stay in the database, and the next of their lane runs.
 
         Arguments, result and errors as for `redrive_events`; the reason is required.
@@ -177,7 +177,7 @@ class QuarantineVerbs(Session):
         everything: bool = False,
         by: str | None = None,
         **filters: Any,
-    ) -> Decisions:
+    ) -> DecidedEvents:
         """As `discard_events`, without blocking the loop."""
         order = Order(by, reason, None, dry_run)
         return await drive_async(_discard(self, workflow_ids, filters, everything, order))
@@ -230,7 +230,7 @@ def _redrive(
     everything: bool,
     redrive: Redrive,
     order: Order,
-) -> Flow[Decisions]:
+) -> Flow[DecidedEvents]:
     criteria = _criteria(session, workflow_ids, filters, everything=everything)
     return asked(
         session.core, "DBOS.redriveEvents", lambda: _control(session).redrive(criteria, redrive, order)
@@ -243,7 +243,7 @@ def _discard(
     filters: dict[str, Any],
     everything: bool,
     order: Order,
-) -> Flow[Decisions]:
+) -> Flow[DecidedEvents]:
     criteria = _criteria(session, workflow_ids, filters, everything=everything)
     return asked(session.core, "DBOS.discardEvents", lambda: _control(session).discard(criteria, order))
 

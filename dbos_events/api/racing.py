@@ -15,7 +15,8 @@ from dbos_events.engine.effects import Flow
 from dbos_events.engine.operations.first import first_of, recorded_first_of
 from dbos_events.engine.operations.sleep import sleep as sleep_flow
 from dbos_events.engine.racing import wait_for_some
-from dbos_events.engine.run import Place, Run
+from dbos_events.engine.run import Run
+from dbos_events.engine.runvalues import Place
 from dbos_events.errors import DBOSException
 
 Handle = TypeVar("Handle", WorkflowHandle[Any], WorkflowHandleAsync[Any])

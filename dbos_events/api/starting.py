@@ -13,10 +13,10 @@ from dbos_events.api.session import Session
 from dbos_events.engine.context import CURRENT, NEXT_REUSE, Scope
 from dbos_events.engine.core import Core
 from dbos_events.engine.effects import Flow
-from dbos_events.engine.limits import NEXT_LIMITS
 from dbos_events.engine.operations.start import Start, Started, start, start_child
 from dbos_events.engine.registry import Registered
-from dbos_events.engine.run import Place
+from dbos_events.engine.runvalues import Place
+from dbos_events.engine.timelimits import NEXT_TIME_LIMITS
 from dbos_events.errors import DBOSException, DBOSWorkflowFunctionNotFoundError
 
 
@@ -63,7 +63,7 @@ def prepare(
     elif workflow_id is None:
         workflow_id = str(uuid.uuid4())
     request.workflow_id, request.key_prefix = workflow_id, key_prefix
-    request.limits = NEXT_LIMITS.get()
+    request.limits = NEXT_TIME_LIMITS.get()
     return Starting(core, request, scope, place)
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Generator
 from typing import Any, cast
 
 from dbos_events.api.session import Session, refuse_on_loop
-from dbos_events.api.values import checked_seconds, checked_workflow_id, publishing_scope, reading_run
+from dbos_events.api.values import checked_seconds, checked_workflow_id, reading_run, writing_scope
 from dbos_events.engine.context import workflow_scope
 from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.effects import Flow
@@ -151,7 +151,7 @@ class Streams(Session):
 
 
 def _write(session: Session, key: str, value: Any) -> Flow[None]:
-    scope = publishing_scope(session, "write_stream")
+    scope = writing_scope(session, "write_stream")
     checked_key("name of a stream", key)
     form = entry_to_store(scope.run, key, value)
     if scope.step is not None:
@@ -160,7 +160,7 @@ def _write(session: Session, key: str, value: Any) -> Flow[None]:
 
 
 def _close(session: Session, key: str) -> Flow[None]:
-    scope = publishing_scope(session, "close_stream")
+    scope = writing_scope(session, "close_stream")
     checked_key("name of a stream", key)
     if scope.step is not None:
         return write_entry_in_step(scope.run, scope.step, key, None)

@@ -19,8 +19,8 @@ from dbos_events.engine.operations.values import (
     set_value_in_step,
 )
 from dbos_events.engine.outlet import checked_key
-from dbos_events.engine.publishing import is_on_own_thread
 from dbos_events.engine.run import Run
+from dbos_events.engine.values_and_streams import is_on_own_thread
 from dbos_events.errors import DBOSException
 from dbos_events.model.times import LONGEST_WAIT
 
@@ -78,8 +78,8 @@ class Values(Session):
         return await drive_async(_get_all(self, workflow_id))
 
 
-def publishing_scope(session: Session, verb: str) -> Scope:
-    """The scope of the workflow or step that publishes.
+def writing_scope(session: Session, verb: str) -> Scope:
+    """The scope of the workflow or step that sets a value or writes into a stream.
 
     Raises:
         DBOSException: There is none, or it belongs to another App.
@@ -125,7 +125,7 @@ def checked_workflow_id(workflow_id: object) -> str:
 
 
 def _set(session: Session, key: str, value: Any) -> Flow[None]:
-    scope = publishing_scope(session, "set_event")
+    scope = writing_scope(session, "set_event")
     checked_key("key of an event", key)
     if scope.step is not None:
         return set_value_in_step(scope.run, scope.step, key, value)

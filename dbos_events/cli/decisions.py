@@ -17,7 +17,7 @@ from dbos_events.cli.options import AsJson, Database, Schema, examples
 from dbos_events.cli.output import on_terminal, remark, say, show_json
 from dbos_events.cli.progress import Progress
 from dbos_events.cli.quarantine_filters import Chosen, with_filters
-from dbos_events.model.quarantine import Decisions, QuarantineFilter
+from dbos_events.model.quarantine import DecidedEvents, QuarantineFilter
 
 if TYPE_CHECKING:
     from dbos_events.control.quarantine import QuarantineControl
@@ -197,7 +197,7 @@ def _bytes(file: Path | None) -> bytes | None:
         raise typer.BadParameter(f"{file} cannot be read: {error.strerror}.") from error
 
 
-def _show(done: Decisions, what: str, *, as_json: bool) -> None:
+def _show(done: DecidedEvents, what: str, *, as_json: bool) -> None:
     if as_json:
         show_json(done)
         return

@@ -110,7 +110,7 @@ def run_command(  # noqa: PLR0913 - one argument per option
     if debug:
         ctx.meta[DEBUG] = True
     from dbos_events.cli.logs import configure_logging, set_level
-    from dbos_events.cli.service import ConsumerService, ServiceOptions
+    from dbos_events.cli.service import RunningService, ServiceOptions
 
     configure_logging(as_json=as_json)
     if log_level is not None:
@@ -125,4 +125,4 @@ def run_command(  # noqa: PLR0913 - one argument per option
         fail_fast=fail_fast,
         http=http,
     )
-    ConsumerService(options).run()
+    RunningService(options).run()

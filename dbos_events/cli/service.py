@@ -17,7 +17,7 @@ from dbos_events.cli.http import HttpServer
 from dbos_events.cli.logs import set_level
 from dbos_events.cli.output import one_line
 from dbos_events.cli.probes import Answer, HealthServer
-from dbos_events.cli.signals import StopRequested, StopSignals
+from dbos_events.cli.stopsignals import StopRequested, StopSignals
 from dbos_events.cli.target import load_app, module_of
 from dbos_events.connect.http import HttpSource
 from dbos_events.errors import DBOSInitializationError, StorageUnavailable
@@ -55,7 +55,7 @@ class ServiceOptions:
     http: str | None = None
 
 
-class ConsumerService:
+class RunningService:
     """One run of the service, on the main thread; signals and the end of the launch come as happenings."""
 
     def __init__(self, options: ServiceOptions) -> None:

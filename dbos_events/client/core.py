@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from dbos_events.engine.committer import Committer
-from dbos_events.engine.core import Core
+from dbos_events.engine.core import Core, Listeners, Terms
 from dbos_events.engine.registry import Registry
 from dbos_events.engine.tickets import Ticket
 from dbos_events.engine.waking import running_loop
@@ -15,8 +15,8 @@ from dbos_events.storage.writes import Refused, Result, Write
 
 if TYPE_CHECKING:
     from dbos_events.clock import Clock
-    from dbos_events.engine.run import Run
-    from dbos_events.engine.waking import Waker
+    from dbos_events.engine.tickets import Writer
+    from dbos_events.engine.waking import Hub, Waker
     from dbos_events.serialization import Codecs
     from dbos_events.storage.protocol import Storage
 
@@ -35,11 +35,20 @@ class ClientCore(Core):
         codecs: Read and write values.
         application: The one that the client works for; None: asked for when a verb needs it, which those that name a
             workflow do not.
+        hub: Wakes those who wait in this process.
+        announce: Told of what other processes may wait for.
         patience: Seconds for which a database that does not answer is asked again; None: for ever.
     """
 
     def __init__(
-        self, storage: Storage, clock: Clock, codecs: Codecs, application: str | None, patience: float | None
+        self,
+        storage: Storage,
+        clock: Clock,
+        codecs: Codecs,
+        application: str | None,
+        hub: Hub,
+        announce: Callable[[str], object],
+        patience: float | None,
     ) -> None:
         self._named = application
         self._patience = patience
@@ -48,12 +57,9 @@ class ClientCore(Core):
             registry=Registry(),
             codecs=codecs,
             clock=clock,
-            application=application or "",
-            version="",
-            executor=0,
-            threads=1,
-            park_after=NEVER,
-            on_fenced=lambda: None,
+            hub=hub,
+            terms=Terms(application or "", "", threads=1, park_after=NEVER),
+            listeners=Listeners(lambda: None, announce),
         )
         self.committer = Direct(self)
 
@@ -106,7 +112,7 @@ class Direct(Committer):
         self._core = core
 
     def submit(
-        self, write: Write, run: Run | None = None, waker: Waker | None = None, *, final: bool = False
+        self, write: Write, run: Writer | None = None, waker: Waker | None = None, *, final: bool = False
     ) -> Ticket:
         ticket = Ticket(write, None, waker, final=final)
         if running_loop() is None:

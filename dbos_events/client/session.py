@@ -12,6 +12,7 @@ from dbos_events.clock import DatabaseClock, SystemClock
 from dbos_events.control.opening import refuse_missing_file
 from dbos_events.engine.forked import leave_core
 from dbos_events.engine.registry import Registry
+from dbos_events.engine.waking import Hub
 from dbos_events.runtime.notifier import NotifierService
 from dbos_events.serialization import Codecs
 from dbos_events.settings import Settings
@@ -62,8 +63,12 @@ class Connected(Surface):
             storage.close()
             raise
         codecs = Codecs(default=settings.serializer)
-        self._core = ClientCore(storage, clock, codecs, how.application, None if how.retries else 0.0)
-        self._notifier = NotifierService(self._core, enabled=settings.use_listen_notify)
+        hub = Hub()
+        self._notifier = NotifierService(storage, hub, enabled=settings.use_listen_notify)
+        patience = None if how.retries else 0.0
+        self._core = ClientCore(
+            storage, clock, codecs, how.application, hub, self._notifier.announce, patience
+        )
         self._notifier.start()
 
     @property

@@ -19,7 +19,7 @@ from dbos_events.model.message import SendMessage
 if TYPE_CHECKING:
     from dbos_events.client.core import ClientCore
     from dbos_events.client.session import Connected
-    from dbos_events.engine.run import Run
+    from dbos_events.engine.tickets import Writer
     from dbos_events.engine.waking import Waker
     from dbos_events.storage.writes import Write
 
@@ -109,7 +109,7 @@ class _Joining(Committer):
         super().__init__(lambda writes: core.storage.outside.write_within(connection, writes), lambda: None)
 
     def submit(
-        self, write: Write, run: Run | None = None, waker: Waker | None = None, *, final: bool = False
+        self, write: Write, run: Writer | None = None, waker: Waker | None = None, *, final: bool = False
     ) -> Ticket:
         ticket = Ticket(write, None, waker, final=final)
         ticket.settle(self._write_batch([write])[0])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dbos_events.control.signals import Tell, tell_nobody, this_operator
 from dbos_events.errors import DBOSException
-from dbos_events.storage.subjects.quarantine import Decided
+from dbos_events.storage.subjects.quarantine import OperatorDecision
 
 if TYPE_CHECKING:
     from dbos_events.model.publication import UnmatchedPublication, UnmatchedWait
@@ -51,7 +51,7 @@ class MatchControl:
         if key is not None and (not key or "\0" in key or len(key) > LONGEST):
             raise DBOSException(f"A key is a text of 1 to {LONGEST} characters, not {key!r}.")
         details = {"number": number, "key": key, "ttl_seconds": ttl_seconds}
-        decision = Decided(by or this_operator(), reason, details)
+        decision = OperatorDecision(by or this_operator(), reason, details)
         ttl_ms = None if ttl_seconds is None else round(ttl_seconds * 1000)
         anchor = self._storage.publications.force(number, key, ttl_ms, decision)
         if anchor is None:
@@ -64,7 +64,7 @@ class MatchControl:
         Raises:
             DBOSException: There is none of that number, or it is neither open nor expired.
         """
-        decision = Decided(by or this_operator(), reason, {"number": number})
+        decision = OperatorDecision(by or this_operator(), reason, {"number": number})
         if not self._storage.publications.discard(number, decision):
             raise DBOSException(
                 f"Publication {number} is neither open nor expired: there is nothing to give up."

@@ -27,7 +27,7 @@ _GAPS = {
 }
 
 
-class Outcome(NamedTuple):
+class TracedOutcome(NamedTuple):
     """What became of an event: a word to count by, and a sentence."""
 
     word: OutcomeWord
@@ -38,7 +38,7 @@ class Trace(NamedTuple):
     """What is known of one offset, for one consumer and one incarnation of its topic."""
 
     event: TracedEvent
-    outcome: Outcome
+    outcome: TracedOutcome
     steps: list[StepInfo]
     error: BaseException | None
     doing: Doing | None = None
@@ -86,52 +86,56 @@ class ProofControl:
         return self._storage.proofs.find_gaps(question)
 
 
-def outcome_of(event: TracedEvent, offset: int) -> Outcome:
+def outcome_of(event: TracedEvent, offset: int) -> TracedOutcome:
     """What became of the offset for one consumer and one incarnation (docs/protocol.md, rule 11)."""
     if event.workflow_id is not None:
         return _ended(event) if event.status in FINISHED else _open(event)
     if event.gap_reason is not None:
         text = _GAPS.get(event.gap_reason, event.gap_reason)
         counted = event.gap_reason in ("filtered", "published")
-        return Outcome("filtered" if counted else "gap", text)
+        return TracedOutcome("filtered" if counted else "gap", text)
     if offset >= event.next_offset:
-        return Outcome("not-yet", f"not taken in yet: the watermark is at {event.next_offset}")
+        return TracedOutcome("not-yet", f"not taken in yet: the watermark is at {event.next_offset}")
     if event.first_offset is not None and offset < event.first_offset:
-        return Outcome("before-start", f"before the consumer's first position, {event.first_offset}")
+        return TracedOutcome("before-start", f"before the consumer's first position, {event.first_offset}")
     if event.first_offset is None:
-        return Outcome("before-start", "no workflow; where the consumer began was not noted by that release")
-    return Outcome(
+        return TracedOutcome(
+            "before-start", "no workflow; where the consumer began was not noted by that release"
+        )
+    return TracedOutcome(
         "unexplained", f"below the watermark {event.next_offset}, and nothing says what became of it"
     )
 
 
-def _ended(event: TracedEvent) -> Outcome:
+def _ended(event: TracedEvent) -> TracedOutcome:
     if event.status == SUCCESS:
-        return Outcome("succeeded", "its handler returned")
+        return TracedOutcome("succeeded", "its handler returned")
     if event.status == EXPIRED:
-        return Outcome(
+        return TracedOutcome(
             "expired", "by the consumer's `expires` it was too late when its turn came; it did not run"
         )
     if event.quarantine_reason is None:
-        return Outcome(
+        return TracedOutcome(
             "failed", "its workflow was cancelled" if event.status == CANCELLED else "its handler failed"
         )
     if event.released_at is not None:
-        return Outcome("discarded", f"it was put aside ({event.quarantine_reason}), then {event.released_as}")
-    return Outcome("quarantined", f"it was put aside: {event.quarantine_reason}")
+        return TracedOutcome(
+            "discarded", f"it was put aside ({event.quarantine_reason}), then {event.released_as}"
+        )
+    return TracedOutcome("quarantined", f"it was put aside: {event.quarantine_reason}")
 
 
-def _open(event: TracedEvent) -> Outcome:
+def _open(event: TracedEvent) -> TracedOutcome:
     if event.owned:
         if event.executor_alive:
-            return Outcome("running", f"{event.executor} has it")
-        return Outcome("waiting", f"its process {event.executor} is dead; it will be taken up")
+            return TracedOutcome("running", f"{event.executor} has it")
+        return TracedOutcome("waiting", f"its process {event.executor} is dead; it will be taken up")
     if event.status == ENQUEUED:
-        return Outcome("waiting", f"on the queue {event.queue}" if event.queue else "for any process")
+        return TracedOutcome("waiting", f"on the queue {event.queue}" if event.queue else "for any process")
     if event.held:
-        return Outcome("held", "behind an earlier event of its lane")
+        return TracedOutcome("held", "behind an earlier event of its lane")
     if event.wake_at is not None:
-        return Outcome(
+        return TracedOutcome(
             "waiting", "between two attempts" if event.attempt else "it sleeps, or waits for something"
         )
-    return Outcome("waiting", "for the holder of its partition")
+    return TracedOutcome("waiting", "for the holder of its partition")

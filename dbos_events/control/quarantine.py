@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dbos_events.control.signals import Tell, tell_nobody, this_operator
 from dbos_events.errors import DBOSException, DBOSNonExistentWorkflowError, SerializationError
 from dbos_events.model.quarantine import (
-    Decisions,
+    DecidedEvents,
     QuarantineCount,
     QuarantinedDetail,
     QuarantinedEvent,
@@ -21,7 +21,7 @@ from dbos_events.model.quarantine import (
 from dbos_events.model.workflow import WorkflowFilter
 from dbos_events.serialization import Codecs, error_summary
 from dbos_events.serialization.headers import decode_headers
-from dbos_events.storage.subjects.quarantine import Decided, StoredQuarantine
+from dbos_events.storage.subjects.quarantine import OperatorDecision, StoredQuarantine
 
 if TYPE_CHECKING:
     from dbos_events.storage.protocol import Storage
@@ -114,7 +114,7 @@ class QuarantineControl:
             raise DBOSNonExistentWorkflowError(workflow_id)
         raise DBOSException(f"{workflow_id} is not in quarantine, and never was.")
 
-    def redrive(self, criteria: QuarantineFilter, redrive: Redrive, order: Order) -> Decisions:
+    def redrive(self, criteria: QuarantineFilter, redrive: Redrive, order: Order) -> DecidedEvents:
         """Begin a new generation of the events that fit, in batches; those that were put aside later stay.
 
         Raises:
@@ -123,12 +123,12 @@ class QuarantineControl:
         """
         _check_redrive(criteria, redrive, order)
         details = _details(criteria, redrive)
-        decision = Decided(order.by or this_operator(), order.reason, details)
+        decision = OperatorDecision(order.by or this_operator(), order.reason, details)
         return self._decide(
             criteria, order, lambda ids: self._storage.quarantine.redrive(ids, redrive, decision)
         )
 
-    def discard(self, criteria: QuarantineFilter, order: Order) -> Decisions:
+    def discard(self, criteria: QuarantineFilter, order: Order) -> DecidedEvents:
         """Give the events that fit up, in batches, and let their lanes go on; they stay in the database.
 
         Raises:
@@ -139,12 +139,12 @@ class QuarantineControl:
             raise DBOSException(
                 "Discarding an event needs a reason: whoever misses it later will look for one."
             )
-        decision = Decided(order.by or this_operator(), order.reason, _details(criteria))
+        decision = OperatorDecision(order.by or this_operator(), order.reason, _details(criteria))
         return self._decide(criteria, order, lambda ids: self._storage.quarantine.discard(ids, decision))
 
     def _decide(
         self, criteria: QuarantineFilter, order: Order, change: Callable[[list[str]], list[str]]
-    ) -> Decisions:
+    ) -> DecidedEvents:
         self._refuse_unknown(criteria.workflow_ids)
         changed: list[str] = []
         total = self._total(criteria) if order.progress is not None else 0
@@ -163,7 +163,7 @@ class QuarantineControl:
                 order.progress(len(changed), max(total, len(changed)))
         asked = dict.fromkeys(criteria.workflow_ids)
         done = set(changed)
-        return Decisions(tuple(changed), tuple(one for one in asked if one not in done), order.dry_run)
+        return DecidedEvents(tuple(changed), tuple(one for one in asked if one not in done), order.dry_run)
 
     def _total(self, criteria: QuarantineFilter) -> int:
         """How many events are to be decided about, as things stand."""

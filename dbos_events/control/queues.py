@@ -22,7 +22,7 @@ from dbos_events.model.workflow import DELAYED, ENQUEUED, FINISHED
 
 if TYPE_CHECKING:
     from dbos_events.storage.protocol import Storage
-    from dbos_events.storage.subjects.queues import Waiting
+    from dbos_events.storage.subjects.queues import WaitingWorkflow
 
 UP_TO = 10_000
 """More is not counted: a listing must not read a backlog of millions."""
@@ -88,7 +88,7 @@ class QueueControl:
         )
         return Explanation(row.id, row.status, row.queue, says, reasons, before)
 
-    def _reasons(self, row: Waiting, state: QueueState | None) -> Iterator[tuple[str, str]]:
+    def _reasons(self, row: WaitingWorkflow, state: QueueState | None) -> Iterator[tuple[str, str]]:
         if row.queue is not None and state is None:
             yield (
                 "no-queue",
@@ -113,7 +113,7 @@ class QueueControl:
                     free = f"; room comes in {wait_ms / 1000:.1f} s" if "limiter" in limit and wait_ms else ""
                     yield ("rate" if "limiter" in limit else "limit"), f"{limit}: {LIMITS[limit]}{free}."
 
-    def _of_processes(self, row: Waiting) -> Iterator[tuple[str, str]]:
+    def _of_processes(self, row: WaitingWorkflow) -> Iterator[tuple[str, str]]:
         alive = [one for one in self._storage.executors.read(row.application) if one.alive]
         having = [one for one in alive if row.name in _functions(one.functions)]
         if not alive:
@@ -213,7 +213,7 @@ class QueueControl:
         return QueueOverview(state, self._storage.queues.counts(state.application, state.name, UP_TO))
 
 
-def _of_running(row: Waiting) -> Explanation:
+def _of_running(row: WaitingWorkflow) -> Explanation:
     """What is PENDING runs, or is parked, or waits behind another of its lane."""
     if row.owner is not None:
         return Explanation(row.id, row.status, row.queue, "It runs.")

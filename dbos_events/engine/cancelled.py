@@ -18,12 +18,12 @@ class Cancelled:
     """How often the task of each workflow was cancelled in this process."""
 
     def __init__(self) -> None:
-        self._times: dict[str, int] = {}
+        self.times: dict[str, int] = {}
         self._said = Recurring()
 
     def once_more(self, run: Run) -> DBOSException | None:
         """Count, and say that the run goes on elsewhere; gives the error that it fails with instead, in the end."""
-        times = self._times[run.id] = self._times.get(run.id, 0) + 1
+        times = self.times[run.id] = self.times.get(run.id, 0) + 1
         if times > CANCELLED_OFTEN:
             return DBOSException(
                 f"The workflow's task was cancelled {times} times, by its own code or by what runs beside it on its "
@@ -39,5 +39,4 @@ class Cancelled:
 
     def forget(self, run: Run) -> None:
         """The workflow has ended."""
-        if self._times:
-            self._times.pop(run.id, None)
+        self.times.pop(run.id, None)

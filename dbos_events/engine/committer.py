@@ -13,7 +13,16 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from dbos_events.engine.later import Later, StillRefused
-from dbos_events.engine.tickets import Interrupted, Ticket, by_workflow, refuses_statement, shown, tell
+from dbos_events.engine.tickets import (
+    Interrupted,
+    Ticket,
+    by_workflow,
+    give_way,
+    refuses_statement,
+    shown,
+    tell,
+    tell_all,
+)  # fmt: skip
 from dbos_events.engine.waking import ThreadWaker
 from dbos_events.errors import BadWrite, ExecutorFenced, StorageError
 from dbos_events.storage.writes import Fenced, Refused, Result, Write
@@ -23,7 +32,7 @@ from dbos_events.telemetry.threads import start_thread
 
 if TYPE_CHECKING:
     from dbos_events.engine.loopcommitter import LoopCommitter
-    from dbos_events.engine.run import Run
+    from dbos_events.engine.tickets import Writer
     from dbos_events.engine.waking import Waker
 
 MAX_BATCH = 1000
@@ -85,7 +94,7 @@ class Committer:
         self._thread = start_thread(self._work, name="dbos-committer", unless=lambda: self._stopped)
 
     def submit(
-        self, write: Write, run: Run | None = None, waker: Waker | None = None, *, final: bool = False
+        self, write: Write, run: Writer | None = None, waker: Waker | None = None, *, final: bool = False
     ) -> Ticket:
         """Queue `write`; never blocks. Its run, then `waker`, learn the result on its thread, or on the loop.
 
@@ -97,17 +106,13 @@ class Committer:
         if self._stopped:
             ticket.settle(Fenced(None))
             return ticket
-        if run is not None and run.tasks is not None and self._offer(ticket):
-            return ticket
+        if run is not None and run.tasks is not None:
+            near, others = self.near, self.others
+            if (near and near.offer(ticket)) or (others and any(other.offer(ticket) for other in others)):
+                return ticket
         self._queue.append(ticket)
         self.look_up()
         return ticket
-
-    def _offer(self, ticket: Ticket) -> bool:
-        """Have the loop that the caller is on take `ticket`."""
-        if self.near is not None and self.near.offer(ticket):
-            return True
-        return bool(self.others) and any(near.offer(ticket) for near in self.others)
 
     @property
     def _nears(self) -> tuple[LoopCommitter, ...]:
@@ -167,7 +172,9 @@ class Committer:
     @property
     def is_telling(self) -> bool:
         """Whether the caller is being told the answers of a commit."""
-        return threading.current_thread() is self._thread or any(near.is_telling for near in self._nears)
+        near, others = self.near, self.others
+        here = threading.current_thread() is self._thread or (near is not None and near.is_telling)
+        return here or (bool(others) and any(other.is_telling for other in others))
 
     @property
     def running(self) -> bool:
@@ -218,7 +225,7 @@ class Committer:
             while tickets := self._next_batch():
                 self._commit(tickets)
                 self._start_what_follows()
-                Ticket.give_way(tickets)
+                give_way(tickets)
         finally:
             self._end()
             self._awake = False
@@ -259,17 +266,19 @@ class Committer:
 
     def _commit(self, tickets: Sequence[Ticket]) -> None:
         """Write what is sound: starts apart, since they concern no run that is here and fail for reasons of their own."""
-        if any(ticket.aside for ticket in tickets):
+        if tickets[0].aside:  # then all are
             self._write_apart(tickets)
             return
         starts: list[Ticket] = []
         others: list[Ticket] = []
+        later = self._later if self._later.holds_runs else None
         for ticket in tickets:
-            if self._later.holds(ticket):
-                self._later.put(ticket)
-            elif ticket.run is None and ticket.write.only_starts:
+            run = ticket.run
+            if later is not None and later.holds(ticket):
+                later.put(ticket)
+            elif run is None and ticket.write.only_starts:
                 starts.append(ticket)
-            elif (doom := ticket.doom()) is None:
+            elif (run is not None and run.verdict is None) or (doom := ticket.doom()) is None:
                 others.append(ticket)
             else:
                 tell(ticket, doom)
@@ -317,8 +326,7 @@ class Committer:
 
     def _answer(self, tickets: Sequence[Ticket], results: Sequence[Result]) -> None:
         self._batches += 1
-        for ticket, result in zip(tickets, results, strict=True):
-            tell(ticket, result)
+        tell_all(tickets, results)
 
     def _isolate(self, tickets: list[Ticket], error: BadWrite) -> None:
         """Find what the database refused by halving, so that it fails alone."""
@@ -326,10 +334,8 @@ class Committer:
         if len(groups) == 1:
             if all(ticket.final for ticket in tickets):
                 self._put_off(tickets, error)
-                return
-            refusal = BadWrite(error.message)  # stored with the workflow: without the frames of this one
-            for ticket in tickets:
-                tell(ticket, Refused(refusal))
+            else:  # stored with the workflow: without the frames of this error
+                tell_all(tickets, [Refused(BadWrite(error.message))] * len(tickets))
             return
         middle = len(groups) // 2
         for half in (groups[:middle], groups[middle:]):
@@ -372,9 +378,8 @@ class Committer:
             self._asked_at = None
 
     def _waits(self, error: BaseException, pause: float) -> None:
-        told = self._outages.noticed(
-            self, error, "checkpoints and outcomes wait for the database", shown(error)
-        )
+        waits = "checkpoints and outcomes wait for the database"
+        told = self._outages.noticed(self, error, waits, shown(error))
         if not isinstance(error, StorageError) and not self._outage.active:
             logger.exception("A batch met an unexpected error and is tried again.")
         if not told and (pause > MAX_PAUSE / 2 or not isinstance(error, StorageError)):

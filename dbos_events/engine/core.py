@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from dbos_events.clock import Clock, elapsed
 from dbos_events.engine.committer import Committer
@@ -19,9 +19,10 @@ from dbos_events.engine.numbers import Numbers
 from dbos_events.engine.pool import Pool
 from dbos_events.engine.readers import Readers
 from dbos_events.engine.registry import Registered, Registry
-from dbos_events.engine.run import Ending, Run
+from dbos_events.engine.run import Run
 from dbos_events.engine.runner import Runner
-from dbos_events.engine.takings import Takings
+from dbos_events.engine.runvalues import Ending
+from dbos_events.engine.takings import OpenTakings
 from dbos_events.engine.waking import Hub, LoopInbox
 from dbos_events.errors import (
     DBOSAwaitedWorkflowCancelledError,
@@ -58,12 +59,54 @@ LONGEST_PAUSE = 2.0
 """Seconds before a question is asked again: at first, and in the end."""
 
 
+class Terms(NamedTuple):
+    """For whom an engine works, and within which bounds.
+
+    `park_after` are the seconds after which a wait gives its place up for a row. `quotas` says how many events may wait
+    behind others of their lane before intake waits. `waits_for_version` says that started work of a version that no
+    live process has is left waiting instead of replayed.
+    """
+
+    application: str
+    version: str
+    threads: int
+    park_after: float
+    quotas: HeldQuotas = HeldQuotas()
+    waits_for_version: bool = False
+
+
+class Listeners(NamedTuple):
+    """Who is told of what happens in an engine. All are quick, and never fail.
+
+    `fenced`: this process turns out to be dead for the others. `announce`: something changed on a channel, which other
+    processes may wait for. `event_ended`: a run of an event leaves this process, however it came here.
+    """
+
+    fenced: Callable[[], object]
+    announce: Callable[[str], object]
+    event_ended: Callable[[Run], object] = lambda _run: None
+
+
+class Driving(NamedTuple):
+    """What a test moves instead of the machine.
+
+    `stepper` does what is due next, for a caller who waits on these channels; None: it happens by itself. `chance` is
+    where jitter comes from: 0 to 1.
+    """
+
+    stepper: Callable[[Sequence[str]], object] | None = None
+    chance: Callable[[], float] = random.random
+
+
+BY_ITSELF = Driving()
+
+
 class Core:
     """The engine of one App in this process.
 
     Args:
-        executor: This process start's number in the database.
-        park_after: Seconds after which a wait gives its place up for a row.
+        hub: Wakes those who wait in this process.
+        open_loop: Starts a loop of our own, for when the launch's does not run; None where nothing runs here.
     """
 
     registrations = 0
@@ -76,48 +119,43 @@ class Core:
         registry: Registry,
         codecs: Codecs,
         clock: Clock,
-        application: str,
-        version: str,
-        executor: int,
-        threads: int,
-        park_after: float,
-        on_fenced: Callable[[], object],
+        hub: Hub,
+        terms: Terms,
+        listeners: Listeners,
+        driving: Driving = BY_ITSELF,
+        open_loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
     ) -> None:
         self.storage = storage
         self.registry = registry
         self.codecs = codecs
         self.clock = clock
-        self.application = application
-        self.version = version
-        self.executor = executor
-        self.park_after = park_after
-        self.hub = Hub()
-        self.pool = Pool(threads, self.hub)
-        self.readers = Readers(4)
-        self.starts = Takings()  # of callers, as long as they are under way
-        self.mailboxes = Mailboxes()
-        self.runner = Runner(self)
-        self.outages = Outages()
-        self.committer = Committer(self._write_batch, on_fenced, self.runner.start_following, self.outages)
+        self.hub = hub
+        self.application, self.version = terms.application, terms.version
+        self.park_after, self.quotas = terms.park_after, terms.quotas
+        self.waits_for_version = terms.waits_for_version
+        self.announce, self.event_ended = listeners.announce, listeners.event_ended
+        self.stepper, self.chance = driving.stepper, driving.chance
         self.stopped = threading.Event()
+        self.pool = Pool(terms.threads, hub)
+        self.readers = Readers(4)
+        self.mailboxes = Mailboxes()
+        self.outages = Outages()
+        self.runner = Runner(self)
+        self.committer = Committer(
+            self._write_batch, listeners.fenced, self.runner.start_following, self.outages
+        )
+        self.homes = Homes(self, self._new_loop_committer, open_loop)
         self._numbers = Numbers()
-        self.homes = Homes(self, self._new_loop_committer)
         self._outage = Recurring()
+        # What follows changes while the engine runs.
+        self.executor = 0
+        """This process start's number in the database, once it is registered."""
         self.lease_end: float | None = None
         """Until when, by `elapsed`, nobody can have declared this process dead; None: no end."""
         self.retries: dict[int, Retry | None] = {}
         """By the consumer's number: how often its handler is run again."""
-        self.chance: Callable[[], float] = random.random
-        """Where jitter comes from: 0 to 1."""
-        self.announce: Callable[[str], object] = lambda _channel: None
-        self.quotas = HeldQuotas()
-        """How many events may wait behind others of their lane before intake waits."""
-        self.waits_for_version = False
-        """Whether started work of a version that no live process has is left waiting instead of replayed."""
-        self.event_ended: Callable[[Run], object] = lambda _run: None
-        """Told of each run of an event that leaves this process, however it came here; must be quick."""
-        self.stepper: Callable[[Sequence[str]], object] | None = None
-        """Set by the testing kit: does what is due next, for a caller who waits on these channels."""
+        self.starts = OpenTakings()
+        """Those of callers, as long as they are under way."""
 
     def use_loop(self, loop: asyncio.AbstractEventLoop, *, ours: bool) -> None:
         """Run async workflows on `loop`, unless another running loop starts them; `ours` where our thread runs it."""

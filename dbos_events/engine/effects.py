@@ -14,15 +14,14 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from dbos_events.engine.context import CURRENT, Scope
-from dbos_events.engine.run import Unwind
+from dbos_events.engine.runvalues import Unwind
 from dbos_events.engine.shapes import PLAIN, close, is_awaitable, is_unread
 from dbos_events.engine.waking import LoopWaker, ThreadWaker, running_loop
 from dbos_events.errors import DBOSBaseException, DBOSException, DBOSStepTimeoutError
 from dbos_events.serialization.raised import as_exception, is_interrupt
 
 if TYPE_CHECKING:
-    from dbos_events.engine.core import Core
-    from dbos_events.engine.run import Run
+    from dbos_events.engine.run import Engine, Run
     from dbos_events.engine.waking import Waker
     from dbos_events.storage.writes import Result, Write
 
@@ -202,6 +201,28 @@ class Settled:
                 await waker.wait()
 
 
+class Answered:
+    """Effect: wait until each write of the run has its answer, whatever it is."""
+
+    __slots__ = ("run",)
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def block(self) -> None:
+        waker = ThreadWaker()
+        while self.run.wake_when_settled(waker):
+            self.run.core.committer.before_blocking()
+            waker.wait()
+            waker = ThreadWaker()
+
+    async def suspend(self) -> None:
+        waker = LoopWaker(self.run.core.inbox())
+        while self.run.wake_when_settled(waker):
+            await waker.wait()
+            waker = LoopWaker(self.run.core.inbox())
+
+
 class Recorded:
     """Hand a write to the committer and go on when it is durable; gives its result.
 
@@ -212,7 +233,7 @@ class Recorded:
 
     __slots__ = ("cancelled", "core", "run", "then", "write")
 
-    def __init__(self, core: Core, write: Write, run: Run | None = None, then: Waker | None = None) -> None:
+    def __init__(self, core: Engine, write: Write, run: Run | None = None, then: Waker | None = None) -> None:
         self.core = core
         self.write = write
         self.run = run
@@ -265,7 +286,7 @@ class Query:
 
     __slots__ = ("core", "work")
 
-    def __init__(self, core: Core, work: Callable[[], Any]) -> None:
+    def __init__(self, core: Engine, work: Callable[[], Any]) -> None:
         self.core = core
         self.work = work
 

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.problems import problem_with
 from dbos_events.engine.shapes import at_once
 from dbos_events.errors import FilterFailed, TryAgain
+from dbos_events.model.message_type import Message
 from dbos_events.serialization.raised import is_interrupt
-
-if TYPE_CHECKING:
-    from dbos_events.engine.payload import Message
-    from dbos_events.engine.run import Run
 
 LEAST_MS = 100_000_000_000
 """A smaller number, before 1973, is taken for seconds that were given by mistake."""
-
-
-class ExpiredEvent(Exception):
-    """The event was too late when its turn came; its handler is not called."""
 
 
 def times_of(
@@ -47,23 +39,6 @@ def times_of(
         )
 
     return time_of
-
-
-def refuse_late(run: Run, time_of: Callable[[Message], int | None], message: Any) -> None:
-    """Raise where the event of a run that has not begun is too late.
-
-    It has begun when something of it is recorded, as in rule 12; then it goes on, in whichever process. Further attempts
-    run, and so does what an operator redrives.
-
-    Raises:
-        ExpiredEvent: It is too late.
-        FilterFailed: That cannot be said.
-    """
-    if run.history is not None or run.generation:
-        return
-    until = time_of(message)
-    if until is not None and run.core.clock.now_ms() > until:
-        raise ExpiredEvent
 
 
 def _milliseconds(answer: object, message: Message) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dbos_events.errors import DBOSArgumentsChangedError, DBOSUnexpectedStepError, Quarantine, TryAgain
@@ -16,16 +15,6 @@ if TYPE_CHECKING:
     from dbos_events.engine.run import Run
 
 MESSAGE_LIMIT = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class Unsuccessful:
-    """A recorded call of this run that did not succeed: what the user's code saw, and its checkpoint."""
-
-    error: BaseException
-    step: int
-    order: int
-    cancelled: bool = False
 
 
 def failed_steps(run: Run, error: BaseException) -> tuple[int, ...]:

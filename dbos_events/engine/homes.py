@@ -13,19 +13,18 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from dbos_events.engine.run import Engine, Run, Runs
 from dbos_events.engine.tasks import know_runs
 from dbos_events.engine.waking import LoopInbox, running_loop
 from dbos_events.telemetry.log import Recurring
 
 if TYPE_CHECKING:
-    from dbos_events.engine.core import Core
     from dbos_events.engine.loopcommitter import LoopCommitter
-    from dbos_events.engine.run import Run
 
-Begin: TypeAlias = "tuple[Run, Coroutine[Any, Any, object] | None, contextvars.Context | None]"
+RunToBegin: TypeAlias = "tuple[Run, Coroutine[Any, Any, object] | None, contextvars.Context | None]"
 """A run to be begun on a loop; with what is left of it where a thread has begun it, and the context that it begins with."""
 
 STANDS_STILL = 5.0
@@ -47,7 +46,7 @@ class Home:
         """Whether its thread is ours, and runs it again when something has stopped it."""
         self.inbox = LoopInbox(loop)
         self.committer: LoopCommitter | None = None
-        self.starting: deque[Begin] = deque()
+        self.starting: deque[RunToBegin] = deque()
         self.still_since: float | None = None
 
     @property
@@ -67,27 +66,45 @@ class Home:
         return loop is None or loop.is_closed()
 
 
+class Begins(Runs, Protocol):
+    """The runs of this process, which can be begun on a loop."""
+
+    def begin(self, home: Home, begins: Sequence[RunToBegin]) -> None:
+        """Start runs on a loop."""
+        ...
+
+
+class Hosted(Engine, Protocol):
+    """The engine whose loops these are."""
+
+    @property
+    def runner(self) -> Begins: ...
+
+
 class Homes:
     """All loops of one engine.
 
     Args:
         core: The engine.
         new_committer: Makes the committer of a loop; told whether it is the launch's.
+        open_spare: Starts a loop of our own, for when the launch's does not run; None where nothing runs.
     """
 
     def __init__(
-        self, core: Core, new_committer: Callable[[asyncio.AbstractEventLoop, bool], LoopCommitter]
+        self,
+        core: Hosted,
+        new_committer: Callable[[asyncio.AbstractEventLoop, bool], LoopCommitter],
+        open_spare: Callable[[], asyncio.AbstractEventLoop] | None,
     ) -> None:
         self._core = core
         self._new_committer = new_committer
+        self._open_spare = open_spare
         self._lock = threading.Lock()
         self._opening = threading.Lock()
         self._known: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Home] = weakref.WeakKeyDictionary()
         self._launch: Home | None = None
         self._spare: Home | None = None
         self._trouble = Recurring()
-        self.open_spare: Callable[[], asyncio.AbstractEventLoop] | None = None
-        """Starts a loop of our own, for when the launch's does not run."""
 
     # -- which loop ---------------------------------------------------------------------------
 
@@ -123,9 +140,9 @@ class Homes:
         """Where everything runs that no running loop has asked for."""
         home = self._launch
         assert home is not None, "the engine is not started"  # noqa: S101
-        if home.runs or self.open_spare is None or self._core.stopped.is_set():
+        if home.runs or self._open_spare is None or self._core.stopped.is_set():
             return home
-        return self._spare_home(self.open_spare)
+        return self._spare_home(self._open_spare)
 
     def _spare_home(self, open_spare: Callable[[], asyncio.AbstractEventLoop]) -> Home:
         with self._opening:
@@ -162,7 +179,7 @@ class Homes:
         """Let go of loops that have ended; what ran there goes on elsewhere. Called now and then, on any thread."""
         self._drop_ended()
         left: list[Run] = []
-        waiting: list[Begin] = []
+        waiting: list[RunToBegin] = []
         for home in self._standing():
             waiting += _all_of(home.starting)
             left += self._runs_on(home)
@@ -211,7 +228,7 @@ class Homes:
         return [run for run, tasks in runs if tasks is not None and tasks.main.get_loop() is loop]
 
 
-def _all_of(starting: deque[Begin]) -> Iterator[Begin]:
+def _all_of(starting: deque[RunToBegin]) -> Iterator[RunToBegin]:
     """Take what waits for its start; also while the loop, should it run again, takes it."""
     while starting:
         try:

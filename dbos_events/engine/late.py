@@ -6,15 +6,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dbos_events.engine.operations.start import Start, new_workflow
-from dbos_events.engine.run import Ending
+from dbos_events.engine.runvalues import Ending
 from dbos_events.errors import DBOSWorkflowExpiredError
 from dbos_events.model.workflow import ENQUEUED, EXPIRED
 from dbos_events.storage.writes import NewWorkflow, Outcome, Write
 
 if TYPE_CHECKING:
-    from dbos_events.engine.core import Core
     from dbos_events.engine.payload import Late
-    from dbos_events.engine.run import Run
+    from dbos_events.engine.run import Engine, Run
 
 
 def expired(run: Run) -> Write:
@@ -38,7 +37,8 @@ def _follows(run: Run, late: Late) -> NewWorkflow:
     """Without an owner, so any process runs it that has the function; its id is that of the event, so there is one."""
     (message,) = run.args
     value = message if late.decode is None else late.decode(message)
-    request = Start(late.function, (value,), {}, f"{run.id}/expired", any_version=True)
+    function = run.core.registry.workflows[late.name]
+    request = Start(function, (value,), {}, f"{run.id}/expired", any_version=True)
     return replace(new_workflow(run.core, request, parent=run), status=ENQUEUED)
 
 
@@ -46,7 +46,7 @@ def _follows(run: Run, late: Late) -> NewWorkflow:
 class _Told:
     """Tells those who take work up, once it is durable."""
 
-    core: Core
+    core: Engine
 
     def wake(self) -> None:
         self.core.signal("queues")

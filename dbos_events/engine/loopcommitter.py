@@ -15,14 +15,13 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from dbos_events.engine.loopline import LoopLine
 from dbos_events.engine.waking import running_loop
 from dbos_events.storage.writes import WRITTEN, Write
 
 if TYPE_CHECKING:
-    from dbos_events.engine.committer import Committer
     from dbos_events.engine.tickets import Ticket
     from dbos_events.storage.line import Line
 
@@ -34,6 +33,23 @@ PATIENCE = 0.2
 
 SLOW = 2.0
 """Seconds after which it takes over from a loop that goes on: no answer comes."""
+
+
+class Behind(Protocol):
+    """The committer whose thread writes what a loop does not."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left there that a write from here might overtake."""
+        ...
+
+    def take_over(self, sent: list[Ticket], waiting: Sequence[Ticket]) -> None:
+        """Queue writes that the loop has had; to be followed by `look_up`."""
+        ...
+
+    def look_up(self) -> None:
+        """Have the thread look."""
+        ...
 
 
 class LoopCommitter:
@@ -54,7 +70,7 @@ class LoopCommitter:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        behind: Committer,
+        behind: Behind,
         threads: Executor,
         *,
         open_line: Callable[[], Line | None],
@@ -104,7 +120,8 @@ class LoopCommitter:
 
     def offer(self, ticket: Ticket) -> bool:
         """Take `ticket`, of a task of this loop; False where the committer's thread is to have it."""
-        if not self._is_here:
+        loop = running_loop()
+        if loop is None or loop is not self._of():
             return False
         with self._lock:
             if not self._takes():

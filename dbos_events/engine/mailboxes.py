@@ -7,14 +7,17 @@ import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakKeyDictionary
 
 from dbos_events.model.message import StoredMessage
 
 if TYPE_CHECKING:
-    from dbos_events.engine.core import Core
-    from dbos_events.engine.run import Run
+    from collections.abc import Mapping
+
+    from dbos_events.clock import Clock
+    from dbos_events.engine.waking import Hub
+    from dbos_events.storage.protocol import Storage
     from dbos_events.storage.writes.send import PlacedMessage, Send
 
 STALE = 0.25
@@ -33,6 +36,37 @@ def channel_of(workflow_id: str) -> str:
 def turn_of(workflow_id: str) -> str:
     """The channel on which calls of one run hear that it is worth while to look again."""
     return f"mailbox:{workflow_id}"
+
+
+class _Present(Protocol):
+    @property
+    def active(self) -> Mapping[str, Receiver]: ...
+
+
+class Post(Protocol):
+    """What mailboxes use of the engine."""
+
+    clock: Clock
+    hub: Hub
+    storage: Storage
+    mailboxes: Mailboxes
+
+    @property
+    def runner(self) -> _Present: ...
+
+    def signal(self, channel: str) -> None:
+        """Wake who waits on `channel`, here and in other processes."""
+        ...
+
+
+class Receiver(Protocol):
+    """A run, as the one that receives messages."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def core(self) -> Post: ...
 
 
 class Ear:
@@ -64,7 +98,7 @@ class Topic(Ear):
 
     def __init__(self) -> None:
         super().__init__()
-        self.line: deque[object] = deque()
+        self.turns: deque[object] = deque()
         self._lock = threading.Lock()
         self._ahead: deque[StoredMessage] = deque()
         self._characters = 0
@@ -91,13 +125,13 @@ class Topic(Ear):
                 self._ahead.popleft()
                 self._characters -= len(message.value or "")
 
-    def is_known_empty(self, core: Core) -> bool:
+    def is_known_empty(self, core: Post) -> bool:
         """Whether the database need not be asked: it was a moment ago, and nothing was heard since."""
         if self.has_heard or core.clock.manual:
             return False
         return core.clock.monotonic() - self._looked_at < STALE
 
-    def look(self, core: Core, workflow_id: str, topic: str | None) -> StoredMessage | None:
+    def look(self, core: Post, workflow_id: str, topic: str | None) -> StoredMessage | None:
         """Read on in the database; gives the oldest message that waits."""
         self.looks()
         done = False
@@ -105,7 +139,7 @@ class Topic(Ear):
             done = self._read_page(core, workflow_id, topic)
         return self.first()
 
-    def _read_page(self, core: Core, workflow_id: str, topic: str | None) -> bool:
+    def _read_page(self, core: Post, workflow_id: str, topic: str | None) -> bool:
         """Read a page; gives whether a message is known now, or none waits."""
         now, most, forgotten = core.clock.monotonic(), self._page, self._forgotten
         found = core.storage.messages.look(workflow_id, topic, self._tail, most)
@@ -162,7 +196,7 @@ class Topic(Ear):
 class Mailbox:
     """The topics of which a run has received; a waker of the hub, for as long as the run lives."""
 
-    def __init__(self, core: Core, run: Run) -> None:
+    def __init__(self, core: Post, run: Receiver) -> None:
         self._core = core
         self._turn = turn_of(run.id)
         self.topics: dict[str | None, Topic] = {}
@@ -200,12 +234,12 @@ class Mailboxes:
     """The mailboxes of the runs in this process, and the publications that each run has seen."""
 
     def __init__(self) -> None:
-        self._boxes: WeakKeyDictionary[Run, Mailbox] = WeakKeyDictionary()
-        self._seen: WeakKeyDictionary[Run, dict[str, int]] = WeakKeyDictionary()
+        self._boxes: WeakKeyDictionary[Receiver, Mailbox] = WeakKeyDictionary()
+        self._seen: WeakKeyDictionary[Receiver, dict[str, int]] = WeakKeyDictionary()
         # A run may be freed anywhere, also within a lock of the hub: so its mailbox is dropped later.
         self._left: deque[Mailbox] = deque()
 
-    def of(self, run: Run) -> Mailbox:
+    def of(self, run: Receiver) -> Mailbox:
         """The mailbox of a run that receives."""
         known = self._boxes.get(run)
         if known is None:
@@ -214,17 +248,17 @@ class Mailboxes:
             weakref.finalize(run, self._left.append, known).atexit = False
         return known
 
-    def _drop_left(self, core: Core) -> None:
+    def _drop_left(self, core: Post) -> None:
         with suppress(IndexError):
             while True:
                 left = self._left.popleft()
                 core.hub.unsubscribe(left.channel, left)
 
-    def known(self, run: Run | None) -> Mailbox | None:
+    def known(self, run: Receiver | None) -> Mailbox | None:
         """The mailbox of a run, if it has received before."""
         return None if run is None else self._boxes.get(run)
 
-    def seen(self, run: Run) -> dict[str, int]:
+    def seen(self, run: Receiver) -> dict[str, int]:
         """By anchor, the number of the last publication that the run has got."""
         return self._seen.setdefault(run, {})
 
@@ -234,7 +268,7 @@ class Delivery:
 
     __slots__ = ("_core", "_send")
 
-    def __init__(self, core: Core, send: Send) -> None:
+    def __init__(self, core: Post, send: Send) -> None:
         self._core = core
         self._send = send
 
@@ -260,18 +294,18 @@ class Delivery:
         return sum(one.destination == destination for one in self._send.messages)
 
 
-class Line:
-    """The place of one call in the line of a topic."""
+class Turn:
+    """The turn of one call among those that receive of a topic."""
 
     def __init__(self, topic: Topic) -> None:
         self.topic = topic
-        topic.line.append(self)
+        topic.turns.append(self)
 
     @property
     def is_first(self) -> bool:
         """Whether it is the turn of this call."""
-        line = self.topic.line
-        return bool(line) and line[0] is self
+        turns = self.topic.turns
+        return bool(turns) and turns[0] is self
 
     @property
     def must_look(self) -> bool:
@@ -280,13 +314,13 @@ class Line:
 
 
 @contextmanager
-def in_line(core: Core, run: Run, topic: str | None) -> Iterator[Line]:
-    """Stand in line for a topic within the block."""
-    mine = Line(core.mailboxes.of(run).topic(topic))
-    line = mine.topic.line
+def in_turn(core: Post, run: Receiver, topic: str | None) -> Iterator[Turn]:
+    """Wait for the turn at a topic within the block: its calls receive one after the other."""
+    mine = Turn(core.mailboxes.of(run).topic(topic))
+    turns = mine.topic.turns
     try:
         yield mine
     finally:
-        line.remove(mine)
-        if line:
+        turns.remove(mine)
+        if turns:
             core.hub.signal(turn_of(run.id))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dbos_events.engine.publishing import stream_channel
+from dbos_events.engine.values_and_streams import stream_channel
 from dbos_events.engine.waking import LoopWaker, ThreadWaker, Waker
 from dbos_events.errors import DBOSException
 from dbos_events.serialization import fingerprint
@@ -267,9 +267,10 @@ class Outlet:
 
 def outlet_of(run: Run) -> Outlet:
     """What the run publishes through; made when it is needed first."""
-    if run.outlet is None:
-        run.outlet = Outlet(run)
-    return run.outlet
+    outlet = run.outlet
+    if not isinstance(outlet, Outlet):
+        outlet = run.outlet = Outlet(run)
+    return outlet
 
 
 def checked_key(what: str, key: object) -> str:

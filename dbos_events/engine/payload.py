@@ -8,23 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from dbos_events.engine.annotations import BARE, Wanted, wanted
-from dbos_events.engine.expiring import refuse_late, times_of
+from dbos_events.engine.expiring import times_of
 from dbos_events.engine.problems import problem_with, problem_with_json
 from dbos_events.engine.shapes import at_once, check_answers, is_async, may_await
 from dbos_events.errors import FilterFailed, RegistrationError, TryAgain, UndecodablePayload
 from dbos_events.model.event import PayloadCodec
-from dbos_events.model.message_type import MessageType
+from dbos_events.model.message_type import Message, MessageType
 from dbos_events.serialization.raised import is_interrupt
 
-if TYPE_CHECKING:
-    from dbos_events.engine.registry import Registered
-    from dbos_events.engine.run import Run
-
-Message: TypeAlias = Any
-"""A message of the connector that the event came through, whose value is bytes or None."""
 Decode: TypeAlias = Callable[[Message], Any]
 
 
@@ -32,7 +26,7 @@ Decode: TypeAlias = Callable[[Message], Any]
 class Late:
     """The workflow that is started for an event that is too late, and how the event becomes its argument."""
 
-    function: Registered
+    name: str
     decode: Decode | None
 
 
@@ -52,24 +46,6 @@ class Binding:
     expires: Callable[[Any], Any] | None = None
     late: Late | None = None
 
-    def arguments(self, run: Run) -> tuple[Any, ...] | None:
-        """What the handler is called with in `run`; None when the event is not to be run after all.
-
-        Raises:
-            UndecodablePayload: The value is not what the handler takes.
-            TryAgain: Its codec cannot tell now.
-            FilterFailed: `when`, which is asked again, or `expires` could not judge the event.
-            ExpiredEvent: It is too late.
-        """
-        if run.origin is None or run.verdict is not None:
-            return run.args
-        (message,) = run.args
-        if run.origin.asks_again and self.when is not None and not self.when(message):
-            return None
-        if self.until is not None:
-            refuse_late(run, self.until, message)
-        return run.args if self.decode is None else (self.decode(message),)
-
 
 NO_BINDING = Binding(None, None)
 
@@ -82,7 +58,7 @@ def bind(
     namespace: Mapping[str, Any],
     messages: MessageType,
     expires: Callable[[Any], Any] | None = None,
-    on_expired: Registered | None = None,
+    on_expired: tuple[str, Callable[..., Any]] | None = None,
 ) -> Binding | None:
     """The binding of a consumer's handler; None where it takes every message as it came.
 
@@ -94,7 +70,7 @@ def bind(
         namespace: Local names where the handler is defined.
         messages: What its events are before they are decoded.
         expires: Until when an event may begin.
-        on_expired: The workflow that is started for one that is too late.
+        on_expired: The name and the function of the workflow that is started for one that is too late.
 
     Raises:
         RegistrationError: An annotation cannot be resolved or decoded into, codec, `when` or `expires` do not fit.
@@ -109,7 +85,8 @@ def bind(
     late = None
     if on_expired is not None:
         described = f"Consumer {consumer!r}: its `on_expired`"
-        late = Late(on_expired, _decoder(described, on_expired.function, codec, namespace, messages))
+        name, function = on_expired
+        late = Late(name, _decoder(described, function, codec, namespace, messages))
     return Binding(decode, judge, codec, when, until, expires, late)
 
 

@@ -14,7 +14,8 @@ from dbos_events.engine.effects import Flow
 from dbos_events.engine.operations.common import deliver, operation, record_cancelled, unreadable
 
 if TYPE_CHECKING:
-    from dbos_events.engine.run import Place, Run
+    from dbos_events.engine.run import Run
+    from dbos_events.engine.runvalues import Place
     from dbos_events.storage.writes import Checkpoint
 
 NAME = "DBOS.asyncio_wait"

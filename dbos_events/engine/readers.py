@@ -44,9 +44,10 @@ class Readers(Executor):
         with self._lock:
             if self._closed:
                 raise RuntimeError("The readers have been stopped.")
+            # Before a thread is started: one that found nothing would count as idle, and be busy when the next work comes.
+            self._queue.put((future, partial(fn, *args, **kwargs)))
             if not self._idle.acquire(blocking=False) and self._started < self._size:
                 self._start()
-            self._queue.put((future, partial(fn, *args, **kwargs)))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -63,6 +64,7 @@ class Readers(Executor):
             thread.start()
         except RuntimeError:
             if not self._started:
+                self._next(wait=False)  # nobody would do it
                 raise
         else:
             self._started += 1
@@ -74,16 +76,17 @@ class Readers(Executor):
 
     def _rest(self) -> _Work | None:
         self._idle.release()
-        work = self._next(wait=True)
-        if work is None:
-            self._queue.put(None)  # for the next thread
-        return work
+        return self._next(wait=True)
 
     def _next(self, *, wait: bool) -> _Work | None:
+        """What is to be done next; None where nothing waits, or ever will."""
         try:
-            return self._queue.get(block=wait)
+            work = self._queue.get(block=wait)
         except Empty:
             return None
+        if work is None:
+            self._queue.put(None)  # for the next look, also of this thread
+        return work
 
 
 def _do(future: Future[Any], work: Callable[[], Any]) -> None:

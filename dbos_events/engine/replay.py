@@ -11,16 +11,13 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from dbos_events.engine.keys import arguments_in
 from dbos_events.engine.shield import CLEANUP
 from dbos_events.engine.waking import ENGINE
 from dbos_events.errors import DBOSUnexpectedStepError
 from dbos_events.storage.writes import CANCELLED_CALL, Checkpoint
-
-if TYPE_CHECKING:
-    from dbos_events.engine.run import Run
 
 QUIET_TURNS = 10
 """Loop turns without a durable call after which the run counts as quiet: a result passes
@@ -32,6 +29,29 @@ STALL_SECONDS = 1.0
 
 NOTE = "~"
 """Ends the name of what is noted beside a call while it is under way; nobody waits for the turn of a note."""
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+class _Versioned(Protocol):
+    @property
+    def version(self) -> str: ...
+
+
+class Replayed(Protocol):
+    """Whose history it is: what an error says of a run that has made another call."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def function(self) -> _Named: ...
+
+    @property
+    def core(self) -> _Versioned: ...
 
 
 class History:
@@ -65,7 +85,7 @@ class History:
         self.dropped = [one for one in self.dropped if one.name not in names]
         return [one.step for one in taken]
 
-    def find(self, run: Run, call: str, name: str, arguments: str | None) -> Checkpoint | None:
+    def find(self, run: Replayed, call: str, name: str, arguments: str | None) -> Checkpoint | None:
         """The recorded outcome of this call, or None when it has none that may still be used.
 
         Raises:
@@ -94,7 +114,7 @@ class History:
         return min(since, default=entry.completion_order) < entry.completion_order
 
     def _mismatch(
-        self, run: Run, entry: Checkpoint, name: str, *, same_name: bool
+        self, run: Replayed, entry: Checkpoint, name: str, *, same_name: bool
     ) -> DBOSUnexpectedStepError:
         asked = f"{name} with other arguments" if same_name else name
         recorded = "\n".join(f"  {step.call}: {step.name}" for step in self.steps)
@@ -222,39 +242,3 @@ class Turns:
 def _resolve(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-class Recall:
-    """Effect: wait for the turn of a recorded call (`entry`), or of a fresh one (None)."""
-
-    __slots__ = ("entry", "run")
-
-    def __init__(self, run: Run, entry: Checkpoint | None) -> None:
-        self.run = run
-        self.entry = entry
-
-    def block(self) -> Any:
-        if self.entry is not None:
-            self._turns.pass_by(self.entry.completion_order)
-
-    async def suspend(self) -> Any:
-        if self.entry is None or self.entry.codec == CANCELLED_CALL:
-            self._turns.pay()
-        if self.entry is not None and self.entry.codec == CANCELLED_CALL:
-            await asyncio.get_running_loop().create_future()  # until it is cancelled again
-        alone = self.run.tasks is None or self.run.tasks.alone
-        if alone:
-            self.block()
-        elif self.entry is not None:
-            run = self.run
-            await self._turns.recorded(
-                self.entry.completion_order,
-                lambda: not run.unwinding and run.verdict is None and not run.core.stopped.is_set(),
-            )
-        else:
-            await self._turns.fresh()
-
-    @property
-    def _turns(self) -> Turns:
-        assert self.run.history is not None  # noqa: S101
-        return self.run.history.turns

@@ -3,73 +3,115 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from asyncio import current_task
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from dbos_events.engine.branches import own_scope
-from dbos_events.engine.failures import Unsuccessful
+from dbos_events.engine.runvalues import Branch, Ending, Entries, EventOrigin, Place, Unsuccessful, Unwind
 from dbos_events.engine.shield import is_shielded, shield_over
 from dbos_events.engine.waking import running_loop
-from dbos_events.errors import (
-    DBOSException,
-    DBOSWorkflowCancelledError,
-    DBOSWorkflowConflictIDError,
-)
+from dbos_events.errors import DBOSException, DBOSWorkflowCancelledError, DBOSWorkflowConflictIDError
 from dbos_events.model.workflow import CANCELLED
 from dbos_events.storage.writes import WRITTEN, Checkpoint, Fenced, Park, Refused, Result, Write
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from contextvars import Context
 
-    from dbos_events.engine.context import Scope
-    from dbos_events.engine.core import Core
+    from dbos_events.clock import Clock
+    from dbos_events.engine.committer import Committer
     from dbos_events.engine.keys import UsedKeys
-    from dbos_events.engine.outlet import Outlet
-    from dbos_events.engine.registry import Registered
+    from dbos_events.engine.mailboxes import Mailboxes
+    from dbos_events.engine.pool import Pool
+    from dbos_events.engine.readers import Readers
+    from dbos_events.engine.registry import Registered, Registry
     from dbos_events.engine.replay import History
-    from dbos_events.engine.tasks import TaskTree
-    from dbos_events.engine.waking import ThreadWaker, Waker
+    from dbos_events.engine.tasktree import TaskTree
+    from dbos_events.engine.waking import Hub, LoopInbox, ThreadWaker, Waker
+    from dbos_events.model.event import Retry
+    from dbos_events.serialization import Codecs
+    from dbos_events.storage.protocol import Storage
+    from dbos_events.telemetry.log import Recurring
+
+R = TypeVar("R")
 
 
-class Unwind(BaseException):
-    """Leaves a workflow function whose run is being parked; nothing it does after that counts."""
+class StepUnderWay(Protocol):
+    """A call of a step that runs."""
+
+    run: Run
+    place: Place
+    name: str
 
 
-@dataclass(slots=True)
-class Place:
-    """Where a durable call stands in its run: by name for replay, by number for people.
+class Runs(Protocol):
+    """The runs of this process: what a run, and what stands between it and the runner, asks of that."""
 
-    The number changes when another call was recorded there before an earlier one failed.
+    active: dict[str, Run]
+    under_way: dict[StepUnderWay, int]
+    past_the_factory: Recurring
+
+    def closed(self, run: Run, write: Write, result: Result) -> None:
+        """The outcome, or the parking, of `run` has met its fate."""
+        ...
+
+    def closing_of_cancelled(self, run: Run) -> Write | None:
+        """The write that lets a run go on elsewhere whose task was cancelled."""
+        ...
+
+    def give_back(self, run: Run) -> None:
+        """Have a run taken up again, from its history."""
+        ...
+
+    def leave(self, run: Run, ending: Ending) -> None:
+        """Forget `run` and tell all who wait for it."""
+        ...
+
+    def signal_following(self, channel: str) -> None:
+        """Signal a channel once, when all answers of the commit have been told."""
+        ...
+
+
+class Engine(Protocol):
+    """What runs and durable operations use of the engine, which `Core` puts together above them.
+
+    It stands beside `Run`, since each refers to the other; everything else refers to both in one direction.
     """
 
-    call: str
-    number: int
+    application: str
+    version: str
+    executor: int
+    park_after: float
+    storage: Storage
+    registry: Registry
+    codecs: Codecs
+    clock: Clock
+    hub: Hub
+    pool: Pool
+    readers: Readers
+    mailboxes: Mailboxes
+    committer: Committer
+    stopped: threading.Event
+    retries: dict[int, Retry | None]
+    chance: Callable[[], float]
+    stepper: Callable[[Sequence[str]], object] | None
 
+    @property
+    def runner(self) -> Runs: ...
 
-@dataclass(frozen=True, slots=True)
-class EventOrigin:
-    """The event that a workflow was started by.
+    @property
+    def holds_lease(self) -> bool: ...
 
-    `asks_again` says that its consumer's `when` could not judge it when it was taken in.
-    """
+    def inbox(self) -> LoopInbox: ...
 
-    consumer: int
-    quarantines: bool
-    holds_lane: bool
-    asks_again: bool = False
+    def next_write_id(self) -> int: ...
 
+    def next_start_id(self) -> int: ...
 
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a run left this process: `ended` with a value or an error, `parked`, or `lost`."""
+    def ask(self, work: Callable[[], R], patience: float | None = None) -> R: ...
 
-    kind: str
-    value: Any = None
-    error: BaseException | None = None
+    def signal(self, channel: str) -> None: ...
 
-
-PARKED = Ending("parked")
-LOST = Ending("lost")
+    def refuse_when_stopped(self) -> None: ...
 
 
 class Host(Protocol):
@@ -100,7 +142,7 @@ class Run:
 
     def __init__(  # noqa: PLR0913 - what a row says of its run
         self,
-        core: Core,
+        core: Engine,
         workflow_id: str,
         function: Registered,
         args: tuple[Any, ...],
@@ -135,7 +177,7 @@ class Run:
         self._number = self._handed = self._durable = 0
         self.unwinding = self.noticed = False
         self.tasks: TaskTree | None = None
-        self.outlet: Outlet | None = None
+        self.outlet: Entries | None = None
         self.order = history.last_order if history else 0
         self.park: Park | None = None
         self.verdict: BaseException | None = None
@@ -185,14 +227,19 @@ class Run:
         self.enter()
         return clear
 
-    def locate(self, scope: Scope) -> Place:
+    def locate(self, scope: Branch) -> Place:
         """Name and number the next durable call of `scope`; done at the call, before anything waits.
 
         Raises what stopped the run, if something did.
         """
         self.enter()
         if (loop := running_loop()) is not None:
-            scope = own_scope(scope, loop)
+            task = current_task(loop)
+            if task is not None and scope.task != id(task):
+                scope = scope.own(task, loop)
+        if self.history is None and not self.shields:
+            self._number = number = self._number + 1
+            return Place(scope.next_call(), number)
         shield = shield_over(self) if self.shields else None
         call = scope.next_call() if shield is None or not shield.cleans_up else shield.next_call()
         entry = self.history.by_call.get(call) if self.history is not None else None
@@ -222,22 +269,12 @@ class Run:
         """A write that records one completed call of this run."""
         self.order += 1
         entry = Checkpoint(
-            place.number,
-            place.call,
-            name,
-            self.order,
-            arguments,
-            codec,
-            output,
-            error,
-            child_id,
-            started_at,
-            completed_at,
-            self.core.next_write_id(),
-        )
+            place.number, place.call, name, self.order, arguments, codec, output, error, child_id, started_at,
+            completed_at, self.core.next_write_id(),
+        )  # fmt: skip
         resets, self.crashes = self.crashes > 0, 0
         return Write(
-            self.id, self.take, self.generation, entry, reset_crashes=resets, shielded=is_shielded(self)
+            self.id, self.take, self.generation, entry, None, resets, self.shields > 0 and is_shielded(self)
         )
 
     def note(self, error: BaseException, entry: Checkpoint | None, *, cancelled: bool = False) -> None:
@@ -272,17 +309,19 @@ class Run:
 
     def settled(self, write: Write, result: Result) -> None:
         """Note a write's fate; called by the committer, in the order of handing over."""
-        wakers: list[Waker] = []
+        wakers: list[Waker] | None = None
         with self._lock:
-            if result is not WRITTEN and self.verdict is None:
-                self.verdict = self._verdict_on(result)
-            elif write.shielded and isinstance(result, Fenced):  # which a cancel alone does not do
-                self.verdict = DBOSWorkflowConflictIDError(self.id)
+            if result is not WRITTEN:
+                if self.verdict is None:
+                    self.verdict = self._verdict_on(result)
+                elif write.shielded and isinstance(result, Fenced):  # which a cancel alone does not do
+                    self.verdict = DBOSWorkflowConflictIDError(self.id)
             self._durable += 1  # after the verdict: who finds all durable, without the lock, finds that, too
             if self._wakers and self._durable == self._handed:
                 wakers, self._wakers = self._wakers, []
-        for waker in wakers:
-            waker.wake()
+        if wakers is not None:
+            for waker in wakers:
+                waker.wake()
         if write.closes:
             self.core.runner.closed(self, write, result)
 

@@ -10,22 +10,24 @@ import weakref
 from collections import deque
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dbos_events.engine.cancelled import Cancelled
 from dbos_events.engine.context import CURRENT, forget_caller
 from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.execution import execute, failure
-from dbos_events.engine.run import LOST, PARKED, Ending, Run
-from dbos_events.engine.tasks import TaskTree, know_runs
+from dbos_events.engine.run import Engine, Run
+from dbos_events.engine.runvalues import LOST, PARKED, Ending
+from dbos_events.engine.tasks import know_runs
+from dbos_events.engine.tasktree import TaskTree
 from dbos_events.errors import (
     DBOSException,
     DBOSWorkflowConflictIDError,
 )
 from dbos_events.serialization.raised import text_of
 from dbos_events.storage.writes import (
+    WRITTEN,
     Fenced,
-    NextAttempt,
     Outcome,
     Park,
     Refused,
@@ -35,15 +37,23 @@ from dbos_events.storage.writes import (
 from dbos_events.telemetry.log import Recurring, logger
 
 if TYPE_CHECKING:
-    from dbos_events.engine.core import Core
-    from dbos_events.engine.homes import Begin, Home
-    from dbos_events.engine.operations.step import StepCall
+    from collections.abc import Callable
+
+    from dbos_events.engine.homes import Home, Homes, RunToBegin
+    from dbos_events.engine.run import StepUnderWay
+
+
+class Launch(Engine, Protocol):
+    """The engine, with what only the runner uses of it."""
+
+    homes: Homes
+    event_ended: Callable[[Run], object]
 
 
 class Runner:
     """The runs of this process."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Launch) -> None:
         self._core = core
         self._context = contextvars.copy_context()
         self._context.run(forget_caller)
@@ -54,7 +64,7 @@ class Runner:
         self._giving = threading.Lock()
         self._cancelled = Cancelled()
         self.past_the_factory = Recurring()
-        self.under_way: dict[StepCall, int] = {}  # steps that run here, and since when
+        self.under_way: dict[StepUnderWay, int] = {}  # steps that run here, and since when
 
     # -- starting -----------------------------------------------------------------------------
 
@@ -94,7 +104,7 @@ class Runner:
         if run.tasks is not None:
             run.tasks.main.add_done_callback(functools.partial(self._left_by_task, run))
 
-    def begin(self, home: Home, begins: Sequence[Begin]) -> None:
+    def begin(self, home: Home, begins: Sequence[RunToBegin]) -> None:
         """Start runs on a loop; should it end before, they are started elsewhere."""
         home.starting.extend(begins)
         home.inbox.post(functools.partial(self._start_tasks, home))
@@ -213,18 +223,20 @@ class Runner:
 
     def closed(self, run: Run, write: Write, result: Result) -> None:
         """The outcome, or the parking, of `run` has met its fate; called by the committer."""
-        if isinstance(result, Refused):
-            self._record_refusal(run, result.error)
-            return
-        if isinstance(result, Fenced):
-            self.leave(run, Ending("lost", error=run.verdict))
-            return
+        if result is not WRITTEN:
+            if isinstance(result, Refused):
+                self._record_refusal(run, result.error)
+                return
+            if isinstance(result, Fenced):
+                self.leave(run, Ending("lost", error=run.verdict))
+                return
         self.leave(run, run.proposed or LOST)
+        change = write.change
         # A parent that is here is not parked; should it be parking now, its own parking is going to say so.
         has_parent_elsewhere = run.parent_id is not None and run.parent_id not in self.active
-        if isinstance(write.change, (Park, NextAttempt)) or has_parent_elsewhere:
+        if has_parent_elsewhere or not isinstance(change, Outcome):
             self._core.hub.signal("timers")
-        elif isinstance(write.change, Outcome) and write.change.woke:
+        elif change.woke:
             self._core.signal("timers")
 
     def leave(self, run: Run, ending: Ending) -> None:
@@ -233,7 +245,7 @@ class Runner:
             del self.active[run.id]
         if not run.end(ending):
             return
-        if ending.kind == "ended":
+        if self._cancelled.times and ending.kind == "ended":
             self._cancelled.forget(run)
         if run.origin is not None:
             self._core.event_ended(run)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING
-
-from dbos_events.engine.waking import LoopWaker, ThreadWaker
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from dbos_events.engine.run import Run
+    from dbos_events.clock import Clock
 
 CLEANUP = "~"
 """What the names of calls begin with that a run makes because it was cancelled.
@@ -17,12 +15,35 @@ A resumed run does not make them, or makes them anew when it is cancelled again,
 """
 
 
+class _Timed(Protocol):
+    @property
+    def clock(self) -> Clock: ...
+
+
+class Shielded(Protocol):
+    """A run, as far as a shield covers it."""
+
+    take: int
+    cleanups: int
+    noticed: bool
+    shields: int
+    unwinding: bool
+    verdict: BaseException | None
+
+    @property
+    def core(self) -> _Timed: ...
+
+    def refusal(self) -> BaseException | None:
+        """What stopped the run, unless the caller is shielded from it."""
+        ...
+
+
 class Shield:
     """One block. It covers the branch that opened it and the tasks that were started in it."""
 
     __slots__ = ("_token", "cleans_up", "run", "until")
 
-    def __init__(self, run: Run, milliseconds: int) -> None:
+    def __init__(self, run: Shielded, milliseconds: int) -> None:
         self.run = run
         self.until = run.core.clock.now_ms() + milliseconds
         # A run that knows of its end goes another way than one that does not.
@@ -51,39 +72,17 @@ class Shield:
 SHIELD: ContextVar[Shield | None] = ContextVar("dbos_events_shield", default=None)
 
 
-def shield_over(run: Run) -> Shield | None:
+def shield_over(run: Shielded) -> Shield | None:
     """The shield that the caller's branch of `run` is under, and whose time is not over."""
     shield = SHIELD.get()
     return shield if shield is not None and shield.run is run and shield.left_ms > 0 else None
 
 
-def is_shielded(run: Run) -> bool:
+def is_shielded(run: Shielded) -> bool:
     """Whether what the caller's branch of `run` writes is written also after a cancel."""
     return run.shields > 0 and shield_over(run) is not None
 
 
-def may_write(run: Run) -> bool:
+def may_write(run: Shielded) -> bool:
     """Whether what the caller's branch of `run` records now counts."""
     return not run.unwinding and (run.verdict is None or run.refusal() is None)
-
-
-class Answered:
-    """Effect: wait until each write of the run has its answer, whatever it is."""
-
-    __slots__ = ("run",)
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-
-    def block(self) -> None:
-        waker = ThreadWaker()
-        while self.run.wake_when_settled(waker):
-            self.run.core.committer.before_blocking()
-            waker.wait()
-            waker = ThreadWaker()
-
-    async def suspend(self) -> None:
-        waker = LoopWaker(self.run.core.inbox())
-        while self.run.wake_when_settled(waker):
-            await waker.wait()
-            waker = LoopWaker(self.run.core.inbox())

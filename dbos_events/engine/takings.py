@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-class Takings:
+class OpenTakings:
     """A register that the watch over what this process owns looks at (protocol, rule 2).
 
     A taking begins before its transaction, and ends when its runs are in the runner, or when it has failed.

@@ -5,19 +5,37 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from dbos_events.errors import DBOSWorkflowCancelledError, StorageError
 from dbos_events.storage.writes import Fenced, Refused, Result, Write
 from dbos_events.telemetry.log import logger
 
 if TYPE_CHECKING:
-    from dbos_events.engine.run import Run
     from dbos_events.engine.waking import Waker
 
 
 GATHER = 0.0001
 """Seconds that threads which call again and again get between two batches."""
+
+
+class Writer(Protocol):
+    """Whose writes they are: a run, as the committer sees it."""
+
+    verdict: BaseException | None
+
+    @property
+    def tasks(self) -> object | None:
+        """There when it runs on a loop."""
+        ...
+
+    def handing(self) -> None:
+        """Count one more write on its way."""
+        ...
+
+    def settled(self, write: Write, result: Result) -> None:
+        """Note a write's fate; quick, since all others wait for theirs."""
+        ...
 
 
 class Ticket:
@@ -29,7 +47,7 @@ class Ticket:
 
     __slots__ = ("aside", "final", "result", "run", "waker", "write")
 
-    def __init__(self, write: Write, run: Run | None, waker: Waker | None, *, final: bool) -> None:
+    def __init__(self, write: Write, run: Writer | None, waker: Waker | None, *, final: bool) -> None:
         self.write = write
         self.run = run
         self.waker = waker
@@ -51,15 +69,16 @@ class Ticket:
         if self.waker is not None:
             self.waker.wake()
 
-    @staticmethod
-    def give_way(tickets: Iterable[Ticket]) -> None:
-        """Wait a moment where several threads outside of workflows got an answer, so that their next writes are one batch.
 
-        They cannot hand anything over while the caller has Python's lock. Without the pause they would fall into two halves,
-        of which one always waits while the other one is written.
-        """
-        if sum(ticket.run is None and ticket.waker is not None for ticket in tickets) > 1:
-            time.sleep(GATHER)
+def give_way(tickets: Iterable[Ticket]) -> None:
+    """Wait a moment where several threads outside of workflows got an answer, so that their next writes are one batch.
+
+    They cannot hand anything over while the caller has Python's lock. Without the pause they would fall into two halves,
+    of which one always waits while the other one is written.
+    """
+    outside = [ticket for ticket in tickets if ticket.run is None]
+    if len(outside) > 1 and sum(ticket.waker is not None for ticket in outside) > 1:
+        time.sleep(GATHER)
 
 
 def tell(ticket: Ticket, result: Result) -> None:
@@ -68,6 +87,15 @@ def tell(ticket: Ticket, result: Result) -> None:
         ticket.settle(result)
     except BaseException:  # noqa: BLE001 - the thread has answers for others
         logger.exception("A run met an unexpected error when it was told of its write.")
+
+
+def tell_all(tickets: Sequence[Ticket], results: Sequence[Result]) -> None:
+    """As `tell`, of a batch; without a call for each, since this is done for every event."""
+    for ticket, result in zip(tickets, results, strict=True):
+        try:
+            ticket.settle(result)
+        except BaseException:  # noqa: BLE001 - as in `tell`
+            logger.exception("A run met an unexpected error when it was told of its write.")
 
 
 def by_workflow(tickets: Iterable[Ticket]) -> list[list[Ticket]]:
@@ -90,10 +118,10 @@ def shown(error: BaseException) -> str:
 
 
 def refuses_statement(error: BaseException) -> bool:
-    """As `storage.answers` says; asked of an error only, since it loads SQLAlchemy."""
-    from dbos_events.storage import answers
+    """As `storage.errorcodes` says; asked of an error only, since it loads SQLAlchemy."""
+    from dbos_events.storage import errorcodes
 
-    return answers.refuses_statement(error)
+    return errorcodes.refuses_statement(error)
 
 
 class Interrupted(StorageError):

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.effects import Query
 from dbos_events.engine.pool import STARVED
-from dbos_events.engine.run import Unwind
+from dbos_events.engine.runvalues import Unwind
 from dbos_events.engine.shield import shield_over
-from dbos_events.engine.tasks import DurableWait
+from dbos_events.engine.tasktree import DurableWait
 from dbos_events.engine.waking import LoopWaker, ThreadWaker, Waker
 
 if TYPE_CHECKING:
-    from dbos_events.engine.core import Core
-    from dbos_events.engine.run import Run
+    from dbos_events.engine.run import Engine, Run
     from dbos_events.storage.writes import Park
 
 LEASE = "lease"
@@ -24,7 +23,7 @@ LEASE = "lease"
 
 
 @contextmanager
-def subscribed(core: Core, waker: Waker, channels: Sequence[str]) -> Iterator[None]:
+def subscribed(core: Engine, waker: Waker, channels: Sequence[str]) -> Iterator[None]:
     """Have `waker` woken by signals on `channels` within the block."""
     for channel in channels:
         core.hub.subscribe(channel, waker)
@@ -70,7 +69,7 @@ class Leased:
 class _Rest:
     """What all waits share: they are woken by signals, by a timer, or by a test that moves the time."""
 
-    def __init__(self, core: Core, run: Run | None, *channels: str) -> None:
+    def __init__(self, core: Engine, run: Run | None, *channels: str) -> None:
         self.core = core
         self.run = run
         self._channels = [name for name in (*channels, f"run:{run.id}" if run else "") if name]
@@ -115,7 +114,7 @@ class _Rest:
 class Pause(_Rest):
     """Let time pass that nobody records (between two attempts of a step); ends early when the run is stopped."""
 
-    def __init__(self, core: Core, run: Run, seconds: float) -> None:
+    def __init__(self, core: Engine, run: Run, seconds: float) -> None:
         super().__init__(core, run)
         # Nobody else knows of this time, so a clock that is set does not move it; a test's clock needs a date.
         self._end = core.clock.monotonic() + seconds
@@ -157,7 +156,7 @@ class Wait(_Rest):
 
     def __init__(  # noqa: PLR0913 - the ways to wait
         self,
-        core: Core,
+        core: Engine,
         run: Run | None,
         *,
         park: Park | None,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
+
+Message: TypeAlias = Any
+"""A message of the connector that an event came through; each connector has its own class."""
 
 
 class MessageType(Protocol):

@@ -143,7 +143,7 @@ class QuarantineCount:
 
 
 @dataclass(frozen=True, slots=True)
-class Decisions:
+class DecidedEvents:
     """What a redrive or a discard did: the events that it changed, and those it left as they are.
 
     In a dry run `changed` holds those that it would have changed.

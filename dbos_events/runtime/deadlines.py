@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dbos_events.engine.core import Core
-from dbos_events.engine.limits import DEADLINES
+from dbos_events.engine.timelimits import DEADLINES
 from dbos_events.runtime.service import DueService
 from dbos_events.telemetry.log import logger
 

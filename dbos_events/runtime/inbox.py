@@ -18,7 +18,14 @@ from dbos_events.errors import (
     StorageError,
 )
 from dbos_events.runtime.connectorinbox import ConnectorInbox, Request
-from dbos_events.runtime.intake.pushing import Formed, PushedConsumer, Reserved, Services, answered, unusable
+from dbos_events.runtime.intake.pushing import (
+    FormedEvent,
+    PushedConsumer,
+    Reserved,
+    Services,
+    answered,
+    unusable,
+)
 from dbos_events.runtime.service import Service
 from dbos_events.serialization import error_summary, stored_error
 from dbos_events.serialization.raised import is_interrupt, text_of
@@ -238,7 +245,7 @@ class InboxService(Service):
         for consumer in self.consumers.values():
             consumer.begin()
         formed = [[self._form(event) for event in request.events] for request in requests]
-        by_consumer: dict[str, list[Formed]] = {}
+        by_consumer: dict[str, list[FormedEvent]] = {}
         places: dict[str, list[tuple[int, int]]] = {}
         outcomes: list[list[Outcome]] = []
         for number, request in enumerate(requests):
@@ -259,7 +266,7 @@ class InboxService(Service):
                     outcomes[number][index] = outcome
         return outcomes
 
-    def _form(self, event: PushedEvent) -> Formed | Outcome:
+    def _form(self, event: PushedEvent) -> FormedEvent | Outcome:
         """The event on its way; an outcome where nothing can be done with it. The others of its batch go on."""
         consumer = self.consumers.get(event.consumer)
         if consumer is None:
@@ -276,7 +283,7 @@ class InboxService(Service):
             return Outcome("refused", None, "event", f"it cannot be read: {type(error).__name__}")
 
     def _transact(
-        self, events: Mapping[str, list[Formed]], until: float, *, patient: bool
+        self, events: Mapping[str, list[FormedEvent]], until: float, *, patient: bool
     ) -> dict[str, list[Outcome]]:
         core, storage = self._core, self._core.storage
         rows = tuple(one.row for formed in events.values() for one in formed)
@@ -295,7 +302,7 @@ class InboxService(Service):
 
     def _carry_out(
         self,
-        events: Mapping[str, list[Formed]],
+        events: Mapping[str, list[FormedEvent]],
         reserved: Mapping[str, Reserved],
         found: Sequence[Accepted],
     ) -> dict[str, list[Outcome]]:

@@ -10,8 +10,9 @@ import threading
 from collections.abc import Callable
 from time import monotonic, sleep
 
-from dbos_events.engine.core import Core
+from dbos_events.engine.waking import Hub
 from dbos_events.runtime.service import Service
+from dbos_events.storage.protocol import Storage
 
 GATHER_SECONDS = 0.005
 
@@ -22,9 +23,10 @@ class NotifierService(Service):
     name = "notifier"
     in_tests = False  # there is no other process
 
-    def __init__(self, core: Core, *, enabled: bool) -> None:
+    def __init__(self, storage: Storage, hub: Hub, *, enabled: bool) -> None:
         super().__init__(interval=60.0)
-        self._core = core
+        self._storage = storage
+        self._hub = hub
         self._enabled = enabled
         self._lock = threading.Lock()
         self._channels: set[str] = set()
@@ -33,8 +35,7 @@ class NotifierService(Service):
 
     def start(self) -> None:
         if self._enabled:
-            self._end_listening = self._core.storage.listen(self._core.hub.signal)
-        self._core.announce = self.announce
+            self._end_listening = self._storage.listen(self._hub.signal)
         super().start()
 
     def stop(self, seconds: float = 5.0) -> None:
@@ -57,6 +58,6 @@ class NotifierService(Service):
         with self._lock:
             channels, self._channels = self._channels, set()
         if channels:
-            self._core.storage.notify(sorted(channels))
+            self._storage.notify(sorted(channels))
             self._sent = monotonic()
         return None

@@ -15,7 +15,7 @@ from dbos_events.runtime.taken import Taken
 from dbos_events.runtime.ticks import UNUSABLE, Planner, Postponed
 from dbos_events.serialization.raised import text_of
 from dbos_events.storage.apart import refuses
-from dbos_events.storage.subjects.schedulerows import Decided, ScheduleRow, Server
+from dbos_events.storage.subjects.schedulerows import DecidedTicks, ScheduleRow, Server
 from dbos_events.telemetry.log import logger
 
 BATCH = 100
@@ -218,7 +218,7 @@ class ScheduleService(Service):
             sorted(self._failing),
         )
 
-    def _decide(self, count: int, only: str | None = None) -> Decided:
+    def _decide(self, count: int, only: str | None = None) -> DecidedTicks:
         core = self._core
         with self._taken.taking():
             decided = core.storage.schedules.decide(self._server(), self._planner.plan, count, only)
@@ -231,9 +231,9 @@ class ScheduleService(Service):
             decided.again = True
         return decided
 
-    def _decide_one_by_one(self, first: Exception) -> Decided:
+    def _decide_one_by_one(self, first: Exception) -> DecidedTicks:
         """Something of one schedule is refused by the database: it must not stop the others."""
-        together = Decided()
+        together = DecidedTicks()
         went_well = False
         for row in self._core.storage.schedules.find(self._core.application):
             name = row.spec.name
@@ -256,7 +256,7 @@ class ScheduleService(Service):
             raise first
         return together
 
-    def _tell(self, decided: Decided) -> None:
+    def _tell(self, decided: DecidedTicks) -> None:
         core = self._core
         for queue in sorted(decided.queues):
             core.signal(channel_of(queue))

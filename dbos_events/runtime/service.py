@@ -166,3 +166,13 @@ class DueService(Service):
         if left is None:
             return self.interval
         return min(self.interval, left / 1000 + 0.001) if left > 0 else self.serve()
+
+
+class Hearing:
+    """A hub subscriber that tells a service of its signal."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def wake(self) -> None:
+        self._service.heard()

@@ -11,7 +11,7 @@ from dbos_events.errors import DBOSException
 from dbos_events.runtime.failing import noted
 from dbos_events.runtime.service import Service
 from dbos_events.storage.subjects.orphans import Orphan
-from dbos_events.storage.subjects.positions import Position
+from dbos_events.storage.subjects.positions import AssignedPosition
 from dbos_events.telemetry.log import logger
 
 LOOK_SECONDS = 5.0
@@ -34,7 +34,7 @@ class SweptLanes(Protocol):
         ...
 
 
-OpenLanes = Callable[[Orphan, Position], SweptLanes]
+OpenLanes = Callable[[Orphan, AssignedPosition], SweptLanes]
 """Opens the lanes of a partition under the epoch of the position, below its next offset, without reading the log."""
 
 

@@ -13,10 +13,11 @@ from typing import Any, Protocol, TypeVar
 from dbos_events.engine.context import forget_caller
 from dbos_events.engine.core import Core
 from dbos_events.engine.keys import UsedKeys
-from dbos_events.engine.limits import DEADLINES
 from dbos_events.engine.replay import History
-from dbos_events.engine.run import EventOrigin, Host, Run
-from dbos_events.engine.takings import Takings
+from dbos_events.engine.run import Host, Run
+from dbos_events.engine.runvalues import EventOrigin
+from dbos_events.engine.takings import OpenTakings
+from dbos_events.engine.timelimits import DEADLINES
 from dbos_events.errors import (
     DBOSException,
     ExecutorFenced,
@@ -25,11 +26,11 @@ from dbos_events.errors import (
     StorageUnavailable,
     UndecodablePayload,
 )
-from dbos_events.runtime.messages import message_of
+from dbos_events.runtime.eventmessages import message_of
 from dbos_events.runtime.weights import Weights, portions
 from dbos_events.serialization.raised import text_of
 from dbos_events.storage.apart import after, halved, passes_by, refuses
-from dbos_events.storage.subjects.debounces import Member
+from dbos_events.storage.subjects.debounces import DebouncedCall
 from dbos_events.storage.subjects.intakerows import StoredEvent
 from dbos_events.storage.subjects.taking import TakenWorkflow
 from dbos_events.storage.writes.debounce import GATHERED
@@ -65,7 +66,7 @@ class Taken:
         self._context = copy_context()
         self._context.run(forget_caller)
         self.weights = Weights()
-        self.takings = Takings()
+        self.takings = OpenTakings()
         """Those of the services and intakes under way; the starts of callers are in the core's."""
 
     def new_context(self) -> Context:
@@ -255,7 +256,11 @@ class Taken:
         return [row for row in rows if row.id not in started]
 
     def _run(
-        self, row: TakenWorkflow, history: History, event: StoredEvent | None, members: list[Member] | None
+        self,
+        row: TakenWorkflow,
+        history: History,
+        event: StoredEvent | None,
+        members: list[DebouncedCall] | None,
     ) -> Run:
         function = self._core.registry.workflows[row.name]
         args, kwargs, key_prefix, verdict = self.new_context().run(self._input, row, event, members)
@@ -290,7 +295,7 @@ class Taken:
         return run
 
     def _input(
-        self, row: TakenWorkflow, event: StoredEvent | None, members: list[Member] | None
+        self, row: TakenWorkflow, event: StoredEvent | None, members: list[DebouncedCall] | None
     ) -> tuple[tuple[Any, ...], dict[str, Any], str | None, BaseException | None]:
         """What the function is called with, what its idempotency keys begin with, or why it must not be called.
 

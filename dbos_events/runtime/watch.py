@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from dbos_events.engine.core import Core
-from dbos_events.engine.takings import Takings
+from dbos_events.engine.takings import OpenTakings
 from dbos_events.errors import StorageError
 from dbos_events.model.process import RunningStep
 from dbos_events.runtime.looplook import LoopLook
@@ -44,7 +44,7 @@ class WatchService(Service):
     def __init__(
         self,
         core: Core,
-        takings: Takings,
+        takings: OpenTakings,
         services: Sequence[Service],
         waiting: Callable[[], Mapping[str, int]],
     ) -> None:

@@ -12,8 +12,8 @@ from math import isfinite, isnan
 from typing import Any
 
 from dbos_events.serialization.nodes import TAG, Child, Node, Tree, list_in, text_in
+from dbos_events.serialization.notstorable import NotStorable
 from dbos_events.serialization.plain import INT_LIMIT, is_plain_text
-from dbos_events.serialization.refused import Refused
 
 # Tag (the class's name) to module: stored as str(value), read by calling the class with that text.
 # Named instead of imported: whoever has such a value has imported its module already.
@@ -38,7 +38,9 @@ def text_type_tree(value: object) -> Tree:
     """Return the tree of a Decimal, UUID, path or ZoneInfo."""
     cls = type(value)
     if cls.__name__ == "ZoneInfo" and getattr(value, "key", None) is None:
-        raise Refused(cls, "it has no key, so replay could not find the zone. Make it with ZoneInfo(key).")
+        raise NotStorable(
+            cls, "it has no key, so replay could not find the zone. Make it with ZoneInfo(key)."
+        )
     return {TAG: cls.__name__, "v": text_tree(str(value))}
 
 
@@ -96,7 +98,7 @@ def clock_tree(value: datetime | time, child: Child, depth: int) -> Tree:
     if value.tzinfo is not None:
         try:
             node["tz"] = child(value.tzinfo, depth + 1)
-        except Refused as refused:
+        except NotStorable as refused:
             refused.add_step(".tzinfo")
             raise
     return node

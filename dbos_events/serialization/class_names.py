@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import TypeGuard, TypeVar, cast
 
 from dbos_events.errors import SerializationError
-from dbos_events.serialization.refused import Refused
+from dbos_events.serialization.notstorable import NotStorable
 
 _R = TypeVar("_R")
 
@@ -42,7 +42,7 @@ def name_of(cls: type) -> str:
     Raises Refused for a class that no other process could find.
     """
     if "<locals>" in cls.__qualname__:
-        raise Refused(
+        raise NotStorable(
             cls,
             "the class is defined inside a function, where replay cannot find it again. "
             "Move it to the top level of its module.",
@@ -53,7 +53,7 @@ def name_of(cls: type) -> str:
     except SerializationError:
         found = None
     if found is not cls:
-        raise Refused(
+        raise NotStorable(
             cls,
             f"its name {name!r} does not lead back to the class, so replay could not find it. "
             "Bind the class to that name at the top level of its module.",

@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 from dbos_events.errors import SerializationError
 from dbos_events.serialization.errors_codec import decode_error, encode_error
 from dbos_events.serialization.json_codec import decode, encode
+from dbos_events.serialization.notstorable import type_name
 from dbos_events.serialization.pickle_codec import (
     decode_pickle,
     decode_pickle_error,
@@ -16,7 +17,6 @@ from dbos_events.serialization.pickle_codec import (
 )
 from dbos_events.serialization.plain import is_plain_text
 from dbos_events.serialization.raised import as_exception, is_interrupt, text_of
-from dbos_events.serialization.refused import type_name
 
 
 @runtime_checkable

@@ -6,9 +6,9 @@ from dbos_events.errors import RecordedError, SerializationError
 from dbos_events.serialization.exceptions import error_tree
 from dbos_events.serialization.json_codec import decode, read_raw
 from dbos_events.serialization.nodes import TAG, Tree
+from dbos_events.serialization.notstorable import type_name
 from dbos_events.serialization.plain import write_json
 from dbos_events.serialization.raised import is_interrupt, text_of
-from dbos_events.serialization.refused import type_name
 from dbos_events.serialization.trees import to_tree
 
 TRACEBACK_LIMIT = 20_000

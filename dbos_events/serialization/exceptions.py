@@ -8,10 +8,10 @@ from typing import Any, cast
 from dbos_events.errors import RecordedError, SerializationError
 from dbos_events.serialization.class_names import bases_of, class_dict, compiled_base, find_class, name_of
 from dbos_events.serialization.nodes import MAX_DEPTH, TAG, Child, Node, Tree, dict_in, list_in, text_in
+from dbos_events.serialization.notstorable import NotStorable, type_name
 from dbos_events.serialization.plain import is_plain_text
 from dbos_events.serialization.raised import is_interrupt, text_of
 from dbos_events.serialization.records import class_attribute, instance_state, set_attribute
-from dbos_events.serialization.refused import Refused, type_name
 
 _TEXT_LIMIT = 1_000
 
@@ -35,7 +35,7 @@ def error_tree(error: BaseException, child: Child, depth: int = 0) -> dict[str, 
         node["cause"] = error_tree(error.__cause__, child, depth)
     try:
         node["t"] = name_of(type(error))
-    except Refused:
+    except NotStorable:
         return node
     args, state = _pieces(error)
     node["args"] = [_lenient(argument, child, depth) for argument in args]
@@ -162,7 +162,7 @@ def _takes(cls: type[BaseException], args: list[Any]) -> bool:
 def _lenient(value: object, child: Child, depth: int) -> Tree:
     try:
         return child(value, depth)
-    except Refused:
+    except NotStorable:
         return _safe(_text_of(value))
 
 
@@ -171,7 +171,7 @@ def _lenient_state(state: dict[str, object], child: Child, depth: int) -> Tree:
     for name, value in state.items():
         try:
             tree[str(name)] = child(value, depth)
-        except Refused:
+        except NotStorable:
             continue
     tree.pop(TAG, None)
     return tree

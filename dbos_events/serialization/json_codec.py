@@ -7,8 +7,8 @@ from typing import Any, NoReturn
 
 from dbos_events.errors import SerializationError
 from dbos_events.serialization.nodes import TAG
+from dbos_events.serialization.notstorable import NotStorable
 from dbos_events.serialization.plain import INT_LIMIT, INT_LOWEST, is_plain, quote, write_json
-from dbos_events.serialization.refused import Refused
 from dbos_events.serialization.trees import from_node, to_tree
 
 _TAG_MARK = f'"{TAG}"'
@@ -32,7 +32,7 @@ def encode(value: Any) -> str:
         return "null"
     try:
         return write_json(value if is_plain(value) else to_tree(value))
-    except Refused as refused:
+    except NotStorable as refused:
         raise refused.as_error() from None
     except RecursionError:
         raise SerializationError(

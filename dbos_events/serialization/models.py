@@ -13,6 +13,7 @@ from typing import Any
 from dbos_events.errors import SerializationError
 from dbos_events.serialization.class_names import bases_of, find_class, name_of
 from dbos_events.serialization.nodes import TAG, Child, Node, Tree, dict_in, list_in, text_in, whole_in
+from dbos_events.serialization.notstorable import NotStorable
 from dbos_events.serialization.records import (
     class_attribute,
     is_dataclass,
@@ -21,7 +22,6 @@ from dbos_events.serialization.records import (
     state_tree,
     wrong_kind,
 )
-from dbos_events.serialization.refused import Refused
 
 _ARGUMENTS = (str, int, float, bool, bytes, list, dict, set, tuple)
 
@@ -126,7 +126,7 @@ def _model_name(cls: Any) -> dict[str, Tree]:
         return {"t": name_of(cls)}
     arguments = generic["args"]
     if not all(_is_argument(argument) for argument in arguments) or origin[arguments] is not cls:
-        raise Refused(
+        raise NotStorable(
             cls,
             "its type arguments are not all plain classes, so replay could not find it. "
             "Give it a name: `class Named(TheModel[...]): ...`.",

@@ -7,9 +7,9 @@ import binascii
 from dbos_events.errors import SerializationError
 from dbos_events.serialization.errors_codec import decode_error, error_node
 from dbos_events.serialization.json_codec import read_raw
+from dbos_events.serialization.notstorable import type_name
 from dbos_events.serialization.plain import write_json
 from dbos_events.serialization.raised import is_interrupt, text_of
-from dbos_events.serialization.refused import type_name
 
 _PROTOCOL = 5  # fixed, so that every supported Python reads what another one wrote
 

@@ -11,7 +11,7 @@ from typing import Any
 from dbos_events.errors import SerializationError
 from dbos_events.serialization.class_names import bases_of, class_dict, compiled_base, find_class, name_of
 from dbos_events.serialization.nodes import TAG, Child, Node, Tree, dict_in, list_in, text_in
-from dbos_events.serialization.refused import Refused, type_name
+from dbos_events.serialization.notstorable import NotStorable, type_name
 
 
 def is_named_tuple(cls: type) -> bool:
@@ -31,7 +31,7 @@ def enum_tree(value: Enum) -> Tree:
     if isinstance(value, Flag):
         return {TAG: "flag", "t": name, "v": value._value_}
     if cls.__members__.get(value._name_) is not value:
-        raise Refused(cls, f"{value._name_!r} is no member of the enum, so replay could not find it.")
+        raise NotStorable(cls, f"{value._name_!r} is no member of the enum, so replay could not find it.")
     return {TAG: "enum", "t": name, "v": value._name_}
 
 
@@ -66,7 +66,7 @@ def named_tuple_tree(value: Any, child: Child, depth: int) -> Tree:
     """Return the tree of a named tuple, field by field."""
     cls = type(value)
     if getattr(value, "__dict__", None):
-        raise Refused(cls, "it holds attributes besides its fields. Make it a dataclass.")
+        raise NotStorable(cls, "it holds attributes besides its fields. Make it a dataclass.")
     fields = dict(zip(cls._fields, value, strict=True))
     return {TAG: "namedtuple", "t": name_of(cls), "v": state_tree(fields, child, depth)}
 
@@ -90,7 +90,7 @@ def dataclass_tree(value: Any, child: Child, depth: int) -> Tree:
     cls = type(value)
     if compiled_base(cls) is not object:
         base = type_name(compiled_base(cls))
-        raise Refused(
+        raise NotStorable(
             cls, f"a dataclass that is also a {base} cannot be rebuilt. Hold the {base} in a field."
         )
     state = instance_state(value)
@@ -165,10 +165,10 @@ def state_tree(state: Mapping[str, object], child: Child, depth: int) -> Tree:
     tree: dict[str, Tree] = {}
     for name, value in state.items():
         if name == TAG:
-            raise Refused(type(value), f"an attribute cannot be named {TAG!r}.")
+            raise NotStorable(type(value), f"an attribute cannot be named {TAG!r}.")
         try:
             tree[name] = child(value, depth + 1)
-        except Refused as refused:
+        except NotStorable as refused:
             refused.add_step(f".{name}")
             raise
     return tree

@@ -13,9 +13,9 @@ from dbos_events.serialization import builtin_values, models, records
 from dbos_events.serialization.class_names import per_class
 from dbos_events.serialization.exceptions import error_from, error_tree
 from dbos_events.serialization.nodes import MAX_DEPTH, TAG, Node, Tree, list_in, pairs_in, text_in, whole_in
+from dbos_events.serialization.notstorable import PICKLE_ADVICE, NotStorable, unknown_type
 from dbos_events.serialization.plain import is_plain_text
 from dbos_events.serialization.raised import is_interrupt, text_of
-from dbos_events.serialization.refused import PICKLE_ADVICE, Refused, unknown_type
 
 _Encoder: TypeAlias = Callable[[Any, int], Tree]
 
@@ -28,7 +28,7 @@ def to_tree(value: object, depth: int = 0) -> Tree:
     if value is None or kind is bool:
         return value  # type: ignore[return-value]
     if depth > MAX_DEPTH:
-        raise Refused(
+        raise NotStorable(
             kind,
             f"values nest at most {MAX_DEPTH} levels deep; this one is deeper or contains itself. "
             f"Flatten it, {PICKLE_ADVICE}.",
@@ -76,7 +76,7 @@ def _items(values: Iterable[object], depth: int) -> list[Tree]:
     for index, value in enumerate(values):
         try:
             trees.append(to_tree(value, depth + 1))
-        except Refused as refused:
+        except NotStorable as refused:
             refused.add_step(f"[{index}]")
             raise
     return trees
@@ -87,7 +87,7 @@ def _members(values: Iterable[object], depth: int) -> list[Tree]:
     for value in values:
         try:
             trees.append(to_tree(value, depth + 1))
-        except Refused as refused:
+        except NotStorable as refused:
             refused.add_step("{...}")
             raise
     return trees
@@ -98,7 +98,7 @@ def _pairs(mapping: Mapping[Any, object], depth: int) -> list[Tree]:
     for key, value in mapping.items():
         try:
             stored = to_tree(key, depth + 1)
-        except Refused as refused:
+        except NotStorable as refused:
             refused.add_step(".keys()")
             raise
         pairs.append([stored, _item(key, value, depth)])
@@ -108,7 +108,7 @@ def _pairs(mapping: Mapping[Any, object], depth: int) -> list[Tree]:
 def _item(key: object, value: object, depth: int) -> Tree:
     try:
         return to_tree(value, depth + 1)
-    except Refused as refused:
+    except NotStorable as refused:
         refused.add_step(f"[{key!r}]" if type(key) in (str, int) else f"[<{type(key).__name__}>]")
         raise
 
@@ -124,7 +124,9 @@ def _defaultdict_tree(value: defaultdict[Any, object], depth: int) -> Tree:
     factory = value.default_factory
     name = getattr(factory, "__name__", None)
     if factory is not None and _FACTORIES.get(str(name)) is not factory:
-        raise Refused(defaultdict, "its default_factory is not a built-in type. Convert it with dict(...).")
+        raise NotStorable(
+            defaultdict, "its default_factory is not a built-in type. Convert it with dict(...)."
+        )
     return {TAG: "defaultdict", "f": name, "v": _pairs(value, depth)}
 
 

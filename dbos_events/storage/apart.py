@@ -16,7 +16,7 @@ from typing import TypeVar
 from dbos_events.clock import Clock
 from dbos_events.errors import BadWrite, StorageError
 from dbos_events.serialization.raised import text_of
-from dbos_events.storage import answers
+from dbos_events.storage import errorcodes
 from dbos_events.telemetry.log import logger, redact
 
 R = TypeVar("R")
@@ -46,7 +46,7 @@ _OF_ALL_ROWS = ("0A", "3F", "42", "55", "57", "58")
 
 def refuses(error: BaseException) -> bool:
     """Whether the database is well, and something of what it was asked for is to blame."""
-    return isinstance(error, BadWrite) or answers.refuses_statement(error)
+    return isinstance(error, BadWrite) or errorcodes.refuses_statement(error)
 
 
 def passes_by(error: BaseException) -> bool:
@@ -66,7 +66,7 @@ def concerns_rows(error: BaseException) -> bool:
 
 def _state_of(error: BaseException) -> str:
     """The SQLSTATE behind an error; empty where PostgreSQL gave none."""
-    code = answers.code_of(answers.cause_of(error.__cause__ or error))
+    code = errorcodes.code_of(errorcodes.cause_of(error.__cause__ or error))
     return code if isinstance(code, str) else ""
 
 
@@ -151,6 +151,8 @@ class Apart:
 
     def next_due(self) -> int | None:
         """When, by the clock, the next of them is to be tried again; None where none waits."""
+        if not self._rows:
+            return None
         now = self.clock.monotonic()
         with self._lock:
             left = min((row.until - now for row in self._rows.values() if row.until > now), default=None)

@@ -15,10 +15,11 @@ from sqlalchemy import event, exc
 
 from dbos_events.clock import Clock, DatabaseClock
 from dbos_events.errors import BadWrite, DBOSException, StorageError
-from dbos_events.storage import answers, sequences
+from dbos_events.storage import errorcodes, sequences
 from dbos_events.storage.apart import Apart
+from dbos_events.storage.rollback import NotAsExpected, RollBack
 from dbos_events.storage.shapes import Shape, tuples, turned
-from dbos_events.storage.statements import Dialect, Statement, load
+from dbos_events.storage.statements import Dialect, Statement, Texts, load
 
 if TYPE_CHECKING:
     from dbos_events.storage.functions import Function
@@ -44,14 +45,6 @@ class Step(NamedTuple):
     rows: Rows | None
     parameters: dict[str, Any]
     expected: int
-
-
-class RollBack(Exception):
-    """Rolls a transaction back at the wish of its own code, and not since the database answered with an error."""
-
-
-class NotAsExpected(RollBack):
-    """Rolls a transaction back: a statement hit an unexpected number of rows."""
 
 
 # Raised by this code itself, or by a value that it was given: none of it is the database's.
@@ -205,11 +198,15 @@ class Database:
         self._age = 0
         event.listen(engine, "connect", self._begun)
         event.listen(engine, "checkout", self._refuse_old)
-        self._errors: tuple[type[Exception], ...] = (exc.SQLAlchemyError, *driver.errors, *answers.UNSENDABLE)
+        self._errors: tuple[type[Exception], ...] = (
+            exc.SQLAlchemyError,
+            *driver.errors,
+            *errorcodes.UNSENDABLE,
+        )
         self.statements: Mapping[str, Statement] = load(dialect, quoted_schema, manual_clock=clock.manual)
         self._shapes: dict[tuple[Any, ...], Shape] = {}
         self._functions: Mapping[str, Function] | None = None
-        self._texts = {name: sa.text(statement.sql) for name, statement in self.statements.items()}
+        self._texts = Texts(self.statements)
         # SQLite lets one connection write; queueing here is fairer than its busy handler.
         self._writer = threading.Lock() if not dialect.is_postgres else None
 
@@ -257,7 +254,7 @@ class Database:
         except Exception as error:
             if isinstance(error, _OWN) and not isinstance(error, self._errors):
                 raise
-            if answers.spoils_all_sessions(error):
+            if errorcodes.spoils_all_sessions(error):
                 self.renew()
             sequences.advance_where_behind(error, self.engine, self.schema)
             meaning = self.translate(error)
@@ -356,9 +353,12 @@ class Database:
             raise
 
     def _judge(self, error: Exception, connection: sa.Connection) -> None:
-        if answers.code_of(answers.cause_of(error)) in answers.LOST_PLAN and self._driver.on_lost_plan:
+        if (
+            errorcodes.code_of(errorcodes.cause_of(error)) in errorcodes.LOST_PLAN
+            and self._driver.on_lost_plan
+        ):
             self._driver.on_lost_plan()
-        if answers.spoils_session(error):
+        if errorcodes.spoils_session(error):
             connection.invalidate()
 
     def renew(self) -> None:
@@ -376,7 +376,7 @@ class Database:
 
     def translate(self, error: Exception) -> StorageError:
         """What a driver's error means to the caller; statements, rows and passwords are left out."""
-        return answers.meaning(error)
+        return errorcodes.meaning(error)
 
     def close(self) -> None:
         if self._driver.calls is not None:

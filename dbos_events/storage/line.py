@@ -9,21 +9,35 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from psycopg import errors
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
 
+    from dbos_events.storage.callconnection import CallConnection, Spelled
     from dbos_events.storage.functions import Function
-    from dbos_events.storage.onecall import CallConnection, OneCall
+
+
+class Calls(Protocol):
+    """How functions are called on any connection, and what their answers mean: `OneCall`."""
+
+    prepares: bool
+
+    def spelled(self, function: Function, connection: CallConnection) -> Spelled:
+        """The function as it is sent on this connection."""
+        ...
+
+    def judge(self, function: Function, result: PGresult, connection: CallConnection) -> None:
+        """Raise what an answer means that is not a success."""
+        ...
 
 
 class Line:
     """One call at a time. Used by one thread only, once it is open."""
 
-    def __init__(self, calls: OneCall, connection: CallConnection) -> None:
+    def __init__(self, calls: Calls, connection: CallConnection) -> None:
         self._calls = calls
         self._connection = connection
         self._pg = connection.pg

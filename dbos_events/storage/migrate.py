@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from dbos_events.errors import ConfigurationError, MigrationRequired, StorageUnavailable
-from dbos_events.storage import answers, functions, sequences
+from dbos_events.storage import errorcodes, functions, sequences
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.telemetry.log import logger
 
@@ -64,7 +64,7 @@ def read_state(storage: SqlStorage) -> SchemaState:
             return _state(connection, schema)
     except exc.SQLAlchemyError as error:
         reason = storage.database.translate(error)
-        answered = answers.code_of(answers.cause_of(error)) is not None
+        answered = errorcodes.code_of(errorcodes.cause_of(error)) is not None
         what = "The schema cannot be read" if answered else "The database cannot be reached"
         if isinstance(reason, StorageUnavailable):
             what = "The database refuses this service" if reason.refused else what

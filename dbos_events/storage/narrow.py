@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from dbos_events.errors import ExecutorFenced, StorageError
 from dbos_events.storage.apart import Apart, halved, refuses
-from dbos_events.storage.database import Database, RollBack, Row, Tx
+from dbos_events.storage.database import Database, Row, Tx
+from dbos_events.storage.rollback import RollBack
 
 R = TypeVar("R")
 

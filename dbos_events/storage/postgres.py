@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import secrets
+import selectors
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +19,7 @@ from sqlalchemy import event, exc
 
 from dbos_events.clock import Clock
 from dbos_events.errors import ConfigurationError, StorageUnavailable
-from dbos_events.storage import answers, arrays
+from dbos_events.storage import arrays, errorcodes
 from dbos_events.storage.database import Database, Driver
 from dbos_events.storage.forks import keep_for_ever
 from dbos_events.storage.names import check_schema_name
@@ -52,6 +54,8 @@ LONGEST_PAYLOAD = 7999
 """Bytes of a notification."""
 LISTEN_LOOK = 10.0
 """Seconds between two looks whether the listener's session is still what it was."""
+LISTEN_WAIT = 0.5
+"""Seconds after which the listener asks the driver again, should the socket not tell of what has come."""
 
 _NOTIFY = sa.text("SELECT pg_notify(:channel, payload) FROM unnest(CAST(:payloads AS text[])) AS payload")
 
@@ -190,25 +194,35 @@ class _Listener:
         self._on_signal = on_signal
         self._stopped = threading.Event()
         self._outage = Recurring()
+        self._bell, self._heard = socket.socketpair()
+        self._bell.setblocking(False)
         self._thread = start_thread(self._work, name="dbos-listener")
 
     def stop(self) -> None:
         self._stopped.set()
+        # A byte, not the end of the pair alone: a process that was forked from this one holds that open.
+        with contextlib.suppress(OSError):
+            self._bell.send(b"\0")
+        self._bell.close()
         self._thread.join(2.0)
 
     def _work(self) -> None:
+        with self._heard:
+            self._work_until_stopped()
+
+    def _work_until_stopped(self) -> None:
         while not self._stopped.is_set():
             try:
                 self._listen()
             except BaseException as error:  # noqa: BLE001 - polls find what is missed
-                meant = answers.meaning(error)
+                meant = errorcodes.meaning(error)
                 if (
                     isinstance(meant, StorageUnavailable) and meant.away
                 ):  # told by all who ask something of it
-                    logger.debug("Listening for wake-ups failed; polling goes on: %s", answers.said(error))
+                    logger.debug("Listening for wake-ups failed; polling goes on: %s", errorcodes.said(error))
                 else:
                     self._outage.say(
-                        "Listening for wake-ups failed; polling goes on: %s", answers.said(error)
+                        "Listening for wake-ups failed; polling goes on: %s", errorcodes.said(error)
                     )
             self._stopped.wait(1.0)
 
@@ -225,14 +239,23 @@ class _Listener:
             set_up(connection.pgconn, {})
             connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
             self._outage.over("Listening for wake-ups again.")
-            looked = time.monotonic()
-            while not self._stopped.is_set():
-                for notice in connection.notifies(timeout=0.5):
-                    with contextlib.suppress(Exception):
-                        self._on_signal(notice.payload)
-                if time.monotonic() - looked >= LISTEN_LOOK:
-                    looked = time.monotonic()
-                    self._look(connection)
+            with selectors.DefaultSelector() as ready:
+                ready.register(connection, selectors.EVENT_READ)
+                ready.register(self._heard, selectors.EVENT_READ)
+                self._hear(connection, ready)
+
+    def _hear(self, connection: psycopg.Connection[Any], ready: selectors.BaseSelector) -> None:
+        """Hand over what arrives until it is stopped, which rings a bell: nobody waits for the end of a wait."""
+        looked = time.monotonic()
+        while not self._stopped.is_set():
+            for notice in connection.notifies(timeout=0):
+                with contextlib.suppress(Exception):
+                    self._on_signal(notice.payload)
+            if time.monotonic() - looked >= LISTEN_LOOK:
+                looked = time.monotonic()
+                self._look(connection)
+            elif any(key.fileobj is self._heard for key, _ in ready.select(LISTEN_WAIT)):
+                self._heard.recv(64)
 
     def _look(self, connection: psycopg.Connection[Any]) -> None:
         """Raise where nothing more will be heard here: the server became a standby, or does not know of the LISTEN."""

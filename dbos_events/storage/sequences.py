@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from dbos_events.errors import StorageUnavailable
-from dbos_events.storage import answers
+from dbos_events.storage import errorcodes
 
 _IDENTITIES = """
 SELECT c.relname, a.attname, pg_get_serial_sequence(format('%I.%I', n.nspname, c.relname), a.attname)
@@ -47,9 +47,9 @@ class Advanced:
 
 def is_taken_number(error: BaseException) -> bool:
     """Whether a row with this primary key was there: 23505, on the index that PostgreSQL names `<table>_pkey`."""
-    cause = answers.cause_of(error)
+    cause = errorcodes.cause_of(error)
     constraint = getattr(getattr(cause, "diag", None), "constraint_name", None)
-    return answers.code_of(cause) == "23505" and (constraint or "").endswith("_pkey")
+    return errorcodes.code_of(cause) == "23505" and (constraint or "").endswith("_pkey")
 
 
 def advance_where_behind(error: BaseException, engine: sa.Engine, schema: str) -> None:
@@ -81,7 +81,7 @@ def advance(engine: sa.Engine, schema: str) -> Advanced:
                 connection.execute(sa.text("SELECT setval(:sequence, :last)"), values)
             tables.append(table)
     except exc.SQLAlchemyError as error:
-        return Advanced(tuple(tables), answers.said(answers.cause_of(error)))
+        return Advanced(tuple(tables), errorcodes.said(errorcodes.cause_of(error)))
     return Advanced(tuple(tables))
 
 

@@ -17,7 +17,7 @@ from sqlalchemy import event, exc
 
 from dbos_events.clock import Clock
 from dbos_events.errors import ConfigurationError
-from dbos_events.storage import answers
+from dbos_events.storage import errorcodes
 from dbos_events.storage.database import Database
 from dbos_events.storage.forks import InParent, keep_for_ever
 from dbos_events.storage.sqldatabase import SqlStorage
@@ -113,7 +113,7 @@ def _use_write_ahead_log(connection: Any) -> None:
         try:
             connection.execute("PRAGMA journal_mode=WAL").close()
         except sqlite3.OperationalError as error:
-            if answers.code_of(error) not in _HELD or time.monotonic() > deadline:
+            if errorcodes.code_of(error) not in _HELD or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
         else:

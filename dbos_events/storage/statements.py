@@ -33,9 +33,12 @@ count them and change its mind with the batch size (docs/storage.md).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.resources import files
+
+import sqlalchemy as sa
 
 _STATEMENT = re.compile(r"^-- name: (?P<name>\w+)\n(?P<body>.*?);[ \t]*$", re.MULTILINE | re.DOTALL)
 _FRAGMENT = re.compile(r"^-- fragment: (?P<name>\w+)\n(?P<body>.*?);[ \t]*$", re.MULTILINE | re.DOTALL)
@@ -83,7 +86,7 @@ class Dialect:
 
     name: str
     now: str
-    pieces: Mapping[str, str]
+    pieces: Mapping[str, str] = field(hash=False)
 
     @property
     def is_postgres(self) -> bool:
@@ -123,11 +126,31 @@ SQLITE = Dialect(
 )
 
 
-def load(dialect: Dialect, schema: str, *, manual_clock: bool = False) -> dict[str, Statement]:
+class Texts(dict[str, sa.TextClause]):
+    """By the name of its statement, what SQLAlchemy is asked with: made when it is asked for first."""
+
+    def __init__(self, statements: Mapping[str, Statement]) -> None:
+        super().__init__()
+        self._statements = statements
+
+    def __missing__(self, name: str) -> sa.TextClause:
+        text = self[name] = sa.text(self._statements[name].sql)
+        return text
+
+
+def load(dialect: Dialect, schema: str, *, manual_clock: bool = False) -> Mapping[str, Statement]:
     """All statements for one database; `schema` is quoted already."""
+    return _load(dialect, schema, manual_clock, _read)
+
+
+@lru_cache(maxsize=8)
+def _load(
+    dialect: Dialect, schema: str, manual_clock: bool, read: Callable[[], Iterator[tuple[str, str]]]
+) -> Mapping[str, Statement]:
+    """They are read once for the Apps of a process, which mostly have the same schema."""
     now = "CAST(:clock_now AS bigint)" if manual_clock else dialect.now
     pieces = {"schema": schema, **dialect.pieces}
-    return {name: _fit(name, body, dialect, pieces, now) for name, body in _read()}
+    return {name: _fit(name, body, dialect, pieces, now) for name, body in read()}
 
 
 def _read() -> Iterator[tuple[str, str]]:

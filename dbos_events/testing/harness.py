@@ -17,8 +17,9 @@ from dbos_events.api.handles import WorkflowHandle
 from dbos_events.app import App
 from dbos_events.connect import Inbox
 from dbos_events.engine.context import CURRENT
-from dbos_events.engine.core import Core
-from dbos_events.engine.run import Run, Unwind
+from dbos_events.engine.core import Core, Driving
+from dbos_events.engine.run import Run
+from dbos_events.engine.runvalues import Unwind
 from dbos_events.errors import DBOSException
 from dbos_events.facade import default_app
 from dbos_events.model.workflow import ENQUEUED, PENDING, WorkflowFilter
@@ -139,12 +140,11 @@ class TestApp:
     def _launch(self) -> None:
         from dbos_events.launched import Launched  # brings SQLAlchemy with it
 
-        launched = Launched(self.app.registry, (), read_settings(self._config), self.clock, None)
+        driving = Driving(self._step, lambda: 1.0)
+        launched = Launched(self.app.registry, (), read_settings(self._config), self.clock, None, driving)
         self.app.attach(launched)
         if self._check_values:
             launched.core.codecs.default = CheckedCodec(launched.core.codecs.default)
-        launched.core.stepper = self._step
-        launched.core.chance = lambda: 1.0
         launched.apply_failure_policies(self.app.declared)
 
     def _relaunch(self) -> None:

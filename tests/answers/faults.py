@@ -13,8 +13,8 @@ import pytest
 from psycopg import errors
 from sqlalchemy import exc
 
+from dbos_events.storage.callconnection import CallConnection, Spelled
 from dbos_events.storage.database import Tx
-from dbos_events.storage.onecall import CallConnection, Spelled
 
 SQLSTATES = (
     "01000", "02000", "03000", "08006", "09000", "0A000", "0B000", "0F000", "0L000", "0P000", "0Z000", "10608", "20000",

@@ -59,7 +59,7 @@ DBOS.destroy()
 """
 
 
-def test_a_column_of_checkpoints_touches_five_files(growth: Growth, database_url: str) -> None:
+def test_a_column_of_checkpoints_touches_five_files(growth: Growth, empty_database_url: str) -> None:
     growth.change(
         "migrations/versions/0001_initial.py",
         (
@@ -77,15 +77,15 @@ def test_a_column_of_checkpoints_touches_five_files(growth: Growth, database_url
         "dbos_events/storage/sql/workflows.sql", ("c.completion_order,", "c.completion_order, c.noted,")
     )
     growth.change(
-        "dbos_events/storage/writes/checkpoint.py",
+        "dbos_events/storage/writes/write.py",
         ("    write_id: int = 0\n", '    write_id: int = 0\n    noted: str | None = "by hand"\n'),
     )
     growth.change(
         "dbos_events/storage/writes/own_checkpoints.py",
-        ("{entry.write_id}]", "{entry.write_id},{_text(entry.noted)}]"),
+        ("{entry.write_id}]", "{entry.write_id},{'null' if entry.noted is None else text(entry.noted)}]"),
     )
 
-    rows, listed = json.loads(growth.run("-c", STEPS_WITH_A_COLUMN, database_url))
+    rows, listed = json.loads(growth.run("-c", STEPS_WITH_A_COLUMN, empty_database_url))
 
     assert rows == ["by hand"] * 4, "as rows of their own, and in the row of a workflow that ended with them"
     assert listed == ["by hand"] * 4
@@ -102,12 +102,13 @@ from typing import TYPE_CHECKING
 
 from dbos_events.engine.effects import Flow, Recorded
 from dbos_events.engine.operations.common import operation
-from dbos_events.engine.publishing import refuse_unwritten
+from dbos_events.engine.values_and_streams import refuse_unwritten
 from dbos_events.serialization import fingerprint
 from dbos_events.storage.writes.hurry import Hurry
 
 if TYPE_CHECKING:
-    from dbos_events.engine.run import Place, Run
+    from dbos_events.engine.run import Run
+    from dbos_events.engine.runvalues import Place
 
 NAME = "DBOS.hurry"
 
@@ -211,7 +212,7 @@ DBOS.destroy()
 """
 
 
-def test_a_durable_verb_touches_six_files(growth: Growth, database_url: str) -> None:
+def test_a_durable_verb_touches_six_files(growth: Growth, empty_database_url: str) -> None:
     growth.add("dbos_events/engine/operations/hurry.py", FLOW)
     growth.add("dbos_events/storage/writes/hurry.py", WRITE)
     growth.change(
@@ -232,7 +233,7 @@ def test_a_durable_verb_touches_six_files(growth: Growth, database_url: str) -> 
             (
                 "def _hurry(session: Session, more: int) -> Flow[None]:\n"
                 "    from dbos_events.engine.operations.hurry import hurry\n\n"
-                '    scope = publishing_scope(session, "hurry")\n'
+                '    scope = writing_scope(session, "hurry")\n'
                 "    return hurry(scope.run, scope.run.locate(scope), more)\n\n\n"
                 "def _set(session"
             ),
@@ -240,7 +241,7 @@ def test_a_durable_verb_touches_six_files(growth: Growth, database_url: str) -> 
     )
     growth.run("-m", "tests.architecture.facade")
 
-    priorities, names = json.loads(growth.run("-c", USE, database_url))
+    priorities, names = json.loads(growth.run("-c", USE, empty_database_url))
 
     assert priorities == [5, 4]
     assert names == ["DBOS.hurry", "step", "DBOS.hurry"]

@@ -15,7 +15,7 @@ from typing import Any
 
 from dbos_events import KafkaMessage, Quarantine, Retry
 from dbos_events.app import App
-from dbos_events.cli.service import ConsumerService, ServiceOptions
+from dbos_events.cli.service import RunningService, ServiceOptions
 from dbos_events.engine.context import CURRENT
 from tests.chaos.conversations import Conversation, read_value
 from tests.chaos.events import (
@@ -286,7 +286,7 @@ def main() -> None:
 
     app.launch = launch_and_tell  # type: ignore[method-assign]
     sys.modules[__name__].__dict__["app"] = app
-    ConsumerService(ServiceOptions(f"{__name__}:app")).run()
+    RunningService(ServiceOptions(f"{__name__}:app")).run()
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def storage(sqlite_url: str) -> Iterator[SqlStorage]:
+def storage(migrated_sqlite: str) -> Iterator[SqlStorage]:
     """`shop` has a consumer that stands at 7 in two partitions of `orders`; a process holds them."""
-    storage = open_storage(sqlite_url, schema="dbos_events", clock=SystemClock())
+    storage = open_storage(migrated_sqlite, schema="dbos_events", clock=SystemClock())
     migrate(storage)
     consumer = storage.consumers.save("shop", "on_order", "on_order", "shop.on_order", ["orders"], "{}")
     incarnation = storage.lives.identify(consumer, "cluster", "orders", "topic-id")
@@ -36,10 +36,10 @@ def storage(sqlite_url: str) -> Iterator[SqlStorage]:
 
 
 @pytest.fixture
-def run(storage: SqlStorage, sqlite_url: str) -> Run:
+def run(storage: SqlStorage, migrated_sqlite: str) -> Run:
     """Run a command of `shop` on the test's database."""
     runner = CliRunner()
-    options = ("--application", "shop", "--database", sqlite_url)
+    options = ("--application", "shop", "--database", migrated_sqlite)
     return lambda *arguments: runner.invoke(command_line, ["kafka", *arguments, *options])
 
 

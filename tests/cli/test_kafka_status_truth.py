@@ -171,9 +171,9 @@ def topic_id(bootstrap: str, topic: str) -> str:
 
 
 def test_the_broker_tells_the_lag_of_consumers_that_nobody_runs(
-    sqlite_url: str, filled: str, kafka_bootstrap: str
+    migrated_sqlite: str, filled: str, kafka_bootstrap: str
 ) -> None:
-    stage = Stage(sqlite_url)
+    stage = Stage(migrated_sqlite)
     stage.begin(lease_ms=0, topic=filled, topic_id=topic_id(kafka_bootstrap, filled))
     broker = {"DBOS_EVENTS_KAFKA__BOOTSTRAP_SERVERS": kafka_bootstrap}
 
@@ -182,9 +182,9 @@ def test_the_broker_tells_the_lag_of_consumers_that_nobody_runs(
 
 
 def test_the_end_of_another_life_of_the_topic_is_not_the_consumers(
-    sqlite_url: str, filled: str, kafka_bootstrap: str
+    migrated_sqlite: str, filled: str, kafka_bootstrap: str
 ) -> None:
-    stage = Stage(sqlite_url)
+    stage = Stage(migrated_sqlite)
     stage.begin(lease_ms=0, topic=filled, topic_id="of-a-former-life")
 
     [row] = stage.rows("--broker", DBOS_EVENTS_KAFKA__BOOTSTRAP_SERVERS=kafka_bootstrap)
@@ -192,8 +192,8 @@ def test_the_end_of_another_life_of_the_topic_is_not_the_consumers(
     assert "made again" in row["detail"]
 
 
-def test_a_broker_that_nobody_names_or_that_is_away_is_told_in_a_line(sqlite_url: str) -> None:
-    stage = Stage(sqlite_url)
+def test_a_broker_that_nobody_names_or_that_is_away_is_told_in_a_line(migrated_sqlite: str) -> None:
+    stage = Stage(migrated_sqlite)
     stage.begin()
 
     unnamed = stage.run("--broker")
@@ -208,13 +208,13 @@ def test_a_broker_that_nobody_names_or_that_is_away_is_told_in_a_line(sqlite_url
 # ------------------------------------------------------------------ again and again
 
 
-def test_watching_shows_it_again_until_it_is_interrupted(sqlite_url: str, tmp_path: Path) -> None:
-    stage = Stage(sqlite_url)
+def test_watching_shows_it_again_until_it_is_interrupted(migrated_sqlite: str, tmp_path: Path) -> None:
+    stage = Stage(migrated_sqlite)
     stage.begin()
     with subprocess.Popen(
         [PROGRAM, "kafka", "status", "--watch", "--interval", "0.1", "--json", "--application", "shop"],
         cwd=tmp_path,
-        env=clean_environment(DBOS_SYSTEM_DATABASE_URL=sqlite_url),
+        env=clean_environment(DBOS_SYSTEM_DATABASE_URL=migrated_sqlite),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -227,14 +227,14 @@ def test_watching_shows_it_again_until_it_is_interrupted(sqlite_url: str, tmp_pa
     assert (command.returncode, errors) == (0, "")
 
 
-def test_watching_on_a_terminal_redraws_it_with_rates(sqlite_url: str, tmp_path: Path) -> None:
-    stage = Stage(sqlite_url)
+def test_watching_on_a_terminal_redraws_it_with_rates(migrated_sqlite: str, tmp_path: Path) -> None:
+    stage = Stage(migrated_sqlite)
     stage.begin()
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [PROGRAM, "kafka", "status", "--watch", "--interval", "0.1", "--application", "shop"],
         cwd=tmp_path,
-        env=clean_environment(DBOS_SYSTEM_DATABASE_URL=sqlite_url, COLUMNS="200", TERM="xterm"),
+        env=clean_environment(DBOS_SYSTEM_DATABASE_URL=migrated_sqlite, COLUMNS="200", TERM="xterm"),
         stdout=theirs,
         stderr=theirs,
     ) as command:

@@ -58,9 +58,9 @@ class Shop:
 
 
 @pytest.fixture
-def shop(sqlite_url: str) -> Iterator[Shop]:
+def shop(migrated_sqlite: str) -> Iterator[Shop]:
     app = App()
-    dbos = TestApp(app, database_url=sqlite_url, clock=ManualClock(datetime(2020, 1, 1, tzinfo=UTC)))
+    dbos = TestApp(app, database_url=migrated_sqlite, clock=ManualClock(datetime(2020, 1, 1, tzinfo=UTC)))
     shop = Shop(dbos, app)
     with dbos:
         shop.fail()
@@ -68,8 +68,8 @@ def shop(sqlite_url: str) -> Iterator[Shop]:
 
 
 @pytest.fixture
-def run(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setenv("DBOS_SYSTEM_DATABASE_URL", sqlite_url)
+def run(migrated_sqlite: str, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("DBOS_SYSTEM_DATABASE_URL", migrated_sqlite)
     runner = CliRunner()
     return lambda *arguments, **more: runner.invoke(command_line, ["quarantine", *arguments], **more)
 

@@ -14,7 +14,7 @@ import psycopg
 from psycopg.pq import ExecStatus, TransactionStatus
 
 from dbos_events.config import DEFAULT_SCHEMA
-from dbos_events.storage import line, onecall
+from dbos_events.storage import callconnection, line
 from dbos_events.storage.psycopg_tx import spelled
 from dbos_events.storage.statements import POSTGRES, SQLITE, load
 from tests.crashes.points import Watch
@@ -166,8 +166,8 @@ def watch_postgres(watch: Watch, names: Names) -> None:
 
 def _watch_functions(watch: Watch) -> None:
     """See the calls of functions in PostgreSQL: they go past psycopg's cursors, to a class in C that takes no patch."""
-    send: Any = onecall.CallConnection.execute
-    begin: Any = onecall.CallConnection.begin
+    send: Any = callconnection.CallConnection.execute
+    begin: Any = callconnection.CallConnection.begin
     take: Any = line.Line._take
 
     def execute(self: Any, call: Any, encoded: Any, *, prepared: bool) -> Any:
@@ -190,8 +190,8 @@ def _watch_functions(watch: Watch) -> None:
 
         return watch.around(f"ANSWER of {function.name}", run, lose=lambda: _lost(self._connection._driver))
 
-    onecall.CallConnection.execute = execute  # type: ignore[method-assign]
-    onecall.CallConnection.begin = began  # type: ignore[method-assign]
+    callconnection.CallConnection.execute = execute  # type: ignore[method-assign]
+    callconnection.CallConnection.begin = began  # type: ignore[method-assign]
     line.Line._take = taken  # type: ignore[method-assign]
 
 

@@ -12,8 +12,8 @@ import pytest
 from tests.crashes.running import Report, Runs, every_state, some_points
 from tests.crashes.scenarios import KAFKA_SCENARIOS, SCENARIOS
 
-SOME = 10
-FEW = 3
+SOME = 6
+FEW = 2
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -505,9 +505,9 @@ def test_a_tree_is_cancelled_whole_and_only_where_that_is_asked_for(
 
 
 def test_a_cancel_by_another_process_stops_what_runs_here_at_once(
-    app: App, calls: list[str], postgres_url: str
+    app: App, calls: list[str], migrated_postgres: str
 ) -> None:
-    other = App({"name": "cancelling", "system_database_url": postgres_url})
+    other = App({"name": "cancelling", "system_database_url": migrated_postgres})
     seen = threading.Event()
 
     @app.workflow()
@@ -521,7 +521,7 @@ def test_a_cancel_by_another_process_stops_what_runs_here_at_once(
     app.configure(
         {
             "name": "cancelling",
-            "system_database_url": postgres_url,
+            "system_database_url": migrated_postgres,
             "park_after_seconds": 3600.0,
             "lease_seconds": 3600.0,
         }

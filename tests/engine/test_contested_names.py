@@ -213,9 +213,11 @@ def test_what_a_process_tells_of_itself_is_in_its_row(service: Service, dbos: Te
 # ------------------------------------------------------------------ the application's name
 
 
-def test_on_a_server_an_application_needs_a_name(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_server_an_application_needs_a_name(
+    migrated_postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("DBOS_EVENTS_NAME", raising=False)
-    app = App({"system_database_url": postgres_url})
+    app = App({"system_database_url": migrated_postgres})
     with pytest.raises(ConfigurationError, match=r"has no name.*DBOS_EVENTS_NAME.*'dbos-events'"):
         app.launch()
     assert not app.is_launched
@@ -225,8 +227,8 @@ def test_on_a_server_an_application_needs_a_name(postgres_url: str, monkeypatch:
 
 
 @pytest.mark.parametrize("name", ["orders", "dbos-events"])
-def test_any_name_that_is_given_will_do(name: str, postgres_url: str) -> None:
-    with App(DBOSConfig(name=name, system_database_url=postgres_url)) as app:
+def test_any_name_that_is_given_will_do(name: str, migrated_postgres: str) -> None:
+    with App(DBOSConfig(name=name, system_database_url=migrated_postgres)) as app:
         assert app.core.application == name
 
 
@@ -235,9 +237,9 @@ def test_a_file_of_its_own_needs_none(sqlite_url: str) -> None:
         assert app.core.application == "dbos-events"
 
 
-def test_two_processes_find_each_other_by_themselves(postgres_url: str) -> None:
+def test_two_processes_find_each_other_by_themselves(migrated_postgres: str) -> None:
     done = threading.Event()
-    config = {"name": "shop", "system_database_url": postgres_url, "lease_seconds": 1.0}
+    config = {"name": "shop", "system_database_url": migrated_postgres, "lease_seconds": 1.0}
     first, second = App(config), App(config)
     for app, module in ((first, "orders"), (second, "payments")):
 

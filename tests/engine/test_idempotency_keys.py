@@ -216,7 +216,7 @@ def test_two_calls_never_have_one_key(calls: list[tuple[str, list[str], str, int
         for branch in branches:
             scope = scope.branch(branch)
         for _ in range(occurrence):
-            key = scope.step_key(name).text
+            key = scope.key_of(name, scope.count(name)).text
         assert found.setdefault(key, (workflow_id, branches, name, occurrence)) == (
             workflow_id,
             branches,
@@ -226,9 +226,9 @@ def test_two_calls_never_have_one_key(calls: list[tuple[str, list[str], str, int
 
 
 def test_a_branch_and_a_child_of_one_name_have_keys_of_their_own() -> None:
-    of_a_branch = Scope(_Runs("A1")).branch("pay").step_key("charge").text  # type: ignore[arg-type]
+    of_a_branch = Scope(_Runs("A1")).branch("pay").key_of("charge", 1).text  # type: ignore[arg-type]
     prefix = Scope(_Runs("A1")).child_prefix("pay")  # type: ignore[arg-type]
-    of_a_child = Scope(SimpleNamespace(key_prefix=prefix)).step_key("charge").text  # type: ignore[arg-type]
+    of_a_child = Scope(SimpleNamespace(key_prefix=prefix)).key_of("charge", 1).text  # type: ignore[arg-type]
     assert of_a_child == "A1:pay/charge"
     assert of_a_branch != of_a_child
 

@@ -17,8 +17,8 @@ PATIENCE = 20.0
 
 
 @pytest.fixture
-def app(postgres_url: str) -> Iterator[App]:
-    app = App({"name": "loop", "system_database_url": postgres_url})
+def app(migrated_postgres: str) -> Iterator[App]:
+    app = App({"name": "loop", "system_database_url": migrated_postgres})
     yield app
     app.destroy()
 
@@ -105,7 +105,7 @@ def test_a_workflow_that_blocks_the_loop_keeps_no_other_from_its_end(app: App) -
         assert second.get_result() is True
 
 
-def test_a_lost_connection_loses_nothing(app: App, postgres_url: str) -> None:
+def test_a_lost_connection_loses_nothing(app: App, migrated_postgres: str) -> None:
     done: list[int] = []
 
     @app.step()
@@ -120,7 +120,7 @@ def test_a_lost_connection_loses_nothing(app: App, postgres_url: str) -> None:
 
     warm_up(app)
     handles = [start(app, job) for _ in range(4)]
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
+    with psycopg.connect(migrated_postgres, autocommit=True) as connection:
         for _ in range(5):
             connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "

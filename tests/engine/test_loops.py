@@ -146,8 +146,8 @@ def test_what_a_thread_starts_and_what_is_queued_runs_on_the_launchs_loop(app: A
 
 
 @pytest.mark.postgres
-def test_small_commits_go_out_from_each_loop_that_has_runs(postgres_url: str, new_loop: NewLoop) -> None:
-    app = App({"name": "loops", "system_database_url": postgres_url})
+def test_small_commits_go_out_from_each_loop_that_has_runs(migrated_postgres: str, new_loop: NewLoop) -> None:
+    app = App({"name": "loops", "system_database_url": migrated_postgres})
 
     @app.step()
     async def step(number: int) -> int:

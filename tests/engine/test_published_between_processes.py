@@ -96,10 +96,10 @@ def test_a_writer_that_is_killed_and_taken_up_elsewhere_writes_nothing_twice_for
 
 
 @pytest.mark.postgres
-def test_readers_in_another_process_are_woken_by_signals(postgres_url: str) -> None:
+def test_readers_in_another_process_are_woken_by_signals(migrated_postgres: str) -> None:
     """No poll comes in time; an App of its own hears only what goes through the database."""
     writer, reader = (
-        App({"name": name, "system_database_url": postgres_url}) for name in ("writer", "reader")
+        App({"name": name, "system_database_url": migrated_postgres}) for name in ("writer", "reader")
     )
 
     @writer.workflow()
@@ -126,10 +126,10 @@ def test_readers_in_another_process_are_woken_by_signals(postgres_url: str) -> N
 
 @pytest.mark.postgres
 def test_a_parked_reader_in_another_process_is_woken_by_the_value_and_by_the_end(
-    postgres_url: str,
+    migrated_postgres: str,
 ) -> None:
-    writer = App({"name": "writer", "system_database_url": postgres_url, "run_migrations": True})
-    reader = App({"name": "reader", "system_database_url": postgres_url, "park_after_seconds": 0.0})
+    writer = App({"name": "writer", "system_database_url": migrated_postgres, "run_migrations": True})
+    reader = App({"name": "reader", "system_database_url": migrated_postgres, "park_after_seconds": 0.0})
     goes_on = threading.Event()
 
     @writer.step()

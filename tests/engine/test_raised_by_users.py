@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dbos_events import App, KafkaMessage
-from dbos_events.engine.run import Unwind
+from dbos_events.engine.runvalues import Unwind
 from dbos_events.errors import (
     DBOSException,
     DBOSMaxStepRetriesExceeded,

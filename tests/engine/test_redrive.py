@@ -8,7 +8,7 @@ import pytest
 
 from dbos_events import App, KafkaMessage, Retry
 from dbos_events.errors import DBOSException, DBOSNonExistentWorkflowError
-from dbos_events.model.quarantine import Decisions
+from dbos_events.model.quarantine import DecidedEvents
 from dbos_events.testing import ManualClock, TestApp
 from dbos_events.testing.plugin import MakeTestApp
 
@@ -70,7 +70,7 @@ def test_rule_6_a_redrive_after_a_fix_repeats_only_what_failed(app: App, dbos_te
     failed = shop.fail(dbos)
     shop.mend()
     dbos.crash(application_version="fixed")
-    assert app.redrive_events(failed) == Decisions((failed,))
+    assert app.redrive_events(failed) == DecidedEvents((failed,))
     dbos.run_until_idle()
     assert shop.status(failed) == "SUCCESS"
     assert shop.steps == ["charge", "ship"]
@@ -382,8 +382,8 @@ def test_what_was_discarded_is_not_redriven(app: App, dbos_test_app: MakeTestApp
     dbos = dbos_test_app(app)
     failed = shop.fail(dbos)
     app.discard_events(failed, reason="a test order")
-    assert app.redrive_events(failed) == Decisions((), (failed,))
-    assert app.discard_events(failed, reason="again") == Decisions((), (failed,))
+    assert app.redrive_events(failed) == DecidedEvents((), (failed,))
+    assert app.discard_events(failed, reason="again") == DecidedEvents((), (failed,))
     dbos.run_until_idle()
     assert shop.status(failed) == "ERROR"
 
@@ -486,7 +486,7 @@ def test_on_a_loop_the_async_twins_do_it(app: App, dbos_test_app: MakeTestApp) -
             await app.list_quarantined_async(),
         ]
 
-    assert asyncio.run(decide()) == [Decisions((failed,)), Decisions((other,)), []]
+    assert asyncio.run(decide()) == [DecidedEvents((failed,)), DecidedEvents((other,)), []]
 
 
 def test_a_workflow_may_decide_and_its_replay_does_not_decide_again(

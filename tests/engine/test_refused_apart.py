@@ -28,11 +28,11 @@ FOR EACH ROW EXECUTE FUNCTION public.audit();
 
 
 @pytest.fixture
-def app(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
+def app(migrated_postgres: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
     monkeypatch.setattr(committer, "FIRST_PAUSE", 0.001)
     monkeypatch.setattr(committer, "MAX_PAUSE", 0.01)
     monkeypatch.setattr(later, "PAUSE", 0.1)
-    app = App({"name": "apart", "system_database_url": postgres_url})
+    app = App({"name": "apart", "system_database_url": migrated_postgres})
     yield app
     app.destroy()
 
@@ -42,7 +42,7 @@ def app(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
     ("table", "row"), [("checkpoints", "NEW.workflow_id"), ("results", "NEW.workflow_id")]
 )
 def test_a_trigger_of_others_that_refuses_one_workflow_holds_up_that_one_only(
-    app: App, postgres_url: str, table: str, row: str, kind: str
+    app: App, migrated_postgres: str, table: str, row: str, kind: str
 ) -> None:
     ran: list[str] = []
     lock = threading.Lock()
@@ -68,7 +68,7 @@ def test_a_trigger_of_others_that_refuses_one_workflow_holds_up_that_one_only(
             return first + await app.run_step_async(None, note_async, name)
 
     app.launch()
-    with psycopg.connect(postgres_url) as connection:
+    with psycopg.connect(migrated_postgres) as connection:
         connection.execute(TRIGGER.format(table=table, row=row))
     queue = app.queue("q")
     handles: dict[str, Any] = {}
@@ -86,7 +86,7 @@ def test_a_trigger_of_others_that_refuses_one_workflow_holds_up_that_one_only(
     while not any("auditor is away" in problem for problem in app.health().problems):
         assert time.monotonic() < end, app.health().problems
         time.sleep(0.01)
-    with psycopg.connect(postgres_url) as connection:
+    with psycopg.connect(migrated_postgres) as connection:
         connection.execute(f"DROP TRIGGER audit ON dbos_events.{table}")
     assert handles["bad"].get_result() == "badbad"
     assert ran.count("bad") == 2, "each step ran once"

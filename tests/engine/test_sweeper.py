@@ -9,7 +9,7 @@ from dbos_events import App, KafkaMessage
 from dbos_events.runtime.sweeper import AT_ONCE, SweeperService
 from dbos_events.storage.subjects.executors import NewExecutor
 from dbos_events.storage.subjects.orphans import Orphan
-from dbos_events.storage.subjects.positions import Position
+from dbos_events.storage.subjects.positions import AssignedPosition
 from dbos_events.storage.subjects.taking import Taker
 from dbos_events.testing import TestApp
 
@@ -21,7 +21,7 @@ class Lanes:
     """What the sweeper opens, as a test moves it."""
 
     orphan: Orphan
-    position: Position
+    position: AssignedPosition
     idle: bool = False
     closed: bool = False
 
@@ -35,7 +35,7 @@ class Opened:
 
     lanes: list[Lanes] = field(default_factory=list)
 
-    def __call__(self, orphan: Orphan, position: Position) -> Lanes:
+    def __call__(self, orphan: Orphan, position: AssignedPosition) -> Lanes:
         self.lanes.append(Lanes(orphan, position))
         return self.lanes[-1]
 

@@ -33,14 +33,14 @@ def broker(kafka_bootstrap: str) -> Broker:
 
 
 @pytest.fixture
-def fleet_of(postgres_url: str, kafka_bootstrap: str, tmp_path: Path) -> Iterator[FleetFactory]:
+def fleet_of(migrated_postgres: str, kafka_bootstrap: str, tmp_path: Path) -> Iterator[FleetFactory]:
     """`fleet_of(topic, ordering="partition")` makes a fleet whose leases and sessions are short."""
     with ExitStack() as stack:
 
         def make(topic: str, **options: Any) -> Fleet:
             chosen: dict[str, Any] = {
-                "database": postgres_url,
-                "effects": postgres_url,
+                "database": migrated_postgres,
+                "effects": migrated_postgres,
                 "topic": topic,
                 "label": "",
                 "kafka": {"bootstrap.servers": kafka_bootstrap, **QUICK_CLASSIC},

@@ -290,11 +290,11 @@ def test_files_in_a_folder_are_taken_in_and_deleted(database_url: str, tmp_path:
 
 
 def test_an_id_that_another_transaction_holds_is_given_up_in_time(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    migrated_postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    handled = Handled(postgres_url)
+    handled = Handled(migrated_postgres)
     try:
-        with psycopg.connect(postgres_url) as blocker:
+        with psycopg.connect(migrated_postgres) as blocker:
             blocker.execute("LOCK TABLE dbos_events.seen IN ACCESS EXCLUSIVE MODE")
             began = time.monotonic()
             (outcome,) = handled.inbox.accept([event("orders", "1")])

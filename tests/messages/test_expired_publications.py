@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from dbos_events import App, DBOSClient, ExpiredPublication, Publication
 from dbos_events.errors import DBOSException, SerializationError
-from dbos_events.storage.subjects.quarantine import Decided
+from dbos_events.storage.subjects.quarantine import OperatorDecision
 from dbos_events.testing.plugin import MakeTestApp
 
 
@@ -96,7 +96,7 @@ def test_one_that_is_opened_again_and_expires_again_is_handled_again(
     assert [one.key for one in handled] == ["wrong"]
     publications = dbos.core.storage.publications
     [unmatched], _ = publications.unmatched(None, None, 10)
-    publications.force(unmatched.number, "right", 100_000, Decided("ada", "a digit was wrong"))
+    publications.force(unmatched.number, "right", 100_000, OperatorDecision("ada", "a digit was wrong"))
     dbos.advance(seconds=200)
     assert [(one.key, one.value) for one in handled] == [("wrong", 7)] * 2, "as it was published"
 
@@ -108,7 +108,7 @@ def test_one_that_is_discarded_is_not_handled(
     app.publish("payment", "1", ttl_seconds=100, on_expired="returned")
     publications = dbos.core.storage.publications
     [unmatched], _ = publications.unmatched(None, None, 10)
-    publications.discard(unmatched.number, Decided("ada", "a test"))
+    publications.discard(unmatched.number, OperatorDecision("ada", "a test"))
     dbos.advance(seconds=200)
     assert handled == []
 

@@ -98,7 +98,7 @@ def test_what_another_process_has_sent_before_comes_first(database_url: str, app
 
 
 def test_a_receiver_that_runs_here_gets_a_burst_without_looking_for_each(
-    postgres_url: str, app: App, monkeypatch: pytest.MonkeyPatch
+    migrated_postgres: str, app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ready, may_go_on = threading.Event(), threading.Event()
 
@@ -109,7 +109,7 @@ def test_a_receiver_that_runs_here_gets_a_burst_without_looking_for_each(
         may_go_on.wait(60)
         return [*got, *(app.recv(timeout_seconds=60) for _ in range(count - 1))]
 
-    launch(app, postgres_url)
+    launch(app, migrated_postgres)
     handle = app.start_workflow(receives, 20)
     app.send(handle.workflow_id, 0)
     assert ready.wait(60)

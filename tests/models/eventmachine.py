@@ -16,8 +16,8 @@ from dbos_events.runtime.intake.shared import LANE
 from dbos_events.storage.subjects.intakerows import IntakeBatch, IntakeResult, NewEvent
 from dbos_events.storage.subjects.lanes import LanePlace, LaneTaken
 from dbos_events.storage.subjects.orphans import Orphan
-from dbos_events.storage.subjects.positions import Position
-from dbos_events.storage.subjects.quarantine import Decided
+from dbos_events.storage.subjects.positions import AssignedPosition
+from dbos_events.storage.subjects.quarantine import OperatorDecision
 from tests.models.acting import act
 from tests.models.machine import CRASHES, LOSES, SOME, WHICH, WorkflowMachine
 from tests.models.processes import Assigned, Process, Run
@@ -40,7 +40,7 @@ RECORDS = st.lists(
 MOVES = st.lists(RECORDS, min_size=PARTITIONS, max_size=PARTITIONS)
 SPOILT = st.sampled_from(["", "", "", "epoch", "ahead", "back", "record"])
 REDRIVES = st.sampled_from([Redrive(), Redrive(from_step=2), Redrive(fresh=True), Redrive(value=b"edited")])
-DECIDED = Decided("operator")
+DECIDED = OperatorDecision("operator")
 
 
 class EventMachine(WorkflowMachine):
@@ -326,11 +326,11 @@ def _spoil(move: tuple[int, int, int, int | None], how: str) -> tuple[int, int, 
     return epoch, expected, expected - 1 if how == "back" else target, leader
 
 
-def _positions(found: Sequence[Position]) -> list[tuple[int, int, int]]:
+def _positions(found: Sequence[AssignedPosition]) -> list[tuple[int, int, int]]:
     return [(one.partition, one.epoch, one.next_offset) for one in found]
 
 
-def _standing(found: Position | None) -> tuple[int, int] | None:
+def _standing(found: AssignedPosition | None) -> tuple[int, int] | None:
     return None if found is None else (found.epoch, found.next_offset)
 
 

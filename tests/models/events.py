@@ -10,8 +10,8 @@ from dbos_events.model.quarantine import Redrive
 from dbos_events.storage.subjects.intakerows import IntakeBatch, IntakeResult, NewEvent
 from dbos_events.storage.subjects.lanes import LanePlace, LaneTaken
 from dbos_events.storage.subjects.orphans import Orphan
-from dbos_events.storage.subjects.positions import Position
-from dbos_events.storage.subjects.quarantine import Decided
+from dbos_events.storage.subjects.positions import AssignedPosition
+from dbos_events.storage.subjects.quarantine import OperatorDecision
 from dbos_events.storage.writes import CANCELLED_CALL
 from tests.models.endings import Endings
 from tests.models.protocol import crashed_too_often
@@ -26,7 +26,7 @@ class Intakes(Endings):
 
     def assign(
         self, executor: int, consumer: int, incarnation: int, partitions: Sequence[int]
-    ) -> list[Position]:
+    ) -> list[AssignedPosition]:
         self.fence(executor)
         found = []
         for partition in sorted(partitions):
@@ -120,7 +120,7 @@ class Intakes(Endings):
         self.gaps.append((place[2], *offsets, "retention", None))
         return True
 
-    def take_orphan(self, executor: int, orphan: Orphan) -> Position | None:
+    def take_orphan(self, executor: int, orphan: Orphan) -> AssignedPosition | None:
         self.fence(executor)
         mark = self.watermarks[orphan.consumer, orphan.incarnation, orphan.partition]
         if mark.epoch != orphan.epoch or (self.is_alive(mark.holder) and mark.holder != executor):
@@ -285,7 +285,7 @@ class Model(Lanes):
             if aside is not None and aside.released_as is None and row.status in PUT_ASIDE:
                 yield row
 
-    def redrive(self, workflow_ids: Sequence[str], order: Redrive, _decision: Decided) -> list[str]:
+    def redrive(self, workflow_ids: Sequence[str], order: Redrive, _decision: OperatorDecision) -> list[str]:
         found = list(self.waiting(workflow_ids))
         for row in found:
             aside, ended = self.quarantine[row.id], row.generation
@@ -315,7 +315,7 @@ class Model(Lanes):
         behind = failed if noted is None else set(noted)
         return behind | {step for step in history if from_step is not None and abs(step) >= from_step}
 
-    def discard(self, workflow_ids: Sequence[str], _decision: Decided) -> list[str]:
+    def discard(self, workflow_ids: Sequence[str], _decision: OperatorDecision) -> list[str]:
         found = list(self.waiting(workflow_ids))
         for row in found:
             row.lane_open, row.held, row.take = None, None, row.take + 1
@@ -328,8 +328,8 @@ class Model(Lanes):
         return [row.id for row in found]
 
 
-def _position(partition: int, mark: Watermark) -> Position:
-    return Position(partition, mark.epoch, mark.next_offset, None, "")
+def _position(partition: int, mark: Watermark) -> AssignedPosition:
+    return AssignedPosition(partition, mark.epoch, mark.next_offset, None, "")
 
 
 def _before(batch: IntakeBatch, conflicts: Collection[str]) -> IntakeBatch:

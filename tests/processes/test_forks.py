@@ -59,11 +59,11 @@ def test_a_step_that_is_called_in_a_process_forked_out_of_a_workflow_is_refused(
 
 @pytest.mark.parametrize(("how", "children"), [("anew", 1), ("preload", 3)])
 def test_a_forked_process_may_launch_for_itself_on_postgresql(
-    postgres_url: str, how: str, children: int
+    migrated_postgres: str, how: str, children: int
 ) -> None:
-    found = run(postgres_url, how)
+    found = run(migrated_postgres, how)
     assert found["child"] == ("result 42" if how == "anew" else ["result 42"] * children)
-    assert_parent_went_on(postgres_url, found, executors=1 + children)
+    assert_parent_went_on(migrated_postgres, found, executors=1 + children)
 
 
 def test_a_sqlite_file_that_the_parent_has_open_is_refused_to_a_forked_process(sqlite_url: str) -> None:

@@ -34,9 +34,9 @@ MARGIN = 8.0
 
 
 @pytest.fixture
-def silent_postgres(postgres_url: str) -> Iterator[tuple[str, Proxy]]:
+def silent_postgres(migrated_postgres: str) -> Iterator[tuple[str, Proxy]]:
     """A database behind a proxy that a test can make say nothing any more."""
-    url = sa.make_url(postgres_url)
+    url = sa.make_url(migrated_postgres)
     loop = Loop()
     proxy = Proxy(loop, free_port(), url.port or 5432).start()
     yield url.set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False), proxy

@@ -8,14 +8,14 @@ import pytest
 from dbos_events.model.quarantine import Redrive
 from dbos_events.model.workflow import PENDING
 from dbos_events.storage.sqldatabase import SqlStorage
-from dbos_events.storage.subjects.quarantine import Decided
+from dbos_events.storage.subjects.quarantine import OperatorDecision
 from dbos_events.storage.subjects.taking import Taker
 from dbos_events.storage.writes import Failure, NextAttempt, Write, Written
 from tests.races.interleaving import Operation, Race
 from tests.storage.building import APP, change, ids, quarantine, read, register, step, workflow, write
 from tests.storage.topics import Topic, topic
 
-BY = Decided("ada@desk", "because")
+BY = OperatorDecision("ada@desk", "because")
 EVENT, OTHER = "e-0-0", "e-0-1"
 FAILURE = Failure("json", "boom", "shop.Down", "boom", (1,))
 

@@ -13,14 +13,14 @@ from dbos_events.errors import StorageUnavailable
 from dbos_events.model.event import ConsumerOptions, Ordering
 from dbos_events.runtime.intake import keeper
 from dbos_events.storage.sqldatabase import SqlStorage
-from dbos_events.storage.subjects.quarantine import Decided
+from dbos_events.storage.subjects.quarantine import OperatorDecision
 from dbos_events.storage.subjects.taking import Taker
 from tests.storage.building import APP, change, kill, read
 from tests.storage.conftest import Open
 from tests.storage.laneprocesses import TOPIC, Process
 
 AT_ONCE = 4
-BY = Decided("ada@desk", "because")
+BY = OperatorDecision("ada@desk", "because")
 Make = Callable[..., Process]
 
 

@@ -10,14 +10,14 @@ from dbos_events.errors import ExecutorFenced
 from dbos_events.model.quarantine import Redrive
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.subjects.lanes import LanePlace
-from dbos_events.storage.subjects.quarantine import Decided
+from dbos_events.storage.subjects.quarantine import OperatorDecision
 from dbos_events.storage.subjects.taking import Taker
 from dbos_events.storage.writes import Written
 from tests.races.interleaving import Operation, Race
 from tests.storage.building import APP, end, ids, kill, park, quarantine, read, register, write
 from tests.storage.topics import Topic, event, topic
 
-BY = Decided("ada@desk", "because")
+BY = OperatorDecision("ada@desk", "because")
 KEY = "0/a"
 HEAD, SECOND, THIRD = "e-0-0", "e-0-1", "e-0-2"
 

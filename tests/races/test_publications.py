@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from dbos_events.storage.sqldatabase import SqlStorage
-from dbos_events.storage.subjects.quarantine import Decided
+from dbos_events.storage.subjects.quarantine import OperatorDecision
 from dbos_events.storage.writes import (
     Anchor,
     Awaited,
@@ -147,7 +147,7 @@ def test_rule_19_who_takes_against_an_operator_who_gives_it_up(race: Race) -> No
         with_one,
         takes_it("first"),
         lambda _, storage: storage.publications.discard(
-            read(storage, "SELECT number FROM {schema}.publications")[0].number, Decided("somebody")
+            read(storage, "SELECT number FROM {schema}.publications")[0].number, OperatorDecision("somebody")
         ),
         must_hold=decided,
         serial=False,

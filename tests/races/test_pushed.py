@@ -8,12 +8,12 @@ import pytest
 
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.subjects.lanes import LanePlace
-from dbos_events.storage.subjects.quarantine import Decided
+from dbos_events.storage.subjects.quarantine import OperatorDecision
 from tests.races.interleaving import Operation, Race
 from tests.storage.building import end, quarantine, read, register, write
 from tests.storage.inboxes import accept, consumer_of, pushed
 
-BY = Decided("ada@desk", "because")
+BY = OperatorDecision("ada@desk", "because")
 
 
 @dataclass

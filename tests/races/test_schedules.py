@@ -17,7 +17,7 @@ from dbos_events.runtime.ticks import Planner
 from dbos_events.serialization import Codecs
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.subjects.schedulerows import (
-    Decided,
+    DecidedTicks,
     DueSchedule,
     Plan,
     PlannedTick,
@@ -86,7 +86,7 @@ def decide(number: int) -> Operation[Scene]:
             return scene.planners[number].plan(due)
 
         try:
-            decided: Decided = storage.schedules.decide(scene.servers[number], plan, 10)
+            decided: DecidedTicks = storage.schedules.decide(scene.servers[number], plan, 10)
         except ExecutorFenced:
             return "dead"
         assert not decided.problems

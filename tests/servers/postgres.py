@@ -42,6 +42,12 @@ class Postgres:
         self._execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
         return self.database_url(name)
 
+    def rename_database(self, name: str, other: str) -> None:
+        """Give the database another name; nobody may be connected to it."""
+        self._execute(
+            sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(other))
+        )
+
     def drop_database(self, name: str) -> None:
         """Drop the database, ending the connections that are still open on it."""
         self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -12,7 +12,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from dbos_events.connect.source import Record
-from dbos_events.engine.run import LOST, PARKED, Ending, Run
+from dbos_events.engine.run import Run
+from dbos_events.engine.runvalues import LOST, PARKED, Ending
 from dbos_events.errors import ExecutorFenced, StorageUnavailable
 from dbos_events.model.event import ConsumerOptions, HeldQuotas
 from dbos_events.runtime.intake.consumer import ConsumerIntake

@@ -12,7 +12,7 @@ from dbos_events.storage.migrate import migrate
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.statements import POSTGRES, load
 from dbos_events.storage.subjects.executors import fence
-from dbos_events.storage.subjects.plain import write_plain
+from dbos_events.storage.subjects.plainbatches import write_plain
 from dbos_events.storage.writes import WRITTEN, Existing
 from dbos_events.storage.writes.family import write_in_turn
 from tests.storage.building import begin, change, end, read, register, start, step, workflow

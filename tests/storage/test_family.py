@@ -32,7 +32,8 @@ from dbos_events.storage.writes import (
     message_key,
     result_key,
 )
-from dbos_events.storage.writes.family import CHANGES, fit_one_call
+from dbos_events.storage.writes.family import CHANGES, fits_one_call
+from dbos_events.storage.writes.own_checkpoints import part
 from tests.storage.building import begin, end, read, register, start, step, workflow
 
 PLACE = Anchor("shop", "payment", "1")
@@ -182,7 +183,7 @@ def test_a_change_that_says_nothing_of_itself_is_not_left_to_a_function() -> Non
         """A member that does not exist yet."""
 
     try:
-        assert not fit_one_call([step("w"), Write("w", 1, 0, change=Later()), end("x")])
+        assert not fits_one_call(part([step("w"), Write("w", 1, 0, change=Later()), end("x")]))
     finally:
         del Later
 
@@ -192,4 +193,4 @@ def test_a_crash_that_is_forgotten_is_not_left_to_a_function(storage: SqlStorage
     begin(storage, executor, "w")
     write = step("w")
     write.reset_crashes = True
-    assert not fit_one_call([write])
+    assert not fits_one_call(part([write]))

@@ -10,10 +10,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from dbos_events.storage.database import NotAsExpected
 from dbos_events.storage.functions import functions
 from dbos_events.storage.line import Line
-from dbos_events.storage.onecall import is_direct
+from dbos_events.storage.rollback import NotAsExpected
+from dbos_events.storage.sessions import is_direct
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.writes import WRITTEN, Fenced, Write
 from tests.storage.building import begin, change, end, kill, read, register, step, steps, workflow, write

@@ -6,7 +6,7 @@ from dbos_events.errors import DBOSNonExistentWorkflowError, DBOSWorkflowConflic
 from dbos_events.model.quarantine import Redrive
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.subjects.messages import Owner
-from dbos_events.storage.subjects.quarantine import Decided
+from dbos_events.storage.subjects.quarantine import OperatorDecision
 from dbos_events.storage.subjects.taking import Taker
 from dbos_events.storage.writes import (
     Consume,
@@ -141,7 +141,7 @@ def test_a_redrive_gets_back_what_was_consumed_behind_its_cut(
     orders.intake(executor, {0: (orders.epoch(executor), 0, 1)})
     received_twice(storage, executor, "e-0-0")
     write(storage, executor, quarantine("e-0-0", orders.consumer))
-    assert storage.quarantine.redrive(["e-0-0"], order, Decided("somebody", None, {})) == ["e-0-0"]
+    assert storage.quarantine.redrive(["e-0-0"], order, OperatorDecision("somebody", None, {})) == ["e-0-0"]
     assert waiting(storage, "e-0-0") == left
 
 

@@ -32,8 +32,8 @@ print(migrate(storage).revision)
 
 
 @pytest.fixture
-def empty(database_url: str, opened: Open) -> SqlStorage:
-    return opened(database_url)
+def empty(empty_database_url: str, opened: Open) -> SqlStorage:
+    return opened(empty_database_url)
 
 
 def works(storage: SqlStorage) -> bool:
@@ -68,8 +68,10 @@ def test_to_migrate_again_changes_nothing(empty: SqlStorage) -> None:
     assert workflow(empty, "w").id == "w"
 
 
-def test_processes_that_start_at_once_on_an_empty_database_all_find_it_migrated(database_url: str) -> None:
-    command = [sys.executable, "-c", MIGRATE, database_url, DEFAULT_SCHEMA]
+def test_processes_that_start_at_once_on_an_empty_database_all_find_it_migrated(
+    empty_database_url: str,
+) -> None:
+    command = [sys.executable, "-c", MIGRATE, empty_database_url, DEFAULT_SCHEMA]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen(command, **pipes) for _ in range(3)]  # type: ignore[call-overload]
     for process in processes:

@@ -28,7 +28,7 @@ ROWS: dict[str, tuple[list[tuple[Any, ...]], dict[str, Any]]] = {
     "insert_values": ([(i, 1, 0, "k9", 1, 1, "json", "1", 5, False) for i in BATCH], {"executor": 1}),
     "read_written_values": ([(i, 1, "k1", 5) for i in BATCH], {"executor": 1}),
     "delete_replaced_values": ([(i, 1, "k1", 5) for i in BATCH], {}),
-    "published_among": ([(i, 0) for i in BATCH], {}),
+    "with_values_or_entries": ([(i, 0) for i in BATCH], {}),
     "insert_stream_entries": (
         [(i, 1, 0, "s", 10**6, 1, 0, True, None, False, "json", "1", 5, False) for i in BATCH],
         {"executor": 1},
@@ -41,7 +41,7 @@ ROWS: dict[str, tuple[list[tuple[Any, ...]], dict[str, Any]]] = {
     "forget_waiters": ([(i, 1) for i in BATCH], {"executor": 1}),
 }
 ONE: dict[str, dict[str, Any]] = {
-    "lock_publishers": {"ids": BATCH[:5]},
+    "lock_writers": {"ids": BATCH[:5]},
     "lock_published": {"ids": BATCH[:5]},
     "read_marked": {"ids": BATCH[:5]},
     "wake_readers": {"first": "value:w1/", "beyond": "value:w10"},

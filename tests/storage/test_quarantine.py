@@ -8,7 +8,7 @@ from dbos_events.model.quarantine import QuarantineFilter, Redrive
 from dbos_events.model.workflow import CANCELLED, ENQUEUED, ERROR, PENDING
 from dbos_events.serialization import Codecs
 from dbos_events.storage.sqldatabase import SqlStorage
-from dbos_events.storage.subjects.quarantine import Decided
+from dbos_events.storage.subjects.quarantine import OperatorDecision
 from dbos_events.storage.writes import Failure, Fenced, QuarantineNote, Write
 from dbos_events.testing import ManualClock
 from tests.storage.building import (
@@ -25,7 +25,7 @@ from tests.storage.building import (
 from tests.storage.racing import PATIENCE, at_once, await_waiting, meanwhile, open_batch, open_transaction
 from tests.storage.topics import Topic, topic
 
-BY = Decided("ada@desk", "because")
+BY = OperatorDecision("ada@desk", "because")
 
 
 def put_aside(topic: Topic, workflow_id: str, *failed: int, take: int = 1, error: str = "boom") -> Write:

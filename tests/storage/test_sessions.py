@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from dbos_events.clock import SystemClock
 from dbos_events.errors import BadWrite, ConfigurationError, StorageUnavailable
-from dbos_events.storage import onecall, postgres
+from dbos_events.storage import callconnection, postgres
 from dbos_events.storage.line import Line
 from dbos_events.storage.migrate import migrate
 from dbos_events.storage.opening import open_storage
@@ -240,7 +240,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def seem_pooled(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (postgres, onecall):
+    for module in (postgres, callconnection):
         monkeypatch.setattr(module, "is_direct", lambda _: False)
 
 

@@ -1,10 +1,12 @@
 """Signals between processes (NOTIFY): each hears the others."""
 
 import queue
+import threading
 from contextlib import suppress
 
 import pytest
 
+from dbos_events.storage import postgres
 from dbos_events.storage.sqldatabase import SqlStorage
 from tests.storage.conftest import Open
 
@@ -31,3 +33,19 @@ def test_a_process_hears_the_others_and_not_itself(
         assert channel == "last"
     finally:
         stop()
+
+
+def test_a_listener_ends_when_it_is_told_to_and_not_when_its_wait_is_over(
+    postgres_storage: SqlStorage, migrated_postgres: str, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "LISTEN_WAIT", 3600.0)
+    other = opened(migrated_postgres)
+    heard = threading.Event()
+    before = set(threading.enumerate())
+    stop = postgres_storage.listen(lambda _: heard.set())  # type: ignore[attr-defined]
+    (listener,) = set(threading.enumerate()) - before
+    while not heard.wait(0.05):  # until it waits
+        other.notify(["something"])  # type: ignore[attr-defined]
+    stop()
+    assert not listener.is_alive()
+    stop()  # once more says nothing

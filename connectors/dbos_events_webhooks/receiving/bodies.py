@@ -24,7 +24,7 @@ class Unread(Exception):
         super().__init__(reason)
 
 
-class Body:
+class RequestBody:
     """The body of one request. `held` are its bytes that were counted in the load; whoever made it lets them go."""
 
     def __init__(self, load: Load, most: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from dbos_events.connect import Recurring, logger
 from dbos_events_webhooks.outcome import Answer
 from dbos_events_webhooks.receiving import answers
-from dbos_events_webhooks.receiving.bodies import Body, Disconnected, Receive, Unread
+from dbos_events_webhooks.receiving.bodies import Disconnected, Receive, RequestBody, Unread
 from dbos_events_webhooks.receiving.limits import Limits, Load
 from dbos_events_webhooks.receiving.serving import Scope
 
@@ -51,7 +51,7 @@ class CallbackEndpoint:
     async def serve(self, token: str, scope: Scope, receive: Receive, send: answers.Send) -> None:
         """Answer one request; it does not raise."""
         http1 = str(scope.get("http_version", "1.1")).startswith("1")
-        body = Body(self._load, self._max_body)
+        body = RequestBody(self._load, self._max_body)
         if not self._load.enter():
             self.counts["overloaded"] += 1
             answer = answers.later(429, self._limits.retry_after_seconds)
@@ -76,7 +76,9 @@ class CallbackEndpoint:
             self._load.leave(body.held)
         await answers.send_answer(answer, send, close=close and http1)
 
-    async def _answer(self, token: str, scope: Scope, receive: Receive, body: Body) -> tuple[Answer, bool]:
+    async def _answer(
+        self, token: str, scope: Scope, receive: Receive, body: RequestBody
+    ) -> tuple[Answer, bool]:
         headers = [(bytes(name).lower(), bytes(value)) for name, value in scope.get("headers", ())]
         refused = self._refused(scope, headers)
         if refused is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from dbos_events.connect import PushedEvent, Recurring
 from dbos_events.errors import RegistrationError
 from dbos_events_webhooks.identity import DIGEST, tidy
-from dbos_events_webhooks.outcome import ReceivedEvent, Refused, SecretUse, Verified
+from dbos_events_webhooks.outcome import Refused, SecretUse, Verified, VerifiedEvent
 from dbos_events_webhooks.provider import Provider
 from dbos_events_webhooks.receiving.rates import RateLimit, Rates
 from dbos_events_webhooks.receiving.replies import Reply
@@ -94,7 +94,7 @@ class Endpoint:
         if rate is not None:
             self.rates = Rates(rate)
 
-    def _name(self, event: ReceivedEvent, path_params: Mapping[str, str]) -> str:
+    def _name(self, event: VerifiedEvent, path_params: Mapping[str, str]) -> str:
         """What tells the event from all others: with the parameters of the path, so that tenants share no ids."""
         own = identity_of(event, stamped=getattr(self.provider.row.scheme, "timestamp", None) is not None)
         if not path_params:
@@ -124,7 +124,7 @@ class Endpoint:
         self.counts.update(kinds)
 
 
-def identity_of(event: ReceivedEvent, *, stamped: bool) -> str:
+def identity_of(event: VerifiedEvent, *, stamped: bool) -> str:
     """The id that deduplicates.
 
     The sender's id counts where it is signed. Where it is not, whoever has captured one request could send it again

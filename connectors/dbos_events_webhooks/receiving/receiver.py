@@ -214,8 +214,7 @@ class WebhookReceiver:
             }
             endpoint.consumers = list(mine)
             endpoint.rejecting = frozenset(name for name, config in mine.items() if config.get("rejects"))
-        self._service.draining = False
-        self._service.inbox = inbox
+        self._service.open(inbox)
 
     def pause(self) -> None:
         """Take nothing more in: requests get 503, and their senders try elsewhere, or later."""
@@ -225,7 +224,7 @@ class WebhookReceiver:
         """Forget the App, once what is at work has been answered, and after `seconds` in any case."""
         self.pause()
         self._service.load.wait_empty(seconds)
-        self._service.inbox = None
+        self._service.close()
 
     @property
     def is_open(self) -> bool:

@@ -13,7 +13,7 @@ from dbos_events.connect import logger
 from dbos_events.errors import ConfigurationError
 from dbos_events_webhooks.event import WebhookEvent
 from dbos_events_webhooks.outcome import Answer
-from dbos_events_webhooks.threads import REPLIES, on_thread
+from dbos_events_webhooks.threads import Threads, on_thread
 
 Said = Answer | Mapping[str, Any] | str | bytes | None
 Reply = Said | Callable[[WebhookEvent[Any]], Said | Awaitable[Said]]
@@ -38,11 +38,13 @@ def checked_reply(path: str, reply: Reply) -> Reply:
         raise ConfigurationError(f"reply of {path}: {error}") from None
 
 
-async def replied(reply: Reply, event: WebhookEvent[Any], usual: Answer, seconds: float) -> Answer | None:
+async def replied(
+    reply: Reply, event: WebhookEvent[Any], usual: Answer, seconds: float, threads: Threads
+) -> Answer | None:
     """What the sender hears; None where the function failed, or took too long. The event is durable in any case."""
     if not callable(reply):
         return usual if reply is None else _answer(reply, usual.status)
-    making = asyncio.ensure_future(_made(reply, event, usual))
+    making = asyncio.ensure_future(_made(reply, event, usual, threads))
     try:
         await asyncio.wait((making,), timeout=seconds)  # a function may catch that it is cancelled, and go on
     finally:
@@ -56,14 +58,14 @@ async def replied(reply: Reply, event: WebhookEvent[Any], usual: Answer, seconds
 
 
 async def _made(
-    reply: Callable[[WebhookEvent[Any]], Any], event: WebhookEvent[Any], usual: Answer
+    reply: Callable[[WebhookEvent[Any]], Any], event: WebhookEvent[Any], usual: Answer, threads: Threads
 ) -> Answer | None:
     """What a function says; no more than that it failed leaves it, for an exit would end all that the loop serves."""
     try:
         if inspect.iscoroutinefunction(reply):
             said = await reply(event)
         else:
-            said = await on_thread(REPLIES, _called, reply, event)
+            said = await on_thread(threads, _called, reply, event)
             said = await said if inspect.isawaitable(said) else said
         return usual if said is None else _answer(said, usual.status)
     except BaseException as error:

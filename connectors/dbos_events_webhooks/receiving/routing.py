@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, Router
 
 if TYPE_CHECKING:
-    from dbos_events_webhooks.receiving.receiver import WebhookReceiver
+    from dbos_events_webhooks.receiving.endpoint import Endpoint
 
 STATUSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The events are durable"},
@@ -21,6 +21,25 @@ STATUSES: dict[int | str, dict[str, Any]] = {
     429: {"description": "Too many; Retry-After says when to come again"},
     503: {"description": "The database does not answer; Retry-After says when to come again"},
 }
+
+
+class Routed(Protocol):
+    """What has endpoints to be routed to: a receiver."""
+
+    endpoints: list[Endpoint]
+
+    def at(self, endpoint: Endpoint) -> Callable[..., Any]:
+        """An ASGI app that is this endpoint."""
+        ...
+
+    @property
+    def callback_paths(self) -> tuple[str, ...]:
+        """The routes of callbacks, where they are answered."""
+        ...
+
+    async def callback_app(self, scope: Any, receive: Any, send: Any) -> None:
+        """An ASGI app that is the route of callbacks."""
+        ...
 
 
 class _Through(Response):
@@ -44,7 +63,7 @@ class _Application:
         await self._app(scope, receive, send)
 
 
-def routes_of(receiver: WebhookReceiver) -> Sequence[BaseRoute]:
+def routes_of(receiver: Routed) -> Sequence[BaseRoute]:
     """A route for each endpoint, with and without a slash at its end; the endpoint answers for its methods."""
     return [
         Route(path, _Application(receiver.at(endpoint)), name=endpoint.path)
@@ -55,7 +74,7 @@ def routes_of(receiver: WebhookReceiver) -> Sequence[BaseRoute]:
     ]
 
 
-def router_of(receiver: WebhookReceiver) -> Any:
+def router_of(receiver: Routed) -> Any:
     """FastAPI's where it is installed, since it takes in no other."""
     if importlib.util.find_spec("fastapi") is None:
         return Router(routes=routes_of(receiver))

@@ -13,13 +13,13 @@ from dbos_events_webhooks.event import WebhookEvent
 from dbos_events_webhooks.outcome import Answer, Refused
 from dbos_events_webhooks.outcome import Outcome as Verdict
 from dbos_events_webhooks.receiving import answers
-from dbos_events_webhooks.receiving.bodies import Body, Disconnected, Receive, Unread
+from dbos_events_webhooks.receiving.bodies import Disconnected, Receive, RequestBody, Unread
 from dbos_events_webhooks.receiving.endpoint import Endpoint
 from dbos_events_webhooks.receiving.limits import Limits, Load
 from dbos_events_webhooks.receiving.replies import replied, replied_here
 from dbos_events_webhooks.request import WebhookRequest
 from dbos_events_webhooks.stored import WebhookMessages
-from dbos_events_webhooks.threads import FUNCTIONS, on_thread
+from dbos_events_webhooks.threads import Threads, on_thread
 
 Scope = MutableMapping[str, Any]
 SPARE_SECONDS = 0.3
@@ -31,12 +31,15 @@ BACKLOG = frozenset({"quota", "busy"})
 
 
 class Service:
-    """Answers requests to endpoints. `inbox` is there while the App is launched."""
+    """Answers requests to endpoints. `inbox` is there while the App is launched, and so are threads for functions."""
 
     def __init__(self, limits: Limits) -> None:
         self.load = Load(limits)
         self.inbox: Inbox | None = None
         self.draining = False
+        self._functions = Threads("webhook-function")
+        # Of their own: replies that hang would else take the threads on which other endpoints look up their secrets.
+        self._replies = Threads("webhook-reply")
         self._not_started = Recurring(decision=True)
         self._not_stored = Recurring()
         self._not_fitting = Recurring()
@@ -48,6 +51,19 @@ class Service:
     def use(self, limits: Limits) -> None:
         """Other bounds, from now on."""
         self.load.limits = limits
+
+    def open(self, inbox: Inbox) -> None:
+        """Take events in from now on."""
+        self._functions.open()
+        self._replies.open()
+        self.draining = False
+        self.inbox = inbox
+
+    def close(self) -> None:
+        """Take nothing in any more."""
+        self.inbox = None
+        self._functions.close()
+        self._replies.close()
 
     @property
     def retry(self) -> int:
@@ -62,7 +78,7 @@ class Service:
         send: answers.Send,
     ) -> None:
         """Answer one request; whatever it is like, and whatever goes wrong, this does not raise."""
-        body = Body(self.load, endpoint.provider.row.max_body)
+        body = RequestBody(self.load, endpoint.provider.row.max_body)
         http1 = str(scope.get("http_version", "1.1")).startswith("1")
         if not self.load.enter():
             endpoint.counts["overloaded"] += 1
@@ -83,7 +99,7 @@ class Service:
         await answers.send_answer(answer, send, close=close and http1)
 
     async def _answer(
-        self, endpoint: Endpoint, params: Mapping[str, str], scope: Scope, receive: Receive, body: Body
+        self, endpoint: Endpoint, params: Mapping[str, str], scope: Scope, receive: Receive, body: RequestBody
     ) -> tuple[Answer, bool]:
         """The answer, and whether the connection has to end because a body was left unread."""
         if endpoint.retired:
@@ -125,7 +141,10 @@ class Service:
 
     async def _judged(self, endpoint: Endpoint, inbox: Inbox, request: WebhookRequest) -> Answer:
         verdict = await endpoint.provider.verify_async(
-            request, lookup_seconds=self.limits.lookup_seconds, head_is_checked=True
+            request,
+            lookup_seconds=self.limits.lookup_seconds,
+            head_is_checked=True,
+            threads=self._functions,
         )
         events = self._events(endpoint, request, verdict)
         if isinstance(events, Answer):
@@ -139,7 +158,7 @@ class Service:
         if endpoint.reply is None or answer.status >= 300 or outcomes is None:
             return answer
         event = _message(events[0], outcomes[0])
-        said = await replied(endpoint.reply, event, answer, self.limits.reply_seconds)
+        said = await replied(endpoint.reply, event, answer, self.limits.reply_seconds, self._replies)
         return self._said(endpoint, said, answer)
 
     def receive(self, endpoint: Endpoint, request: WebhookRequest) -> Answer:
@@ -253,7 +272,7 @@ class Service:
         """As `_unfit`, which calls validators of the program: a sender waits for none that hangs."""
         try:
             async with asyncio.timeout(self.limits.lookup_seconds):
-                return await on_thread(FUNCTIONS, self._unfit, endpoint, inbox, events)
+                return await on_thread(self._functions, self._unfit, endpoint, inbox, events)
         except TimeoutError:
             endpoint.counts["unavailable"] += 1
             self._not_stored.say(

@@ -6,8 +6,9 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.effects import TASK_CANCELLED, Effect, Flow, Settled
-from dbos_events.engine.replay import NOTE, Recall
-from dbos_events.engine.run import Place
+from dbos_events.engine.recall import Recall
+from dbos_events.engine.replay import NOTE
+from dbos_events.engine.runvalues import Place
 from dbos_events.engine.shield import may_write
 from dbos_events.engine.waits import Leased
 from dbos_events.errors import SerializationError

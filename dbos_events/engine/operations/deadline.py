@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from dbos_events.engine.effects import Flow, Recorded
 from dbos_events.engine.operations.common import deliver, operation, unreadable
-from dbos_events.engine.publishing import refuse_unwritten
+from dbos_events.engine.values_and_streams import refuse_unwritten
 from dbos_events.model.times import LONGEST_WAIT
 
 if TYPE_CHECKING:
-    from dbos_events.engine.run import Place, Run
+    from dbos_events.engine.run import Run
+    from dbos_events.engine.runvalues import Place
     from dbos_events.storage.writes import Checkpoint
 
 NAME = "DBOS.sleep"

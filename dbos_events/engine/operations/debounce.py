@@ -13,7 +13,8 @@ from dbos_events.storage.writes import Bounce, Debounced, Refused
 
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
-    from dbos_events.engine.run import Place, Run
+    from dbos_events.engine.run import Run
+    from dbos_events.engine.runvalues import Place
     from dbos_events.storage.writes import Checkpoint
     from dbos_events.storage.writes.debounce import Keep
 

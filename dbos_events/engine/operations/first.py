@@ -13,7 +13,8 @@ from dbos_events.storage.writes import Park, result_key
 
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
-    from dbos_events.engine.run import Place, Run
+    from dbos_events.engine.run import Run
+    from dbos_events.engine.runvalues import Place
 
 NAME = "DBOS.waitFirst"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.effects import Flow, Query, Recorded, Settled
-from dbos_events.engine.mailboxes import Delivery, Line, in_line, turn_of
+from dbos_events.engine.mailboxes import Delivery, Turn, in_turn, turn_of
 from dbos_events.engine.operations.common import follows, noted_beside, operation
 from dbos_events.engine.shield import may_write
 from dbos_events.engine.waits import Wait
@@ -31,7 +31,8 @@ from dbos_events.storage.writes.send import Owner
 
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
-    from dbos_events.engine.run import Place, Run
+    from dbos_events.engine.run import Run
+    from dbos_events.engine.runvalues import Place
     from dbos_events.model.message import StoredMessage
 
 SEND = "DBOS.send"
@@ -111,17 +112,17 @@ def recv(core: Core, run: Run, place: Place, topic: str | None, timeout: float |
             yield Settled(run)
             yield Query(core, lambda: core.storage.messages.give_back(owner, dropped))
             core.mailboxes.of(run).forget()
-        with in_line(core, run, topic) as line:
+        with in_turn(core, run, topic) as turn:
 
             def look() -> StoredMessage | None:
-                return line.topic.look(core, run.id, topic) if line.is_first else None
+                return turn.topic.look(core, run.id, topic) if turn.is_first else None
 
             only_looks = timeout is not None and timeout <= 0
-            found = _known(line)
-            if found is None and (only_looks or not line.topic.is_known_empty(core)):
+            found = _known(turn)
+            if found is None and (only_looks or not turn.topic.is_known_empty(core)):
                 found = yield Query(core, look)
             if found is None and not only_looks:
-                found = yield from _waited(run, place, topic, timeout, line, look)
+                found = yield from _waited(run, place, topic, timeout, turn, look)
             run.enter()
             write = run.checkpoint(place, RECV, started_at=started_at)
             assert write.checkpoint is not None  # noqa: S101
@@ -133,15 +134,15 @@ def recv(core: Core, run: Run, place: Place, topic: str | None, timeout: float |
             value = _read(core, run, found)
             write.checkpoint.codec, write.checkpoint.output = found.codec, found.value
             write.change = Consume(found.number)
-            line.topic.take(found, all_durable=not run.under_way)
+            turn.topic.take(found, all_durable=not run.under_way)
             run.hand_over(write)
             return value
 
     return operation(run, place, RECV, None, fresh, may_go_on=follows)
 
 
-def _known(line: Line) -> StoredMessage | None:
-    return line.topic.first() if line.is_first else None
+def _known(turn: Turn) -> StoredMessage | None:
+    return turn.topic.first() if turn.is_first else None
 
 
 def _near(core: Core, messages: Sequence[NewMessage]) -> set[tuple[str, str | None]]:
@@ -159,7 +160,7 @@ def _waited(
     place: Place,
     topic: str | None,
     timeout: float | None,
-    line: Line,
+    turn: Turn,
     look: Callable[[], StoredMessage | None],
 ) -> Flow[StoredMessage | None]:
     """Wait for a message, until the end that the first run which waited has noted: a crash does not prolong it.
@@ -170,17 +171,17 @@ def _waited(
     core = run.core
     found: StoredMessage | None
     if timeout is None:
-        found = yield _wait(run, topic, None, line, look)
+        found = yield _wait(run, topic, None, turn, look)
         return found
     note = noted_beside(place)
     known = run.history.by_call.get(note.call) if run.history is not None else None
     if known is not None and known.output is not None:
-        found = yield _wait(run, topic, int(known.output), line, look)
+        found = yield _wait(run, topic, int(known.output), turn, look)
         return found
     now = core.clock.now_ms()
     deadline = now + round(timeout * 1000)
     if not core.clock.manual:
-        found = yield _wait(run, topic, min(deadline, now + UNNOTED_MS), line, look, parks=False)
+        found = yield _wait(run, topic, min(deadline, now + UNNOTED_MS), turn, look, parks=False)
         if found is not None:
             return found
         run.enter()
@@ -188,7 +189,7 @@ def _waited(
         found = yield Query(core, look)
         return found
     run.hand_over(run.checkpoint(note, RECV, output=str(deadline), started_at=now, completed_at=now))
-    found = yield _wait(run, topic, deadline, line, look)
+    found = yield _wait(run, topic, deadline, turn, look)
     return found
 
 
@@ -196,7 +197,7 @@ def _wait(
     run: Run,
     topic: str | None,
     deadline: int | None,
-    line: Line,
+    turn: Turn,
     look: Callable[[], StoredMessage | None],
     *,
     parks: bool = True,
@@ -205,9 +206,9 @@ def _wait(
         run.core,
         run,
         channel=turn_of(run.id),
-        peek=lambda: _known(line),
+        peek=lambda: _known(turn),
         look=look,
-        is_here=lambda: not line.must_look,
+        is_here=lambda: not turn.must_look,
         until=deadline,
         ends_sooner=True,
         looks_at_end=parks,

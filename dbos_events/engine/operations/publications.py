@@ -36,7 +36,8 @@ from dbos_events.storage.writes.send import Owner
 
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
-    from dbos_events.engine.run import Place, Run
+    from dbos_events.engine.run import Run
+    from dbos_events.engine.runvalues import Place
     from dbos_events.serialization import Codec
 
 PUBLISH = "DBOS.publish"
@@ -165,7 +166,7 @@ def tell(core: Core, anchors: Sequence[str]) -> None:
     core.signal("timers")
 
 
-class Waiting:
+class PublicationWait:
     """One call that waits for publications, at its place in the run."""
 
     def __init__(

@@ -10,7 +10,8 @@ from dbos_events.engine.operations.common import operation
 
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
-    from dbos_events.engine.run import Place, Run
+    from dbos_events.engine.run import Run
+    from dbos_events.engine.runvalues import Place
 
 
 def recorded_query(core: Core, run: Run, place: Place, name: str, work: Callable[[], Any]) -> Flow[Any]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from dbos_events.engine.effects import TASK_CANCELLED, Flow, Recorded
 from dbos_events.engine.operations.common import counted, deliver, operation, record_cancelled, unreadable
-from dbos_events.engine.replay import Recall
-from dbos_events.engine.run import Place
+from dbos_events.engine.recall import Recall
+from dbos_events.engine.runvalues import Place
 from dbos_events.engine.waits import Wait
 from dbos_events.model.times import LONGEST_WAIT
 from dbos_events.storage.writes import Park

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.effects import TASK_CANCELLED, Flow, Query, Recorded
-from dbos_events.engine.limits import DEADLINES, UNBOUND, Bounds, Limits, bounds_of
 from dbos_events.engine.operations.common import counted, deliver, follows, operation, record_cancelled
-from dbos_events.engine.replay import Recall
-from dbos_events.engine.run import Place
+from dbos_events.engine.recall import Recall
+from dbos_events.engine.runvalues import Place
+from dbos_events.engine.timelimits import DEADLINES, UNBOUND, Bounds, TimeLimits, bounds_of
 from dbos_events.errors import (
     DBOSConflictingWorkflowError,
     DBOSException,
@@ -36,7 +36,7 @@ from dbos_events.telemetry.log import logger
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
     from dbos_events.engine.registry import Registered
-    from dbos_events.engine.run import Run
+    from dbos_events.engine.run import Engine, Run
     from dbos_events.serialization import Codec
 
 
@@ -65,7 +65,7 @@ class Start:
     any_version: bool = False
     application: str | None = None
     """Whose workflow it is; None: this program's."""
-    limits: Limits | None = None
+    limits: TimeLimits | None = None
     bounds: Bounds = UNBOUND
     """Follow from the limits when it is written."""
 
@@ -205,7 +205,7 @@ def _in_use(request: Start, result: Result) -> bool:
     return isinstance(result, Existing) and request.rejects_existing
 
 
-def new_workflow(core: Core, request: Start, parent: Run | None) -> NewWorkflow:
+def new_workflow(core: Engine, request: Start, parent: Run | None) -> NewWorkflow:
     """The row of a workflow that is started."""
     codec = core.codecs.default
     stored: dict[str, Any] = {"args": list(request.args), "kwargs": request.kwargs}

@@ -10,8 +10,8 @@ from dbos_events.engine.effects import TASK_CANCELLED, Call, Flow
 from dbos_events.engine.keys import arguments_changed, noted, shown_arguments
 from dbos_events.engine.operations.common import operation
 from dbos_events.engine.preempting import PreemptibleCall
-from dbos_events.engine.publishing import Announcement
 from dbos_events.engine.shield import may_write
+from dbos_events.engine.values_and_streams import Announcement
 from dbos_events.engine.waits import Pause
 from dbos_events.errors import DBOSMaxStepRetriesExceeded, SerializationError
 from dbos_events.model.workflow import StepOptions, StepStatus
@@ -20,21 +20,23 @@ from dbos_events.storage.writes import Write
 
 if TYPE_CHECKING:
     from dbos_events.engine.keys import StepKey
-    from dbos_events.engine.run import Place, Run
-    from dbos_events.serialization import Codec
+    from dbos_events.engine.run import Run
+    from dbos_events.engine.runvalues import Place
     from dbos_events.storage.writes import Checkpoint
 
 
 class StepCall:
     """One call of a step at its place in the run."""
 
-    __slots__ = ("args", "arguments", "function", "key", "kwargs", "name", "options", "place", "run")
+    __slots__ = (
+        "_branch", "_key", "_occurrence", "args", "arguments", "function", "kwargs", "name", "options", "place", "run",
+    )  # fmt: skip
 
     def __init__(
         self,
         run: Run,
         place: Place,
-        key: StepKey,
+        branch: Scope,
         name: str,
         options: StepOptions,
         function: Callable[..., Any],
@@ -43,13 +45,24 @@ class StepCall:
     ) -> None:
         self.run = run
         self.place = place
-        self.key = key
         self.name = name
+        # Taken at the call, as its place is; the key itself is made when somebody asks for it.
+        self._branch = branch
+        self._occurrence = branch.count(name)
+        self._key: StepKey | None = None
         self.options = options
         self.function = function
         self.args = args
         self.kwargs = kwargs
         self.arguments = fingerprint(args, kwargs)
+
+    @property
+    def key(self) -> StepKey:
+        """Its idempotency key."""
+        key = self._key
+        if key is None:
+            key = self._key = self._branch.key_of(self.name, self._occurrence)
+        return key
 
     def flow(self) -> Flow[Any]:
         """Give the recorded outcome, or call the function and record what it did.
@@ -62,28 +75,32 @@ class StepCall:
         )
 
     def _fresh(self) -> Flow[Any]:
-        started_at = self.run.core.clock.now_ms()
-        retried = self.options.retries_allowed
-        status = StepStatus(self.place.number, *((0, self.options.attempts) if retried else ()))
-        scope = Scope(self.run, "", status, key=self.key)
-        under_way = self.run.core.runner.under_way
+        run, options = self.run, self.options
+        core = run.core
+        started_at = core.clock.now_ms()
+        status = StepStatus(self.place.number, *((0, options.attempts) if options.retries_allowed else ()))
+        scope = Scope(run, "", status, self)
+        under_way = core.runner.under_way
         under_way[self] = started_at
         try:
-            if self.options.idempotency_key is not None:
-                declared = yield Call(scope, self.options.idempotency_key, self.args, self.kwargs)
+            if options.idempotency_key is not None:
+                declared = yield Call(scope, options.idempotency_key, self.args, self.kwargs)
                 self.key.declare(declared, self.name)
-            if self.run.used_keys is not None:
+            if run.used_keys is not None:
                 self._refuse_other_arguments()
-            if self.options.retries_allowed:
+            if options.retries_allowed:
                 output = yield from self._attempts(scope, status)
             else:
                 output = yield self._attempt(scope)
-            codec = self.run.core.codecs.default
-            text = self._encoded(codec, output)
+            codec = core.codecs.default
+            try:
+                text = encoded(codec, output)
+            except SerializationError as error:
+                raise self._not_storable(error) from error.__cause__
         except Exception as error:
-            name, stored = stored_error(self.run.core.codecs.default, error)
+            name, stored = stored_error(core.codecs.default, error)
             entry = self._record(started_at, name, None, stored)
-            self.run.note(error, entry)
+            run.note(error, entry)
             raise
         except TASK_CANCELLED:
             self._settle_entries()
@@ -93,12 +110,9 @@ class StepCall:
         self._record(started_at, codec.name, text, None, attempt=status.current_attempt or 0)
         return output
 
-    def _encoded(self, codec: Codec, output: object) -> str | None:
-        try:
-            return encoded(codec, output)
-        except SerializationError as error:
-            what = f"What step {self.name} (number {self.place.number}) of workflow {self.run.id} returned"
-            raise not_storable(what, error) from error.__cause__
+    def _not_storable(self, error: SerializationError) -> Exception:
+        what = f"What step {self.name} (number {self.place.number}) of workflow {self.run.id} returned"
+        return not_storable(what, error)
 
     def _refuse_other_arguments(self) -> None:
         """Stop the run where the key of this call went out with other arguments in an earlier generation."""
@@ -113,7 +127,12 @@ class StepCall:
 
     def _noted_with_arguments(self) -> str:
         """For a call that may be made again, with arguments that people have to compare."""
-        return noted(self.arguments, self.key, self._shown() if self.key.asked else None)
+        key = self._key
+        return (
+            self.arguments
+            if key is None
+            else noted(self.arguments, key, self._shown() if key.asked else None)
+        )
 
     def _shown(self) -> str:
         return shown_arguments(self.args, self.kwargs)
@@ -162,13 +181,17 @@ class StepCall:
         attempt: int | None = None,
     ) -> Checkpoint | None:
         """Hand the outcome over, unless the run may not write any more; `attempt` is the one that ended well."""
-        run = self.run
-        if not may_write(run):
+        run, key = self.run, self._key
+        if run.unwinding or (run.verdict is not None and not may_write(run)):
             return None
+        if key is None:
+            arguments = self.arguments
+        else:
+            arguments = noted(self.arguments, key) if error is None else self._noted_with_arguments()
         write = run.checkpoint(
             self.place,
             self.name,
-            arguments=noted(self.arguments, self.key) if error is None else self._noted_with_arguments(),
+            arguments=arguments,
             codec=codec,
             output=output,
             error=error,

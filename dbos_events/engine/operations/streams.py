@@ -9,7 +9,10 @@ from dbos_events.engine.effects import Flow, Query
 from dbos_events.engine.operations.common import deliver, operation
 from dbos_events.engine.operations.deadline import begin_deadline, recorded_deadline
 from dbos_events.engine.outlet import Room, outlet_of
-from dbos_events.engine.publishing import (
+from dbos_events.engine.reader import Item, StreamReader
+from dbos_events.engine.runvalues import Place
+from dbos_events.engine.shield import is_shielded
+from dbos_events.engine.values_and_streams import (
     Stored,
     is_on_own_thread,
     read_back,
@@ -18,9 +21,6 @@ from dbos_events.engine.publishing import (
     stream_channel,
     written_in_step,
 )
-from dbos_events.engine.reader import Item, StreamReader
-from dbos_events.engine.run import Place
-from dbos_events.engine.shield import is_shielded
 from dbos_events.engine.waits import Wait
 from dbos_events.errors import (
     DBOSException,
@@ -33,9 +33,8 @@ from dbos_events.serialization import fingerprint, stored_error
 from dbos_events.storage.writes import Park, Write, stream_key
 
 if TYPE_CHECKING:
-    from dbos_events.engine.core import Core
     from dbos_events.engine.outlet import Outlet
-    from dbos_events.engine.run import Run
+    from dbos_events.engine.run import Engine, Run
     from dbos_events.model.workflow import StepStatus
     from dbos_events.storage.writes import Checkpoint
 
@@ -117,7 +116,7 @@ def _hand_over(
 
 
 def next_item(
-    core: Core, run: Run | None, reader: StreamReader, until: int | None, poll: float, *, parks: bool
+    core: Engine, run: Run | None, reader: StreamReader, until: int | None, poll: float, *, parks: bool
 ) -> Flow[Item | None]:
     """The next thing that a reader gets; None when the time is over."""
     while (item := reader.take()) is None:
@@ -141,7 +140,7 @@ def next_item(
 
 
 def read_item(
-    core: Core, run: Run | None, reader: StreamReader, seconds: float | None, poll: float
+    core: Engine, run: Run | None, reader: StreamReader, seconds: float | None, poll: float
 ) -> Flow[Item]:
     """For a reader outside of workflows, or within a step (then of `run`); nothing is recorded.
 
@@ -206,7 +205,7 @@ def read_item_recorded(
 
 
 def _recorded_form(
-    core: Core, item: Item | None, error: DBOSException | None
+    core: Engine, item: Item | None, error: DBOSException | None
 ) -> tuple[str | None, str | None, str | None]:
     """Codec, value and error that a checkpoint has: a value's own, or what tells that it is none."""
     if item is None:
@@ -247,7 +246,7 @@ def _again(run: Run, entry: Checkpoint, reader: StreamReader, arguments: str) ->
     return Item(position, entry.codec, entry.output)
 
 
-def value_of(core: Core, reader: StreamReader, item: Item) -> object:
+def value_of(core: Engine, reader: StreamReader, item: Item) -> object:
     """What a user gets of an item that is not the end."""
     if item.reset is not None:
         return item.reset

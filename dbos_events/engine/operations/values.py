@@ -8,7 +8,7 @@ from dbos_events.engine.effects import Flow, Query, Recorded
 from dbos_events.engine.operations.common import follows, operation
 from dbos_events.engine.operations.deadline import begin_deadline, recorded_deadline
 from dbos_events.engine.outlet import outlet_of
-from dbos_events.engine.publishing import (
+from dbos_events.engine.values_and_streams import (
     Announcement,
     Stored,
     read_back,
@@ -23,8 +23,8 @@ from dbos_events.serialization import fingerprint
 from dbos_events.storage.writes import Park, value_key
 
 if TYPE_CHECKING:
-    from dbos_events.engine.core import Core
-    from dbos_events.engine.run import Place, Run
+    from dbos_events.engine.run import Engine, Run
+    from dbos_events.engine.runvalues import Place
     from dbos_events.model.workflow import StepStatus
     from dbos_events.storage.subjects.values import StoredValue
 
@@ -62,7 +62,7 @@ def set_value_in_step(run: Run, step: StepStatus, key: str, value: object) -> Fl
 
 
 def _wait(
-    core: Core, run: Run | None, workflow_id: str, key: str, until: int | None, *, parks: bool
+    core: Engine, run: Run | None, workflow_id: str, key: str, until: int | None, *, parks: bool
 ) -> Flow[StoredValue | None]:
     """What there is once the key is set or its workflow has ended; None when the time is over."""
     waited_for = value_key(workflow_id, key)
@@ -80,7 +80,7 @@ def _wait(
     return found
 
 
-def _decided(core: Core, run: Run | None, workflow_id: str, key: str) -> StoredValue | None:
+def _decided(core: Engine, run: Run | None, workflow_id: str, key: str) -> StoredValue | None:
     """The value, or that there will be none: its workflow has ended.
 
     A run that waits for a value of its own has not ended, though it may be cancelled: it cleans up in a shield.
@@ -92,14 +92,14 @@ def _decided(core: Core, run: Run | None, workflow_id: str, key: str) -> StoredV
     return found if found.status in FINISHED and not own else None
 
 
-def get_value(core: Core, run: Run | None, workflow_id: str, key: str, seconds: float | None) -> Flow[Any]:
+def get_value(core: Engine, run: Run | None, workflow_id: str, key: str, seconds: float | None) -> Flow[Any]:
     """The value of a key for a caller outside of workflows, or within a step (then of `run`); nothing is recorded."""
     until = None if seconds is None else core.clock.now_ms() + round(max(0.0, seconds) * 1000)
     found = yield from _wait(core, run, workflow_id, key, until, parks=False)
     return None if found is None else _value(core, workflow_id, key, found)
 
 
-def _value(core: Core, workflow_id: str, key: str, found: StoredValue) -> object:
+def _value(core: Engine, workflow_id: str, key: str, found: StoredValue) -> object:
     return read_back(core, found.codec, found.value, f"The event {key!r} of workflow {workflow_id}")
 
 
@@ -136,7 +136,7 @@ def get_value_recorded(
     return (yield from operation(run, place, GET, arguments, fresh))
 
 
-def get_all_values(core: Core, workflow_id: str) -> dict[str, Any]:
+def get_all_values(core: Engine, workflow_id: str) -> dict[str, Any]:
     """The latest value of each key of a workflow."""
     return {
         each.key: read_back(core, each.codec, each.value, f"The event {each.key!r} of workflow {workflow_id}")

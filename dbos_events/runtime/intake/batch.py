@@ -53,7 +53,7 @@ class Intaking:
     shared: bool = False
 
 
-class Accepted(NamedTuple):
+class NamedRecord(NamedTuple):
     """A record of the batch, with the id of its workflow and the name of its lane."""
 
     workflow_id: str
@@ -77,7 +77,7 @@ class Formed:
     `notes` the same as (codec, stored error).
     """
 
-    records: list[Accepted]
+    records: list[NamedRecord]
     moves: dict[int, tuple[int, int, int, int | None]]
     gaps: tuple[tuple[int, int, int], ...]
     filtered: tuple[tuple[int, int, int, int], ...] = ()
@@ -95,7 +95,7 @@ def form(
     ours = {partition: assignments.get((common.incarnation, partition)) for partition in partitions}
     last: dict[int, Record] = {}
     gaps: list[tuple[int, int, int]] = []
-    accepted: list[Accepted] = []
+    accepted: list[NamedRecord] = []
     for record in records:
         assignment = ours[record.partition]
         if assignment is None:
@@ -110,7 +110,7 @@ def form(
         lane = LANE if common.shared else None
         if common.lane_of is not None:
             lane = common.lane_of(assignment.topic, record)
-        accepted.append(Accepted(f"{assignment.prefix}{record.offset}", record, lane))
+        accepted.append(NamedRecord(f"{assignment.prefix}{record.offset}", record, lane))
     moves = {
         partition: (assignment.epoch, assignment.next_offset, end.offset + 1, end.leader_epoch)
         for partition, end in last.items()
@@ -143,7 +143,7 @@ def batch_of(common: Intaking, formed: Formed, kept: Sequence[bool], unknown: fr
     )
 
 
-def _new_event(accepted: Accepted, kept: bool, notes: Mapping[str, tuple[str, str]]) -> NewEvent:
+def _new_event(accepted: NamedRecord, kept: bool, notes: Mapping[str, tuple[str, str]]) -> NewEvent:
     record = accepted.record
     return NewEvent(
         accepted.workflow_id,

@@ -44,7 +44,8 @@ class RecentEvents:
             if len(self._attempts) > MOST_RECENT:
                 self._forget_oldest()
             if not failed:
-                self._row.clear()
+                if self._row:
+                    self._row.clear()
                 return None
             self._failing[workflow_id] = attempt
             while self._attempts[0][0] < now - self._options.window_seconds:

@@ -14,11 +14,12 @@ from dbos_events.connect.connector import Connector
 from dbos_events.connect.source import PartitionReport, Position, Record, TakenIn
 from dbos_events.engine.core import Core
 from dbos_events.engine.registry import Registered
-from dbos_events.engine.run import EventOrigin, Run
+from dbos_events.engine.run import Run
+from dbos_events.engine.runvalues import EventOrigin
 from dbos_events.errors import DBOSException
 from dbos_events.model.event import ConsumerOptions
 from dbos_events.model.naming import log_prefix
-from dbos_events.runtime.intake.batch import Accepted, Assignment, Formed, Intaking, batch_of, form
+from dbos_events.runtime.intake.batch import Assignment, Formed, Intaking, NamedRecord, batch_of, form
 from dbos_events.runtime.intake.filters import judged
 from dbos_events.runtime.intake.gate import Gate
 from dbos_events.runtime.intake.holdups import HoldUps
@@ -298,8 +299,7 @@ class ConsumerIntake(Positioning):
         if unasked or not formed.records:
             return formed
         topic = self._assignments[incarnation, formed.records[0].record.partition].topic
-        codec = self._core.codecs.default
-        new_context = self._taken.new_context
+        codec, new_context = self._core.codecs.default, self._taken.new_context
         return judged(formed, when, lambda record: self._message(topic, record), codec, new_context)
 
     def _placed(self, incarnation: int, formed: Formed) -> tuple[Formed, tuple[PlacedEvent, ...]]:
@@ -357,7 +357,7 @@ class ConsumerIntake(Positioning):
         reasons = {partition: conflict.reason for partition, conflict in halted.items()}
         return TakenIn(following, result.stale, reasons or None)
 
-    def _conflicts(self, records: Sequence[Accepted], result: IntakeResult) -> dict[int, _Conflict]:
+    def _conflicts(self, records: Sequence[NamedRecord], result: IntakeResult) -> dict[int, _Conflict]:
         """The first conflict of each partition: nothing was taken in from there on."""
         halted: dict[int, _Conflict] = {}
         for workflow_id, record, _ in records:
@@ -370,7 +370,7 @@ class ConsumerIntake(Positioning):
     def _start(
         self,
         incarnation: int,
-        events: Sequence[Accepted],
+        events: Sequence[NamedRecord],
         plan: LanePlan,
         spilled: Mapping[int, Counter[str]],
         refused: Mapping[str, DBOSException],

@@ -11,9 +11,9 @@ from contextvars import Context
 from dataclasses import replace
 
 from dbos_events.connect.source import Record
-from dbos_events.engine.payload import Message
 from dbos_events.errors import DBOSException, Quarantine, TryAgain, UndecodablePayload
-from dbos_events.runtime.intake.batch import Accepted, Formed
+from dbos_events.model.message_type import Message
+from dbos_events.runtime.intake.batch import Formed, NamedRecord
 from dbos_events.serialization import Codec, stored_error
 
 
@@ -30,7 +30,7 @@ def judged(
     A record that the source could not read whole is refused without a question about it.
     """
     ranges = Ranges()
-    kept: list[Accepted] = []
+    kept: list[NamedRecord] = []
     refused: dict[str, DBOSException] = {}
     for accepted in formed.records:
         wanted = True

@@ -8,13 +8,13 @@ from contextvars import Context
 from dataclasses import replace
 
 from dbos_events.connect.source import Record
-from dbos_events.engine.payload import Message
 from dbos_events.engine.problems import problem_with
 from dbos_events.engine.shapes import at_once
 from dbos_events.errors import DBOSException, Quarantine, TryAgain
 from dbos_events.model.event import Placing
+from dbos_events.model.message_type import Message
 from dbos_events.model.queue import HIGHEST_PRIORITY_NUMBER, LONGEST_DELAY_SECONDS
-from dbos_events.runtime.intake.batch import Accepted, Formed
+from dbos_events.runtime.intake.batch import Formed, NamedRecord
 from dbos_events.serialization import Codec, stored_error
 from dbos_events.serialization.raised import is_interrupt
 from dbos_events.storage.subjects.intakerows import PlacedEvent
@@ -54,7 +54,7 @@ def placed(
     return formed, tuple(found)
 
 
-def _place(accepted: Accepted, placing: Placing, message_of: Callable[[Record], Message]) -> PlacedEvent:
+def _place(accepted: NamedRecord, placing: Placing, message_of: Callable[[Record], Message]) -> PlacedEvent:
     message = message_of(accepted.record)
     priority = None if placing.priority is None else at_once(placing.priority(message))
     partition = None if placing.partition is None else at_once(placing.partition(message))
@@ -67,7 +67,7 @@ def _place(accepted: Accepted, placing: Placing, message_of: Callable[[Record], 
     )
 
 
-def _refused(accepted: Accepted, placing: Placing) -> PlacedEvent:
+def _refused(accepted: NamedRecord, placing: Placing) -> PlacedEvent:
     """A queue with partitions takes nothing without one."""
     partition = None if placing.partition is None else str(accepted.record.partition)
     return PlacedEvent(accepted.workflow_id, 0, partition, None)

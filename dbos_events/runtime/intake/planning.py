@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import compress
 
 from dbos_events.engine.run import Run
-from dbos_events.runtime.intake.batch import Accepted
+from dbos_events.runtime.intake.batch import NamedRecord
 from dbos_events.runtime.intake.lanes import LaneGroup
 
 Groups = Mapping[int, LaneGroup]
@@ -20,7 +20,7 @@ class LanePlan:
     that all are in one lane over the partitions, which takes them from the database.
     """
 
-    def __init__(self, groups: Groups, records: Sequence[Accepted], *, shared: bool = False) -> None:
+    def __init__(self, groups: Groups, records: Sequence[NamedRecord], *, shared: bool = False) -> None:
         self._groups = groups
         self._names: dict[int, Counter[str]] = {}
         for record in records:
@@ -35,7 +35,7 @@ class LanePlan:
         self.unknown = frozenset(unknown)
         self.kept = [not shared and self._fits(record, room) for record in records]
 
-    def _fits(self, record: Accepted, room: dict[str, int]) -> bool:
+    def _fits(self, record: NamedRecord, room: dict[str, int]) -> bool:
         """Only the first events of a lane are kept: those behind one that is not kept wait, too."""
         if record.lane is None or record.record.partition not in self._groups:
             return True
@@ -56,13 +56,13 @@ class LanePlan:
 
 def sort_out(
     plan: LanePlan,
-    records: Sequence[Accepted],
+    records: Sequence[NamedRecord],
     fresh: Sequence[bool],
     behind: frozenset[str],
     repeated: frozenset[int],
-) -> tuple[list[Accepted], dict[int, Counter[str]], list[str]]:
+) -> tuple[list[NamedRecord], dict[int, Counter[str]], list[str]]:
     """What runs here of what is `fresh`, the lanes with events that wait in the database, and ids to give back."""
-    runs: list[Accepted] = []
+    runs: list[NamedRecord] = []
     spilled: dict[int, Counter[str]] = {}
     returned: list[str] = []
     for record, kept in compress(zip(records, plan.kept, strict=True), fresh):

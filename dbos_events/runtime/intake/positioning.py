@@ -11,7 +11,7 @@ from dbos_events.model.event import ConsumerOptions
 from dbos_events.model.topic import TopicHistory
 from dbos_events.runtime.encoding import fingerprint_of, id_prefix
 from dbos_events.runtime.intake.batch import Assignment
-from dbos_events.storage.subjects.positions import Position
+from dbos_events.storage.subjects.positions import AssignedPosition
 
 R = TypeVar("R")
 Key = tuple[int, int]
@@ -99,7 +99,7 @@ class Positioning:
 
     # -- whether the log is still the same one ------------------------------------------------
 
-    def _witness(self, topic: str, incarnation: int, found: Sequence[Position]) -> dict[int, int]:
+    def _witness(self, topic: str, incarnation: int, found: Sequence[AssignedPosition]) -> dict[int, int]:
         """The last offset that was taken in of each partition, if it is known what the record was."""
         ids = {
             f"{id_prefix(self._prefix, topic, incarnation, row.partition)}{row.next_offset - 1}": row

@@ -16,11 +16,11 @@ from dbos_events.engine.operations.publications import (
     new_publication,
     tell,
 )
-from dbos_events.engine.payload import Message
 from dbos_events.errors import DBOSException, Quarantine, UndecodablePayload
 from dbos_events.model.event import ConsumerOptions
+from dbos_events.model.message_type import Message
 from dbos_events.model.publication import NOT_GIVEN, Publication
-from dbos_events.runtime.intake.batch import Accepted, Formed, PublishedRecord
+from dbos_events.runtime.intake.batch import Formed, NamedRecord, PublishedRecord
 from dbos_events.runtime.intake.filters import Ranges
 from dbos_events.serialization import stored_error
 from dbos_events.serialization.raised import is_interrupt, text_of
@@ -50,7 +50,7 @@ def published(
     if options.publishes is None:
         return formed
     ranges = Ranges()
-    kept: list[Accepted] = []
+    kept: list[NamedRecord] = []
     refused: dict[str, DBOSException] = dict(formed.refused)
     publications: list[PublishedRecord] = []
     for accepted in formed.records:

@@ -14,7 +14,8 @@ from dbos_events.connect.inbox import Outcome, PushedEvent, PushOptions
 from dbos_events.engine.core import Core
 from dbos_events.engine.problems import problem_with
 from dbos_events.engine.registry import Registered
-from dbos_events.engine.run import EventOrigin, Run
+from dbos_events.engine.run import Run
+from dbos_events.engine.runvalues import EventOrigin
 from dbos_events.engine.shapes import at_once
 from dbos_events.errors import DBOSException, Quarantine, StorageUnavailable, TryAgain
 from dbos_events.model.naming import pushed_id, pushed_prefix
@@ -63,7 +64,7 @@ class Services:
     """Called by the committer when an event has left its place."""
 
 
-class Formed(NamedTuple):
+class FormedEvent(NamedTuple):
     """An event on its way: its row, its message, and why its handler must not be called, if it must not."""
 
     row: NewPushed
@@ -132,7 +133,7 @@ class PushedConsumer:
         """A batch begins: nothing of it has a place yet."""
         self._planned, self._tried = 0, False
 
-    def form(self, event: PushedEvent) -> Formed | Outcome:
+    def form(self, event: PushedEvent) -> FormedEvent | Outcome:
         """The row of an event; an outcome where it is refused without a question to the database."""
         workflow_id = self.workflow_id(event.event_id)
         headers = tuple(event.headers)
@@ -176,7 +177,7 @@ class PushedConsumer:
             timestamp=event.received_at,
             refusal=None if refused is None else self._stored(refused),
         )
-        return Formed(row, message, refused, len(event.payload))
+        return FormedEvent(row, message, refused, len(event.payload))
 
     def _judge(self, message: Any) -> tuple[bool, DBOSException | None]:
         """Whether the event is to run, and why its handler must not be called although it is."""
@@ -254,7 +255,7 @@ class PushedConsumer:
         self._tried = True
         return True
 
-    def reserve(self, formed: Sequence[Formed]) -> Reserved:
+    def reserve(self, formed: Sequence[FormedEvent]) -> Reserved:
         """Keep the lanes of these events from being given up until `carry_out`."""
         counts = Counter(one.row.lane for one in formed if one.row.lane is not None)
         group = self._lanes.current()
@@ -264,7 +265,7 @@ class PushedConsumer:
     # -- after it -----------------------------------------------------------------------------
 
     def carry_out(
-        self, reserved: Reserved, formed: Sequence[Formed], found: Sequence[Accepted]
+        self, reserved: Reserved, formed: Sequence[FormedEvent], found: Sequence[Accepted]
     ) -> list[Outcome]:
         """Run what is to run here; gives what the senders are told. Without answers, only give up the lanes."""
         fresh = [(one, what) for one, what in zip(formed, found, strict=True) if what.kind == "accepted"]
@@ -290,7 +291,7 @@ class PushedConsumer:
         """Nothing is known of what was taken in: the watch over what this process owns gives it back."""
         reserved.group.admit(reserved.names, {}, {})
 
-    def _run(self, one: Formed, workflow_id: str) -> Run:
+    def _run(self, one: FormedEvent, workflow_id: str) -> Run:
         run = Run(self._core, workflow_id, self.function, (one.message,), {})
         quarantines = self.options.on_failure == "quarantine"
         run.origin = EventOrigin(self.number, quarantines, holds_lane=one.row.lane is not None)
@@ -300,7 +301,7 @@ class PushedConsumer:
             self.places.weigh(run, 0, one.size)
         return run
 
-    def _tell_others(self, fresh: Sequence[tuple[Formed, Accepted]]) -> None:
+    def _tell_others(self, fresh: Sequence[tuple[FormedEvent, Accepted]]) -> None:
         """Events that do not run here: some process has room for them, or they come after others."""
         left = [one for one, what in fresh if not what.owned]
         if not left:

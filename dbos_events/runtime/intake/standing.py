@@ -4,75 +4,18 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime
-from typing import NamedTuple, Protocol
 
 from dbos_events.engine.core import Core
-from dbos_events.engine.run import Run
-from dbos_events.errors import DBOSWorkflowExpiredError
 from dbos_events.model.consumer import ConsumerState
 from dbos_events.model.event import Breaker
-from dbos_events.runtime.intake.breaker import RecentEvents, pause_ms, verdict_on
-from dbos_events.runtime.intake.finals import FinalFailures, final_failure
+from dbos_events.runtime.intake.breaker import pause_ms, verdict_on
+from dbos_events.runtime.intake.eventends import EventEnds, StandingOptions, Standstill, Watched
 from dbos_events.runtime.intake.gate import Gate
 from dbos_events.runtime.service import Service
 from dbos_events.telemetry.log import logger
 
 LOOK_SECONDS = 0.5
 """So often the rows are looked at; a signal makes it sooner."""
-
-
-class Standstill(NamedTuple):
-    """Why a consumer takes nothing in: `wanted` by an operator, or its breaker, which is open (`opened`) or tried.
-
-    Only an open breaker makes a process unready: one that is tried waits for the next event, however long that takes.
-    """
-
-    text: str
-    wanted: bool
-    opened: bool = False
-
-
-class Options(Protocol):
-    """What the options of a consumer say about standing still."""
-
-    @property
-    def name(self) -> str | None: ...
-
-    @property
-    def breaker(self) -> Breaker | None: ...
-
-
-class _Watched:
-    """One consumer of this process."""
-
-    def __init__(self, number: int, options: Options, gate: Gate, left: str, core: Core) -> None:
-        self.number = number
-        self.left = left
-        self.name = options.name or ""
-        self.gate = gate
-        self.breaker = options.breaker
-        self.recent = RecentEvents(options.breaker, core.clock.monotonic) if options.breaker else None
-        self.tripped: str | None = None
-        self.trial: str | None = None
-        self.redriven = False
-        self.epoch: int | None = None
-        self.standstill: Standstill | None = None
-
-    def ended(self, run: Run) -> bool:
-        """Count how an event's run has left; True when the service should look."""
-        ending = run.ending
-        if self.recent is None or ending is None or ending.kind in ("parked", "lost"):
-            return run.id == self.trial
-        if isinstance(ending.error, DBOSWorkflowExpiredError):  # its handler was not called
-            return run.id == self.trial
-        if ending.error is None and run.generation > 0 and run.attempt == 0 and self.standstill is not None:
-            self.redriven = True
-            return True
-        reason = self.recent.ended(run.id, failed=ending.error is not None)
-        if reason is not None and self.tripped is None:
-            self.tripped = reason
-            return True
-        return run.id == self.trial
 
 
 class ConsumerService(Service):
@@ -85,41 +28,26 @@ class ConsumerService(Service):
     name = "consumers"
     signals = ("consumers",)
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, ends: EventEnds) -> None:
         super().__init__(interval=LOOK_SECONDS)
         self._core = core
-        self._watched: dict[int, _Watched] = {}
+        self._ends = ends
+        self._watched = ends.watched
         self._looking = threading.Lock()
-        self._finals = FinalFailures()
 
-    def watch(self, number: int, options: Options, gate: Gate, left: str) -> None:
+    def watch(self, number: int, options: StandingOptions, gate: Gate, left: str) -> None:
         """Look after a consumer from now on; when this returns its gate is as its row says.
 
         `left` tells people what becomes of its events while it takes none in.
         """
-        watched = _Watched(number, options, gate, left, self._core)
+        watched = Watched(number, options, gate, left, self._core)
         with self._looking:
             self._watched[number] = watched
         self.tick()
 
-    def ended(self, run: Run) -> None:
-        """A run of an event has left this process; quick, since it is called by the committer."""
-        if run.origin is None:
-            return
-        watched = self._watched.get(run.origin.consumer)
-        error = run.ending.error if run.ending is not None and run.ending.kind == "ended" else None
-        if error is not None and not isinstance(
-            error, DBOSWorkflowExpiredError
-        ):  # that is counted, and no failure
-            self._finals.tell(
-                final_failure(run.function.name if watched is None else watched.name, run, error)
-            )
-        if watched is not None and watched.ended(run):
-            self.wake()
-
     def let_go(self) -> None:
         """As of every service; failures that were only counted are told before."""
-        self._finals.look(at_end=True)
+        self._ends.finals.look(at_end=True)
         super().let_go()
 
     @property
@@ -132,7 +60,7 @@ class ConsumerService(Service):
         }
 
     def tick(self) -> float | None:
-        self._finals.look()
+        self._ends.finals.look()
         with self._looking:
             if not self._watched:
                 return None
@@ -160,7 +88,7 @@ class ConsumerService(Service):
 
     # -- the breaker --------------------------------------------------------------------------
 
-    def _move(self, watched: _Watched, state: ConsumerState) -> bool:
+    def _move(self, watched: Watched, state: ConsumerState) -> bool:
         """Change the breaker, if that is called for; True when its row was changed."""
         storage = self._core.storage
         if watched.breaker is None:
@@ -175,7 +103,7 @@ class ConsumerService(Service):
             return True
         return self._judge_trial(watched, watched.breaker, state)
 
-    def _note_trial(self, watched: _Watched, state: ConsumerState) -> bool:
+    def _note_trial(self, watched: Watched, state: ConsumerState) -> bool:
         """Tell all processes which event was let in here, once."""
         epoch, workflow_id = watched.gate.trial or (None, None)
         if epoch != state.epoch or workflow_id is None or workflow_id == watched.trial:
@@ -184,14 +112,14 @@ class ConsumerService(Service):
         watched.trial = workflow_id
         return noted
 
-    def _open_if_tripped(self, watched: _Watched, breaker: Breaker, state: ConsumerState) -> bool:
+    def _open_if_tripped(self, watched: Watched, breaker: Breaker, state: ConsumerState) -> bool:
         reason, watched.tripped = watched.tripped, None
         if reason is None:
             return False
         pause = pause_ms(breaker, state.openings)
         return self._core.storage.breakers.open(state.id, state.epoch, reason, pause)
 
-    def _judge_trial(self, watched: _Watched, breaker: Breaker, state: ConsumerState) -> bool:
+    def _judge_trial(self, watched: Watched, breaker: Breaker, state: ConsumerState) -> bool:
         storage = self._core.storage
         verdict = verdict_on(state.trial) if state.trial is not None else "unsettled"
         if verdict == "passed":
@@ -205,7 +133,7 @@ class ConsumerService(Service):
 
     # -- the gate -----------------------------------------------------------------------------
 
-    def _apply(self, watched: _Watched, state: ConsumerState) -> None:
+    def _apply(self, watched: Watched, state: ConsumerState) -> None:
         if state.paused_at is not None:
             self._stand(watched, Standstill(_pause_text(state), wanted=True))
         elif state.breaker is None:
@@ -219,11 +147,11 @@ class ConsumerService(Service):
             else:
                 self._stand(watched, standstill)
 
-    def _stand(self, watched: _Watched, standstill: Standstill) -> None:
+    def _stand(self, watched: Watched, standstill: Standstill) -> None:
         watched.gate.close(standstill.text)
         self._say(watched, standstill)
 
-    def _say(self, watched: _Watched, standstill: Standstill) -> None:
+    def _say(self, watched: Watched, standstill: Standstill) -> None:
         """Log each change of state once."""
         if standstill != watched.standstill:
             watched.standstill = standstill
@@ -231,7 +159,7 @@ class ConsumerService(Service):
             extra = {"consumer": watched.name}
             log("%s: %s. %s", watched.name, standstill.text, watched.left, extra=extra)
 
-    def _go_on(self, watched: _Watched) -> None:
+    def _go_on(self, watched: Watched) -> None:
         watched.gate.open()
         if watched.standstill is not None:
             watched.standstill = None

@@ -6,7 +6,7 @@ from dbos_events.runtime.intake.keeper import LaneService
 from dbos_events.runtime.intake.places import Places
 from dbos_events.storage.subjects.lanes import LanePlace
 from dbos_events.storage.subjects.orphans import Orphan
-from dbos_events.storage.subjects.positions import Position
+from dbos_events.storage.subjects.positions import AssignedPosition
 
 CAPACITY = 100
 """Events of one such partition that run here at once."""
@@ -15,7 +15,7 @@ CAPACITY = 100
 class LeftLanes:
     """What the sweeper asks of the lanes of one orphaned partition."""
 
-    def __init__(self, lanes: LaneService, orphan: Orphan, position: Position) -> None:
+    def __init__(self, lanes: LaneService, orphan: Orphan, position: AssignedPosition) -> None:
         place = LanePlace(orphan.consumer, orphan.incarnation, orphan.partition, position.epoch)
         self._lanes = lanes
         self._executor = lanes.executor

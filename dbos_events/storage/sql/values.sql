@@ -1,5 +1,5 @@
--- name: lock_publishers
--- Workflows that publish something. Whoever parks to wait for it has the row locked, too, and looks again before its
+-- name: lock_writers
+-- Workflows that set a value or write into a stream. Whoever parks to wait for it has the row locked, too, and looks again before its
 -- parking is committed: one of both comes first (docs/protocol.md, rule 17).
 SELECT id FROM {schema}.workflows WHERE id IN ({list:ids}) ORDER BY id {for_update};
 
@@ -31,8 +31,8 @@ DELETE FROM {schema}.published_values
 WHERE (workflow_id, key, take, number) IN (SELECT u.workflow_id, u.key, u.take, u.replaces
                                            FROM {rows: workflow_id text, take int, key text, replaces int});
 
--- name: published_among
--- Those of the workflows that have published anything.
+-- name: with_values_or_entries
+-- Those of the workflows that have values or entries of streams.
 SELECT u.workflow_id, u.generation
 FROM {rows: workflow_id text, generation int}
 WHERE EXISTS (SELECT 1 FROM {schema}.published_values AS v WHERE v.workflow_id = u.workflow_id)

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from dbos_events.storage.database import RollBack, Row, Tx
+from dbos_events.storage.database import Row, Tx
+from dbos_events.storage.rollback import RollBack
 from dbos_events.storage.shapes import named
 from dbos_events.storage.subjects.executors import fence
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
-from dbos_events.storage.database import Database, NotAsExpected, Tx
+from dbos_events.storage.database import Database, Tx
 from dbos_events.storage.line import Line
+from dbos_events.storage.rollback import NotAsExpected
 from dbos_events.storage.subjects.executors import fence
-from dbos_events.storage.subjects.plain import FUNCTIONS, begin_plain, write_plain
+from dbos_events.storage.subjects.plainbatches import FUNCTIONS, begin_plain, write_plain
 from dbos_events.storage.subjects.starts import write_starts
 from dbos_events.storage.writes import WRITTEN, Result, Write
-from dbos_events.storage.writes.family import fit_one_call, write_in_turn
+from dbos_events.storage.writes.family import fits_one_call, write_in_turn
+from dbos_events.storage.writes.own_checkpoints import part
 
 
 class BatchTable:
@@ -26,8 +28,8 @@ class BatchTable:
                 if self._database.calls:
                     write_starts(self._database, executor, [write.change for write in writes])
                     return [WRITTEN] * len(writes)
-            elif fit_one_call(writes):
-                write_plain(self._database, executor, writes)
+            elif fits_one_call(parted := part(writes)):
+                write_plain(self._database, executor, writes, parted)
                 return [WRITTEN] * len(writes)
 
         def work(tx: Tx) -> list[Result]:
@@ -40,7 +42,7 @@ class BatchTable:
         return self._database.open_line(FUNCTIONS)
 
     def send_batch(self, line: Line, executor: int, writes: Sequence[Write]) -> bool:
-        plain = self._database.calls and fit_one_call(writes)
-        if plain:
-            begin_plain(self._database, line, executor, writes)
-        return plain
+        if not self._database.calls or not fits_one_call(parted := part(writes)):
+            return False
+        begin_plain(self._database, line, executor, writes, parted)
+        return True

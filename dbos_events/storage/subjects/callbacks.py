@@ -18,7 +18,7 @@ class NewCallback(NamedTuple):
     deadline: int
 
 
-class Answered(NamedTuple):
+class AnsweredToken(NamedTuple):
     """Whether a token is known, and the workflow that its answer is for; None where its time is over."""
 
     known: bool
@@ -32,7 +32,7 @@ class Callbacks(Protocol):
         """Make a token known; safe to repeat."""
         ...
 
-    def answer(self, application: str, token_hash: str) -> Answered:
+    def answer(self, application: str, token_hash: str) -> AnsweredToken:
         """Note that an answer came, unless the time is over and none came before; safe to repeat."""
         ...
 
@@ -46,12 +46,12 @@ class CallbackTable:
     def open(self, callback: NewCallback) -> None:
         self._database.transact(lambda tx: tx.run("open_callback", **callback._asdict()))
 
-    def answer(self, application: str, token_hash: str) -> Answered:
-        def work(tx: Tx) -> Answered:
+    def answer(self, application: str, token_hash: str) -> AnsweredToken:
+        def work(tx: Tx) -> AnsweredToken:
             named = {"token_hash": token_hash, "application": application}
             rows = tx.run("answer_callback", **named)
             if rows:
-                return Answered(True, rows[0].workflow_id)
-            return Answered(bool(tx.run("read_callback", **named)))
+                return AnsweredToken(True, rows[0].workflow_id)
+            return AnsweredToken(bool(tx.run("read_callback", **named)))
 
         return self._database.transact(work)

@@ -9,7 +9,7 @@ from dbos_events.storage.database import Database
 from dbos_events.storage.writes.debounce import Bounce, add_call
 
 
-class Member(NamedTuple):
+class DebouncedCall(NamedTuple):
     """With what one call was made, encoded."""
 
     codec: str | None
@@ -26,7 +26,7 @@ class Debounces(Protocol):
         """
         ...
 
-    def members(self, workflow_ids: Sequence[str]) -> dict[str, list[Member]]:
+    def members(self, workflow_ids: Sequence[str]) -> dict[str, list[DebouncedCall]]:
         """The calls that these runs get, in their order."""
         ...
 
@@ -40,8 +40,8 @@ class DebounceTable:
     def add(self, bounce: Bounce) -> str:
         return self._database.transact(lambda tx: add_call(tx, 0, bounce))
 
-    def members(self, workflow_ids: Sequence[str]) -> dict[str, list[Member]]:
-        found: dict[str, list[Member]] = {workflow_id: [] for workflow_id in workflow_ids}
+    def members(self, workflow_ids: Sequence[str]) -> dict[str, list[DebouncedCall]]:
+        found: dict[str, list[DebouncedCall]] = {workflow_id: [] for workflow_id in workflow_ids}
         for row in self._database.transact(lambda tx: tx.run("read_members", ids=workflow_ids)):
-            found[row.workflow_id].append(Member(row.codec, row.input))
+            found[row.workflow_id].append(DebouncedCall(row.codec, row.input))
         return found

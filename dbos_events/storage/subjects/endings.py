@@ -7,8 +7,9 @@ from itertools import chain
 from typing import NamedTuple, Protocol
 
 from dbos_events.clock import elapsed_ns
-from dbos_events.storage.database import Database, RollBack, Row, Tx
+from dbos_events.storage.database import Database, Row, Tx
 from dbos_events.storage.narrow import Narrow, take_kinds
+from dbos_events.storage.rollback import RollBack
 from dbos_events.storage.subjects.workflows import cancelled
 
 TIMEOUT = "timeout"

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Protocol
 
 from dbos_events.errors import BadWrite
-from dbos_events.storage.database import Database, NotAsExpected, RollBack, Tx
+from dbos_events.storage.database import Database, Tx
+from dbos_events.storage.rollback import NotAsExpected, RollBack
 from dbos_events.storage.shapes import named, records
 from dbos_events.storage.subjects.executors import fence
 from dbos_events.storage.subjects.intakerows import IntakeBatch, IntakeResult, NewEvent, StoredEvent

@@ -9,7 +9,8 @@ from typing import Protocol
 
 from dbos_events.errors import DBOSNonExistentWorkflowError, DBOSWorkflowConflictIDError
 from dbos_events.model.message import StoredMessage
-from dbos_events.storage.database import Database, NotAsExpected, Tx
+from dbos_events.storage.database import Database, Tx
+from dbos_events.storage.rollback import NotAsExpected
 from dbos_events.storage.shapes import records
 from dbos_events.storage.subjects.executors import fence
 from dbos_events.storage.writes.send import NewMessage, Owner, insert, lock_destinations

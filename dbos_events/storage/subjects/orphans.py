@@ -9,7 +9,7 @@ from typing import Protocol
 from dbos_events.storage.database import Database, Tx
 from dbos_events.storage.shapes import named, records
 from dbos_events.storage.subjects.executors import fence
-from dbos_events.storage.subjects.positions import Position
+from dbos_events.storage.subjects.positions import AssignedPosition
 
 OrphanKey = tuple[int, int, int]
 """Consumer, incarnation, partition."""
@@ -37,7 +37,7 @@ class Orphans(Protocol):
         """Those of the named handlers whose holder has been dead for `grace_ms`."""
         ...
 
-    def take(self, executor: int, orphan: Orphan) -> Position | None:
+    def take(self, executor: int, orphan: Orphan) -> AssignedPosition | None:
         """Become holder under a new epoch; None when somebody was assigned the partition meanwhile."""
         ...
 
@@ -72,8 +72,8 @@ class OrphanTable:
         )
         return records(Orphan, rows)
 
-    def take(self, executor: int, orphan: Orphan) -> Position | None:
-        def work(tx: Tx) -> Position | None:
+    def take(self, executor: int, orphan: Orphan) -> AssignedPosition | None:
+        def work(tx: Tx) -> AssignedPosition | None:
             fence(tx, executor)
             row = tx.one(
                 "take_orphan",
@@ -86,7 +86,9 @@ class OrphanTable:
             )
             if row is None:
                 return None
-            return Position(orphan.partition, row.epoch, row.next_offset, row.leader_epoch, row.reason)
+            return AssignedPosition(
+                orphan.partition, row.epoch, row.next_offset, row.leader_epoch, row.reason
+            )
 
         return self._database.transact(work)
 

@@ -14,7 +14,7 @@ from dbos_events.storage.subjects.executors import fence
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class AssignedPosition:
     """Where an assignment of one partition begins."""
 
     partition: int
@@ -57,7 +57,7 @@ class Positions(Protocol):
 
     def assign(
         self, executor: int, consumer: int, incarnation: int, partitions: Sequence[int]
-    ) -> list[Position]:
+    ) -> list[AssignedPosition]:
         """Become holder of the partitions under a new epoch each."""
         ...
 
@@ -146,14 +146,14 @@ class PositionTable:
 
     def assign(
         self, executor: int, consumer: int, incarnation: int, partitions: Sequence[int]
-    ) -> list[Position]:
-        def work(tx: Tx) -> list[Position]:
+    ) -> list[AssignedPosition]:
+        def work(tx: Tx) -> list[AssignedPosition]:
             fence(tx, executor)
             place = {"consumer": consumer, "incarnation": incarnation, "partitions": sorted(partitions)}
             rows = tx.run("lock_watermarks", **place)
             tx.run("raise_epochs", executor=executor, **place)
             return [
-                Position(
+                AssignedPosition(
                     row.partition,
                     row.epoch + 1,
                     row.next_offset,

@@ -15,7 +15,7 @@ from dbos_events.storage.narrow import Narrow, take_apart
 from dbos_events.storage.shapes import records
 from dbos_events.storage.subjects.executors import fence
 from dbos_events.storage.subjects.messages import hold_owned
-from dbos_events.storage.subjects.quarantine import Decided
+from dbos_events.storage.subjects.quarantine import OperatorDecision
 from dbos_events.storage.writes.match import Awaited, Found, give_back, next_of
 from dbos_events.storage.writes.publish import Anchor, NewPublication, anchor_key, hold_anchors, publish
 from dbos_events.storage.writes.send import Owner
@@ -76,11 +76,13 @@ class Publications(Protocol):
         """By name, how many publications are in which state."""
         ...
 
-    def discard(self, number: int, decision: Decided) -> bool:
+    def discard(self, number: int, decision: OperatorDecision) -> bool:
         """Give a publication up; whether it was open or expired."""
         ...
 
-    def force(self, number: int, key: str | None, ttl_ms: int | None, decision: Decided) -> str | None:
+    def force(
+        self, number: int, key: str | None, ttl_ms: int | None, decision: OperatorDecision
+    ) -> str | None:
         """Open a publication again, under another key where one is given, and wake who waits there.
 
         Gives the id of its anchor; None where it was neither open nor expired nor discarded.
@@ -162,7 +164,7 @@ class PublicationTable:
             found.setdefault(row.name, {})[row.state] = row.publications
         return found
 
-    def discard(self, number: int, decision: Decided) -> bool:
+    def discard(self, number: int, decision: OperatorDecision) -> bool:
         def work(tx: Tx) -> bool:
             row = _publication(tx, number)
             tx.run("lock_anchors", ids=[row.anchor])
@@ -173,7 +175,9 @@ class PublicationTable:
 
         return self._database.transact(work)
 
-    def force(self, number: int, key: str | None, ttl_ms: int | None, decision: Decided) -> str | None:
+    def force(
+        self, number: int, key: str | None, ttl_ms: int | None, decision: OperatorDecision
+    ) -> str | None:
         def work(tx: Tx) -> str | None:
             row = _publication(tx, number)
             old = Anchor(row.application, row.name, row.key)
@@ -197,7 +201,7 @@ def _publication(tx: Tx, number: int) -> Row:
     return row
 
 
-def _note(tx: Tx, kind: str, row: Row, decision: Decided) -> None:
+def _note(tx: Tx, kind: str, row: Row, decision: OperatorDecision) -> None:
     tx.change(
         "insert_decisions",
         [{"workflow_id": f"publication/{row.name}/{row.key}/{row.number}", "generation": 0}],

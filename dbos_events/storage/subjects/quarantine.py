@@ -20,15 +20,15 @@ from dbos_events.storage.quarantined import counts_query, quarantined_query
 from dbos_events.storage.shapes import named, records
 from dbos_events.storage.writes import CANCELLED_CALL
 from dbos_events.storage.writes.match import give_back
-from dbos_events.storage.writes.publishing import cut_published
 from dbos_events.storage.writes.retry import keep_but
+from dbos_events.storage.writes.values_and_streams import cut_values_and_streams
 
 if TYPE_CHECKING:
     from dbos_events.storage.database import Database, Row, Tx
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
+class OperatorDecision:
     """Who decided, why, and what else there is to note."""
 
     by: str
@@ -67,14 +67,14 @@ class Quarantines(Protocol):
         """All that is known of one event that was put aside; None when it never was."""
         ...
 
-    def redrive(self, workflow_ids: Sequence[str], order: Redrive, decision: Decided) -> list[str]:
+    def redrive(self, workflow_ids: Sequence[str], order: Redrive, decision: OperatorDecision) -> list[str]:
         """Begin a new generation of events in quarantine; gives the ids that were changed.
 
         What a process runs under an older token, alive or not, is taken from it before the history is read.
         """
         ...
 
-    def discard(self, workflow_ids: Sequence[str], decision: Decided) -> list[str]:
+    def discard(self, workflow_ids: Sequence[str], decision: OperatorDecision) -> list[str]:
         """Give events in quarantine up, and let their lanes go on; gives the ids that were changed."""
         ...
 
@@ -115,7 +115,7 @@ class QuarantineTable:
 
         return self._database.transact(work)
 
-    def redrive(self, workflow_ids: Sequence[str], order: Redrive, decision: Decided) -> list[str]:
+    def redrive(self, workflow_ids: Sequence[str], order: Redrive, decision: OperatorDecision) -> list[str]:
         changed: list[str] = []
         left = list(workflow_ids)
         while left:  # again where one was taken, and ended, in between
@@ -123,7 +123,7 @@ class QuarantineTable:
             changed += done
         return changed
 
-    def discard(self, workflow_ids: Sequence[str], decision: Decided) -> list[str]:
+    def discard(self, workflow_ids: Sequence[str], decision: OperatorDecision) -> list[str]:
         return self._database.transact(lambda tx: _discard(tx, workflow_ids, decision))
 
     def _find(self, tx: Tx, criteria: QuarantineFilter) -> list[QuarantinedEvent]:
@@ -131,7 +131,9 @@ class QuarantineTable:
         return records(QuarantinedEvent, tx.connection.execute(query).all())
 
 
-def _redrive(tx: Tx, ids: Sequence[str], order: Redrive, decision: Decided) -> tuple[list[str], list[str]]:
+def _redrive(
+    tx: Tx, ids: Sequence[str], order: Redrive, decision: OperatorDecision
+) -> tuple[list[str], list[str]]:
     """The ids that were changed, and those to try again: another executor took them meanwhile."""
     owners = {row.id for row in tx.run("lock_owners", ids=ids)}
     tx.run("lock_decided", ids=ids)
@@ -148,7 +150,7 @@ def _redrive(tx: Tx, ids: Sequence[str], order: Redrive, decision: Decided) -> t
     else:
         behind = _left_behind(tx, {one: waiting[one] for one in done}, order.from_step)
         keep_but(tx, {(one, ended[one]): behind[one] for one in done})
-    cut_published(tx, ended)
+    cut_values_and_streams(tx, ended)
     edited = order.value is not None
     tx.change(
         "insert_generations", [_ended_generation(waiting[one], ended[one], edited=edited) for one in done]
@@ -194,7 +196,7 @@ def _ended_generation(row: Row, generation: int, *, edited: bool) -> dict[str, o
     }
 
 
-def _discard(tx: Tx, ids: Sequence[str], decision: Decided) -> list[str]:
+def _discard(tx: Tx, ids: Sequence[str], decision: OperatorDecision) -> list[str]:
     tx.run("lock_watermarks_of", ids=ids)
     tx.run("lock_lanes_of", ids=ids)
     tx.run("lock_decided", ids=ids)
@@ -208,7 +210,7 @@ def _discard(tx: Tx, ids: Sequence[str], decision: Decided) -> list[str]:
     return done
 
 
-def _note(tx: Tx, kind: str, generations: Mapping[str, int], decision: Decided) -> None:
+def _note(tx: Tx, kind: str, generations: Mapping[str, int], decision: OperatorDecision) -> None:
     tx.change(
         "insert_decisions",
         named(sorted(generations.items()), "workflow_id", "generation"),

@@ -43,7 +43,7 @@ class Claim:
         return replace(self, rows=rows)
 
 
-class Waiting(NamedTuple):
+class WaitingWorkflow(NamedTuple):
     """All that decides when a workflow runs; `now` is the database's clock."""
 
     id: str
@@ -144,11 +144,11 @@ class Queues(Protocol):
         """The partitions in which most waits, among the first that wait."""
         ...
 
-    def explain(self, workflow_id: str) -> Waiting | None:
+    def explain(self, workflow_id: str) -> WaitingWorkflow | None:
         """All that decides when a workflow runs; None when there is none."""
         ...
 
-    def count_before(self, row: Waiting, *, in_partition: bool, up_to: int) -> int:
+    def count_before(self, row: WaitingWorkflow, *, in_partition: bool, up_to: int) -> int:
         """How many go before it."""
         ...
 
@@ -317,11 +317,11 @@ class QueueTable:
 
         return self._database.transact(work)
 
-    def explain(self, workflow_id: str) -> Waiting | None:
+    def explain(self, workflow_id: str) -> WaitingWorkflow | None:
         row = self._database.transact(lambda tx: tx.one("explain_waiting", workflow_id=workflow_id))
-        return None if row is None else records(Waiting, [row])[0]
+        return None if row is None else records(WaitingWorkflow, [row])[0]
 
-    def count_before(self, row: Waiting, *, in_partition: bool, up_to: int) -> int:
+    def count_before(self, row: WaitingWorkflow, *, in_partition: bool, up_to: int) -> int:
         rows = self._database.transact(
             lambda tx: tx.run(
                 "count_before",

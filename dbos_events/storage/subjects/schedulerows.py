@@ -89,7 +89,7 @@ class Plan:
 
 
 @dataclass(slots=True)
-class Decided:
+class DecidedTicks:
     """What a transaction of ticks has done: workflows that this executor owns now, queues that got one, cancelled runs."""
 
     taken: list[TakenWorkflow] = field(default_factory=list)

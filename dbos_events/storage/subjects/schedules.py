@@ -16,7 +16,7 @@ from dbos_events.storage.subjects.executors import fence
 from dbos_events.storage.subjects.schedulechanges import change, create, follow, locked, spec_in
 from dbos_events.storage.subjects.schedulerows import (
     Begin,
-    Decided,
+    DecidedTicks,
     DueSchedule,
     LiveVersion,
     Plan,
@@ -37,7 +37,7 @@ class Schedules(Protocol):
 
     def decide(
         self, server: Server, plan: Callable[[DueSchedule], Plan], count: int, only: str | None = None
-    ) -> Decided:
+    ) -> DecidedTicks:
         """Decide the ticks of schedules that are due, and start what they start, in one transaction under the fence.
 
         A schedule that cannot be planned is left as it is and told of in `problems`.
@@ -126,10 +126,10 @@ class ScheduleTable:
 
     def decide(
         self, server: Server, plan: Callable[[DueSchedule], Plan], count: int, only: str | None = None
-    ) -> Decided:
-        def work(tx: Tx) -> Decided:
+    ) -> DecidedTicks:
+        def work(tx: Tx) -> DecidedTicks:
             fence(tx, server.executor)
-            decided = Decided()
+            decided = DecidedTicks()
             plans: list[tuple[DueSchedule, Plan]] = []
             for row in tx.run("due_schedules", **_asking(server), count=count, only=only):
                 due = _due(row)

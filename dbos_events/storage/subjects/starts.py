@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from dbos_events.storage.database import Database, NotAsExpected
+from dbos_events.storage.database import Database
 from dbos_events.storage.functions import Columns
+from dbos_events.storage.rollback import NotAsExpected
 from dbos_events.storage.shapes import Shape
 from dbos_events.storage.writes import NewWorkflow
 

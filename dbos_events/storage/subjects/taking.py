@@ -10,8 +10,9 @@ from typing import NamedTuple, Protocol, TypeVar
 from dbos_events.clock import elapsed_ns
 from dbos_events.model.naming import parts_of_event_id
 from dbos_events.storage.apart import halved
-from dbos_events.storage.database import Database, RollBack, Row, Tx
+from dbos_events.storage.database import Database, Row, Tx
 from dbos_events.storage.narrow import Narrow, take_apart, take_kinds
+from dbos_events.storage.rollback import RollBack
 from dbos_events.storage.shapes import named, records
 from dbos_events.storage.subjects.executors import fence
 from dbos_events.storage.writes.waiting import result_key, wake

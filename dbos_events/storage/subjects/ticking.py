@@ -12,7 +12,7 @@ from dbos_events.model.schedule import BUFFERED, MERGED, SKIPPED, STARTED, Tick
 from dbos_events.model.workflow import FINISHED, PENDING
 from dbos_events.storage.database import Tx
 from dbos_events.storage.subjects.schedulerows import (
-    Decided,
+    DecidedTicks,
     DueSchedule,
     Plan,
     PlannedTick,
@@ -35,7 +35,9 @@ class _Settled:
     released: bool = False
 
 
-def carry_out(tx: Tx, server: Server, plans: Sequence[tuple[DueSchedule, Plan]], decided: Decided) -> None:
+def carry_out(
+    tx: Tx, server: Server, plans: Sequence[tuple[DueSchedule, Plan]], decided: DecidedTicks
+) -> None:
     """Write what the plans come to, and note in `decided` what the caller has to do after the commit."""
     ids = [due.last_run for due, _ in plans if due.last_run is not None and due.spec.overlap != "allow"]
     rows = tx.run("read_run_states", ids=ids) if ids else ()
@@ -78,7 +80,7 @@ def _taken(start: TickStart) -> TakenWorkflow:
     )
 
 
-def _note(decided: Decided, due: DueSchedule, plan: Plan, one: _Settled) -> None:
+def _note(decided: DecidedTicks, due: DueSchedule, plan: Plan, one: _Settled) -> None:
     name = due.spec.name
     if one.ticks or one.released or plan.position != due.position or plan.revision != due.revision:
         decided.decided.append(name)

@@ -14,8 +14,6 @@ from dbos_events.storage.writes.answers import NoWorkflow as NoWorkflow
 from dbos_events.storage.writes.answers import Refused as Refused
 from dbos_events.storage.writes.answers import Result as Result
 from dbos_events.storage.writes.answers import Written as Written
-from dbos_events.storage.writes.checkpoint import CANCELLED_CALL as CANCELLED_CALL
-from dbos_events.storage.writes.checkpoint import Checkpoint as Checkpoint
 from dbos_events.storage.writes.consume import Consume as Consume
 from dbos_events.storage.writes.debounce import Bounce as Bounce
 from dbos_events.storage.writes.match import Awaited as Awaited
@@ -43,5 +41,7 @@ from dbos_events.storage.writes.value import SetValue as SetValue
 from dbos_events.storage.writes.value import value_key as value_key
 from dbos_events.storage.writes.waiting import Key as Key
 from dbos_events.storage.writes.waiting import result_key as result_key
+from dbos_events.storage.writes.write import CANCELLED_CALL as CANCELLED_CALL
 from dbos_events.storage.writes.write import Change as Change
+from dbos_events.storage.writes.write import Checkpoint as Checkpoint
 from dbos_events.storage.writes.write import Write as Write

@@ -1,43 +1,14 @@
-"""A checkpoint: the stored outcome of a call, written under the run's token."""
+"""Writes checkpoints: the stored outcomes of calls, each under the token of its run."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dbos_events.storage.writes.member import Batch
-    from dbos_events.storage.writes.write import Write
-
-CANCELLED_CALL = "cancelled"
-"""Stored in `codec` for a call that was cancelled before it had a result."""
-
-
-@dataclass(slots=True)
-class Checkpoint:
-    """A step's stored outcome. `call` names the call within the run, `completion_order` says when it completed.
-
-    `version` is that of the application that wrote it; it is known when it is read.
-    """
-
-    step: int
-    call: str
-    name: str
-    completion_order: int
-    arguments: str | None = None
-    codec: str | None = None
-    output: str | None = None
-    error: str | None = None
-    child_id: str | None = None
-    started_at: int | None = None
-    completed_at: int | None = None
-    write_id: int = 0
-    version: str | None = None
-    recorded_in: int | None = None
-    """The generation that made it, where that is an earlier one; known when it is read."""
-
+    from dbos_events.storage.writes.write import Checkpoint, Write
 
 Numbered: TypeAlias = "tuple[int, Write, Checkpoint]"
 """A checkpoint with its write, and the number of that in the batch."""

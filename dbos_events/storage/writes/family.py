@@ -19,12 +19,12 @@ from dbos_events.storage.writes.outcome import Outcome, Outcomes, of_children, w
 from dbos_events.storage.writes.own_checkpoints import Parted, part
 from dbos_events.storage.writes.park import Park, Parks
 from dbos_events.storage.writes.publish import Publish, Publishes
-from dbos_events.storage.writes.publishing import Publishers
 from dbos_events.storage.writes.retry import NextAttempt, Retries
 from dbos_events.storage.writes.send import Send, Sends, placed, waiters
 from dbos_events.storage.writes.start import NewWorkflow, Starts
 from dbos_events.storage.writes.stream import SettledEntries, SettleEntries, StreamEntries, StreamEntry
-from dbos_events.storage.writes.value import SetValue, Values
+from dbos_events.storage.writes.value import SetValue, SetValues
+from dbos_events.storage.writes.values_and_streams import WriterLocks
 
 if TYPE_CHECKING:
     from dbos_events.storage.database import Tx
@@ -41,9 +41,9 @@ CHANGES: tuple[type[Change], ...] = (
 def members(parted: Parted) -> tuple[Member, ...]:
     """In the order of a batch: a park comes last, because the workflow has no owner after it."""
     return (
-        Anchors(), Publishers(), Checkpoints(parted.checkpoints), CrashResets(), Starts(), Bounces(), Registers(),
-        Matches(), Publishes(), Sends(), Consumes(), Values(), StreamEntries(), SettledEntries(), Outcomes(parted),
-        Retries(), Parks(),
+        Anchors(), WriterLocks(), Checkpoints(parted.checkpoints), CrashResets(), Starts(), Bounces(), Registers(),
+        Matches(), Publishes(), Sends(), Consumes(), SetValues(), StreamEntries(), SettledEntries(),
+        Outcomes(parted.ended, parted.riders), Retries(), Parks(),
     )  # fmt: skip
 
 
@@ -55,48 +55,53 @@ def write_in_turn(tx: Tx, executor: int, writes: Sequence[Write]) -> list[Result
     return batch.results
 
 
-def fit_one_call(writes: Sequence[Write]) -> bool:
+def fits_one_call(parted: Parted) -> bool:
     """Whether there are only checkpoints, and changes that the function for plain batches writes whole."""
-    plain = all(
-        not (write.reset_crashes or write.shielded) and (write.change is None or write.change.fits_one_call)
-        for write in writes
+    if not parted.is_plain or not all(end.outcome.fits_one_call for end in parted.ended):
+        return False
+    others = parted.others
+    if not others:
+        return True
+    plain = all(write.change is not None and write.change.fits_one_call for write in others)
+    return plain and not (_talks(others) and _concerns_children(parted))  # each has a function of its own
+
+
+def _talks(others: Sequence[Write]) -> bool:
+    return any(isinstance(write.change, (Send, Consume)) for write in others)
+
+
+def _concerns_children(parted: Parted) -> bool:
+    return any(isinstance(write.change, NewWorkflow) for write in parted.others) or any(
+        end.outcome.parent_id for end in parted.ended
     )
-    return plain and not (_talks(writes) and _concerns_children(writes))  # each has a function of its own
 
 
-def _talks(writes: Sequence[Write]) -> bool:
-    return any(isinstance(write.change, (Send, Consume)) for write in writes)
-
-
-def _concerns_children(writes: Sequence[Write]) -> bool:
-    return any(
-        isinstance(write.change, NewWorkflow)
-        or (isinstance(write.change, Outcome) and write.change.parent_id)
-        for write in writes
-    )
-
-
-def plain_records(writes: Sequence[Write]) -> dict[str, list[tuple[object, ...]]]:
+def plain_records(parted: Parted) -> dict[str, list[tuple[object, ...]]]:
     """Of a batch that fits one call: for each statement, the records that its rows are made of."""
-    parted = part(writes)
-    messages = [one for write in writes if isinstance(write.change, Send) for one in write.change.messages]
-    consumed = [
-        (write, write.change, write.checkpoint) for write in writes if isinstance(write.change, Consume)
-    ]
     talk: dict[str, list[tuple[object, ...]]] = {}
-    if messages or consumed:
+    if parted.others:
+        talk = _talk_records(parted.others)
+    if _concerns_children(parted):
         talk = {
-            "insert_messages": [*placed(messages)],
-            "wake_waiting": [*waiters(messages)],
-            "consume_messages": [*consumed],
-        }
-    if _concerns_children(writes):
-        talk = {
-            "starts": [(write.change,) for write in writes if isinstance(write.change, NewWorkflow)],
+            "starts": [(write.change,) for write in parted.others if isinstance(write.change, NewWorkflow)],
             "wake_parents": of_children(parted.ended),
         }
     return talk | {
         "insert_checkpoints": [(write, entry) for _, write, entry in parted.checkpoints],
         "update_outcomes": [(end.write, end.outcome, end) for end in parted.ended],
         "insert_results": with_result(parted.ended),
+    }
+
+
+def _talk_records(others: Sequence[Write]) -> dict[str, list[tuple[object, ...]]]:
+    messages = [one for write in others if isinstance(write.change, Send) for one in write.change.messages]
+    consumed = [
+        (write, write.change, write.checkpoint) for write in others if isinstance(write.change, Consume)
+    ]
+    if not messages and not consumed:
+        return {}
+    return {
+        "insert_messages": [*placed(messages)],
+        "wake_waiting": [*waiters(messages)],
+        "consume_messages": [*consumed],
     }

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from dbos_events.storage.writes.answers import Fenced
 from dbos_events.storage.writes.waiting import result_key, wake, wake_readers
 from dbos_events.storage.writes.write import Change
 
 if TYPE_CHECKING:
+    from dbos_events.storage.writes.checkpoint import Numbered
     from dbos_events.storage.writes.member import Batch
-    from dbos_events.storage.writes.own_checkpoints import Ended, Parted
     from dbos_events.storage.writes.start import NewWorkflow
+    from dbos_events.storage.writes.write import Write
 
 
 @dataclass(slots=True)
@@ -67,14 +68,27 @@ class Outcome(Change):
         return self.quarantine is None and self.follows is None
 
 
-class Outcomes:
-    """Writes the outcomes of a batch with the checkpoints that go into the rows of their workflows."""
+class Ended(NamedTuple):
+    """The outcome of a run, and the text of the checkpoints that go with it."""
 
-    def __init__(self, parted: Parted) -> None:
-        self._parted = parted
+    number: int
+    write: Write
+    outcome: Outcome
+    own_checkpoints: str | None
+
+
+class Outcomes:
+    """Writes the outcomes of a batch with the checkpoints that go into the rows of their workflows.
+
+    `riders` are these checkpoints, by the number of the outcome that they go with.
+    """
+
+    def __init__(self, ended: Sequence[Ended], riders: Mapping[int, Sequence[Numbered]]) -> None:
+        self._ended = ended
+        self._riders = riders
 
     def write(self, batch: Batch) -> None:
-        ended = [end for end in self._parted.ended if batch.may_go_on(end.number, end.write)]
+        ended = [end for end in self._ended if batch.may_go_on(end.number, end.write)]
         rows = batch.tx.rows("update_outcomes", [(end.write, end.outcome, end) for end in ended])
         awaited: list[str] = []
         hit = batch.change("update_outcomes", rows)
@@ -111,7 +125,7 @@ class Outcomes:
 
     def _answer_riders(self, batch: Batch) -> None:
         """Where the outcome is refused, its checkpoints are refused with it, and it comes after a refused write."""
-        for number, riders in self._parted.riders.items():
+        for number, riders in self._riders.items():
             if isinstance(batch.results[number], Fenced):
                 for rider, _, _ in riders:
                     batch.results[rider] = batch.results[number]

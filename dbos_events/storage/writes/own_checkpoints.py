@@ -13,64 +13,66 @@ from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from dbos_events.model.workflow import SUCCESS
-from dbos_events.storage.writes.outcome import Outcome
+from dbos_events.storage.writes.outcome import Ended, Outcome
 
 if TYPE_CHECKING:
-    from dbos_events.storage.writes.checkpoint import Checkpoint, Numbered
-    from dbos_events.storage.writes.write import Write
+    from dbos_events.storage.writes.checkpoint import Numbered
+    from dbos_events.storage.writes.write import Checkpoint, Write
 
 MOST_CHARACTERS = 1000
 """What one workflow's row takes: well below the 2 KB above which PostgreSQL stores a row in pieces."""
 
-Run: TypeAlias = tuple[str, int]
+RunToken: TypeAlias = tuple[str, int]
 """Workflow and take."""
-
-
-class Ended(NamedTuple):
-    """The outcome of a run, and the text of the checkpoints that go with it."""
-
-    number: int
-    write: Write
-    outcome: Outcome
-    own_checkpoints: str | None
 
 
 class Parted(NamedTuple):
     """A batch, parted into what is written where.
 
-    `riders` are the checkpoints that go with an outcome, by the number of that.
+    `riders` are the checkpoints that go with an outcome, by the number of that. `others` have a change that is not an
+    outcome. `is_plain` where no write asks for more than its checkpoint and its change.
     """
 
     checkpoints: list[Numbered]
     ended: list[Ended]
     riders: dict[int, list[Numbered]]
+    others: list[Write]
+    is_plain: bool
 
 
 def part(writes: Sequence[Write]) -> Parted:
-    """Part a batch. It comes out the same when it is written again."""
-    entries: dict[Run, list[Numbered]] = {}
+    """Part a batch, in one pass, since it is done for every event. It comes out the same when it is written again."""
+    entries: dict[RunToken, list[Numbered]] = {}
     outcomes: list[tuple[int, Write, Outcome]] = []
-    others: set[Run] = set()
+    others: list[Write] = []
+    apart: set[RunToken] = set()
+    is_plain = True
     for number, write in enumerate(writes):
+        change = write.change
         if write.checkpoint is not None:
             entries.setdefault((write.workflow_id, write.take), []).append((number, write, write.checkpoint))
-        if write.shielded:
-            others.add((write.workflow_id, write.take))  # written also where the outcome is refused
-        if isinstance(write.change, Outcome):
-            outcomes.append((number, write, write.change))
-        elif write.change is not None:
-            others.add((write.workflow_id, write.take))  # written only if no checkpoint was refused
+        if write.shielded or write.reset_crashes:
+            is_plain = False
+            if write.shielded:
+                apart.add((write.workflow_id, write.take))  # written also where the outcome is refused
+        if change is None:
+            continue
+        if isinstance(change, Outcome):
+            outcomes.append((number, write, change))
+        else:
+            others.append(write)
+            apart.add((write.workflow_id, write.take))  # written only if no checkpoint was refused
     riders = {}
     ended = []
     for number, write, outcome in outcomes:
         run = write.workflow_id, write.take
         text = None
-        if outcome.status == SUCCESS and run in entries and run not in others:
+        if outcome.status == SUCCESS and run in entries and run not in apart:
             text = _together(entries[run])
             if text is not None:
                 riders[number] = entries.pop(run)
         ended.append(Ended(number, write, outcome, text))
-    return Parted(list(chain.from_iterable(entries.values())), ended, riders)
+    return Parted(list(chain.from_iterable(entries.values())), ended, riders, others, is_plain)
 
 
 def _together(own: Iterable[Numbered]) -> str | None:
@@ -86,17 +88,15 @@ def _together(own: Iterable[Numbered]) -> str | None:
 
 
 def _row(entry: Checkpoint) -> str:
-    """In JSON, in a third of the time that `json.dumps` takes for so little. The view `steps` reads it by position."""
+    """In JSON, in a fifth of the time that `json.dumps` takes for so little. The view `steps` reads it by position."""
+    text = encode_basestring
     return (
-        f"[{entry.step},{_text(entry.call)},{_text(entry.name)},{entry.completion_order},{_text(entry.arguments)},"
-        f"{_text(entry.codec)},{_text(entry.output)},{_text(entry.error)},{_text(entry.child_id)},"
-        f"{_number(entry.started_at)},{_number(entry.completed_at)},{entry.write_id}]"
+        f"[{entry.step},{text(entry.call)},{text(entry.name)},{entry.completion_order},"
+        f"{'null' if entry.arguments is None else text(entry.arguments)},"
+        f"{'null' if entry.codec is None else text(entry.codec)},"
+        f"{'null' if entry.output is None else text(entry.output)},"
+        f"{'null' if entry.error is None else text(entry.error)},"
+        f"{'null' if entry.child_id is None else text(entry.child_id)},"
+        f"{'null' if entry.started_at is None else entry.started_at},"
+        f"{'null' if entry.completed_at is None else entry.completed_at},{entry.write_id}]"
     )
-
-
-def _text(value: str | None) -> str:
-    return "null" if value is None else encode_basestring(value)
-
-
-def _number(value: int | None) -> str:
-    return "null" if value is None else str(value)

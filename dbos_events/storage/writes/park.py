@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from dbos_events.storage.shapes import named
-from dbos_events.storage.writes.waiting import SEVERAL, Key, Waiting, lock_meetings, look_again
+from dbos_events.storage.writes.waiting import SEVERAL, Key, ParkedKey, lock_meetings, look_again
 from dbos_events.storage.writes.write import Change
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Parks:
         if not parks:
             return
         waiting = [
-            Waiting(number, write.workflow_id, key) for number, write, park in parks for key in park.keys
+            ParkedKey(number, write.workflow_id, key) for number, write, park in parks for key in park.keys
         ]
         lock_meetings(batch.tx, waiting)
         now = batch.tx.run("now")[0].now
@@ -67,7 +67,7 @@ class Parks:
         batch.tx.change("insert_parked_keys", named(several, "workflow_id", "take", "key"))
 
     def _look_again(
-        self, batch: Batch, parks: Sequence[Parking], waiting: Sequence[Waiting], now: int
+        self, batch: Batch, parks: Sequence[Parking], waiting: Sequence[ParkedKey], now: int
     ) -> None:
         numbers = {number for number, _, _ in parks}
         true, polling = look_again(batch.tx, [one for one in waiting if one.number in numbers])

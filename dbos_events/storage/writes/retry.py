@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from dbos_events.storage.shapes import named
 from dbos_events.storage.writes.match import give_back
 from dbos_events.storage.writes.outcome import Failure
-from dbos_events.storage.writes.publishing import cut_published
+from dbos_events.storage.writes.values_and_streams import cut_values_and_streams
 from dbos_events.storage.writes.write import Change
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Retries:
         begun = {(row.id, row.take) for row in tx.batch("update_retries", rows, executor=batch.executor)}
         ended = [(write, retry) for _, write, retry in retries if (write.workflow_id, write.take) in begun]
         keep_but(tx, {(write.workflow_id, write.generation): retry.failure.steps for write, retry in ended})
-        cut_published(tx, {write.workflow_id: write.generation for write, _ in ended})
+        cut_values_and_streams(tx, {write.workflow_id: write.generation for write, _ in ended})
         history = [_ended(write, retry) for write, retry in ended]
         tx.change("insert_generations", history)
         others = [

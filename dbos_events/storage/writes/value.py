@@ -36,7 +36,7 @@ def value_key(workflow_id: str, key: str) -> Key:
     return Key("value", workflow_id, key)
 
 
-class Values:
+class SetValues:
     """Writes the values that a batch publishes, each once, and wakes those who wait for them."""
 
     def write(self, batch: Batch) -> None:

@@ -91,7 +91,7 @@ PUBLISHED = ("value", "stream", "committed")
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class ParkedKey:
     """One key of one parked run; `number` says which park it belongs to."""
 
     number: int
@@ -99,7 +99,7 @@ class Waiting:
     key: Key
 
 
-def lock_meetings(tx: Tx, waiting: Sequence[Waiting]) -> None:
+def lock_meetings(tx: Tx, waiting: Sequence[ParkedKey]) -> None:
     """Lock the rows on which the waiters meet those who make their keys true."""
     subjects: dict[str, set[str]] = {kind.meets_at: set() for kind in KINDS.values() if kind.meets_at}
     for one in waiting:
@@ -111,7 +111,7 @@ def lock_meetings(tx: Tx, waiting: Sequence[Waiting]) -> None:
             tx.run(statement, ids=sorted(ids))
 
 
-def look_again(tx: Tx, waiting: Sequence[Waiting]) -> tuple[set[int], set[int]]:
+def look_again(tx: Tx, waiting: Sequence[ParkedKey]) -> tuple[set[int], set[int]]:
     """The numbers of those that have a key which is true, and of those that have to look now and then."""
     true: set[int] = set()
     polling: set[int] = set()

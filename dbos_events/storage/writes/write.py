@@ -1,11 +1,39 @@
-"""One fenced write of one workflow: the unit that a run hands over and the committer writes."""
+"""One fenced write of one workflow: the unit that a run hands over and the committer writes.
+
+It records a call, changes something, or both.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dbos_events.storage.writes.checkpoint import Checkpoint
+CANCELLED_CALL = "cancelled"
+"""Stored in `codec` for a call that was cancelled before it had a result."""
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """A step's stored outcome. `call` names the call within the run, `completion_order` says when it completed.
+
+    `version` is that of the application that wrote it; it is known when it is read.
+    """
+
+    step: int
+    call: str
+    name: str
+    completion_order: int
+    arguments: str | None = None
+    codec: str | None = None
+    output: str | None = None
+    error: str | None = None
+    child_id: str | None = None
+    started_at: int | None = None
+    completed_at: int | None = None
+    write_id: int = 0
+    version: str | None = None
+    recorded_in: int | None = None
+    """The generation that made it, where that is an earlier one; known when it is read."""
 
 
 class Change:

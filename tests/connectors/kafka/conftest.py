@@ -19,15 +19,15 @@ def broker(kafka_bootstrap: str) -> Broker:
 
 
 @pytest.fixture
-def rows(postgres_url: str) -> Rows:
+def rows(migrated_postgres: str) -> Rows:
     """The system database of `consumers`."""
-    return Rows(postgres_url)
+    return Rows(migrated_postgres)
 
 
 @pytest.fixture
-def consumers(postgres_url: str, kafka_bootstrap: str) -> Iterator[Consumers]:
+def consumers(migrated_postgres: str, kafka_bootstrap: str) -> Iterator[Consumers]:
     """Makes Apps with one consumer each, on the test's database and the shared broker."""
-    with Consumers(postgres_url, kafka_bootstrap) as made:
+    with Consumers(migrated_postgres, kafka_bootstrap) as made:
         yield made
 
 
@@ -44,16 +44,16 @@ def embedded() -> Iterator[EmbeddedBroker]:
 
 
 @pytest.fixture
-def local(sqlite_url: str, embedded: EmbeddedBroker) -> Iterator[Consumers]:
+def local(migrated_sqlite: str, embedded: EmbeddedBroker) -> Iterator[Consumers]:
     """Apps on a SQLite file and the embedded broker."""
-    with Consumers(sqlite_url, embedded.bootstrap_servers) as made:
+    with Consumers(migrated_sqlite, embedded.bootstrap_servers) as made:
         yield made
 
 
 @pytest.fixture
-def stored(sqlite_url: str) -> Rows:
+def stored(migrated_sqlite: str) -> Rows:
     """The system database of `local`."""
-    return Rows(sqlite_url)
+    return Rows(migrated_sqlite)
 
 
 @pytest.fixture

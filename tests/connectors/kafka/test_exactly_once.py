@@ -52,13 +52,13 @@ def test_each_record_runs_its_handler_once(
 
 
 def test_sqlite_does_as_postgresql_does(
-    kafka_topic: TopicFactory, broker: Broker, sqlite_url: str, kafka_bootstrap: str
+    kafka_topic: TopicFactory, broker: Broker, migrated_sqlite: str, kafka_bootstrap: str
 ) -> None:
     topic = kafka_topic(PARTITIONS)
     counting = Counting()
-    rows = Rows(sqlite_url)
+    rows = Rows(migrated_sqlite)
     broker.produce_spread(topic, VALUES, PARTITIONS)
-    with Consumers(sqlite_url, kafka_bootstrap) as consumers:
+    with Consumers(migrated_sqlite, kafka_bootstrap) as consumers:
         consumers.start(topic, counting.async_handler, ordering="partition")
         wait_until(lambda: rows.succeeded() == COUNT, "not all events have finished")
     assert_each_ran_once(counting, rows, topic, broker)

@@ -25,9 +25,9 @@ NOBODY_ANSWERS = "no broker answers; check bootstrap.servers and the network"
 
 
 @pytest.fixture
-def on_broker(sqlite_url: str, kafka_bootstrap: str) -> Iterator[Consumers]:
+def on_broker(migrated_sqlite: str, kafka_bootstrap: str) -> Iterator[Consumers]:
     """Apps on a SQLite file and the real broker."""
-    with Consumers(sqlite_url, kafka_bootstrap) as made:
+    with Consumers(migrated_sqlite, kafka_bootstrap) as made:
         yield made
 
 
@@ -64,27 +64,29 @@ def test_a_broker_that_is_down_at_the_start_costs_one_line_and_no_time(
 
 
 def test_a_broker_that_goes_in_the_middle_costs_one_line_and_shows_at_its_partitions(
-    local: Consumers, embedded: EmbeddedBroker, stored: Rows, troubles: Troubles, sqlite_url: str
+    local: Consumers, embedded: EmbeddedBroker, stored: Rows, troubles: Troubles, migrated_sqlite: str
 ) -> None:
     embedded.create_topic("orders")
     app = local.start("orders", Counting().sync_handler)
     troubles.wait_ready(app)
-    wait_until(lambda: [row["state"] for row in status(sqlite_url)] == ["reading"], "it does not read")
+    wait_until(lambda: [row["state"] for row in status(migrated_sqlite)] == ["reading"], "it does not read")
 
     embedded.set_down()
     troubles.wait_for(app, NOBODY_ANSWERS)
     troubles.assert_calm(app, NOBODY_ANSWERS)
     wait_until(
-        lambda: [(row["partition"], row["state"]) for row in status(sqlite_url)] == [(0, "waiting")],
+        lambda: [(row["partition"], row["state"]) for row in status(migrated_sqlite)] == [(0, "waiting")],
         "the status does not show it",
     )
-    assert NOBODY_ANSWERS in status(sqlite_url)[0]["detail"]
+    assert NOBODY_ANSWERS in status(migrated_sqlite)[0]["detail"]
     embedded.set_up()
 
     troubles.wait_ready(app)
     embedded.produce("orders", "a")
     wait_until(lambda: stored.succeeded() == 1, "the event has not run")
-    wait_until(lambda: [row["state"] for row in status(sqlite_url)] == ["reading"], "it does not read on")
+    wait_until(
+        lambda: [row["state"] for row in status(migrated_sqlite)] == ["reading"], "it does not read on"
+    )
 
 
 def test_a_name_that_cannot_be_resolved_is_said(local: Consumers, troubles: Troubles) -> None:
@@ -110,9 +112,9 @@ def test_a_bad_address_beside_a_good_one_is_no_trouble(
 
 
 def test_one_broker_of_three_that_is_down_does_not_make_the_service_unready(
-    sqlite_url: str, stored: Rows, troubles: Troubles
+    migrated_sqlite: str, stored: Rows, troubles: Troubles
 ) -> None:
-    with EmbeddedBroker(3) as cluster, Consumers(sqlite_url, cluster.bootstrap_servers) as consumers:
+    with EmbeddedBroker(3) as cluster, Consumers(migrated_sqlite, cluster.bootstrap_servers) as consumers:
         cluster.create_topic("orders")
         cluster.set_leader("orders", 0, 1)
         app = consumers.start("orders", Counting().sync_handler, config=QUICK)
@@ -128,14 +130,14 @@ def test_one_broker_of_three_that_is_down_does_not_make_the_service_unready(
 
 
 def test_a_topic_that_is_missing_has_a_line_in_the_status(
-    on_broker: Consumers, kafka_bootstrap: str, stored: Rows, troubles: Troubles, sqlite_url: str
+    on_broker: Consumers, kafka_bootstrap: str, stored: Rows, troubles: Troubles, migrated_sqlite: str
 ) -> None:
     topic = unique_name("late")
     app = on_broker.start(topic, Counting().sync_handler, app_executor_id="me")
     said = f"the topic {topic} does not exist; create it"
     troubles.wait_for(app, said)
     troubles.wait_for_line(app, said)
-    (row,) = status(sqlite_url)
+    (row,) = status(migrated_sqlite)
     expected = {"topic": topic, "partition": None, "holder": "me", "holder_alive": True, "state": "waiting"}
     assert {key: row[key] for key in expected} == expected
     troubles.assert_calm(app, said)
@@ -145,7 +147,9 @@ def test_a_topic_that_is_missing_has_a_line_in_the_status(
 
     wait_until(lambda: stored.succeeded() == 1, "the event has not run")
     troubles.wait_ready(app)
-    wait_until(lambda: [row["partition"] for row in status(sqlite_url)] == [0], "the line is not replaced")
+    wait_until(
+        lambda: [row["partition"] for row in status(migrated_sqlite)] == [0], "the line is not replaced"
+    )
 
 
 def test_a_topic_that_is_missing_beside_one_that_is_read_is_said_once(
@@ -168,18 +172,18 @@ def test_a_topic_that_is_missing_beside_one_that_is_read_is_said_once(
 
 
 def test_a_consumer_that_no_process_has_is_shown_as_such(
-    local: Consumers, troubles: Troubles, sqlite_url: str
+    local: Consumers, troubles: Troubles, migrated_sqlite: str
 ) -> None:
     app = local.start("orders", Counting().sync_handler)
     troubles.wait_for(app, "the topic orders does not exist")
     app.destroy()
 
-    (row,) = status(sqlite_url)
+    (row,) = status(migrated_sqlite)
     assert (row["consumer"], row["state"], row["holder"]) == ("consumer", "no process", None)
 
 
 def test_a_member_without_a_partition_stands_by(
-    on_broker: Consumers, kafka_topic: TopicFactory, troubles: Troubles, sqlite_url: str
+    on_broker: Consumers, kafka_topic: TopicFactory, troubles: Troubles, migrated_sqlite: str
 ) -> None:
     topic = kafka_topic()
     for label in ("one", "two"):
@@ -187,10 +191,10 @@ def test_a_member_without_a_partition_stands_by(
         troubles.wait_ready(app)
 
     wait_until(
-        lambda: sorted(row["state"] for row in status(sqlite_url)) == ["reading", "standing by"],
+        lambda: sorted(row["state"] for row in status(migrated_sqlite)) == ["reading", "standing by"],
         "the second process is not shown",
     )
-    assert {row["holder"] for row in status(sqlite_url)} == {"one", "two"}
+    assert {row["holder"] for row in status(migrated_sqlite)} == {"one", "two"}
 
 
 # -- membership -------------------------------------------------------------------------------
@@ -320,7 +324,7 @@ def test_a_database_that_blocks_does_not_cost_the_membership(
 
 
 def test_a_damaged_record_is_named_and_never_skipped(
-    secure_kafka: SecureKafkaServer, sqlite_url: str, stored: Rows, troubles: Troubles
+    secure_kafka: SecureKafkaServer, migrated_sqlite: str, stored: Rows, troubles: Troubles
 ) -> None:
     topic = unique_name("orders")
     create_topic(secure_kafka.bootstrap, topic, partitions=2)
@@ -331,13 +335,13 @@ def test_a_damaged_record_is_named_and_never_skipped(
     place = segment.read_bytes().index(b"number 2")
     overwrite(segment, place, b"NUMBER")
     counting = Counting()
-    with Consumers(sqlite_url, secure_kafka.bootstrap) as consumers:
+    with Consumers(migrated_sqlite, secure_kafka.bootstrap) as consumers:
         app = consumers.start(topic, counting.sync_handler, ordering="partition")
         said = f"{topic}[0] stands at offset 2: the record that the broker sends is damaged"
         troubles.wait_for(app, said)
         wait_until(lambda: stored.succeeded() == 2, "what comes before it is not read")
         troubles.assert_calm(app, said)
-        shown = {row["partition"]: (row["state"], row["detail"]) for row in status(sqlite_url)}
+        shown = {row["partition"]: (row["state"], row["detail"]) for row in status(migrated_sqlite)}
         assert shown[0][0] == "waiting"
         assert said in shown[0][1]
         assert shown[1] == ("reading", None), "the other partition has no trouble"

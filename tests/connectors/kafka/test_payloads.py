@@ -37,9 +37,9 @@ class Framed:
 
 
 @pytest.fixture
-def local(sqlite_url: str) -> Iterator[tuple[Consumers, EmbeddedBroker]]:
+def local(migrated_sqlite: str) -> Iterator[tuple[Consumers, EmbeddedBroker]]:
     """Apps on a SQLite file and the embedded broker."""
-    with EmbeddedBroker() as broker, Consumers(sqlite_url, broker.bootstrap_servers) as made:
+    with EmbeddedBroker() as broker, Consumers(migrated_sqlite, broker.bootstrap_servers) as made:
         broker.create_topic("orders", partitions=2)
         yield made, broker
 
@@ -49,7 +49,7 @@ def client(consumers: Consumers) -> dict[str, Any]:
 
 
 def test_events_are_decoded_by_annotation_and_codec(
-    local: tuple[Consumers, EmbeddedBroker], sqlite_url: str
+    local: tuple[Consumers, EmbeddedBroker], migrated_sqlite: str
 ) -> None:
     consumers, broker = local
     ran: list[Order | None] = []
@@ -62,7 +62,7 @@ def test_events_are_decoded_by_annotation_and_codec(
     consumers.launch(app)
     broker.produce("orders", b'\x00\x00\x00\x00\x07{"id": 1}', None, b'{"id": 2}', partition=0)
     broker.produce("orders", b'\x00\x00\x00\x00\x07{"id": 3}', partition=1)
-    rows = Rows(sqlite_url)
+    rows = Rows(migrated_sqlite)
     wait_until(lambda: rows.statuses() == {"SUCCESS": 3, "ERROR": 1}, "not all events have ended")
     assert rows.quarantined() == [(0, 2, "undecodable")]
     assert sorted(ran, key=str) == [None, Order(id=1), Order(id=3)]
@@ -71,7 +71,7 @@ def test_events_are_decoded_by_annotation_and_codec(
 
 
 def test_what_is_filtered_is_counted_by_topics_partition(
-    local: tuple[Consumers, EmbeddedBroker], sqlite_url: str
+    local: tuple[Consumers, EmbeddedBroker], migrated_sqlite: str
 ) -> None:
     consumers, broker = local
     ran: list[int] = []
@@ -85,7 +85,7 @@ def test_what_is_filtered_is_counted_by_topics_partition(
     broker.produce("orders", *paid, partition=0)
     broker.produce("orders", *(order(99, paid=False) for _ in range(5)), partition=1)
     consumers.launch(app)
-    rows = Rows(sqlite_url)
+    rows = Rows(migrated_sqlite)
     wait_until(lambda: rows.watermarks() == {0: 30, 1: 5}, "not all is taken in")
     wait_until(lambda: rows.succeeded() == 10, "not all events have finished")
     assert sorted(ran) == list(range(0, 30, 3))

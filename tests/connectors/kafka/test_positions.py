@@ -204,16 +204,16 @@ def test_offsets_are_committed_to_kafka_only_after_the_database_has_the_events(
     broker: Broker,
     consumers: Consumers,
     rows: Rows,
-    postgres_url: str,
+    migrated_postgres: str,
 ) -> None:
     topic = kafka_topic()
     counting = Counting()
     consumers.start(topic, counting.sync_handler, config={"group.id": group})
     wait_until(lambda: rows.holders() and rows.watermarks(topic) == {0: 0}, "the group has not begun")
 
-    with intake_held(postgres_url):
+    with intake_held(migrated_postgres):
         broker.produce(topic, values(0, 5))
-        wait_until(lambda: waiting_for_a_lock(postgres_url), "no intake is under way")
+        wait_until(lambda: waiting_for_a_lock(migrated_postgres), "no intake is under way")
         stays(
             lambda: broker.committed(group, topic, 1)[0] in (NEVER_COMMITTED, 0),
             "Kafka's committed offset is ahead of the database",

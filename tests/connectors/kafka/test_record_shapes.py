@@ -201,10 +201,10 @@ def test_the_time_is_the_producers_or_the_logs(
 
 
 def test_a_record_that_the_client_may_not_receive_says_what_to_raise(
-    sqlite_url: str, caplog: pytest.LogCaptureFixture
+    migrated_sqlite: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     troubles = Troubles(caplog)
-    with EmbeddedBroker() as broker, Consumers(sqlite_url, broker.bootstrap_servers) as consumers:
+    with EmbeddedBroker() as broker, Consumers(migrated_sqlite, broker.bootstrap_servers) as consumers:
         broker.create_topic("orders")
         broker.produce("orders", b"first")
         broker.produce("orders", noise(3 * MEGABYTE))
@@ -212,10 +212,10 @@ def test_a_record_that_the_client_may_not_receive_says_what_to_raise(
         app = consumers.start("orders", Seen().handle, config=config)
         said = "a record is larger than receive.message.max.bytes allows; raise it"
         troubles.wait_for(app, said)
-        wait_until(lambda: Rows(sqlite_url).succeeded() == 1, "what comes before it is not read")
+        wait_until(lambda: Rows(migrated_sqlite).succeeded() == 1, "what comes before it is not read")
         assert len([one for one in troubles.warnings if said in one]) == 1, troubles.warnings
         app.destroy()
 
         again = consumers.start("orders", Seen().handle, config={"receive.message.max.bytes": 4 * MEGABYTE})
-        wait_until(lambda: Rows(sqlite_url).succeeded() == 2, "it is not read with the larger limit")
+        wait_until(lambda: Rows(migrated_sqlite).succeeded() == 2, "it is not read with the larger limit")
         troubles.wait_ready(again)

@@ -156,10 +156,10 @@ def test_the_next_process_sees_what_the_first_one_saw_field_for_field(
 
 
 def test_sqlite_gives_back_the_same_fields(
-    produced: str, kafka_bootstrap: str, sqlite_url: str, interrupted: Seeing
+    produced: str, kafka_bootstrap: str, migrated_sqlite: str, interrupted: Seeing
 ) -> None:
-    rows = Rows(sqlite_url)
-    with Consumers(sqlite_url, kafka_bootstrap) as consumers:
+    rows = Rows(migrated_sqlite)
+    with Consumers(migrated_sqlite, kafka_bootstrap) as consumers:
         first = consumers.start(produced, interrupted.async_handler, app_shutdown_timeout_seconds=0.5)
         wait_until(lambda: interrupted.complete, "not all events have begun")
         first.destroy()

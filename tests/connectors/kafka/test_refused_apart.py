@@ -23,15 +23,15 @@ CREATE TRIGGER guard BEFORE INSERT ON dbos_events.events FOR EACH ROW EXECUTE FU
 
 @pytest.mark.parametrize("ordering", ["none", "key"])
 def test_a_record_that_the_database_refuses_holds_up_its_own_partition_only(
-    ordering: str, postgres_url: str, embedded: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
+    ordering: str, migrated_postgres: str, embedded: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(apart, "FIRST_PAUSE", 1.5)
     monkeypatch.setattr(apart, "LONGEST_PAUSE", 1.5)
     embedded.create_topic("orders", 4)
-    rows = Rows(postgres_url)
-    with Consumers(postgres_url, embedded.bootstrap_servers) as made:
+    rows = Rows(migrated_postgres)
+    with Consumers(migrated_postgres, embedded.bootstrap_servers) as made:
         made.start("orders", Counting().sync_handler, ordering=ordering)
-        with psycopg.connect(postgres_url) as connection:
+        with psycopg.connect(migrated_postgres) as connection:
             connection.execute(GUARD)
         for partition in range(4):
             values = ["a", "b", "bad", "c", "d"] if partition == 2 else ["x"] * 20
@@ -44,6 +44,6 @@ def test_a_record_that_the_database_refuses_holds_up_its_own_partition_only(
             return "offset 2" in str(rows.query("SELECT detail FROM {t}watermarks"))
 
         wait_until(told, "nobody says where it stands")
-        with psycopg.connect(postgres_url) as connection:
+        with psycopg.connect(migrated_postgres) as connection:
             connection.execute("DROP TRIGGER guard ON dbos_events.events")
         wait_until(lambda: rows.succeeded() == 66, "it does not go on when it is mended")

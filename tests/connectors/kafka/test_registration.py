@@ -192,7 +192,7 @@ def test_a_consumer_that_is_declared_after_the_launch_is_refused(local: Consumer
 
 
 def test_a_second_consumer_of_one_topic_in_one_group_is_refused_at_launch(
-    local: Consumers, sqlite_url: str
+    local: Consumers, migrated_sqlite: str
 ) -> None:
     app = local.app()
     local.declare(app, ["orders", "returns"], handler, name="one", config={"group.id": "shared"})
@@ -207,11 +207,11 @@ def test_a_second_consumer_of_one_topic_in_one_group_is_refused_at_launch(
     assert "'two'" in message
     assert "orders" in message
     assert "another group.id" in message
-    assert [name for (name,) in Rows(sqlite_url).query("SELECT name FROM consumers")] == ["one"]
+    assert [name for (name,) in Rows(migrated_sqlite).query("SELECT name FROM consumers")] == ["one"]
 
 
 def test_a_second_consumer_of_the_topic_in_a_group_of_its_own_reads_it_all(
-    local: Consumers, sqlite_url: str, embedded: EmbeddedBroker
+    local: Consumers, migrated_sqlite: str, embedded: EmbeddedBroker
 ) -> None:
     app = local.app()
     local.declare(app, "orders", handler, name="one", config={"group.id": "first"})
@@ -220,15 +220,15 @@ def test_a_second_consumer_of_the_topic_in_a_group_of_its_own_reads_it_all(
     local.launch(app)
     embedded.produce("orders", "a", "b")
 
-    wait_until(lambda: Rows(sqlite_url).succeeded() == 4, "not both have read both records")
+    wait_until(lambda: Rows(migrated_sqlite).succeeded() == 4, "not both have read both records")
 
 
 def test_a_consumer_whose_group_changed_is_refused_at_launch(
-    local: Consumers, sqlite_url: str, embedded: EmbeddedBroker
+    local: Consumers, migrated_sqlite: str, embedded: EmbeddedBroker
 ) -> None:
     embedded.produce("orders", "a")
     first = local.start("orders", handler, config={"group.id": "before"})
-    wait_until(lambda: Rows(sqlite_url).succeeded() == 1, "the event has not run")
+    wait_until(lambda: Rows(migrated_sqlite).succeeded() == 1, "the event has not run")
     first.destroy()
     second = local.app()
     local.declare(second, "orders", handler, config={"group.id": "after"})
@@ -238,12 +238,12 @@ def test_a_consumer_whose_group_changed_is_refused_at_launch(
     assert "'before'" in message
     assert "'after'" in message
     assert "Keep group.id" in message
-    assert Rows(sqlite_url).statuses() == {"SUCCESS": 1}
-    assert Rows(sqlite_url).one("SELECT group_id FROM consumers") == "before"
+    assert Rows(migrated_sqlite).statuses() == {"SUCCESS": 1}
+    assert Rows(migrated_sqlite).one("SELECT group_id FROM consumers") == "before"
 
 
 def test_the_environment_comes_below_the_consumers_own_config(
-    local: Consumers, sqlite_url: str, embedded: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
+    local: Consumers, migrated_sqlite: str, embedded: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DBOS_EVENTS_KAFKA__BOOTSTRAP_SERVERS", embedded.bootstrap_servers)
     monkeypatch.setenv("DBOS_EVENTS_KAFKA__GROUP_ID", "of the environment")
@@ -254,7 +254,7 @@ def test_the_environment_comes_below_the_consumers_own_config(
     local.launch(app)
     embedded.produce("orders", "a")
 
-    rows = Rows(sqlite_url)
+    rows = Rows(migrated_sqlite)
     wait_until(lambda: rows.succeeded() == 2, "the event has not run")
     groups = dict(rows.query("SELECT name, group_id FROM consumers"))
     assert groups == {"one": "of the environment", "two": "its own"}
@@ -263,7 +263,7 @@ def test_the_environment_comes_below_the_consumers_own_config(
 
 
 def test_secrets_reach_neither_the_database_nor_the_log(
-    local: Consumers, sqlite_url: str, caplog: pytest.LogCaptureFixture
+    local: Consumers, migrated_sqlite: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     secrets = {
@@ -276,7 +276,7 @@ def test_secrets_reach_neither_the_database_nor_the_log(
     wait_until(lambda: any("connecting" not in problem for problem in app.health().problems), "no error yet")
     app.destroy()
 
-    rows = Rows(sqlite_url)
+    rows = Rows(migrated_sqlite)
     stored = json.loads(rows.one("SELECT settings FROM consumers"))
     assert {stored[key] for key in secrets} == {"***"}
     assert stored["sasl.username"] == "reader"

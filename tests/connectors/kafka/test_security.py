@@ -62,8 +62,8 @@ class World:
 
 
 @pytest.fixture
-def world(secure_kafka: SecureKafkaServer, sqlite_url: str) -> Iterator[World]:
-    with Consumers(sqlite_url, secure_kafka.sasl) as consumers:
+def world(secure_kafka: SecureKafkaServer, migrated_sqlite: str) -> Iterator[World]:
+    with Consumers(migrated_sqlite, secure_kafka.sasl) as consumers:
         yield World(secure_kafka, consumers)
 
 

@@ -24,8 +24,8 @@ def embedded() -> Iterator[EmbeddedBroker]:
 
 
 @pytest.fixture
-def local(sqlite_url: str, embedded: EmbeddedBroker) -> Iterator[Consumers]:
-    with Consumers(sqlite_url, embedded.bootstrap_servers) as made:
+def local(migrated_sqlite: str, embedded: EmbeddedBroker) -> Iterator[Consumers]:
+    with Consumers(migrated_sqlite, embedded.bootstrap_servers) as made:
         yield made
 
 

@@ -23,9 +23,9 @@ QUICK = {"reconnect.backoff.max.ms": 200, "topic.metadata.refresh.interval.ms": 
 
 
 @pytest.fixture
-def stored(sqlite_url: str) -> Rows:
+def stored(migrated_sqlite: str) -> Rows:
     """The system database of `local`."""
-    return Rows(sqlite_url)
+    return Rows(migrated_sqlite)
 
 
 class Blocking(Counting):

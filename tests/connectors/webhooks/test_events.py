@@ -16,9 +16,9 @@ from dbos_events_webhooks import (
     FirstOf,
     Header,
     Provider,
-    ReceivedEvent,
     Refused,
     Verified,
+    VerifiedEvent,
     WebhookRequest,
     providers,
 )
@@ -29,14 +29,14 @@ from tests.connectors.webhooks.vectors import FORM, clock
 PROVIDERS = every_provider()
 
 
-def events(provider: Provider, body: Any, **more: Any) -> tuple[ReceivedEvent, ...]:
+def events(provider: Provider, body: Any, **more: Any) -> tuple[VerifiedEvent, ...]:
     wire = body if isinstance(body, bytes) else json.dumps(body).encode()
     outcome = provider.verify(signed(provider, wire, **more))
     assert isinstance(outcome, Verified), outcome
     return outcome.events
 
 
-def event(provider: Provider, body: Any, **more: Any) -> ReceivedEvent:
+def event(provider: Provider, body: Any, **more: Any) -> VerifiedEvent:
     (only,) = events(provider, body, **more)
     return only
 
@@ -402,7 +402,7 @@ def test_nobody_can_send_an_id_that_is_made_here() -> None:
 CLOUD = {"specversion": "1.0", "id": "a b", "source": "/s", "type": "t", "time": ISO}
 
 
-def cloud(body: bytes, headers: dict[str, str]) -> tuple[ReceivedEvent, ...]:
+def cloud(body: bytes, headers: dict[str, str]) -> tuple[VerifiedEvent, ...]:
     return events(PROVIDERS["cloudevents"], body, headers=headers)
 
 

@@ -15,7 +15,7 @@ from dbos_events.engine import later
 from dbos_events.engine.committer import MAX_BATCH, Committer
 from dbos_events.engine.tickets import Ticket
 from dbos_events.engine.waking import ThreadWaker
-from dbos_events.errors import BadWrite, StorageUnavailable
+from dbos_events.errors import BadWrite, DBOSException, StorageUnavailable
 from dbos_events.storage.writes import WRITTEN, Fenced, NewWorkflow, Refused, Result, Write
 from dbos_events.telemetry.outages import Outages
 
@@ -359,27 +359,28 @@ def test_a_write_without_an_answer_is_a_problem(
 def test_a_run_that_is_stopped_while_its_batch_is_looked_through_is_answered(database: Database) -> None:
     """Each ticket is judged once: sound when it was looked at is sound."""
     committer = Committer(database.write, lambda: None)
-    tickets = [Doomed(Write(name)) for name in ("a", "b")]
+    runs: list[Any] = [StopsWhenAsked(), StopsWhenAsked()]
+    tickets = [Ticket(Write(name), run, None, final=False) for name, run in zip("ab", runs, strict=True)]
     committer._queue.extend(tickets)
     committer.start()
     assert committer.stop(PATIENCE)
-    assert all(ticket.asked for ticket in tickets)
+    assert [run.asked for run in runs] == [1, 1]
     assert [ticket.result for ticket in tickets] == [WRITTEN] * 2
 
 
-class Doomed(Ticket):
-    """Its run is stopped as soon as somebody has asked whether it was."""
+class StopsWhenAsked:
+    """A run that is stopped as soon as somebody has asked whether it was."""
 
-    __slots__ = ("asked",)
+    def __init__(self) -> None:
+        self.asked = 0
 
-    def __init__(self, write: Write) -> None:
-        run: Any = SimpleNamespace(settled=lambda _write, _result: None)
-        super().__init__(write, run, None, final=False)
-        self.asked = False
+    @property
+    def verdict(self) -> Exception | None:
+        self.asked += 1
+        return None if self.asked == 1 else DBOSException("It was stopped.")
 
-    def doom(self) -> Result | None:
-        asked, self.asked = self.asked, True
-        return Fenced(None) if asked else None
+    def settled(self, _write: Write, _result: Result) -> None:
+        """Nothing is told of it."""
 
 
 def test_nothing_is_lost_between_the_last_batch_and_the_end(database: Database) -> None:

@@ -15,7 +15,7 @@ from dbos_events.engine.loopcommitter import MOST, LoopCommitter
 from dbos_events.engine.tickets import Ticket
 from dbos_events.engine.waking import ThreadWaker
 from dbos_events.runtime.loops import BackgroundLoop
-from dbos_events.storage.database import NotAsExpected
+from dbos_events.storage.rollback import NotAsExpected
 from dbos_events.storage.writes import WRITTEN, Fenced, Refused, Result, Write
 
 PATIENCE = 10.0

@@ -10,7 +10,8 @@ from dbos_events.engine.core import Core
 from dbos_events.engine.operations.common import _replayed
 from dbos_events.engine.registry import Registered
 from dbos_events.engine.replay import History
-from dbos_events.engine.run import Place, Run
+from dbos_events.engine.run import Run
+from dbos_events.engine.runvalues import Place
 from dbos_events.storage.writes import WRITTEN, Checkpoint, Refused, Result, Write
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from dbos_events.engine.run import LOST, PARKED, Ending, EventOrigin, Run
+from dbos_events.engine.run import Run
+from dbos_events.engine.runvalues import LOST, PARKED, Ending, EventOrigin
 from dbos_events.runtime.intake import lanes
 from dbos_events.runtime.intake.lanes import CACHE, LaneGroup
 from dbos_events.storage.subjects.lanes import LanePlace

@@ -5,9 +5,10 @@ from typing import cast
 
 import pytest
 
-from dbos_events.engine.core import Core
+from dbos_events.engine.waking import Hub
 from dbos_events.runtime import notifier
 from dbos_events.runtime.notifier import NotifierService
+from dbos_events.storage.protocol import Storage
 
 
 @pytest.fixture
@@ -17,8 +18,7 @@ def sent() -> list[list[str]]:
 
 @pytest.fixture
 def service(sent: list[list[str]]) -> NotifierService:
-    core = SimpleNamespace(storage=SimpleNamespace(notify=sent.append))
-    made = NotifierService(cast("Core", core), enabled=True)
+    made = NotifierService(cast("Storage", SimpleNamespace(notify=sent.append)), Hub(), enabled=True)
     made._end_listening = lambda: None
     return made
 

@@ -10,7 +10,7 @@ _CONVERTIBLE: tuple[type, ...] = (str, int, float, bytes, list, tuple, set, dict
 PICKLE_ADVICE = 'or opt in to pickle with serializer="pickle" in the config'
 
 
-class Refused(Exception):
+class NotStorable(Exception):
     """A part of a value cannot be stored; each container it lies in adds its own step to the path."""
 
     def __init__(self, kind: type, reason: str) -> None:
@@ -42,10 +42,10 @@ def type_name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def unknown_type(kind: type) -> Refused:
+def unknown_type(kind: type) -> NotStorable:
     """Return the refusal of a class that is none of the kinds that replay can restore exactly."""
     if hasattr(kind, "__await__"):
-        return Refused(
+        return NotStorable(
             kind,
             "it has to be awaited before it can be stored. Was `await` forgotten, or is the function that gave it async?",
         )
@@ -54,4 +54,4 @@ def unknown_type(kind: type) -> Refused:
         advice = f"It is a subclass of {parent.__name__}: convert it with {parent.__name__}(...)"
     else:
         advice = "Make it a dataclass or a pydantic model, return only the plain values that are needed"
-    return Refused(kind, f"replay could not give back the same type. {advice}, {PICKLE_ADVICE}.")
+    return NotStorable(kind, f"replay could not give back the same type. {advice}, {PICKLE_ADVICE}.")

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 from dbos_events.engine.shield import shield_over
 
 if TYPE_CHECKING:
-    from dbos_events.engine.core import Core
-    from dbos_events.engine.run import Run
+    from dbos_events.engine.run import Engine, Run
 
 DEADLINES = "deadlines"
 """Hub channel: something that is here has a deadline which may be the next."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class TimeLimits:
     """From start to end, and from enqueueing to the start.
 
     `inherits` says that a child gets its parent's deadline where that is the earlier one.
@@ -28,9 +27,9 @@ class Limits:
     inherits: bool = True
 
 
-NO_LIMITS = Limits()
+NO_TIME_LIMITS = TimeLimits()
 
-NEXT_LIMITS: ContextVar[Limits | None] = ContextVar("dbos_events_next_limits", default=None)
+NEXT_TIME_LIMITS: ContextVar[TimeLimits | None] = ContextVar("dbos_events_next_limits", default=None)
 """What the block around a start says; no run inherits it."""
 
 
@@ -47,7 +46,7 @@ UNBOUND = Bounds()
 
 
 def bounds_of(
-    core: Core, limits: Limits | None, parent: Run | None, *, queued: bool, delay_ms: int = 0
+    core: Engine, limits: TimeLimits | None, parent: Run | None, *, queued: bool, delay_ms: int = 0
 ) -> Bounds:
     """The bounds of a workflow that is started now.
 

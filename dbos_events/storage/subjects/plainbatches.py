@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from dbos_events.storage.database import Database, NotAsExpected, Step
+from dbos_events.storage.database import Database, Step
 from dbos_events.storage.line import Line
+from dbos_events.storage.rollback import NotAsExpected
 from dbos_events.storage.subjects.starts import start_rows
 from dbos_events.storage.writes import Write
 from dbos_events.storage.writes.family import plain_records
+from dbos_events.storage.writes.own_checkpoints import Parted
 from dbos_events.storage.writes.send import near_places, note_placed
 
 FUNCTIONS = ("write_step", "write_ends", "write_batch", "write_talk", "write_children")
@@ -23,16 +25,16 @@ FUNCTIONS = ("write_step", "write_ends", "write_batch", "write_talk", "write_chi
 children that start or end."""
 
 
-def write_plain(database: Database, executor: int, writes: Sequence[Write]) -> None:
+def write_plain(database: Database, executor: int, writes: Sequence[Write], parted: Parted) -> None:
     """Write a plain batch under the fence, in a transaction of its own.
 
     Raises:
         NotAsExpected: Nothing was kept.
     """
     if database.calls:
-        note_placed(writes, database.call(*_call(database, executor, writes)))
+        note_placed(writes, database.call(*_call(database, executor, writes, parted)))
         return
-    records_of = plain_records(writes)
+    records_of = plain_records(parted)
     if "insert_messages" in records_of or "starts" in records_of:
         raise NotAsExpected  # how many rows their statements hit is not known before
     parameters = {"executor": executor}
@@ -43,15 +45,17 @@ def write_plain(database: Database, executor: int, writes: Sequence[Write]) -> N
     database.transact(lambda tx: tx.finish(steps))
 
 
-def begin_plain(database: Database, line: Line, executor: int, writes: Sequence[Write]) -> None:
+def begin_plain(
+    database: Database, line: Line, executor: int, writes: Sequence[Write], parted: Parted
+) -> None:
     """As `write_plain`, over `line` and without waiting: its answer says whether the batch was written."""
     line.then = partial(note_placed, writes)
-    database.begin_call(line, *_call(database, executor, writes))
+    database.begin_call(line, *_call(database, executor, writes, parted))
 
 
-def _call(database: Database, executor: int, writes: Sequence[Write]) -> tuple[Any, ...]:
+def _call(database: Database, executor: int, writes: Sequence[Write], parted: Parted) -> tuple[Any, ...]:
     """The function that takes no more than what there is, and its arguments."""
-    records = plain_records(writes)
+    records = plain_records(parted)
     starts = records.pop("starts", None)
     tables = {name: database.rows(name, some) for name, some in records.items()}
     identified = database.identified(executor)

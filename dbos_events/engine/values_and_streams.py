@@ -1,4 +1,4 @@
-"""Where a call that publishes or reads stands, and what it stores: shared by values and streams."""
+"""What the verbs of published values and of streams share: stored forms, writes from within a step, telling readers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from dbos_events.engine.effects import Flow, Recorded
-from dbos_events.engine.run import Unwind
+from dbos_events.engine.runvalues import Unwind
 from dbos_events.engine.shield import is_shielded
 from dbos_events.errors import DBOSWorkflowConflictIDError, SerializationError
 from dbos_events.serialization import encoded
@@ -25,11 +25,10 @@ from dbos_events.storage.writes import (
 )
 
 if TYPE_CHECKING:
-    from dbos_events.engine.core import Core
-    from dbos_events.engine.run import Run
+    from dbos_events.engine.run import Engine, Run
 
 
-Published: TypeAlias = SetValue | StreamEntry | SettleEntries
+ValueOrEntry: TypeAlias = SetValue | StreamEntry | SettleEntries
 
 
 class Announcement:
@@ -37,7 +36,7 @@ class Announcement:
 
     __slots__ = ("_change", "_channels", "_core")
 
-    def __init__(self, core: Core, workflow_id: str, change: Published) -> None:
+    def __init__(self, core: Engine, workflow_id: str, change: ValueOrEntry) -> None:
         self._core = core
         self._change = change
         if isinstance(change, SetValue):
@@ -68,7 +67,7 @@ class Stored:
     text: str | None
 
 
-def stored(core: Core, value: object, what: str) -> Stored:
+def stored(core: Engine, value: object, what: str) -> Stored:
     """The stored form of a value; `what` says whose it is, for people.
 
     Raises:
@@ -83,7 +82,7 @@ def stored(core: Core, value: object, what: str) -> Stored:
         raise SerializationError(f"{what} cannot be stored: {text_of(error)}") from error
 
 
-def read_back(core: Core, codec: str | None, text: str | None, what: str) -> object:
+def read_back(core: Engine, codec: str | None, text: str | None, what: str) -> object:
     """A value from its stored form.
 
     Raises:
@@ -113,7 +112,7 @@ def refuse_when_stopped(run: Run) -> None:
     run.core.refuse_when_stopped()
 
 
-def written_in_step(run: Run, change: Published) -> Flow[None]:
+def written_in_step(run: Run, change: ValueOrEntry) -> Flow[None]:
     """Write, from within a step, what has no checkpoint of its own; durable when it returns.
 
     Raises what stopped the run, if something did.
