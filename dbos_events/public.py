@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from dbos_events.model.event import PayloadCodec as PayloadCodec
     from dbos_events.model.event import Retry as Retry
     from dbos_events.model.message import SendMessage as SendMessage
+    from dbos_events.model.publication import ExpiredPublication as ExpiredPublication
     from dbos_events.model.publication import Matched as Matched
+    from dbos_events.model.publication import Publication as Publication
     from dbos_events.model.publication import WaitFor as WaitFor
     from dbos_events.model.quarantine import QuarantinedDetail as QuarantinedDetail
     from dbos_events.model.quarantine import QuarantinedEvent as QuarantinedEvent
@@ -50,8 +52,6 @@ if TYPE_CHECKING:
 
 PLACES = {
     **MESSAGES,
-    "ExpiredPublication": "dbos_events.model.publication",
-    "Publication": "dbos_events.model.publication",
     "App": "dbos_events.app",
     "Breaker": "dbos_events.model.event",
     "ClientScheduleInput": "dbos_events.model.schedule",
@@ -60,8 +60,10 @@ PLACES = {
     "Debouncer": "dbos_events.api.debouncing",
     "DuplicationPolicy": "dbos_events.model.queue",
     "EnqueueOptions": "dbos_events.api.queueing",
+    "ExpiredPublication": "dbos_events.model.publication",
     "Matched": "dbos_events.model.publication",
     "PayloadCodec": "dbos_events.model.event",
+    "Publication": "dbos_events.model.publication",
     "Quarantine": "dbos_events.errors",
     "QuarantinedDetail": "dbos_events.model.quarantine",
     "QuarantinedEvent": "dbos_events.model.quarantine",

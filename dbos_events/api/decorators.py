@@ -12,7 +12,6 @@ from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.operations.result import child_result, result_of
 from dbos_events.engine.operations.step import StepCall
 from dbos_events.engine.registry import STEP_PREFIX, Registered
-from dbos_events.engine.runvalues import Place
 from dbos_events.engine.shapes import check_runs, mark_async, may_await, name_of
 from dbos_events.engine.shapes import is_async as is_coroutine
 from dbos_events.engine.waking import running_loop

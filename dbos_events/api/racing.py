@@ -14,8 +14,6 @@ from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.operations.first import first_of, recorded_first_of
 from dbos_events.engine.operations.sleep import sleep as sleep_flow
 from dbos_events.engine.racing import wait_for_some
-from dbos_events.engine.run import Run
-from dbos_events.engine.runvalues import Place
 from dbos_events.errors import DBOSException
 
 if TYPE_CHECKING:

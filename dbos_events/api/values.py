@@ -18,7 +18,6 @@ from dbos_events.engine.operations.values import (
     set_value_in_step,
 )
 from dbos_events.engine.outlet import checked_key
-from dbos_events.engine.run import Run
 from dbos_events.engine.values_and_streams import is_on_own_thread
 from dbos_events.errors import DBOSException
 from dbos_events.model.times import LONGEST_WAIT

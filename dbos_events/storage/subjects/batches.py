@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from dbos_events.storage.database import Database, Tx
-from dbos_events.storage.line import Line
 from dbos_events.storage.rollback import NotAsExpected
 from dbos_events.storage.subjects.executors import fence
 from dbos_events.storage.subjects.plainbatches import FUNCTIONS, begin_plain, write_plain
