@@ -70,6 +70,24 @@ def test_a_name_of_a_client_loads_no_service_that_a_launched_app_runs() -> None:
     )
 
 
+def test_a_launch_on_a_sqlite_file_that_has_its_tables_loads_no_other_driver_no_migrations_and_no_connector(
+    tmp_path: Path,
+) -> None:
+    program = (
+        "import sys; from dbos_events import App\n"
+        f"app = App({{'name': 'shop', 'system_database_url': 'sqlite:///{tmp_path / 'shop.db'}'}})\n"
+        "app.workflow(name='work')(lambda: None); app.launch(); app.destroy(); print(*sys.modules)"
+    )
+    first, second = loaded_by(program), loaded_by(program)
+
+    assert "alembic" in first
+    unwanted = {"alembic", "psycopg", "croniter", "typer", "confluent_kafka", "dbos_events_kafka"}
+    assert (
+        second & (unwanted | {"dbos_events_webhooks", "starlette", "dbos_events.cli", "dbos_events.client"})
+        == set()
+    )
+
+
 @pytest.mark.parametrize("source", ["dbos_events", "connectors"])
 def test_value_classes_are_made_by_our_own_decorator(source: str) -> None:
     wrong = []
