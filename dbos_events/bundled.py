@@ -67,6 +67,7 @@ class BundledConsumers(Session):
         queue_partition_key: Callable[[Any], Any] | None = None,
         delay_seconds: Callable[[Any], Any] | None = None,
         expires: Callable[[Any], Any] | None = None,
+        on_expired: Callable[..., Any] | None = None,
     ) -> Callable[[G], G]:
         """Run the function as a durable workflow for each record of the topics, exactly once.
 
@@ -106,6 +107,8 @@ class BundledConsumers(Session):
             delay_seconds: how long it waits before its turn, or None.
             expires: Called as `when` is; gives until when an event may begin (docs/timeouts.md). One that is too late
                 when its turn comes ends as EXPIRED, without a run, and frees its lane.
+            on_expired: With expires: a function, sync or async, that takes what a handler takes. It is run as a workflow
+                of its own, once for each event that is too late; its id is that of the event and `/expired`.
 
         Raises:
             RegistrationError: An option is wrong, or the kafka extra is not installed.
@@ -116,5 +119,6 @@ class BundledConsumers(Session):
                 "kafka", config, topics, in_order, name, ordering, ordering_key, when, queue_name, batch_size, max_in_flight,
                 retries, on_failure, on_regression, strict_key_order, codec, breaker,
                 publishes, Placing(priority, queue_partition_key, delay_seconds), expires,
+                on_expired,
             ),
         )  # fmt: skip

@@ -145,8 +145,8 @@ class Launched:
         self.backlog = BacklogService(self.core, self.taken, self.inbox.consumers)
         self.queues.left_to_others = lambda: self.backlog.functions
         watched = (
-            self.lease, self.recovery, self.deadlines, self.timers, self.schedules, self.queues, self.lanes, self.consumers,
-            self.sweeper, self.notifier, self.loops, self.inbox, self.backlog, self.expiry,
+            self.lease, self.recovery, self.deadlines, self.timers, self.expiry, self.schedules, self.queues, self.lanes,
+            self.consumers, self.sweeper, self.notifier, self.loops, self.inbox, self.backlog,
         )  # fmt: skip
         self.watch = WatchService(self.core, self.taken.takings, watched, lambda: self.lanes.waiting)
         for service in (*watched, self.watch):

@@ -24,7 +24,9 @@ from dbos_events.model.event import Breaker as Breaker
 from dbos_events.model.event import PayloadCodec as PayloadCodec
 from dbos_events.model.event import Retry as Retry
 from dbos_events.model.message import SendMessage as SendMessage
+from dbos_events.model.publication import ExpiredPublication as ExpiredPublication
 from dbos_events.model.publication import Matched as Matched
+from dbos_events.model.publication import Publication as Publication
 from dbos_events.model.publication import WaitFor as WaitFor
 from dbos_events.model.quarantine import QuarantinedDetail as QuarantinedDetail
 from dbos_events.model.quarantine import QuarantinedEvent as QuarantinedEvent

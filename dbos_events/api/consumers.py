@@ -98,6 +98,7 @@ class ConsumerRequest:
     publishes: Callable[[Any], Any] | None = None
     placing: Placing | None = None
     expires: Callable[[Any], Any] | None = None
+    on_expired: Callable[..., Any] | None = None
 
     @property
     def decorator(self) -> str:
@@ -127,8 +128,9 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
         local_names = sys._getframe(1).f_locals  # noqa: SLF001 - models are often declared beside the handler
         connector = connector_of(request.connector, Connector)
         binding = bind(
-            name, function, request.codec, request.when, local_names, connector.messages, request.expires
-        )
+            name, function, request.codec, request.when, local_names, connector.messages, request.expires,
+            _late_workflow(app, request, name),
+        )  # fmt: skip
         key = request.ordering_key
         if key is not None:
             described = f"Consumer {name!r}: its ordering_key"
@@ -267,13 +269,35 @@ def attach(
             )
         # Not that of `entry`: a plain function that is declared once more has a new entry, without a binding yet.
         before, now = known.binding or NO_BINDING, binding or NO_BINDING
-        if (before.codec, before.rule, before.expires) != (now.codec, now.rule, now.expires):
+        if _judged(before) != _judged(now):
             raise RegistrationError(
-                f"Consumer {name!r}: its handler {entry.name} has a consumer with another codec or another `when` or "
-                "`expires` already. Events find both by their function: give each consumer a function of its own."
+                f"Consumer {name!r}: its handler {entry.name} has a consumer with another codec or another `when`, "
+                "`expires` or `on_expired` already. Events find them by their function: give each consumer a function of "
+                "its own."
             )
     entry.binding = binding
     entry.messages = messages
+
+
+def _judged(binding: Binding) -> tuple[object, ...]:
+    """What has to be the same for all consumers of one function."""
+    late = None if binding.late is None else binding.late.name
+    return binding.codec, binding.rule, binding.expires, late
+
+
+def _late_workflow(
+    app: ConsumerHost, request: ConsumerRequest, consumer: str
+) -> tuple[str, Callable[..., Any]] | None:
+    """Name and function of the workflow behind `on_expired`."""
+    if request.on_expired is None:
+        return None
+    if request.expires is None:
+        raise RegistrationError(
+            f"Consumer {consumer!r}: on_expired=... is about events that are too late, so it needs expires=..., which "
+            "says until when an event may begin."
+        )
+    entry = workflow_of(app, request.on_expired, f"{consumer}-expired")[1]
+    return entry.name, entry.function
 
 
 def _check(options: ConsumerOptions, decorator: str) -> None:

@@ -44,9 +44,7 @@ def workflow_filter(  # noqa: PLR0913 - one argument per filter, as callers know
 
     `queues_only` is for what waits or runs on a queue, unless `status` says something else.
     """
-    for bound, number in (("limit", limit), ("offset", offset)):
-        if number is not None and number < 0:
-            raise DBOSException(f"{bound} must be 0 or more, or None, not {number!r}.")
+    check_bounds(limit, offset)
     return WorkflowFilter(
         workflow_ids=texts_of(workflow_ids),
         id_prefix=texts_of(workflow_id_prefix),
@@ -70,6 +68,13 @@ def workflow_filter(  # noqa: PLR0913 - one argument per filter, as callers know
         with_input=load_input,
         with_output=load_output,
     )
+
+
+def check_bounds(limit: int | None, offset: int | None) -> None:
+    """Refuse bounds of a listing that are below 0."""
+    for bound, number in (("limit", limit), ("offset", offset)):
+        if number is not None and number < 0:
+            raise DBOSException(f"{bound} must be 0 or more, or None, not {number!r}.")
 
 
 def texts_of(value: Texts) -> tuple[str, ...]:

@@ -137,7 +137,9 @@ def _recv_flow(session: Session, verb: str, topic: str | None, timeout: float | 
     scope = workflow_only(verb)
     check_text("topic of a message", topic, optional=True)
     seconds = check_timeout(verb, timeout)
-    return recv(core, scope.run, scope.run.locate(scope), topic, seconds)
+    place = scope.run.locate(scope)
+    scope.run.take_number()  # of its time limit, which listings show behind it
+    return recv(core, scope.run, place, topic, seconds)
 
 
 def workflow_only(verb: str) -> Scope:
@@ -148,9 +150,13 @@ def workflow_only(verb: str) -> Scope:
     """
     scope = CURRENT.get()
     if scope is None:
-        raise DBOSException(f"DBOS.{verb} was called outside of workflows. Call it from a workflow.")
+        raise DBOSException(
+            f"DBOS.{verb}() must be called from within a workflow; it was called outside of workflows."
+        )
     if scope.step is not None:
-        raise DBOSException(f"DBOS.{verb} was called within a step. Call it from the workflow.")
+        raise DBOSException(
+            f"DBOS.{verb}() must be called from within a workflow; it was called within a step of one."
+        )
     return scope
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from dbos_events.api.messages import check_text, check_timeout, workflow_only
@@ -11,8 +11,10 @@ from dbos_events.engine.context import CURRENT
 from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.effects import Flow
 from dbos_events.engine.operations.publications import (
+    LONGEST_TTL,
     PublicationWait,
     Publishing,
+    handler_named,
     publish,
     publish_from_step,
     publish_from_workflow,
@@ -40,6 +42,7 @@ class PublicationVerbs(Session):
         *,
         event_id: str | None = None,
         ttl_seconds: float | None = WEEK,
+        on_expired: Callable[..., Any] | str | None = None,
     ) -> None:
         """Publish a value under a name and a key, for whoever waits for it now or until `ttl_seconds` are over.
 
@@ -47,9 +50,20 @@ class PublicationVerbs(Session):
         same publication. From a workflow it is published exactly once; from a step once for each attempt; from elsewhere
         once for each call. One that nobody has seen when its time is over is counted and listed as unmatched; None
         keeps it for ever.
+
+        `on_expired` is a workflow, or the name of one, that is started then with an `ExpiredPublication`: once for each
+        time that it expires, by any process of the application that has the function.
+
+        Raises:
+            DBOSException: An argument is wrong.
+            SerializationError: The value cannot be stored.
         """
         refuse_on_loop("publish")
-        drive(_publish_flow(self, Publishing(name, key, value, event_id, ttl_seconds)))
+        drive(
+            _publish_flow(
+                self, Publishing(name, key, value, event_id, ttl_seconds, _handler(self, on_expired))
+            )
+        )
 
     def publish_async(
         self,
@@ -59,9 +73,11 @@ class PublicationVerbs(Session):
         *,
         event_id: str | None = None,
         ttl_seconds: float | None = WEEK,
+        on_expired: Callable[..., Any] | str | None = None,
     ) -> Coroutine[Any, Any, None]:
         """As `publish`, without blocking the loop."""
-        return drive_async(_publish_flow(self, Publishing(name, key, value, event_id, ttl_seconds)))
+        one = Publishing(name, key, value, event_id, ttl_seconds, _handler(self, on_expired))
+        return drive_async(_publish_flow(self, one))
 
     def wait_for(
         self,
@@ -144,7 +160,7 @@ def _publish_flow(session: Session, one: Publishing) -> Flow[None]:
     check_anchor("publish", one.name, one.key)
     check_text("event_id of a publication", one.event_id, optional=True)
     check_timeout("publish", one.ttl, "ttl_seconds")
-    if one.ttl is not None and not 0 < one.ttl < 1e10:
+    if one.ttl is not None and not 0 < one.ttl < LONGEST_TTL:
         raise DBOSException(f"DBOS.publish: ttl_seconds must be above 0, or None for ever, not {one.ttl!r}.")
     scope = CURRENT.get()
     if scope is None:
@@ -152,6 +168,15 @@ def _publish_flow(session: Session, one: Publishing) -> Flow[None]:
     if scope.step is not None:
         return publish_from_step(core, scope.run, one)
     return publish_from_workflow(core, scope.run, scope.run.locate(scope), one)
+
+
+def _handler(session: Session, on_expired: Callable[..., Any] | str | None) -> str | None:
+    """The name of the workflow of `on_expired`, which belongs to the application that publishes."""
+    if getattr(on_expired, "__dbos_session__", session) is not session:
+        raise DBOSException(
+            f"DBOS.publish: on_expired={on_expired!r} belongs to another App than the one that publishes. Give its name."
+        )
+    return handler_named(on_expired)
 
 
 def _wait_flow(session: Session, verb: str, items: Sequence[Item], timeout: float | None) -> Flow[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar, cast
 
+from dbos_events.api.filters import check_bounds
 from dbos_events.api.session import Session
 from dbos_events.control.workflows import WorkflowControl
 from dbos_events.engine.context import workflow_scope
@@ -54,10 +55,19 @@ def list_flow(session: Session, criteria: WorkflowFilter) -> Flow[list[WorkflowS
     return asked(core, "DBOS.listWorkflows", lambda: control_of(core).find(criteria))
 
 
-def steps_flow(session: Session, workflow_id: str) -> Flow[list[StepInfo]]:
-    """The completed steps of a workflow."""
+def steps_flow(
+    session: Session, workflow_id: str, load_output: bool, limit: int | None, offset: int | None
+) -> Flow[list[StepInfo]]:
+    """The completed steps of a workflow, or some of them."""
     core = session.core
-    return asked(core, "DBOS.listWorkflowSteps", lambda: control_of(core).steps(workflow_id))
+    check_bounds(limit, offset)
+    first = offset or 0
+    last = None if limit is None else first + limit
+
+    def work() -> list[StepInfo]:
+        return control_of(core).steps(workflow_id, with_output=load_output)[first:last]
+
+    return asked(core, "DBOS.listWorkflowSteps", work)
 
 
 def cancel_flow(session: Session, workflow_ids: list[str], *, children: bool = False) -> Flow[None]:

@@ -67,14 +67,18 @@ class Changing(Session):
         await self.resume_workflows_async([workflow_id])
         return WorkflowHandleAsync(self, workflow_id)
 
-    def resume_workflows(self, workflow_ids: Sequence[str]) -> None:
-        """Resume several workflows in one transaction."""
+    def resume_workflows(self, workflow_ids: Sequence[str]) -> list[WorkflowHandle[Any]]:
+        """Resume several workflows in one transaction; gives a handle on each, in the order of the ids."""
         refuse_on_loop("resume_workflows")
-        drive(resume_flow(self, list(workflow_ids)))
+        ids = list(workflow_ids)
+        drive(resume_flow(self, ids))
+        return [WorkflowHandle(self, workflow_id) for workflow_id in ids]
 
-    async def resume_workflows_async(self, workflow_ids: Sequence[str]) -> None:
+    async def resume_workflows_async(self, workflow_ids: Sequence[str]) -> list[WorkflowHandleAsync[Any]]:
         """As `resume_workflows`, without blocking the loop."""
-        await drive_async(resume_flow(self, list(workflow_ids)))
+        ids = list(workflow_ids)
+        await drive_async(resume_flow(self, ids))
+        return [WorkflowHandleAsync(self, workflow_id) for workflow_id in ids]
 
 
 class Verbs(Changing, Pausing):
@@ -139,18 +143,18 @@ class Verbs(Changing, Pausing):
         """
         refuse_on_loop("sleep")
         scope = _branch("sleep")
+        _check_seconds(seconds)
         if scope is None:
-            time.sleep(seconds)
+            time.sleep(max(0, seconds))
         else:
-            _check_seconds(seconds)
             drive(sleep_flow(scope.run, scope.run.locate(scope), seconds))
 
     def sleep_async(self, seconds: float) -> Coroutine[Any, Any, None]:
         """As `sleep`, for workflows on an event loop."""
         scope = _branch("sleep_async")
+        _check_seconds(seconds)
         if scope is None:
             return asyncio.sleep(seconds)
-        _check_seconds(seconds)
         return named(drive_async(sleep_flow(scope.run, scope.run.locate(scope), seconds)), "DBOS.sleep_async")
 
     def get_result(self, workflow_id: str) -> Any:
@@ -209,14 +213,38 @@ class Verbs(Changing, Pausing):
         """As `list_queued_workflows`, without blocking the loop."""
         return await self.list_workflows_async(queues_only=True, **filters)
 
-    def list_workflow_steps(self, workflow_id: str) -> list[StepInfo]:
-        """The steps of a workflow that have completed, by number."""
-        refuse_on_loop("list_workflow_steps")
-        return drive(steps_flow(self, workflow_id))
+    def list_workflow_steps(
+        self,
+        workflow_id: str,
+        *,
+        load_output: bool = True,
+        limit: int | None = None,
+        offset: int | None = None,
+    ) -> list[StepInfo]:
+        """The steps of a workflow that have completed, by number; none where there is no such workflow.
 
-    async def list_workflow_steps_async(self, workflow_id: str) -> list[StepInfo]:
+        The time limit of a `recv` or a `get_event` is a step of its own behind it, as in DBOS Transact: `DBOS.sleep`,
+        whose output is the end of the wait in milliseconds since 1970, or None where the call had not to wait.
+
+        Args:
+            workflow_id: Of which workflow.
+            load_output: Whether to load what they returned or raised; else `output` and `error` are None.
+            limit: At most so many.
+            offset: Leave out so many from the beginning.
+        """
+        refuse_on_loop("list_workflow_steps")
+        return drive(steps_flow(self, workflow_id, load_output, limit, offset))
+
+    async def list_workflow_steps_async(
+        self,
+        workflow_id: str,
+        *,
+        load_output: bool = True,
+        limit: int | None = None,
+        offset: int | None = None,
+    ) -> list[StepInfo]:
         """As `list_workflow_steps`, without blocking the loop."""
-        return await drive_async(steps_flow(self, workflow_id))
+        return await drive_async(steps_flow(self, workflow_id, load_output, limit, offset))
 
 
 def _check_seconds(seconds: Any) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dbos_events.control.limits import with_time_limits
 from dbos_events.control.signals import Tell, tell_nobody
 from dbos_events.errors import DBOSException, DBOSNonExistentWorkflowError
 from dbos_events.model.event import ReceivedEvent
@@ -34,20 +35,19 @@ class WorkflowControl:
         found = self.find(WorkflowFilter(workflow_ids=(workflow_id,)))
         return found[0] if found else None
 
-    def steps(self, workflow_id: str) -> list[StepInfo]:
-        """The checkpoints of a workflow, by number."""
+    def steps(self, workflow_id: str, *, with_output: bool = True) -> list[StepInfo]:
+        """The checkpoints of a workflow, by number, each time limit behind the call that it bounds."""
         return [
             StepInfo(
                 function_id=entry.step,
                 function_name=entry.name,
-                output=self._value(entry.codec, entry.output),
-                error=self._error(entry.codec, entry.error),
+                output=self._value(entry.codec, entry.output) if with_output else None,
+                error=self._error(entry.codec, entry.error) if with_output else None,
                 child_workflow_id=entry.child_id,
                 started_at_epoch_ms=entry.started_at,
                 completed_at_epoch_ms=entry.completed_at,
             )
-            for entry in self._storage.workflows.list_steps(workflow_id)
-            if entry.step > 0
+            for entry in with_time_limits(self._storage.workflows.list_steps(workflow_id))
         ]
 
     def event(self, workflow_id: str) -> ReceivedEvent | None:

@@ -5,11 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from dbos_events.engine.runvalues import Ending
-from dbos_events.errors import DBOSWorkflowExpiredError
-from dbos_events.model.workflow import EXPIRED
-from dbos_events.storage.writes import Outcome, Write
-
 if TYPE_CHECKING:
     from dbos_events.engine.payload import Binding
     from dbos_events.engine.run import Run
@@ -54,9 +49,3 @@ def refuse_late(run: Run, time_of: Callable[[Message], int | None], message: Any
     until = time_of(message)
     if until is not None and run.core.clock.now_ms() > until:
         raise ExpiredEvent
-
-
-def expired(run: Run) -> Write:
-    """The write that ends the run of an event that is too late: it frees its lane."""
-    run.proposed = Ending("ended", error=DBOSWorkflowExpiredError(run.id))
-    return Write(run.id, run.take, run.generation, change=Outcome(EXPIRED, parent_id=run.parent_id))

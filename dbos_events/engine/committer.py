@@ -12,9 +12,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from dbos_events.engine.later import Later, StillRefused
+from dbos_events.engine.later import Interrupted, Later, StillRefused
 from dbos_events.engine.tickets import (
-    Interrupted,
     Ticket,
     by_workflow,
     give_way,
@@ -22,7 +21,7 @@ from dbos_events.engine.tickets import (
     shown,
     tell,
     tell_all,
-)  # fmt: skip
+)
 from dbos_events.engine.waking import ThreadWaker
 from dbos_events.errors import BadWrite, ExecutorFenced, StorageError
 from dbos_events.storage.writes import Fenced, Refused, Result, Write
@@ -172,7 +171,9 @@ class Committer:
     @property
     def is_telling(self) -> bool:
         """Whether the caller is being told the answers of a commit."""
-        return threading.current_thread() is self._thread or any(near.is_telling for near in self._nears)
+        near, others = self.near, self.others
+        here = threading.current_thread() is self._thread or (near is not None and near.is_telling)
+        return here or (bool(others) and any(other.is_telling for other in others))
 
     @property
     def running(self) -> bool:
@@ -332,9 +333,8 @@ class Committer:
         if len(groups) == 1:
             if all(ticket.final for ticket in tickets):
                 self._put_off(tickets, error)
-                return
-            refusal = BadWrite(error.message)  # stored with the workflow: without the frames of this one
-            tell_all(tickets, [Refused(refusal)] * len(tickets))
+            else:  # stored with the workflow: without the frames of this error
+                tell_all(tickets, [Refused(BadWrite(error.message))] * len(tickets))
             return
         middle = len(groups) // 2
         for half in (groups[:middle], groups[middle:]):
@@ -377,9 +377,8 @@ class Committer:
             self._asked_at = None
 
     def _waits(self, error: BaseException, pause: float) -> None:
-        told = self._outages.noticed(
-            self, error, "checkpoints and outcomes wait for the database", shown(error)
-        )
+        waits = "checkpoints and outcomes wait for the database"
+        told = self._outages.noticed(self, error, waits, shown(error))
         if not isinstance(error, StorageError) and not self._outage.active:
             logger.exception("A batch met an unexpected error and is tried again.")
         if not told and (pause > MAX_PAUSE / 2 or not isinstance(error, StorageError)):

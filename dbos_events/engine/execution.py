@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from dbos_events.engine.arguments import ExpiredEvent, arguments_of, expired
+from dbos_events.engine.arguments import ExpiredEvent, arguments_of
 from dbos_events.engine.context import CURRENT, Scope
 from dbos_events.engine.effects import TASK_CANCELLED, Answered, Call, Flow, Reap
 from dbos_events.engine.failures import failure_of, next_attempt, reason_of
+from dbos_events.engine.late import expired
 from dbos_events.engine.run import Run
 from dbos_events.engine.runvalues import LOST, PARKED, Ending, Unwind
 from dbos_events.errors import (
@@ -81,9 +82,10 @@ def _arguments(run: Run) -> tuple[Any, ...] | Write:
     """What the function is called with; or the write that ends the run, where it is not called."""
     try:
         binding = run.function.binding
-        args = run.args if binding is None else arguments_of(run, binding)
-    except ExpiredEvent:
-        return expired(run)
+        try:
+            args = run.args if binding is None else arguments_of(run, binding)
+        except ExpiredEvent:
+            return expired(run)
     except BaseException as refusal:  # of the event's value, or of what tells whether it is to run
         if is_interrupt(refusal):
             raise

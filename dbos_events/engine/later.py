@@ -18,6 +18,13 @@ TRIES_AT_ONCE = 64
 """Statements that a search for what is refused may take before others have their turn."""
 
 
+class Interrupted(StorageError):
+    """The process stops while the database does not answer."""
+
+    def __init__(self) -> None:
+        super().__init__("Stopped while the database did not answer.")
+
+
 class StillRefused(StorageError):
     """The database refuses a batch again and again, for no reason that lies in a value."""
 

@@ -23,6 +23,14 @@ Decode: TypeAlias = Callable[[Message], Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Late:
+    """The workflow that is started for an event that is too late, and how the event becomes its argument."""
+
+    name: str
+    decode: Decode | None
+
+
+@dataclass(frozen=True, slots=True)
 class Binding:
     """How an event becomes the argument of its handler, and which events do.
 
@@ -36,6 +44,7 @@ class Binding:
     rule: Callable[[Any], bool] | None = None
     until: Callable[[Message], int | None] | None = None
     expires: Callable[[Any], Any] | None = None
+    late: Late | None = None
 
 
 NO_BINDING = Binding(None, None)
@@ -49,6 +58,7 @@ def bind(
     namespace: Mapping[str, Any],
     messages: MessageType,
     expires: Callable[[Any], Any] | None = None,
+    on_expired: tuple[str, Callable[..., Any]] | None = None,
 ) -> Binding | None:
     """The binding of a consumer's handler; None where it takes every message as it came.
 
@@ -60,6 +70,7 @@ def bind(
         namespace: Local names where the handler is defined.
         messages: What its events are before they are decoded.
         expires: Until when an event may begin.
+        on_expired: The name and the function of the workflow that is started for one that is too late.
 
     Raises:
         RegistrationError: An annotation cannot be resolved or decoded into, codec, `when` or `expires` do not fit.
@@ -71,7 +82,12 @@ def bind(
     until = None if expires is None else _until(consumer, expires, codec, namespace, messages)
     if decode is None and judge is None and until is None:
         return None
-    return Binding(decode, judge, codec, when, until, expires)
+    late = None
+    if on_expired is not None:
+        described = f"Consumer {consumer!r}: its `on_expired`"
+        name, function = on_expired
+        late = Late(name, _decoder(described, function, codec, namespace, messages))
+    return Binding(decode, judge, codec, when, until, expires, late)
 
 
 def _until(

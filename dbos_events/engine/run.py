@@ -52,23 +52,18 @@ class Runs(Protocol):
 
     def closed(self, run: Run, write: Write, result: Result) -> None:
         """The outcome, or the parking, of `run` has met its fate."""
-        ...
 
     def closing_of_cancelled(self, run: Run) -> Write | None:
         """The write that lets a run go on elsewhere whose task was cancelled."""
-        ...
 
     def give_back(self, run: Run) -> None:
         """Have a run taken up again, from its history."""
-        ...
 
     def leave(self, run: Run, ending: Ending) -> None:
         """Forget `run` and tell all who wait for it."""
-        ...
 
     def signal_following(self, channel: str, *, told: bool = False) -> None:
         """Signal a channel once, when all answers of the commit have been told."""
-        ...
 
     @property
     def is_crowded(self) -> bool:
@@ -110,6 +105,8 @@ class Engine(Protocol):
 
     def next_write_id(self) -> int: ...
 
+    def next_start_id(self) -> int: ...
+
     def ask(self, work: Callable[[], R], patience: float | None = None) -> R: ...
 
     def signal(self, channel: str) -> None: ...
@@ -122,7 +119,6 @@ class Host(Protocol):
 
     def left(self, run: Run) -> None:
         """The run has left this process; called by the committer, so it must be quick."""
-        ...
 
 
 class Run:

@@ -122,10 +122,3 @@ def refuses_statement(error: BaseException) -> bool:
     from dbos_events.storage import errorcodes
 
     return errorcodes.refuses_statement(error)
-
-
-class Interrupted(StorageError):
-    """The process stops while the database does not answer."""
-
-    def __init__(self) -> None:
-        super().__init__("Stopped while the database did not answer.")

@@ -45,6 +45,7 @@ The names that the field knows from DBOS Transact are kept.
 
 from dbos_events.errors.base import DBOSBaseException as DBOSBaseException
 from dbos_events.errors.base import DBOSException as DBOSException
+from dbos_events.errors.codes import DBOSErrorCode as DBOSErrorCode
 from dbos_events.errors.connectors import ClusterChanged as ClusterChanged
 from dbos_events.errors.connectors import ConnectorError as ConnectorError
 from dbos_events.errors.connectors import StaleTopic as StaleTopic

@@ -27,6 +27,14 @@ class Mapped:
             raise KeyError(name)
         return getattr(self, name)
 
+    def values(self) -> list[Any]:
+        """The values of the fields."""
+        return [getattr(self, name) for name in self.keys()]
+
+    def items(self) -> list[tuple[str, Any]]:
+        """Pairs of name and value."""
+        return [(name, getattr(self, name)) for name in self.keys()]
+
     def get(self, name: str, default: Any = None) -> Any:
         """The field of this name, or `default` where there is none."""
         return getattr(self, name) if name in self.keys() else default

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 WEEK_MS = 7 * 24 * 3600 * 1000
 """How long a publication is kept unless it is said otherwise."""
+
+NOT_GIVEN = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,33 @@ class Matched:
     name: str
     key: str
     value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiredPublication:
+    """What the workflow of `on_expired` gets: a publication as it was published, whose time is over unseen.
+
+    `event_id` is None where the publisher gave none; of one that a consumer has published it is the id of the event.
+    """
+
+    name: str
+    key: str
+    value: Any
+    event_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What the `publishes` of a consumer may give: as the arguments of `DBOS.publish`.
+
+    Without a value it is what `publishes` was called with, or the value of the message.
+    """
+
+    name: str
+    key: str
+    value: Any = NOT_GIVEN
+    ttl_seconds: float | None = WEEK_MS / 1000
+    on_expired: Callable[..., Any] | str | None = None
 
 
 @dataclass(frozen=True, slots=True)

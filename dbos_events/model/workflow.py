@@ -125,7 +125,7 @@ class WorkflowFilter:
 
 @dataclass(slots=True)
 class StepStatus:
-    """Where the running step stands: `current_attempt` counts from 0."""
+    """Where the running step stands. `current_attempt` counts from 0; both are None where nothing is tried again."""
 
     step_id: int
     current_attempt: int | None = None

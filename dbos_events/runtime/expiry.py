@@ -1,4 +1,4 @@
-"""Ends publications whose time is over; those that nobody has seen are counted and told."""
+"""Ends publications whose time is over; those that nobody has seen are counted and told, and handled where asked for."""
 
 from __future__ import annotations
 
@@ -32,10 +32,13 @@ class ExpiryService(DueService):
         return super().tick()
 
     def serve(self) -> float:
-        ended, unseen = self._core.storage.publications.expire(BATCH)
-        if unseen:
+        core = self._core
+        expired = core.storage.publications.expire(core.executor, BATCH)
+        if expired.handled:
+            core.signal("queues")
+        if expired.unseen:
             logger.warning(
                 "%s publications have expired that nobody had seen. `dbos-events match unmatched` lists them.",
-                unseen,
+                expired.unseen,
             )
-        return 0.01 if ended == BATCH else 0.2
+        return 0.01 if expired.ended == BATCH else 0.2

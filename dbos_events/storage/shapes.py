@@ -52,7 +52,7 @@ def tuples(names: Names, rows: Sequence[Mapping[str, Any]] | Sequence[Row]) -> S
         TypeError: The first row has other columns.
     """
     first = rows[0] if rows else ()
-    if not isinstance(first, Mapping):
+    if isinstance(first, tuple):
         return rows  # type: ignore[return-value]  # they are all of one kind
     if set(first) != set(names):
         raise TypeError(f"The rows have the columns {sorted(first)}, the statement takes {sorted(names)}.")

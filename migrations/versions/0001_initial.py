@@ -320,6 +320,9 @@ def create_publications(schema) -> None:
         column("decided_at", BIG, null=True),
         text_key("taken_by", null=True),
         column("taken_step", INT, null=True),
+        # The workflow that is started when it expires, and with what
+        column("on_expired", TEXT, null=True),
+        column("on_expired_input", TEXT, null=True),
         sa.UniqueConstraint("anchor", "event_id", name="publications_identity"),
         schema=schema,
     )

@@ -301,7 +301,7 @@ def test_a_service_touches_two_files(growth: Growth) -> None:
             "from dbos_events.runtime.beat import BeatService\nfrom dbos_events.runtime.contested import",
         ),
         ("        self.expiry = ", "        self.beat = BeatService()\n        self.expiry = "),
-        ("self.backlog, self.expiry,", "self.backlog, self.expiry, self.beat,"),
+        ("self.inbox, self.backlog,", "self.inbox, self.backlog, self.beat,"),
     )
 
     growth.run("-c", LIVE)

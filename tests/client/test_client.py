@@ -169,7 +169,9 @@ def test_workflows_are_looked_for_and_changed(client: DBOSClient) -> None:
     again = client.resume_workflow("held")
     client.send("held", None, "go")
     assert again.get_result() == "went"
-    assert [step.function_name for step in client.list_workflow_steps("held")] == ["DBOS.recv"]
+    assert [step.function_name for step in client.list_workflow_steps("held")] == ["DBOS.recv", "DBOS.sleep"]
+    [first] = client.list_workflow_steps("held", load_output=False, limit=1)
+    assert (first.function_id, first.function_name, first.output) == (1, "DBOS.recv", None)
     client.update_workflow_attributes("done", {"seen": True})
     assert client.get_workflow_status("done").attributes == {"seen": True}  # type: ignore[union-attr]
     with pytest.raises(DBOSNonExistentWorkflowError):

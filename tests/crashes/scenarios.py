@@ -784,4 +784,4 @@ def _recoveries() -> None:
 
 _recoveries()
 
-from tests.crashes import bounded, scheduled  # noqa: E402, F401 - they enter their own
+from tests.crashes import bounded, expiring, scheduled  # noqa: E402, F401 - they enter their own

@@ -260,6 +260,41 @@ def test_in_an_async_workflow_tasks_that_are_started_in_a_shield_are_covered(
     assert sorted(recorded) == ["sleep", "sleep", "tell", "tell", "tell"]
 
 
+def test_in_a_shield_a_workflow_waits_for_values_of_its_own_and_others_are_told_that_it_has_ended(
+    app: App, database_url: str
+) -> None:
+    began, cleaned = threading.Event(), threading.Event()
+    answers: list[Any] = []
+
+    @app.workflow()
+    async def cleans() -> None:
+        async def publishes() -> None:
+            await app.recv_async("go", timeout_seconds=PATIENCE)
+            await app.set_event_async("state", "undone")
+
+        try:
+            await app.sleep_async(1000)
+        finally:
+            async with app.shielded(60):
+                reading = app.get_event_async("w", "state", PATIENCE)
+                began.set()
+                answers.extend(await asyncio.gather(reading, publishes()))
+                answers.append(await app.get_event_async("w", "never", 0.01))
+                cleaned.set()
+
+    with running(app, database_url):
+        with SetWorkflowID("w"):
+            app.start_workflow(cleans)
+        app.cancel_workflow("w")
+        assert began.wait(PATIENCE)
+        assert app.get_event("w", "state", PATIENCE) is None, "whoever reads it is not kept waiting"
+        app.send("w", None, "go")
+        assert cleaned.wait(PATIENCE)
+        has_left(app, "w")
+        assert answers == ["undone", None, None]
+        assert app.get_event("w", "state", 0) == "undone"
+
+
 def test_a_shield_ends_at_its_own_deadline_also_where_the_workflow_waits_in_it(
     app: App, calls: list[str], dbos_test_app: MakeTestApp
 ) -> None:

@@ -94,7 +94,11 @@ def test_a_workflow_waits_for_a_value_as_a_row_and_gets_the_same_one_in_a_replay
     assert dbos.core.runner.active == {}
     dbos.crash()
     assert handle.get_result() == ["first", "second"]
-    assert names(app, "r") == ["DBOS.getEvent", "DBOS.sleep", "DBOS.sleep", "DBOS.getEvent"]
+    assert names(app, "r") == [
+        "DBOS.getEvent", "DBOS.sleep",
+        "DBOS.sleep",
+        "DBOS.getEvent", "DBOS.sleep",
+    ]  # fmt: skip
 
 
 def test_a_wait_ends_in_time_and_a_crash_does_not_prolong_it(app: App, dbos_test_app: MakeTestApp) -> None:

@@ -198,7 +198,7 @@ def test_two_workflows_answer_each_other(app: App, launched: Any) -> None:
     with SetWorkflowID("pinger"):
         assert pinger(other.workflow_id, 5) == 5
     names = [step.function_name for step in app.list_workflow_steps("pinger")]
-    assert names == ["DBOS.send", "DBOS.recv"] * 5
+    assert names == ["DBOS.send", "DBOS.recv", "DBOS.sleep"] * 5
 
 
 def test_a_send_to_nobody_is_recorded_as_the_error_that_it_raised(

@@ -116,7 +116,7 @@ class TalkingMachine(RuleBasedStateMachine):
     @rule(seconds=st.integers(1, 40))
     def time_passes(self, seconds: int) -> None:
         self.clock.move_to(self.clock.now_ms() + seconds * 1000)
-        self.storage.publications.expire(1000)
+        self.storage.publications.expire(1, 1000)
         for one in itertools.chain(*self.published.values()):
             over = one.expires is not None and one.expires <= self.clock.now_ms()
             one.expired = one.expired or (over and one.taken is None)
@@ -238,7 +238,7 @@ class TalkingMachine(RuleBasedStateMachine):
             if published.taken is not None and published.taken[0] == who and published.taken[1] in again:
                 published.taken = None
         self.take_due(one)
-        self.storage.publications.expire(1000)
+        self.storage.publications.expire(1, 1000)
         now = self.clock.now_ms()
         for published in itertools.chain(*self.published.values()):
             over = published.expires is not None and published.expires <= now

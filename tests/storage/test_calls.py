@@ -71,8 +71,8 @@ def test_a_function_says_what_the_statement_says(function: str, name: str) -> No
     sql = re.sub(r"(?<![:\w]):(\w+)", r"p_\1", sql.removeprefix("SELECT"))
     holes = r"\{(?:rows|list|numbers):[^}]*\}"
     written = plain(FUNCTIONS[function].text)
-    for part in re.split(holes, plain(sql)):
-        assert part.strip() in written
+    for piece in re.split(holes, plain(sql)):
+        assert piece.strip() in written
 
 
 def test_each_function_is_here() -> None:

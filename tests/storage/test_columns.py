@@ -28,7 +28,7 @@ def test_a_column_of_checkpoints_that_is_only_kept_and_given_back_touches_few_fi
     }
     statements = {path for path in storing if path.endswith(".sql")}
     assert storing - statements == {
-        "dbos_events/storage/writes/checkpoint.py",
+        "dbos_events/storage/writes/write.py",
         "dbos_events/storage/writes/own_checkpoints.py",
     }
     assert len(statements) <= 3

@@ -10,8 +10,8 @@ from dbos_events.engine.effects import Flow, Query, Recorded
 from dbos_events.engine.mailboxes import Ear
 from dbos_events.engine.operations.common import deliver, noted_beside, operation
 from dbos_events.engine.waits import Wait, subscribed
-from dbos_events.errors import SerializationError
-from dbos_events.model.publication import Matched, WaitFor
+from dbos_events.errors import DBOSException, SerializationError
+from dbos_events.model.publication import ExpiredPublication, Matched, WaitFor
 from dbos_events.serialization import encoded, stored_error
 from dbos_events.serialization.raised import is_interrupt, text_of
 from dbos_events.storage.writes import (
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from dbos_events.engine.core import Core
     from dbos_events.engine.run import Run
     from dbos_events.engine.runvalues import Place
+    from dbos_events.serialization import Codec
 
 PUBLISH = "DBOS.publish"
 WAITS = ("DBOS.wait_for", "DBOS.wait_for_any", "DBOS.wait_for_all")
@@ -47,6 +48,26 @@ SEEN = "seen:"
 """Begins what the checkpoint of a wait notes of the publications that it got."""
 
 
+LONGEST_TTL = 1e10
+"""Seconds; more than a database counts."""
+
+
+def handler_named(handler: Callable[..., Any] | str | None) -> str | None:
+    """The name of the workflow of `on_expired`.
+
+    Raises:
+        DBOSException: It is not a workflow, nor the name of one.
+    """
+    if handler is None:
+        return None
+    name = handler if isinstance(handler, str) else getattr(handler, "__dbos_name__", None)
+    if not isinstance(name, str) or not name or "\0" in name or getattr(handler, "__dbos_step__", False):
+        raise DBOSException(
+            f"on_expired takes a workflow, or the name of one, not {handler!r}. Decorate it with @DBOS.workflow()."
+        )
+    return name
+
+
 def channel_of(anchor: str) -> str:
     """The channel of the hub that tells of what happens at an anchor."""
     return f"anchor:{anchor}"
@@ -54,18 +75,19 @@ def channel_of(anchor: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Publishing:
-    """What to publish; `ttl` in seconds, None for ever."""
+    """What to publish; `ttl` in seconds, None for ever. `on_expired` is the name of a workflow."""
 
     name: str
     key: str
     value: Any
     event_id: str | None
     ttl: float | None
+    on_expired: str | None = None
 
 
 def publish(core: Core, publishing: Publishing) -> Flow[None]:
     """Publish from outside of workflows; durable when it returns."""
-    new = _new(core, publishing, f"sent:{core.next_start_id():x}")
+    new = new_publication(core, publishing, f"sent:{core.next_start_id():x}")
     while True:
         result = yield Recorded(core, Write(change=Publish((new,))))
         if not isinstance(result, Fenced):
@@ -77,7 +99,7 @@ def publish(core: Core, publishing: Publishing) -> Flow[None]:
 
 def publish_from_step(core: Core, run: Run, publishing: Publishing) -> Flow[None]:
     """Publish from within a step: once for each attempt, unless there is an event id."""
-    new = _new(core, publishing, f"sent:{core.next_start_id():x}", run.id)
+    new = new_publication(core, publishing, f"sent:{core.next_start_id():x}", run.id)
     owner = Owner(core.executor, run.id, run.take)
     yield Query(core, lambda: core.storage.publications.publish([new], owner))
     tell(core, [new.anchor])
@@ -89,7 +111,7 @@ def publish_from_workflow(core: Core, run: Run, place: Place, publishing: Publis
     def fresh() -> Flow[None]:
         now = core.clock.now_ms()
         try:
-            new = _new(core, publishing, f"call:{run.id}:{run.generation}:{place.call}", run.id)
+            new = new_publication(core, publishing, f"call:{run.id}:{run.generation}:{place.call}", run.id)
         except Exception as error:
             codec, stored = stored_error(core.codecs.default, error)
             failed = run.checkpoint(
@@ -107,7 +129,8 @@ def publish_from_workflow(core: Core, run: Run, place: Place, publishing: Publis
     return operation(run, place, PUBLISH, None, fresh)
 
 
-def _new(core: Core, one: Publishing, own_id: str, publisher: str | None = None) -> NewPublication:
+def new_publication(core: Core, one: Publishing, own_id: str, publisher: str | None = None) -> NewPublication:
+    """The row of a publication; `own_id` is its event id where it was given none."""
     codec = core.codecs.default
     return NewPublication(
         Anchor(core.application, one.name, one.key),
@@ -116,7 +139,15 @@ def _new(core: Core, one: Publishing, own_id: str, publisher: str | None = None)
         encoded(codec, one.value),
         publisher,
         None if one.ttl is None else round(one.ttl * 1000),
+        one.on_expired,
+        None if one.on_expired is None else input_when_expired(codec, one),
     )
+
+
+def input_when_expired(codec: Codec, one: Publishing) -> str:
+    """What the workflow of `on_expired` is called with, made now: whoever ends the publication need not read its value."""
+    given = ExpiredPublication(one.name, one.key, one.value, one.event_id)
+    return codec.encode({"args": [given], "kwargs": {}})
 
 
 def _published(core: Core, new: NewPublication, result: Result) -> None:

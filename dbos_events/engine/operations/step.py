@@ -78,7 +78,7 @@ class StepCall:
         run, options = self.run, self.options
         core = run.core
         started_at = core.clock.now_ms()
-        status = StepStatus(self.place.number, 0, options.attempts)
+        status = StepStatus(self.place.number, *((0, options.attempts) if options.retries_allowed else ()))
         scope = Scope(run, "", status, self)
         under_way = core.runner.under_way
         under_way[self] = started_at

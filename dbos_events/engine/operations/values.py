@@ -78,7 +78,7 @@ def _wait(
 
     def look() -> StoredValue | None:
         listener.heard = False
-        return _decided(core, workflow_id, key)
+        return _decided(core, run, workflow_id, key)
 
     try:
         found: StoredValue | None = yield Wait(
@@ -97,10 +97,16 @@ def _wait(
     return found
 
 
-def _decided(core: Engine, workflow_id: str, key: str) -> StoredValue | None:
-    """The value, or that there will be none: its workflow has ended."""
+def _decided(core: Engine, run: Run | None, workflow_id: str, key: str) -> StoredValue | None:
+    """The value, or that there will be none: its workflow has ended.
+
+    A run that waits for a value of its own has not ended, though it may be cancelled: it cleans up in a shield.
+    """
     found = core.storage.values.read(workflow_id, key)
-    return found if found is not None and (found.is_set or found.status in FINISHED) else None
+    if found is None or found.is_set:
+        return found
+    own = run is not None and run.id == workflow_id
+    return found if found.status in FINISHED and not own else None
 
 
 def get_value(core: Engine, run: Run | None, workflow_id: str, key: str, seconds: float | None) -> Flow[Any]:
@@ -126,7 +132,7 @@ def get_value_recorded(
         started_at = core.clock.now_ms()
         ends_at, found = until, None
         if until is None and seconds is not None:
-            found = yield Query(core, lambda: _decided(core, workflow_id, key))
+            found = yield Query(core, lambda: _decided(core, run, workflow_id, key))
             if found is None:
                 ends_at = yield from begin_deadline(run, end, seconds)
         if found is None:

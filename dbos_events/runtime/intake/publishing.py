@@ -8,16 +8,23 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.connect.source import Record
-from dbos_events.engine.operations.publications import EXPIRY, tell
+from dbos_events.engine.operations.publications import (
+    EXPIRY,
+    LONGEST_TTL,
+    Publishing,
+    handler_named,
+    new_publication,
+    tell,
+)
 from dbos_events.errors import DBOSException, Quarantine, UndecodablePayload
 from dbos_events.model.event import ConsumerOptions
 from dbos_events.model.message_type import Message
-from dbos_events.model.publication import WEEK_MS
+from dbos_events.model.publication import NOT_GIVEN, Publication
 from dbos_events.runtime.intake.batch import Formed, NamedRecord, PublishedRecord
 from dbos_events.runtime.intake.filters import Ranges
-from dbos_events.serialization import encoded, stored_error
+from dbos_events.serialization import stored_error
 from dbos_events.serialization.raised import is_interrupt, text_of
-from dbos_events.storage.writes import Anchor, NewPublication
+from dbos_events.storage.writes import NewPublication
 
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
@@ -93,9 +100,8 @@ def _publication(core: Core, options: ConsumerOptions, event: str, message: Mess
         given, value = options.publishes(message)
         if given is None:
             return None
-        name, key, value = _checked(what, given, value)
-        codec = core.codecs.default
-        text = encoded(codec, value)
+        one = _checked(what, given, value, event)
+        return new_publication(core, one, f"event:{event}", event)
     except Quarantine:
         raise
     except BaseException as error:
@@ -104,20 +110,25 @@ def _publication(core: Core, options: ConsumerOptions, event: str, message: Mess
         raise UndecodablePayload(
             f"{what} cannot be asked: {type(error).__name__}: {text_of(error)}"
         ) from error
-    anchor = Anchor(core.application, name, key)
-    return NewPublication(anchor, f"event:{event}", codec.name, text, event, WEEK_MS)
 
 
-def _checked(what: str, given: object, asked: object) -> tuple[str, str, object]:
-    """Name, key and value of what was given."""
-    if not isinstance(given, tuple) or not 2 <= len(given) <= 3:
-        raise UndecodablePayload(f"{what} must give (name, key) or (name, key, value), not {given!r}.")
-    name, key = given[0], given[1]
+def _checked(what: str, given: object, asked: object, event: str) -> Publishing:
+    """What is published of what was given."""
+    if isinstance(given, tuple) and 2 <= len(given) <= 3:
+        given = Publication(*given)
+    if not isinstance(given, Publication):
+        raise UndecodablePayload(
+            f"{what} must give (name, key), (name, key, value) or a Publication, not {given!r}."
+        )
+    name: Any = given.name
+    key: Any = given.key
+    ttl: Any = given.ttl_seconds
     for text in (name, key):
         if not isinstance(text, str) or not text or "\0" in text or len(text) > LONGEST:
             raise UndecodablePayload(
                 f"{what} gave {text!r}: names and keys are texts of 1 to {LONGEST} characters."
             )
-    if len(given) == 3:
-        return name, key, given[2]
-    return name, key, asked
+    if ttl is not None and not (isinstance(ttl, int | float) and 0 < ttl < LONGEST_TTL):
+        raise UndecodablePayload(f"{what} gave ttl_seconds={ttl!r}: it must be above 0, or None for ever.")
+    value = asked if given.value is NOT_GIVEN else given.value
+    return Publishing(name, key, value, event, ttl, handler_named(given.on_expired))

@@ -15,9 +15,11 @@ SELECT id FROM {schema}.anchors WHERE id IN ({list:ids}) ORDER BY id {for_update
 -- name: insert_publications
 -- Under the locks of the anchors, so that numbers grow in the order of the commits. The same event id is the same
 -- publication.
-INSERT INTO {schema}.publications (anchor, event_id, codec, value, publisher, published_at, expires_at)
-SELECT u.anchor, u.event_id, u.codec, u.value, u.publisher, {now}, {now} + u.ttl_ms
-FROM {rows: place int, anchor text, event_id text, codec text, value text, publisher text, ttl_ms bigint}
+INSERT INTO {schema}.publications
+    (anchor, event_id, codec, value, publisher, on_expired, on_expired_input, published_at, expires_at)
+SELECT u.anchor, u.event_id, u.codec, u.value, u.publisher, u.on_expired, u.on_expired_input, {now}, {now} + u.ttl_ms
+FROM {rows: place int, anchor text, event_id text, codec text, value text, publisher text, ttl_ms bigint,
+      on_expired text, on_expired_input text}
 WHERE true
 ORDER BY u.place
 ON CONFLICT (anchor, event_id) DO NOTHING;
@@ -128,7 +130,11 @@ WITH candidates AS (
 UPDATE {schema}.publications
 SET outcome = CASE WHEN seen = 0 THEN 'expired' ELSE 'over' END, decided_at = {now}
 WHERE number IN (SELECT c.number FROM candidates AS c)
-RETURNING number, outcome;
+RETURNING number, outcome, anchor, expires_at, on_expired, codec, on_expired_input;
+
+-- name: read_anchor_applications
+-- Whose anchors these are.
+SELECT id, application FROM {schema}.anchors WHERE id IN ({list:ids});
 
 -- name: next_expiry
 -- So that nobody looks before something expires.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from dbos_events.errors import DBOSException
 from dbos_events.model.publication import UnmatchedPublication, UnmatchedWait
+from dbos_events.model.workflow import ENQUEUED
 from dbos_events.storage.apart import Apart
 from dbos_events.storage.database import Database, Row, Tx
 from dbos_events.storage.narrow import Narrow, take_apart
@@ -18,7 +19,16 @@ from dbos_events.storage.subjects.quarantine import OperatorDecision
 from dbos_events.storage.writes.match import Awaited, Found, give_back, next_of
 from dbos_events.storage.writes.publish import Anchor, NewPublication, anchor_key, hold_anchors, publish
 from dbos_events.storage.writes.send import Owner
+from dbos_events.storage.writes.start import NewWorkflow
 from dbos_events.storage.writes.waiting import wake
+
+
+class Expired(NamedTuple):
+    """How many publications have ended, how many of them nobody had seen, and how many workflows were started for these."""
+
+    ended: int
+    unseen: int
+    handled: int
 
 
 class Publications(Protocol):
@@ -41,8 +51,11 @@ class Publications(Protocol):
         """What these calls of a run took is open again."""
         ...
 
-    def expire(self, count: int) -> tuple[int, int]:
-        """End up to `count` publications whose time is over; gives how many, and how many of them nobody saw."""
+    def expire(self, executor: int, count: int) -> Expired:
+        """End up to `count` publications whose time is over, and start what is to be done for those that nobody saw.
+
+        What is started has no owner, and is there exactly if its publication has expired: both are one transaction.
+        """
         ...
 
     def next_expiry(self) -> int | None:
@@ -108,16 +121,22 @@ class PublicationTable:
 
         self._database.transact(work)
 
-    def expire(self, count: int) -> tuple[int, int]:
+    def expire(self, executor: int, count: int) -> Expired:
+        def work(tx: Tx, narrow: Narrow) -> Sequence[Row]:
+            rows = narrow.run(tx, "expire_publications", count=count)
+            _start_handlers(tx, executor, [row for row in rows if is_handled(row)])
+            return rows
+
         def run(narrow: Narrow) -> Sequence[Row]:
-            return self._database.transact(lambda tx: narrow.run(tx, "expire_publications", count=count))
+            return self._database.transact(lambda tx: work(tx, narrow))
 
         def choose(narrow: Narrow) -> list[str]:
             return [row.id for row in run(narrow)]
 
         found = take_apart(self._database, "ending publications", run, choose, self.apart)
         rows = [row for some in found for row in some]
-        return len(rows), sum(row.outcome == "expired" for row in rows)
+        unseen = sum(row.outcome == "expired" for row in rows)
+        return Expired(len(rows), unseen, sum(is_handled(row) for row in rows))
 
     def next_expiry(self) -> int | None:
         row = self._database.transact(lambda tx: tx.one("next_expiry"))
@@ -191,3 +210,33 @@ def _note(tx: Tx, kind: str, row: Row, decision: OperatorDecision) -> None:
         details=json.dumps(decision.details),
         decided_by=decision.by,
     )
+
+
+def is_handled(row: Row) -> bool:
+    """Whether a workflow is started for a publication that has ended so."""
+    return row.outcome == "expired" and row.on_expired is not None
+
+
+def _start_handlers(tx: Tx, executor: int, rows: Sequence[Row]) -> None:
+    """Start the workflows of publications that have expired; one that is opened again may expire again."""
+    if not rows:
+        return
+    anchors = sorted({row.anchor for row in rows})
+    applications = {row.id: row.application for row in tx.run("read_anchor_applications", ids=anchors)}
+    starts = [
+        (
+            NewWorkflow(
+                id=f"publication/{row.number}/expired/{row.expires_at}",
+                name=row.on_expired,
+                application=applications[row.anchor],
+                start_id=int(row.number),
+                status=ENQUEUED,
+                version=None,
+                codec=row.codec,
+                input=row.on_expired_input,
+            ),
+        )
+        for row in rows
+    ]
+    tx.change("insert_starts", tx.rows("insert_starts", starts), executor=executor)
+    tx.change("insert_start_payloads", tx.rows("insert_start_payloads", starts))

@@ -14,6 +14,7 @@ from dbos_events.storage.writes.write import Change
 if TYPE_CHECKING:
     from dbos_events.storage.writes.checkpoint import Numbered
     from dbos_events.storage.writes.member import Batch
+    from dbos_events.storage.writes.start import NewWorkflow
     from dbos_events.storage.writes.write import Write
 
 
@@ -54,6 +55,8 @@ class Outcome(Change):
     parent_id: str | None = None
     quarantine: QuarantineNote | None = None
     frees_lane: bool = True
+    follows: NewWorkflow | None = None
+    """A workflow without an owner that is started in the same transaction."""
     woke: bool = False
     """Set when it was written: whether a parked run is due now that had waited for what the workflow publishes."""
 
@@ -61,8 +64,8 @@ class Outcome(Change):
 
     @property
     def fits_one_call(self) -> bool:
-        """Where no event is put aside."""
-        return self.quarantine is None
+        """Where no event is put aside, and nothing is started."""
+        return self.quarantine is None and self.follows is None
 
 
 class Ended(NamedTuple):
@@ -137,7 +140,15 @@ class Outcomes:
             if (note := end.outcome.quarantine) is not None
         ]
         tx.change("insert_quarantine", notes)
+        self._start_what_follows(batch, ended)
         tx.change("wake_parents", tx.rows("wake_parents", of_children(ended)))
+
+    def _start_what_follows(self, batch: Batch, ended: Sequence[Ended]) -> None:
+        """Once, also where this is the second try of a commit whose answer was lost: it is inserted by its id."""
+        follows = [(end.outcome.follows,) for end in ended if end.outcome.follows is not None]
+        if follows:
+            batch.change("insert_starts", batch.tx.rows("insert_starts", follows))
+            batch.tx.change("insert_start_payloads", batch.tx.rows("insert_start_payloads", follows))
 
 
 def of_children(ended: Sequence[Ended]) -> list[tuple[object, ...]]:

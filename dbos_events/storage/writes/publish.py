@@ -32,7 +32,10 @@ class Anchor:
 
 @dataclass(frozen=True, slots=True)
 class NewPublication:
-    """One publication. Under its anchor the same `event_id` is the same publication; `ttl_ms` None: it never expires."""
+    """One publication. Under its anchor the same `event_id` is the same publication; `ttl_ms` None: it never expires.
+
+    When it expires and nobody has seen it, the workflow `on_expired` is started with that input, which the codec has made.
+    """
 
     at: Anchor
     event_id: str
@@ -40,6 +43,8 @@ class NewPublication:
     value: str | None
     publisher: str | None = None
     ttl_ms: int | None = None
+    on_expired: str | None = None
+    on_expired_input: str | None = None
 
     @property
     def anchor(self) -> str:
@@ -101,6 +106,8 @@ class _Row(NamedTuple):
     value: str | None
     publisher: str | None
     ttl_ms: int | None
+    on_expired: str | None
+    on_expired_input: str | None
 
 
 def publish(tx: Tx, publications: Sequence[NewPublication]) -> None:
@@ -120,7 +127,19 @@ def insert(tx: Tx, publications: Sequence[NewPublication]) -> None:
 def numbered(publications: Sequence[NewPublication]) -> list[tuple[_Row]]:
     """Publications with their places among those that are inserted at once."""
     return [
-        (_Row(place, one.anchor, one.event_id, one.codec, one.value, one.publisher, one.ttl_ms),)
+        (
+            _Row(
+                place,
+                one.anchor,
+                one.event_id,
+                one.codec,
+                one.value,
+                one.publisher,
+                one.ttl_ms,
+                one.on_expired,
+                one.on_expired_input,
+            ),
+        )
         for place, one in enumerate(publications)
     ]
 
