@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from dbos_events.engine.waking import A_MOMENT
 
 if TYPE_CHECKING:
-    from dbos_events.engine.run import Engine
+    from dbos_events.engine.waking import Hub
     from dbos_events.storage.writes import SetValue, StreamEntry
 
 MOST = 1000
@@ -37,8 +37,8 @@ class Listener:
 
     __slots__ = ("__weakref__", "_characters", "_hub", "_lock", "_told", "also", "channel", "heard", "own")
 
-    def __init__(self, core: Engine, channel: str, also: Sequence[str]) -> None:
-        self._hub = core.hub
+    def __init__(self, hub: Hub, channel: str, also: Sequence[str]) -> None:
+        self._hub = hub
         self._lock = threading.Lock()
         self._told: deque[SetValue | StreamEntry] = deque()
         self._characters = 0
@@ -93,36 +93,34 @@ class Audience:
         # A reader may be freed anywhere, also within a lock of the hub: then its listener leaves later.
         self._left: deque[Listener] = deque()
 
-    def join(
-        self, core: Engine, channel: str, also: Sequence[str] = (), of: object | None = None
-    ) -> Listener:
+    def join(self, hub: Hub, channel: str, also: Sequence[str] = (), of: object | None = None) -> Listener:
         """Listen on a channel, and to signals on `also`; until it leaves, or until `of` is freed."""
-        self._drop_left(core)
-        listener = Listener(core, channel, also)
+        self._drop_left(hub)
+        listener = Listener(hub, channel, also)
         with self._lock:
             self._listeners[channel] = (*self._listeners.get(channel, ()), listener)
         for one in listener.also:
-            core.hub.subscribe(one, listener)
+            hub.subscribe(one, listener)
         if of is not None:
             weakref.finalize(of, self._left.append, listener).atexit = False
         return listener
 
-    def leave_soon(self, core: Engine, listener: Listener) -> None:
+    def leave_soon(self, hub: Hub, listener: Listener) -> None:
         """It listens no more; for a caller that may be a generator which is freed within one of the locks."""
         self._left.append(listener)
-        if core.hub.is_free() and self._lock.acquire(timeout=A_MOMENT):
+        if hub.is_free() and self._lock.acquire(timeout=A_MOMENT):
             self._lock.release()
-            self._drop_left(core)
+            self._drop_left(hub)
 
-    def _drop_left(self, core: Engine) -> None:
+    def _drop_left(self, hub: Hub) -> None:
         with suppress(IndexError):
             while True:
-                self.leave(core, self._left.popleft())
+                self.leave(hub, self._left.popleft())
 
-    def leave(self, core: Engine, listener: Listener) -> None:
+    def leave(self, hub: Hub, listener: Listener) -> None:
         """It listens no more."""
         for one in listener.also:
-            core.hub.unsubscribe(one, listener)
+            hub.unsubscribe(one, listener)
         with self._lock:
             others = tuple(
                 other for other in self._listeners.get(listener.channel, ()) if other is not listener

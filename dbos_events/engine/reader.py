@@ -53,14 +53,14 @@ class StreamReader:
         """Be told from now on what becomes durable here; `channel` is that of the stream."""
         if self._listener is None:
             audience = self._core.mailboxes.audience
-            self._listener = audience.join(self._core, channel, [f"workflow:{self.workflow_id}"], of=self)
+            self._listener = audience.join(self._core.hub, channel, [f"workflow:{self.workflow_id}"], of=self)
         return self._listener
 
     def close(self) -> None:
         """Be told nothing more."""
         listener, self._listener = self._listener, None
         if listener is not None:
-            self._core.mailboxes.audience.leave_soon(self._core, listener)
+            self._core.mailboxes.audience.leave_soon(self._core.hub, listener)
 
     def take(self) -> Item | None:
         """The next thing that was read already, or told, if there is one."""

@@ -13,9 +13,8 @@ from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.storage.statements import POSTGRES, load
 from dbos_events.storage.subjects.executors import fence
 from dbos_events.storage.subjects.plainbatches import write_plain
-from dbos_events.storage.writes import WRITTEN, Existing
+from dbos_events.storage.writes import WRITTEN, Existing, own_checkpoints
 from dbos_events.storage.writes.family import write_in_turn
-from dbos_events.storage.writes.own_checkpoints import part
 from tests.storage.building import begin, change, end, read, register, start, step, workflow
 from tests.storage.conftest import SCHEMA, Open
 from tests.storage.racing import PATIENCE, await_waiting, meanwhile, open_transaction
@@ -128,7 +127,7 @@ def test_what_was_done_statement_by_statement_and_in_one_call_is_the_same(
         begin(storage, executor, name)
         writes = [step(name, write_id=7, output="1", codec="json"), end(name, output="2", codec="json")]
         if name == "called":
-            write_plain(storage.database, executor, writes, part(writes))
+            write_plain(storage.database, executor, writes, own_checkpoints.part(writes))
         else:
             with open_transaction(storage) as tx:
                 fence(tx, executor)

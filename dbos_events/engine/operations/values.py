@@ -66,7 +66,7 @@ def _wait(
 ) -> Flow[StoredValue | None]:
     """What there is once the key is set or its workflow has ended; None when the time is over."""
     waited_for = value_key(workflow_id, key)
-    listener = core.mailboxes.audience.join(core, waited_for.text, [f"workflow:{workflow_id}"])
+    listener = core.mailboxes.audience.join(core.hub, waited_for.text, [f"workflow:{workflow_id}"])
 
     def told() -> StoredValue | None:
         change = listener.told()
@@ -93,7 +93,7 @@ def _wait(
             park=Park(until, (waited_for,)) if parks else None,
         )
     finally:
-        core.mailboxes.audience.leave_soon(core, listener)
+        core.mailboxes.audience.leave_soon(core.hub, listener)
     return found
 
 
