@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dbos_events.engine.operations.start import Start, new_workflow
 from dbos_events.engine.runvalues import Ending
-from dbos_events.errors import DBOSWorkflowExpiredError
-from dbos_events.model.dataclass import dataclass, replace
+from dbos_events.errors import DBOSWorkflowExpiredError, SerializationError
+from dbos_events.model.dataclass import dataclass
 from dbos_events.model.workflow import ENQUEUED, EXPIRED
+from dbos_events.serialization import not_storable
 from dbos_events.storage.writes import NewWorkflow, Outcome, Write
 
 if TYPE_CHECKING:
@@ -37,9 +37,24 @@ def _follows(run: Run, late: Late) -> NewWorkflow:
     """Without an owner, so any process runs it that has the function; its id is that of the event, so there is one."""
     (message,) = run.args
     value = message if late.decode is None else late.decode(message)
-    function = run.core.registry.workflows[late.name]
-    request = Start(function, (value,), {}, f"{run.id}/expired", any_version=True)
-    return replace(new_workflow(run.core, request, parent=run), status=ENQUEUED)
+    core, codec = run.core, run.core.codecs.default
+    try:
+        text = codec.encode({"args": [value], "kwargs": {}})
+    except SerializationError as error:
+        what = f"What the workflow {late.name} ({run.id}/expired) would be called with"
+        raise not_storable(what, error) from error.__cause__
+    return NewWorkflow(
+        id=f"{run.id}/expired",
+        name=late.name,
+        application=core.application,
+        start_id=core.next_start_id(),
+        status=ENQUEUED,
+        version=None,  # it has not begun, so any code may run it
+        codec=codec.name,
+        input=text,
+        parent_id=run.id,
+        root_id=run.root_id or run.id,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,3 +171,38 @@ def test_rule_19_a_take_whose_answer_was_lost_is_not_lost(race: Race) -> None:
         return [isinstance(one, Written) for one in answers]
 
     race(with_one, again, takes_it("second"), must_hold=taken_once, serial=False)
+
+
+def over(_: Scene, storage: SqlStorage) -> object:
+    return storage.publications.expire(1, 10).ended
+
+
+def gets_it(*, takes: bool) -> Operation[Scene]:
+    def work(made: Scene, storage: SqlStorage) -> object:
+        awaited = (Awaited(PLACE, takes),)
+        [row] = read(storage, "SELECT number FROM {schema}.publications")
+        got = step("first", 1, output="1", write_id=7)
+        got.change = Match(awaited, ((0, row.number),))  # it has looked before the time was over
+        return [type(one) for one in write(storage, made.first, got)]
+
+    return work
+
+
+@pytest.mark.parametrize("takes", [False, True], ids=["seen", "taken"])
+def test_rule_19_one_that_is_over_has_its_workflow_or_somebody_has_got_it(race: Race, takes: bool) -> None:
+    def at_its_end(storage: SqlStorage) -> Scene:
+        made = empty(storage)
+        storage.publications.publish(
+            [NewPublication(PLACE, "event:1", "json", "1", None, 0, "returned", '{"args":[1],"kwargs":{}}')]
+        )
+        return made
+
+    def decided(_: Scene, storage: SqlStorage) -> None:
+        [row] = read(storage, "SELECT outcome FROM {schema}.publications")
+        handled = read(storage, "SELECT 1 FROM {schema}.workflows WHERE name = 'returned'")
+        got = storage.workflows.list_steps("first")
+        assert (row.outcome, len(handled), len(got)) in (
+            ("expired", 1, 0), ("over", 0, 1), ("taken", 0, 1), (None, 0, 1),
+        )  # fmt: skip
+
+    race(at_its_end, gets_it(takes=takes), over, must_hold=decided, serial=False)

@@ -36,7 +36,7 @@ from dbos_events.telemetry.log import logger
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
     from dbos_events.engine.registry import Registered
-    from dbos_events.engine.run import Engine, Run
+    from dbos_events.engine.run import Run
     from dbos_events.serialization import Codec
 
 
@@ -205,7 +205,7 @@ def _in_use(request: Start, result: Result) -> bool:
     return isinstance(result, Existing) and request.rejects_existing
 
 
-def new_workflow(core: Engine, request: Start, parent: Run | None) -> NewWorkflow:
+def new_workflow(core: Core, request: Start, parent: Run | None) -> NewWorkflow:
     """The row of a workflow that is started."""
     codec = core.codecs.default
     stored: dict[str, Any] = {"args": list(request.args), "kwargs": request.kwargs}

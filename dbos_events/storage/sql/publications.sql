@@ -117,12 +117,23 @@ SET outcome = NULL, decided_at = NULL, taken_by = NULL, taken_step = NULL, seen 
 WHERE p.taken_by IN ({list:ids}) AND p.outcome = 'taken'
 RETURNING anchor;
 
+-- name: open_publications
+-- Under the locks of their anchors: those that somebody may still get.
+SELECT number FROM {schema}.publications WHERE number IN ({numbers:ids}) AND outcome IS NULL;
+
+-- name: due_anchors
+-- Where something is over, so that it can be locked: who gets one, and who ends it, go one after the other.
+SELECT DISTINCT w.anchor AS id
+FROM (SELECT p.anchor FROM {schema}.publications AS p
+      WHERE p.outcome IS NULL AND p.expires_at <= (SELECT {now})
+      ORDER BY p.expires_at LIMIT :count) AS w;
+
 -- name: expire_publications
 -- One that nobody saw is an outcome that is counted. The numbers are texts where some are left out or chosen.
 WITH candidates AS (
     SELECT w.number AS number, w.id AS workflow_id
     FROM (SELECT p.number, CAST(p.number AS text) AS id, p.expires_at FROM {schema}.publications AS p
-          WHERE p.outcome IS NULL AND p.expires_at <= (SELECT {now})) AS w
+          WHERE p.outcome IS NULL AND p.expires_at <= (SELECT {now}) AND p.anchor IN ({list:anchors})) AS w
     WHERE true{unless_apart}
     ORDER BY w.expires_at LIMIT :count
 )

@@ -123,8 +123,13 @@ class PublicationTable:
 
     def expire(self, executor: int, count: int) -> Expired:
         def work(tx: Tx, narrow: Narrow) -> Sequence[Row]:
-            rows = narrow.run(tx, "expire_publications", count=count)
-            _start_handlers(tx, executor, [row for row in rows if is_handled(row)])
+            room = count + len(narrow.lists.get("apart", ()))  # those may be the first ones
+            anchors = sorted(row.id for row in tx.run("due_anchors", count=room))
+            if anchors:
+                tx.run("lock_anchors", ids=anchors)
+            rows = narrow.run(tx, "expire_publications", count=count, anchors=anchors)
+            if narrow.takes:
+                _start_handlers(tx, executor, [row for row in rows if is_handled(row)])
             return rows
 
         def run(narrow: Narrow) -> Sequence[Row]:

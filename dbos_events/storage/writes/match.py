@@ -79,7 +79,7 @@ class Registers:
 class Matches:
     """Decides waits one after the other, each under the locks of its anchors.
 
-    Where somebody else got what this call was to take, nothing of its write is kept, and its answer says so.
+    Where somebody else got what this call was to take, or it is over, nothing of its write is kept, and its answer says so.
     """
 
     def write(self, batch: Batch) -> None:
@@ -96,10 +96,10 @@ class Matches:
             taken = [number for _, number in takes]
             if not _taken_before(tx, write, step, taken):
                 return False
-        for statement, chosen in (
-            ("take_publications", takes),
-            ("see_publications", [one for one in match.found if one not in takes and not is_repeated]),
-        ):
+        sees = [one for one in match.found if one not in takes and not is_repeated]
+        if sees and len(tx.run("open_publications", ids=[number for _, number in sees])) < len(sees):
+            return False  # over, or given up, since this call has looked
+        for statement, chosen in (("take_publications", takes), ("see_publications", sees)):
             rows = [(write.workflow_id, step, number) for _, number in chosen]
             tx.change(statement, named(rows, "workflow_id", "step", "publication"))
         tx.change("delete_waits", [{"workflow_id": write.workflow_id, "step": step}])
