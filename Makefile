@@ -67,7 +67,7 @@ format: $(DEV_STAMP) ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 
 .PHONY: facade
-facade: $(DEV_STAMP) ## Write the verbs of DBOS into dbos_events/facade.py, after a verb was added to an App
+facade: $(DEV_STAMP) ## Write the verbs of DBOS into dbos_events/api/surface.py, after a verb was added to an App
 	$(PY) -m tests.architecture.facade
 
 .PHONY: structure

@@ -1,6 +1,6 @@
 """Durable workflows for services that consume events: each event is processed exactly once.
 
-The public names stand in `dbos_events.public`, which is loaded with the first of them: the command line needs none.
+The public names stand in `dbos_events.public`; the module of each is imported when it is asked for.
 """
 
 from __future__ import annotations
@@ -11,39 +11,26 @@ if TYPE_CHECKING:
     from dbos_events.public import *  # noqa: F403
 
 
-_OTHERS = ("TYPE_CHECKING", "Any", "MESSAGES", "LOADED_LATER")
-"""Names of that module that are not public."""
-
-
 def __getattr__(name: str) -> object:
-    """Give a public name, and keep all of them; also a module of the package that they have loaded."""
-    if name == "__all__":
-        return sorted(_public())
-    if not name.startswith("__"):
-        names = _public()
-        for known, value in names.items():
-            if value is not None:
-                globals().setdefault(known, value)  # what a test has put in its place stays
-        if name in globals():
-            return globals()[name]
-        if name in names:
-            from dbos_events import public
+    """Give a public name or a module of the package, and import it for that."""
+    from importlib import import_module  # `from dbos_events import ...` would ask `__getattr__` again
 
-            return getattr(public, name)
+    if name == "__all__":
+        return sorted(import_module("dbos_events.public").PLACES)
+    if name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    public = import_module("dbos_events.public")
+    if name in public.PLACES:
+        return globals().setdefault(name, getattr(public, name))  # what a test has put in its place stays
+    try:
+        return import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"{__name__}.{name}":
+            raise
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_public()})
+    from dbos_events.public import PLACES
 
-
-def _public() -> dict[str, object]:
-    """The public names; those of connectors and of clients without a value, as they are loaded later."""
-    from importlib import import_module  # `from dbos_events import ...` would ask `__getattr__` again
-
-    public = import_module("dbos_events.public")
-    kept = (name for name in vars(public) if not name.startswith("_") and name not in _OTHERS)
-    return {
-        **dict.fromkeys(getattr(public, "LOADED_LATER", ())),
-        **{name: vars(public)[name] for name in kept},
-    }
+    return sorted({*globals(), *PLACES})

@@ -10,9 +10,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from dbos_events.api.consumers import ConsumerDeclaration, PushedDeclaration
 from dbos_events.api.decorators import step, workflow
-from dbos_events.api.queues import Queue
 from dbos_events.api.surface import Surface
 from dbos_events.api.wording import decorator_options
 from dbos_events.bundled import BundledConsumers
@@ -27,6 +25,8 @@ from dbos_events.model.workflow import StepOptions
 from dbos_events.telemetry.log import logger
 
 if TYPE_CHECKING:
+    from dbos_events.api.consumers import ConsumerDeclaration, PushedDeclaration
+    from dbos_events.api.queues import Queue
     from dbos_events.engine.core import Core
     from dbos_events.launched import Health, Launched
 
@@ -118,6 +118,8 @@ class App(BundledConsumers, Surface):
         **settings: Any,
     ) -> Queue:
         """Declare a durable queue of this App; its settings are those of `Queue`."""
+        from dbos_events.api.queues import Queue
+
         return Queue(name, concurrency, limiter, app=self, **settings)
 
     def configure(self, config: CoreConfig | Mapping[str, Any]) -> None:
@@ -140,6 +142,8 @@ class App(BundledConsumers, Surface):
 
     def add_consumer(self, declaration: ConsumerDeclaration | PushedDeclaration) -> None:
         """Note a consumer; it must be declared before launch, under a name of its own."""
+        from dbos_events.api.consumers import PushedDeclaration
+
         name = declaration.name
         if self._launched is not None:
             raise DBOSInitializationError(

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from dbos_events.api.consumers import ConsumerRequest, declare_consumer
 from dbos_events.api.session import Session
 from dbos_events.api.wording import decorator_options
 from dbos_events.config import CoreConfig
@@ -113,6 +112,11 @@ class BundledConsumers(Session):
         Raises:
             RegistrationError: An option is wrong, or the kafka extra is not installed.
         """
+        from dbos_events.api.consumers import (
+            ConsumerRequest,
+            declare_consumer,
+        )  # with the contract of connectors
+
         return declare_consumer(  # type: ignore[return-value]
             cast("ConsumerHost", self),
             ConsumerRequest(

@@ -6,11 +6,10 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from dbos_events.api.queues import Queue as AppQueue
+from dbos_events.api.surface import VERBS, BoundVerbs
 from dbos_events.app import App
 from dbos_events.bundled import DBOSConfig
 from dbos_events.engine.context import CURRENT
-from dbos_events.model.queue import QueueRateLimit
 from dbos_events.model.workflow import StepStatus
 from dbos_events.telemetry.log import logger
 
@@ -67,7 +66,7 @@ class _Context(type):
         return _DEFAULT.core.version
 
 
-class DBOS(metaclass=_Context):
+class DBOS(BoundVerbs, metaclass=_Context):
     """The default App: `DBOS(config=...)`, decorators, `DBOS.launch()`.
 
     Decorators may run before the configuration is given; everything else needs `launch`. A second
@@ -89,147 +88,23 @@ class DBOS(metaclass=_Context):
     health = _DEFAULT.health
     lifespan = _DEFAULT.lifespan
 
-    # Verbs, made by `make facade` out of the classes in dbos_events/api/.
-    start_workflow = _DEFAULT.start_workflow
-    start_workflow_async = _DEFAULT.start_workflow_async
-    run_step = _DEFAULT.run_step
-    run_step_async = _DEFAULT.run_step_async
-    sleep = _DEFAULT.sleep
-    sleep_async = _DEFAULT.sleep_async
-    get_result = _DEFAULT.get_result
-    get_result_async = _DEFAULT.get_result_async
-    retrieve_workflow = _DEFAULT.retrieve_workflow
-    retrieve_workflow_async = _DEFAULT.retrieve_workflow_async
-    get_workflow_status = _DEFAULT.get_workflow_status
-    get_workflow_status_async = _DEFAULT.get_workflow_status_async
-    list_workflows = _DEFAULT.list_workflows
-    list_workflows_async = _DEFAULT.list_workflows_async
-    list_queued_workflows = _DEFAULT.list_queued_workflows
-    list_queued_workflows_async = _DEFAULT.list_queued_workflows_async
-    list_workflow_steps = _DEFAULT.list_workflow_steps
-    list_workflow_steps_async = _DEFAULT.list_workflow_steps_async
 
-    cancel_workflow = _DEFAULT.cancel_workflow
-    cancel_workflow_async = _DEFAULT.cancel_workflow_async
-    cancel_workflows = _DEFAULT.cancel_workflows
-    cancel_workflows_async = _DEFAULT.cancel_workflows_async
-    resume_workflow = _DEFAULT.resume_workflow
-    resume_workflow_async = _DEFAULT.resume_workflow_async
-    resume_workflows = _DEFAULT.resume_workflows
-    resume_workflows_async = _DEFAULT.resume_workflows_async
+class _OfDefault:
+    """Stands for a verb of the default App until somebody asks for it."""
 
-    pause_consumer = _DEFAULT.pause_consumer
-    pause_consumer_async = _DEFAULT.pause_consumer_async
-    resume_consumer = _DEFAULT.resume_consumer
-    resume_consumer_async = _DEFAULT.resume_consumer_async
+    __slots__ = ("name",)
 
-    list_quarantined = _DEFAULT.list_quarantined
-    list_quarantined_async = _DEFAULT.list_quarantined_async
-    get_quarantined = _DEFAULT.get_quarantined
-    get_quarantined_async = _DEFAULT.get_quarantined_async
-    redrive_events = _DEFAULT.redrive_events
-    redrive_events_async = _DEFAULT.redrive_events_async
-    discard_events = _DEFAULT.discard_events
-    discard_events_async = _DEFAULT.discard_events_async
+    def __init__(self, name: str) -> None:
+        self.name = name
 
-    send = _DEFAULT.send
-    send_async = _DEFAULT.send_async
-    send_bulk = _DEFAULT.send_bulk
-    send_bulk_async = _DEFAULT.send_bulk_async
-    recv = _DEFAULT.recv
-    recv_async = _DEFAULT.recv_async
-
-    publish = _DEFAULT.publish
-    publish_async = _DEFAULT.publish_async
-    wait_for = _DEFAULT.wait_for
-    wait_for_async = _DEFAULT.wait_for_async
-    wait_for_any = _DEFAULT.wait_for_any
-    wait_for_any_async = _DEFAULT.wait_for_any_async
-    wait_for_all = _DEFAULT.wait_for_all
-    wait_for_all_async = _DEFAULT.wait_for_all_async
-
-    set_event = _DEFAULT.set_event
-    set_event_async = _DEFAULT.set_event_async
-    get_event = _DEFAULT.get_event
-    get_event_async = _DEFAULT.get_event_async
-    get_all_events = _DEFAULT.get_all_events
-    get_all_events_async = _DEFAULT.get_all_events_async
-
-    write_stream = _DEFAULT.write_stream
-    write_stream_async = _DEFAULT.write_stream_async
-    close_stream = _DEFAULT.close_stream
-    close_stream_async = _DEFAULT.close_stream_async
-    read_stream = _DEFAULT.read_stream
-    read_stream_async = _DEFAULT.read_stream_async
-    read_stream_offset = _DEFAULT.read_stream_offset
-    read_stream_offset_async = _DEFAULT.read_stream_offset_async
-
-    enqueue_workflow = _DEFAULT.enqueue_workflow
-    enqueue_workflow_async = _DEFAULT.enqueue_workflow_async
-    enqueue_workflow_with_options = _DEFAULT.enqueue_workflow_with_options
-    enqueue_workflow_with_options_async = _DEFAULT.enqueue_workflow_with_options_async
-    register_queue = _DEFAULT.register_queue
-    register_queue_async = _DEFAULT.register_queue_async
-    retrieve_queue = _DEFAULT.retrieve_queue
-    retrieve_queue_async = _DEFAULT.retrieve_queue_async
-    list_queues = _DEFAULT.list_queues
-    list_queues_async = _DEFAULT.list_queues_async
-    delete_queue = _DEFAULT.delete_queue
-    delete_queue_async = _DEFAULT.delete_queue_async
-    listen_queues = _DEFAULT.listen_queues
-    set_workflow_delay = _DEFAULT.set_workflow_delay
-    set_workflow_delay_async = _DEFAULT.set_workflow_delay_async
-    update_workflow_attributes = _DEFAULT.update_workflow_attributes
-    update_workflow_attributes_async = _DEFAULT.update_workflow_attributes_async
-
-    scheduled = _DEFAULT.scheduled
-    create_schedule = _DEFAULT.create_schedule
-    create_schedule_async = _DEFAULT.create_schedule_async
-    apply_schedules = _DEFAULT.apply_schedules
-    apply_schedules_async = _DEFAULT.apply_schedules_async
-    delete_schedule = _DEFAULT.delete_schedule
-    delete_schedule_async = _DEFAULT.delete_schedule_async
-    pause_schedule = _DEFAULT.pause_schedule
-    pause_schedule_async = _DEFAULT.pause_schedule_async
-    resume_schedule = _DEFAULT.resume_schedule
-    resume_schedule_async = _DEFAULT.resume_schedule_async
-    list_schedules = _DEFAULT.list_schedules
-    list_schedules_async = _DEFAULT.list_schedules_async
-    get_schedule = _DEFAULT.get_schedule
-    get_schedule_async = _DEFAULT.get_schedule_async
-    trigger_schedule = _DEFAULT.trigger_schedule
-    trigger_schedule_async = _DEFAULT.trigger_schedule_async
-    backfill_schedule = _DEFAULT.backfill_schedule
-    backfill_schedule_async = _DEFAULT.backfill_schedule_async
-
-    asyncio_wait = _DEFAULT.asyncio_wait
-    wait_first = _DEFAULT.wait_first
-    wait_first_async = _DEFAULT.wait_first_async
-
-    shielded = _DEFAULT.shielded
-
-    pushed_consumer = _DEFAULT.pushed_consumer
-
-    callback = _DEFAULT.callback
-    callback_async = _DEFAULT.callback_async
-    answer_callback = _DEFAULT.answer_callback
-    answer_callback_async = _DEFAULT.answer_callback_async
-    # End of the verbs.
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        verb = getattr(_DEFAULT, self.name)
+        setattr(DBOS, self.name, verb)
+        return verb
 
 
-class Queue(AppQueue):
-    """A durable queue; see `dbos_events.api.queues.Queue`. It belongs to the default App unless `app` is given."""
-
-    def __init__(
-        self,
-        name: str,
-        concurrency: int | None = None,
-        limiter: QueueRateLimit | None = None,
-        *,
-        app: App | None = None,
-        **settings: Any,
-    ) -> None:
-        super().__init__(name, concurrency, limiter, app=_DEFAULT if app is None else app, **settings)
+for _name in VERBS:
+    setattr(DBOS, _name, _OfDefault(_name))
 
 
 def default_app() -> App:

@@ -8,7 +8,6 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from dbos_events.api.consumers import ConsumerDeclaration, PushedDeclaration
 from dbos_events.clock import Clock, DatabaseClock, elapsed
@@ -17,6 +16,7 @@ from dbos_events.engine.core import BY_ITSELF, Core, Driving, Listeners, Terms
 from dbos_events.engine.forked import leave_core
 from dbos_events.engine.registry import Registry
 from dbos_events.engine.waking import Hub
+from dbos_events.model.dataclass import dataclass
 from dbos_events.model.event import HeldQuotas
 from dbos_events.model.queue import QUEUES_CHANGED, QueueLimits
 from dbos_events.runtime.contested import declarations
@@ -166,8 +166,7 @@ class Launched:
         else:
             verify(self.storage)
         self.settings.refuse_without_name()  # now that the database answers: while it does not, that is what to say
-        for _ in range(LOOKS_AT_THE_CLOCK):
-            self.storage.now_ms()
+        self.storage.now_ms(LOOKS_AT_THE_CLOCK)
         self._register()
         self.recovery.look_at_names()
         self.storage.queues.save_declared(self.settings.name, self._registry.queues, self.core.version)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic
 
 from dbos_events.connect.source import Record
+from dbos_events.model.dataclass import dataclass
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar

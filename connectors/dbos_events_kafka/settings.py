@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from dbos_events.connect import Intake, logger
 from dbos_events.errors import ConfigurationError
+from dbos_events.model.dataclass import dataclass, field
 from dbos_events_kafka.masking import Mask, is_secret
 from dbos_events_kafka.rules import CLASSIC_ONLY, STARTS, check_config, warnings_of
 

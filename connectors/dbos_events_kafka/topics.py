@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from confluent_kafka import (
@@ -22,6 +21,7 @@ from confluent_kafka.admin._topic import TopicDescription
 
 from dbos_events.connect import Intake
 from dbos_events.errors import ConnectorError, StaleTopic
+from dbos_events.model.dataclass import dataclass, field
 from dbos_events.model.subscription import fits, is_pattern
 from dbos_events_kafka.client import Client, Clients
 from dbos_events_kafka.settings import ConsumerSettings

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from dbos_events.model.dataclass import dataclass, field
 from dbos_events_webhooks.payload import Payload, TwiceNamed, Unreadable
 from dbos_events_webhooks.request import WebhookRequest
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
 from typing import Literal
 
 from dbos_events.errors import ConfigurationError
+from dbos_events.model.dataclass import dataclass
 from dbos_events_webhooks.outcome import Reason, refuse
 
 _WINDOWS = {"gzip": 31, "deflate": 15}

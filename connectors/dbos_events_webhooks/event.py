@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Generic, cast
 
 from typing_extensions import TypeVar
 
+from dbos_events.model.dataclass import dataclass, field, replace
 from dbos_events_webhooks.content import Content
 
 D_co = TypeVar("D_co", covariant=True, default=Any)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from dbos_events.errors import ConfigurationError
+from dbos_events.model.dataclass import dataclass, field
 from dbos_events_webhooks.algorithms import encode, same
 from dbos_events_webhooks.outcome import Answer, Reason, refuse
 from dbos_events_webhooks.payload import Payload, Unreadable

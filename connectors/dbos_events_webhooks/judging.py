@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from dbos_events.model.dataclass import dataclass, field
 from dbos_events_webhooks.identity import digest
 from dbos_events_webhooks.outcome import Answer, Outcome, Reason, Refusal, Verified, refuse
 from dbos_events_webhooks.payload import MediaKind, Payload, media_kind

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from dbos_events.errors import UndecodablePayload
+from dbos_events.model.dataclass import dataclass, field
 
 
 class Reason(StrEnum):

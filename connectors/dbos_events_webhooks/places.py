@@ -6,11 +6,11 @@ import inspect
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from dbos_events.errors import ConfigurationError
+from dbos_events.model.dataclass import dataclass
 from dbos_events_webhooks.payload import TwiceNamed, Unreadable
 
 Unit = Literal["s", "ms", "iso"]

@@ -7,11 +7,11 @@ import contextlib
 import inspect
 import secrets as chance
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dbos_events.connect import Clock, SystemClock
 from dbos_events.errors import ConfigurationError
+from dbos_events.model.dataclass import dataclass, field, replace
 from dbos_events_webhooks.judging import CONTENT_TYPES, Case, Judge, Judging, KeySource
 from dbos_events_webhooks.keys import SHARED_FORMS, parse_signing_key
 from dbos_events_webhooks.outcome import Outcome, Refusal, Refused

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from dbos_events.model.dataclass import dataclass
 from dbos_events_webhooks.cloudevents import CloudEvent, read_cloudevents
 from dbos_events_webhooks.identity import DIGEST, canonical, digest, text_of, tidy
 from dbos_events_webhooks.outcome import VerifiedEvent

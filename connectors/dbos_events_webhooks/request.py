@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
+from dbos_events.model.dataclass import dataclass, field, replace
 from dbos_events_webhooks.outcome import Reason, refuse
 
 MAX_HEADERS = 200

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from dbos_events.model.dataclass import dataclass
 from dbos_events_webhooks.decompressing import Decompress
 from dbos_events_webhooks.handshakes import (
     AllowOrigin,

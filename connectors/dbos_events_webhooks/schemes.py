@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from dbos_events.model.dataclass import dataclass, field
 from dbos_events_webhooks.algorithms import same
 from dbos_events_webhooks.keys import KeyForm
 from dbos_events_webhooks.outcome import Reason, refuse

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from dbos_events.errors import ConfigurationError
+from dbos_events.model.dataclass import dataclass, field
 from dbos_events_webhooks.keys import KeyForm, parse_key
 from dbos_events_webhooks.outcome import Reason, SecretUse, refuse
 from dbos_events_webhooks.request import WebhookRequest

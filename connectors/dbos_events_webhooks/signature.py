@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from dbos_events.errors import ConfigurationError
+from dbos_events.model.dataclass import dataclass, field
 from dbos_events_webhooks.algorithms import Algorithm, Encoding, decode, encode, make, matches
 from dbos_events_webhooks.keys import KeyForm
 from dbos_events_webhooks.outcome import Reason, refuse

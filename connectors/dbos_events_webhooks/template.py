@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 from dbos_events.errors import ConfigurationError
+from dbos_events.model.dataclass import dataclass
 from dbos_events_webhooks.outcome import Reason, refuse
 
 _TOKEN = re.compile(r"\{(\w+)(?::([\w-]+))?\}")

@@ -17,13 +17,13 @@ import asyncio
 import json
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, Protocol, TypeVar
 from urllib.parse import quote, unquote
 
 from dbos_events.connect import Clock, Inbox
 from dbos_events.errors import ConfigurationError
+from dbos_events.model.dataclass import dataclass, field, replace
 from dbos_events_webhooks.provider import Provider
 from dbos_events_webhooks.receiving.receiver import CONNECTOR, WebhookReceiver
 from dbos_events_webhooks.request import Headers, WebhookRequest

@@ -7,7 +7,6 @@ import hashlib
 import re
 import secrets
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Literal, cast
 
@@ -19,6 +18,7 @@ from dbos_events.engine.effects import Flow, Query
 from dbos_events.engine.operations.messages import Outgoing, send
 from dbos_events.errors import ConfigurationError, DBOSException, DBOSNonExistentWorkflowError
 from dbos_events.model.callback import CallbackAnswer
+from dbos_events.model.dataclass import dataclass, field
 from dbos_events.model.workflow import StepOptions
 from dbos_events.storage.subjects.callbacks import AnsweredToken, NewCallback
 

@@ -6,17 +6,16 @@ import functools
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from dbos_events.api.decorators import workflow
 from dbos_events.api.retries import check_retries
 from dbos_events.api.session import Session
 from dbos_events.connect import Connector, PushConnector, PushOptions, find_connector
 from dbos_events.engine.payload import NO_BINDING, Binding, bind, of_messages
-from dbos_events.engine.registry import Registered
 from dbos_events.engine.shapes import check_answers, name_of
 from dbos_events.errors import ConnectorError, Quarantine, RegistrationError
+from dbos_events.model.dataclass import dataclass
 from dbos_events.model.event import (
     Breaker,
     ConsumerOptions,
@@ -27,8 +26,11 @@ from dbos_events.model.event import (
     Placing,
     Retry,
 )
-from dbos_events.model.message_type import MessageType
 from dbos_events.model.subscription import compiled, is_pattern
+
+if TYPE_CHECKING:
+    from dbos_events.engine.registry import Registered
+    from dbos_events.model.message_type import MessageType
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", Connector, PushConnector)
@@ -99,6 +101,7 @@ class ConsumerRequest:
     placing: Placing | None = None
     expires: Callable[[Any], Any] | None = None
     on_expired: Callable[..., Any] | None = None
+    namespace: Mapping[str, Any] | None = None
 
     @property
     def decorator(self) -> str:
@@ -125,7 +128,7 @@ def declare_consumer(app: ConsumerHost, request: ConsumerRequest) -> Callable[[F
         function = _only_published(request) if given is None else given
         decorated, entry = workflow_of(app, function, request.name)
         name = request.name or entry.name
-        local_names = sys._getframe(1).f_locals  # noqa: SLF001 - models are often declared beside the handler
+        local_names = sys._getframe(1).f_locals if request.namespace is None else request.namespace  # noqa: SLF001
         connector = connector_of(request.connector, Connector)
         binding = bind(
             name, function, request.codec, request.when, local_names, connector.messages, request.expires,

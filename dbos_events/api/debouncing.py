@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from dbos_events.api.enqueueing import EnqueueSettings, check_text
 from dbos_events.api.handles import WorkflowHandle, WorkflowHandleAsync
@@ -15,13 +14,16 @@ from dbos_events.api.session import Session, refuse_on_loop
 from dbos_events.api.starting import child_id, registered
 from dbos_events.engine.context import CURRENT, NEXT_ATTRIBUTES, NEXT_ENQUEUE, Scope
 from dbos_events.engine.drivers import drive, drive_async
-from dbos_events.engine.effects import Flow
 from dbos_events.engine.operations.debounce import Bouncing, bounce
 from dbos_events.engine.operations.start import Start, Started
-from dbos_events.engine.registry import Registered
 from dbos_events.errors import DBOSException
+from dbos_events.model.dataclass import dataclass
 from dbos_events.model.queue import LONGEST_DELAY_SECONDS
-from dbos_events.storage.writes.debounce import Keep
+
+if TYPE_CHECKING:
+    from dbos_events.engine.effects import Flow
+    from dbos_events.engine.registry import Registered
+    from dbos_events.storage.writes.debounce import Keep
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from dbos_events.api.session import Session
 from dbos_events.api.starting import Starting, prepare
 from dbos_events.engine.context import CURRENT, Scope
 from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.operations.result import child_result, result_of
-from dbos_events.engine.operations.start import Started
 from dbos_events.engine.operations.step import StepCall
 from dbos_events.engine.registry import STEP_PREFIX, Registered
-from dbos_events.engine.runvalues import Place
 from dbos_events.engine.shapes import check_runs, mark_async, may_await, name_of
 from dbos_events.engine.shapes import is_async as is_coroutine
 from dbos_events.engine.waking import running_loop
 from dbos_events.errors import RegistrationError
-from dbos_events.model.workflow import StepOptions
+
+if TYPE_CHECKING:
+    from dbos_events.api.session import Session
+    from dbos_events.engine.operations.start import Started
+    from dbos_events.engine.runvalues import Place
+    from dbos_events.model.workflow import StepOptions
 
 P = ParamSpec("P")
 R = TypeVar("R")

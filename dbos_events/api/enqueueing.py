@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextvars import Token
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -13,6 +12,7 @@ from dbos_events.api.contexts import check_policy, check_workflow_id
 from dbos_events.engine.context import NEXT_ATTRIBUTES, NEXT_ENQUEUE
 from dbos_events.errors import DBOSException
 from dbos_events.model.attributes import attributes_text
+from dbos_events.model.dataclass import dataclass
 from dbos_events.model.queue import HIGHEST_PRIORITY_NUMBER, LONGEST_DELAY_SECONDS, DuplicationPolicy
 
 if TYPE_CHECKING:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from dbos_events.api.reading import status_flow
 from dbos_events.api.session import Session, on_loop
 from dbos_events.engine.context import workflow_scope
 from dbos_events.engine.drivers import drive, drive_async
-from dbos_events.engine.effects import Flow
 from dbos_events.engine.operations.result import child_result, result_of
-from dbos_events.engine.run import Run
-from dbos_events.model.workflow import WorkflowStatus
+
+if TYPE_CHECKING:
+    from dbos_events.engine.effects import Flow
+    from dbos_events.engine.run import Run
+    from dbos_events.model.workflow import WorkflowStatus
 
 R = TypeVar("R")
 

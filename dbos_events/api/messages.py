@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
 from math import isnan
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dbos_events.api.session import Session, refuse_on_loop
 from dbos_events.engine.context import CURRENT, Scope
 from dbos_events.engine.drivers import drive, drive_async
-from dbos_events.engine.effects import Flow
 from dbos_events.engine.operations.messages import (
     SEND,
     SEND_BULK,
@@ -22,6 +21,9 @@ from dbos_events.engine.operations.messages import (
 from dbos_events.errors import DBOSException
 from dbos_events.model.message import SendMessage
 from dbos_events.model.times import LONGEST_WAIT
+
+if TYPE_CHECKING:
+    from dbos_events.engine.effects import Flow
 
 DEFAULT_TIMEOUT = 60.0
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from dbos_events.api.reading import asked
 from dbos_events.api.session import Session, refuse_on_loop
 from dbos_events.control.consumers import ConsumerControl
-from dbos_events.engine.core import Core
 from dbos_events.engine.drivers import drive, drive_async
-from dbos_events.engine.effects import Flow
+
+if TYPE_CHECKING:
+    from dbos_events.engine.core import Core
+    from dbos_events.engine.effects import Flow
 
 
 class Pausing(Session):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dbos_events.api.messages import check_text, check_timeout, workflow_only
 from dbos_events.api.session import Session, refuse_on_loop
 from dbos_events.engine.context import CURRENT
 from dbos_events.engine.drivers import drive, drive_async
-from dbos_events.engine.effects import Flow
 from dbos_events.engine.operations.publications import (
     LONGEST_TTL,
     PublicationWait,
@@ -21,6 +20,9 @@ from dbos_events.engine.operations.publications import (
 )
 from dbos_events.errors import DBOSException
 from dbos_events.model.publication import WEEK_MS, Matched, WaitFor
+
+if TYPE_CHECKING:
+    from dbos_events.engine.effects import Flow
 
 WEEK = WEEK_MS / 1000
 DEFAULT_TIMEOUT = 60.0

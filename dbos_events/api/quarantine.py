@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dbos_events.api.filters import Texts, milliseconds_of, texts_of
 from dbos_events.api.reading import asked
 from dbos_events.api.session import Session, refuse_on_loop
 from dbos_events.control.quarantine import Order, QuarantineControl
 from dbos_events.engine.drivers import drive, drive_async
-from dbos_events.engine.effects import Flow
 from dbos_events.errors import DBOSException
 from dbos_events.model.quarantine import (
     DecidedEvents,
@@ -20,6 +19,9 @@ from dbos_events.model.quarantine import (
     QuarantineFilter,
     Redrive,
 )
+
+if TYPE_CHECKING:
+    from dbos_events.engine.effects import Flow
 
 
 def quarantine_filter(  # noqa: PLR0913 - one argument per filter

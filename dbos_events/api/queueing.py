@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn, ParamSpec, TypedDict, TypeVar
 
 from dbos_events.api.contexts import (
@@ -24,6 +23,7 @@ from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.effects import Flow, Query
 from dbos_events.engine.registry import Registered
 from dbos_events.errors import DBOSException, DBOSInitializationError
+from dbos_events.model.dataclass import dataclass
 from dbos_events.model.queue import QUEUES_CHANGED, DuplicationPolicy, OnConflict, QueueLimits, QueueRateLimit
 
 P = ParamSpec("P")

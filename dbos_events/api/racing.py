@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Coroutine, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dbos_events.api.handles import WorkflowHandle, WorkflowHandleAsync
 from dbos_events.api.session import refuse_on_loop
 from dbos_events.api.shielding import Shielding
 from dbos_events.engine.context import workflow_scope
 from dbos_events.engine.drivers import drive, drive_async
-from dbos_events.engine.effects import Flow
 from dbos_events.engine.operations.first import first_of, recorded_first_of
 from dbos_events.engine.operations.sleep import sleep as sleep_flow
 from dbos_events.engine.racing import wait_for_some
-from dbos_events.engine.run import Run
-from dbos_events.engine.runvalues import Place
 from dbos_events.errors import DBOSException
+
+if TYPE_CHECKING:
+    from dbos_events.engine.effects import Flow
+    from dbos_events.engine.run import Run
+    from dbos_events.engine.runvalues import Place
 
 Handle = TypeVar("Handle", WorkflowHandle[Any], WorkflowHandleAsync[Any])
 Task = asyncio.Future[Any]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from dbos_events.api.filters import check_bounds
-from dbos_events.api.session import Session
 from dbos_events.control.workflows import WorkflowControl
 from dbos_events.engine.context import workflow_scope
-from dbos_events.engine.core import Core
 from dbos_events.engine.effects import Flow, Query
 from dbos_events.engine.operations.query import recorded_query
 from dbos_events.errors import DBOSNonExistentWorkflowError
-from dbos_events.model.workflow import StepInfo, WorkflowFilter, WorkflowStatus
+
+if TYPE_CHECKING:
+    from dbos_events.api.session import Session
+    from dbos_events.engine.core import Core
+    from dbos_events.model.workflow import StepInfo, WorkflowFilter, WorkflowStatus
 
 R = TypeVar("R")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from dbos_events.api.handles import WorkflowHandle, WorkflowHandleAsync
 from dbos_events.api.reading import asked
@@ -19,12 +19,14 @@ from dbos_events.api.schedulespecs import (
 from dbos_events.api.session import Session, refuse_on_loop
 from dbos_events.control.schedules import ScheduleControl
 from dbos_events.engine.context import CURRENT
-from dbos_events.engine.core import Core
 from dbos_events.engine.drivers import drive, drive_async
-from dbos_events.engine.effects import Flow
 from dbos_events.engine.schedules import caught_up, check_spec, milliseconds_of
 from dbos_events.errors import DBOSException
 from dbos_events.model.schedule import CatchUp, Dst, Overlap, ScheduleInput, ScheduleSpec, WorkflowSchedule
+
+if TYPE_CHECKING:
+    from dbos_events.engine.core import Core
+    from dbos_events.engine.effects import Flow
 
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")

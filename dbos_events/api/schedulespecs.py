@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, get_type_hints
 
 from dbos_events.api.decorators import workflow
 from dbos_events.api.session import Session
 from dbos_events.api.starting import registered
-from dbos_events.engine.registry import Registered
 from dbos_events.engine.schedules import caught_up, milliseconds_of
 from dbos_events.errors import RegistrationError
 from dbos_events.model.schedule import ClientScheduleInput, ScheduleInput, ScheduleSpec
+
+if TYPE_CHECKING:
+    from dbos_events.engine.registry import Registered
 
 F = TypeVar("F", bound=Callable[..., Any])
 

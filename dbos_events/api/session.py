@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from dbos_events.engine.core import Core
-from dbos_events.engine.registry import Registry
+if TYPE_CHECKING:
+    from dbos_events.engine.core import Core
+    from dbos_events.engine.registry import Registry
 
 
 class Session(Protocol):

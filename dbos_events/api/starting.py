@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dbos_events.api.contexts import take_workflow_id
 from dbos_events.api.enqueueing import EnqueueSettings, apply
-from dbos_events.api.session import Session
 from dbos_events.engine.context import CURRENT, NEXT_REUSE, Scope
-from dbos_events.engine.core import Core
 from dbos_events.engine.effects import Flow
 from dbos_events.engine.operations.start import Start, Started, start, start_child
 from dbos_events.engine.registry import Registered
-from dbos_events.engine.runvalues import Place
 from dbos_events.engine.timelimits import NEXT_TIME_LIMITS
 from dbos_events.errors import DBOSException, DBOSWorkflowFunctionNotFoundError
+from dbos_events.model.dataclass import dataclass
+
+if TYPE_CHECKING:
+    from dbos_events.api.session import Session
+    from dbos_events.engine.core import Core
+    from dbos_events.engine.effects import Flow
+    from dbos_events.engine.runvalues import Place
 
 
 @dataclass(slots=True)

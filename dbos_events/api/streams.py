@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncGenerator, Generator
 from contextlib import closing
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from dbos_events.api.session import Session, refuse_on_loop
 from dbos_events.api.values import checked_seconds, checked_workflow_id, reading_run, writing_scope
 from dbos_events.engine.context import workflow_scope
 from dbos_events.engine.drivers import drive, drive_async
-from dbos_events.engine.effects import Flow
 from dbos_events.engine.operations.streams import (
     READ,
     READ_OFFSET,
@@ -26,6 +25,9 @@ from dbos_events.engine.outlet import checked_key
 from dbos_events.engine.reader import Item, StreamReader
 from dbos_events.errors import DBOSStreamTimeoutError
 from dbos_events.model.stream import MODES, StreamMode
+
+if TYPE_CHECKING:
+    from dbos_events.engine.effects import Flow
 
 
 class Streams(Session):

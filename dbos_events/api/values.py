@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dbos_events.api.reading import asked
 from dbos_events.api.session import Session, refuse_on_loop
 from dbos_events.engine.context import CURRENT, Scope
 from dbos_events.engine.drivers import drive, drive_async
-from dbos_events.engine.effects import Flow
 from dbos_events.engine.operations.values import (
     GET_ALL,
     get_all_values,
@@ -19,10 +18,13 @@ from dbos_events.engine.operations.values import (
     set_value_in_step,
 )
 from dbos_events.engine.outlet import checked_key
-from dbos_events.engine.run import Run
 from dbos_events.engine.values_and_streams import is_on_own_thread
 from dbos_events.errors import DBOSException
 from dbos_events.model.times import LONGEST_WAIT
+
+if TYPE_CHECKING:
+    from dbos_events.engine.effects import Flow
+    from dbos_events.engine.run import Run
 
 
 class Values(Session):

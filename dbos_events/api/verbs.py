@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from math import isnan
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from dbos_events.api.decorators import call_step, check_step_options, named
 from dbos_events.api.filters import workflow_filter
@@ -18,10 +18,12 @@ from dbos_events.api.starting import prepare
 from dbos_events.engine.context import CURRENT, Scope
 from dbos_events.engine.drivers import drive, drive_async
 from dbos_events.engine.operations.sleep import sleep as sleep_flow
-from dbos_events.engine.operations.start import Started
 from dbos_events.engine.shapes import is_async
 from dbos_events.errors import DBOSException, RegistrationError
 from dbos_events.model.workflow import StepInfo, StepOptions, WorkflowStatus
+
+if TYPE_CHECKING:
+    from dbos_events.engine.operations.start import Started
 
 P = ParamSpec("P")
 R = TypeVar("R")

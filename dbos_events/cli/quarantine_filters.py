@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from dbos_events.cli.filters import milliseconds
+from dbos_events.model.dataclass import dataclass, replace
 from dbos_events.model.quarantine import QuarantineFilter
 
 Consumer = Annotated[list[str] | None, typer.Option(metavar="NAME", help="Of this consumer; repeatable.")]

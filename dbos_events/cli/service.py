@@ -9,7 +9,6 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from dbos_events.cli.stopsignals import StopRequested, StopSignals
 from dbos_events.cli.target import load_app, module_of
 from dbos_events.connect.http import HttpSource
 from dbos_events.errors import DBOSInitializationError, StorageUnavailable
+from dbos_events.model.dataclass import dataclass, field
 from dbos_events.settings import is_name, read_settings
 from dbos_events.telemetry.log import Recurring, redact
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import Any
 
 from dbos_events.api.surface import Surface
@@ -13,6 +12,7 @@ from dbos_events.control.opening import refuse_missing_file
 from dbos_events.engine.forked import leave_core
 from dbos_events.engine.registry import Registry
 from dbos_events.engine.waking import Hub
+from dbos_events.model.dataclass import dataclass
 from dbos_events.runtime.notifier import NotifierService
 from dbos_events.serialization import Codecs
 from dbos_events.settings import Settings
@@ -57,8 +57,7 @@ class Connected(Surface):
         try:
             refuse_missing_file(storage, "Name another one in system_database_url.")
             verify(storage)
-            for _ in range(LOOKS_AT_THE_CLOCK):
-                storage.now_ms()
+            storage.now_ms(LOOKS_AT_THE_CLOCK)
         except BaseException:
             storage.close()
             raise

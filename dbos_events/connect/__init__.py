@@ -2,6 +2,8 @@
 
 from dbos_events.clock import Clock as Clock
 from dbos_events.clock import SystemClock as SystemClock
+from dbos_events.connect.commands import CommandTools as CommandTools
+from dbos_events.connect.commands import LogCommands as LogCommands
 from dbos_events.connect.connector import Connector as Connector
 from dbos_events.connect.connector import Ends as Ends
 from dbos_events.connect.connector import LogMessages as LogMessages
@@ -13,6 +15,8 @@ from dbos_events.connect.inbox import Outcome as Outcome
 from dbos_events.connect.inbox import PushedEvent as PushedEvent
 from dbos_events.connect.inbox import PushHost as PushHost
 from dbos_events.connect.inbox import PushOptions as PushOptions
+from dbos_events.connect.logs import LogHost as LogHost
+from dbos_events.connect.logs import LogOptions as LogOptions
 from dbos_events.connect.plugins import find_connector as find_connector
 from dbos_events.connect.source import Intake as Intake
 from dbos_events.connect.source import PartitionReport as PartitionReport
@@ -22,6 +26,8 @@ from dbos_events.connect.source import Source as Source
 from dbos_events.connect.source import SourceHealth as SourceHealth
 from dbos_events.connect.source import TakenIn as TakenIn
 from dbos_events.engine.readers import Readers as Readers
+from dbos_events.model.event import ConsumerOptions as ConsumerOptions
+from dbos_events.model.message_type import MessageType as MessageType
 from dbos_events.model.topic import TopicHistory as TopicHistory
 from dbos_events.telemetry.log import Recurring as Recurring
 from dbos_events.telemetry.log import logger as logger

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from dbos_events.connect.inbox import Inbox, PushedEvent
 from dbos_events.connect.source import Intake, Record, Source
+from dbos_events.model.dataclass import dataclass
 from dbos_events.model.event import ConsumerOptions
 from dbos_events.model.message_type import MessageType
 

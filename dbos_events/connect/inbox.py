@@ -8,9 +8,9 @@ and asks the `Inbox` to **accept** it. It tells its sender "received" only when 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 
+from dbos_events.model.dataclass import dataclass, field
 from dbos_events.model.event import Breaker, OnFailure, PayloadCodec, Retry
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from dbos_events.config import CONNECTORS
 from dbos_events.connect.connector import Connector, PushConnector
 from dbos_events.errors import ConnectorError
 
 
+@lru_cache(maxsize=64)  # it goes through all that is installed, and is asked at declaration and at launch
 def find_connector(name: str) -> Connector | PushConnector:
     """The connector of that name.
 
     Raises:
         ConnectorError: It is not installed, or what it needs is missing; says which extra to install.
     """
-    from importlib.metadata import (
-        entry_points,
-    )  # takes 20 ms to import; programs without a consumer need none
+    # Takes 20 ms to import; programs without a consumer need none.
+    from importlib.metadata import entry_points
 
     for entry in entry_points(group=CONNECTORS, name=name):
         try:

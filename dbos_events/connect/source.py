@@ -8,9 +8,9 @@ acknowledges to the outside (commits an offset) only what `take_in` has returned
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from dbos_events.model.dataclass import dataclass
 from dbos_events.model.event import ConsumerOptions
 from dbos_events.model.topic import TopicHistory
 

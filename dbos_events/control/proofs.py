@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from dbos_events.control.processes import ProcessControl
-from dbos_events.model.proof import Gap, GapQuestion, TracedEvent
 from dbos_events.model.workflow import CANCELLED, ENQUEUED, EXPIRED, FINISHED, SUCCESS, StepInfo
 
 if TYPE_CHECKING:
     from dbos_events.control.workflows import WorkflowControl
     from dbos_events.model.process import Doing
+    from dbos_events.model.proof import Gap, GapQuestion, TracedEvent
     from dbos_events.storage.protocol import Storage
 
 OutcomeWord = Literal[

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dbos_events.control.signals import Tell, tell_nobody, this_operator
 from dbos_events.errors import DBOSException, DBOSNonExistentWorkflowError, SerializationError
+from dbos_events.model.dataclass import dataclass, replace
 from dbos_events.model.quarantine import (
     DecidedEvents,
     QuarantineCount,

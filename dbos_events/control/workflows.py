@@ -11,10 +11,10 @@ from dbos_events.control.signals import Tell, tell_nobody
 from dbos_events.errors import DBOSException, DBOSNonExistentWorkflowError
 from dbos_events.model.event import ReceivedEvent
 from dbos_events.model.workflow import CANCELLED_SIGNAL, StepInfo, Unhandled, WorkflowFilter, WorkflowStatus
-from dbos_events.serialization import Codecs
 from dbos_events.serialization.headers import decode_headers
 
 if TYPE_CHECKING:
+    from dbos_events.serialization import Codecs
     from dbos_events.storage.protocol import Storage
 
 

@@ -9,10 +9,10 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
 from dbos_events.errors import RegistrationError
+from dbos_events.model.dataclass import dataclass
 
 Form: TypeAlias = Any
 

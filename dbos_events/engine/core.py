@@ -18,12 +18,10 @@ from dbos_events.engine.mailboxes import Mailboxes
 from dbos_events.engine.numbers import Numbers
 from dbos_events.engine.pool import Pool
 from dbos_events.engine.readers import Readers
-from dbos_events.engine.registry import Registered, Registry
 from dbos_events.engine.run import Run
 from dbos_events.engine.runner import Runner
 from dbos_events.engine.runvalues import Ending
 from dbos_events.engine.takings import OpenTakings
-from dbos_events.engine.waking import Hub, LoopInbox
 from dbos_events.errors import (
     DBOSAwaitedWorkflowCancelledError,
     DBOSAwaitedWorkflowMaxRecoveryAttemptsExceeded,
@@ -48,6 +46,8 @@ from dbos_events.telemetry.outages import Outages
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dbos_events.engine.registry import Registered, Registry
+    from dbos_events.engine.waking import Hub, LoopInbox
     from dbos_events.model.event import Retry
     from dbos_events.serialization import Codecs
     from dbos_events.storage.protocol import Storage

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.arguments import ExpiredEvent, arguments_of
 from dbos_events.engine.context import CURRENT, Scope
 from dbos_events.engine.effects import TASK_CANCELLED, Answered, Call, Flow, Reap
 from dbos_events.engine.failures import failure_of, next_attempt, reason_of
 from dbos_events.engine.late import expired
-from dbos_events.engine.run import Run
 from dbos_events.engine.runvalues import LOST, PARKED, Ending, Unwind
 from dbos_events.errors import (
     DBOSBaseException,
@@ -23,6 +22,9 @@ from dbos_events.serialization import encoded, not_storable
 from dbos_events.serialization.raised import as_exception, is_interrupt
 from dbos_events.storage.writes import Outcome, Park, QuarantineNote, Write
 from dbos_events.telemetry.log import logger
+
+if TYPE_CHECKING:
+    from dbos_events.engine.run import Run
 
 _LOOP_CLOSED = DBOSException("The event loop was closed.")
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from dbos_events.engine.problems import problem_with
 from dbos_events.engine.shapes import at_once
 from dbos_events.errors import FilterFailed, TryAgain
-from dbos_events.model.message_type import Message
 from dbos_events.serialization.raised import is_interrupt
+
+if TYPE_CHECKING:
+    from dbos_events.model.message_type import Message
 
 LEAST_MS = 100_000_000_000
 """A smaller number, before 1973, is taken for seconds that were given by mistake."""

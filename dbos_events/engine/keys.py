@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.errors import DBOSArgumentsChangedError, DBOSException
+from dbos_events.model.dataclass import dataclass
 from dbos_events.serialization.plain import is_plain_text
 
 if TYPE_CHECKING:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dbos_events.engine.operations.start import Start, new_workflow
 from dbos_events.engine.runvalues import Ending
 from dbos_events.errors import DBOSWorkflowExpiredError
+from dbos_events.model.dataclass import dataclass, replace
 from dbos_events.model.workflow import ENQUEUED, EXPIRED
 from dbos_events.storage.writes import NewWorkflow, Outcome, Write
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dbos_events.engine.values_and_streams import show, stream_channel
 from dbos_events.engine.waking import LoopWaker, ThreadWaker, Waker
 from dbos_events.errors import DBOSException
+from dbos_events.model.dataclass import dataclass, field
 from dbos_events.serialization import fingerprint
 from dbos_events.storage.writes import Piece, SettleEntries, SetValue, StreamEntry, Write
 

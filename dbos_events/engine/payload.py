@@ -7,17 +7,19 @@ starts, and anew in each run of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dbos_events.engine.annotations import BARE, Wanted, wanted
 from dbos_events.engine.expiring import times_of
 from dbos_events.engine.problems import problem_with, problem_with_json
 from dbos_events.engine.shapes import at_once, check_answers, is_async, may_await
 from dbos_events.errors import FilterFailed, RegistrationError, TryAgain, UndecodablePayload
-from dbos_events.model.event import PayloadCodec
+from dbos_events.model.dataclass import dataclass
 from dbos_events.model.message_type import Message, MessageType
 from dbos_events.serialization.raised import is_interrupt
+
+if TYPE_CHECKING:
+    from dbos_events.model.event import PayloadCodec
 
 Decode: TypeAlias = Callable[[Message], Any]
 

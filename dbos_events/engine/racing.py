@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.drivers import drive_async
-from dbos_events.engine.effects import Flow
 from dbos_events.engine.operations.common import deliver, operation, record_cancelled, unreadable
 
 if TYPE_CHECKING:
+    from dbos_events.engine.effects import Flow
     from dbos_events.engine.run import Run
     from dbos_events.engine.runvalues import Place
     from dbos_events.storage.writes import Checkpoint

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.declared import (
@@ -19,14 +18,15 @@ from dbos_events.engine.declared import (
     why_not,
 )
 from dbos_events.errors import RegistrationError
-from dbos_events.model.queue import QueueLimits, QueueState
-from dbos_events.model.schedule import ScheduleSpec
+from dbos_events.model.dataclass import dataclass, field
 from dbos_events.serialization.class_names import own_package
 from dbos_events.telemetry.log import logger
 
 if TYPE_CHECKING:
     from dbos_events.engine.payload import Binding
     from dbos_events.model.message_type import MessageType
+    from dbos_events.model.queue import QueueLimits, QueueState
+    from dbos_events.model.schedule import ScheduleSpec
 
 DEFAULT_MAX_RECOVERY_ATTEMPTS = 100
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dbos_events.engine.shield import shield_over
+from dbos_events.model.dataclass import dataclass
 
 if TYPE_CHECKING:
     from dbos_events.engine.run import Engine, Run

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from dbos_events.engine.effects import Flow, Recorded
 from dbos_events.engine.runvalues import Unwind
 from dbos_events.engine.shield import is_shielded
 from dbos_events.errors import DBOSWorkflowConflictIDError, SerializationError
+from dbos_events.model.dataclass import dataclass
 from dbos_events.serialization import encoded
 from dbos_events.serialization.raised import is_interrupt, text_of
 from dbos_events.storage.writes import (

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from typing import Any
 
 from dbos_events.errors import UndecodablePayload
+from dbos_events.model.dataclass import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

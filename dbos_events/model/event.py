@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
+
+from dbos_events.model.dataclass import dataclass, field
 
 Ordering = Literal["none", "partition", "topic", "key"]
 OnFailure = Literal["quarantine", "record"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from dbos_events.model.dataclass import dataclass
 
 WEEK_MS = 7 * 24 * 3600 * 1000
 """How long a publication is kept unless it is said otherwise."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias, TypedDict
+
+from dbos_events.model.dataclass import dataclass
 
 OnConflict: TypeAlias = Literal["update_if_latest_version", "always_update", "never_update"]
 DuplicationPolicy: TypeAlias = Literal["reject", "return-existing"]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, TypedDict
 from urllib.parse import quote
 
+from dbos_events.model.dataclass import dataclass
 from dbos_events.model.mapped import Mapped
 
 Dst = Literal["once", "wall", "skip"]

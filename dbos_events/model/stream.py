@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from dbos_events.model.dataclass import dataclass
 
 StreamMode: TypeAlias = Literal["all", "live", "committed"]
 """What a reader of a stream gets.

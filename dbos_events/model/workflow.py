@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from dbos_events.model.dataclass import dataclass, field
 from dbos_events.model.mapped import Mapped
 
 

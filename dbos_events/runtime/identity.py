@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+
+from dbos_events.model.dataclass import dataclass
 
 PROC = Path("/proc")
 

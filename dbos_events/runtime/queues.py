@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from dbos_events.engine.core import Core
 from dbos_events.engine.run import Run
 from dbos_events.errors import ExecutorFenced, StorageUnavailable
+from dbos_events.model.dataclass import dataclass, field
 from dbos_events.model.queue import QUEUES_CHANGED, QueueLimits, QueueState, channel_of
 from dbos_events.runtime.failing import Failing
 from dbos_events.runtime.service import Service

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 from dbos_events.engine.core import Core
 from dbos_events.errors import DBOSException
+from dbos_events.model.dataclass import dataclass
 from dbos_events.runtime.contested import ContestedNames
 from dbos_events.runtime.failing import noted
 from dbos_events.runtime.identity import ProcessIdentity, still_exists, this_process

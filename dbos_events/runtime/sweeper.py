@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from dbos_events.engine.core import Core
 from dbos_events.errors import DBOSException
+from dbos_events.model.dataclass import dataclass
 from dbos_events.runtime.failing import noted
 from dbos_events.runtime.service import Service
 from dbos_events.storage.subjects.orphans import Orphan

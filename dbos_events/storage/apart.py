@@ -10,11 +10,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from dbos_events.clock import Clock
 from dbos_events.errors import BadWrite, StorageError
+from dbos_events.model.dataclass import dataclass, field
 from dbos_events.serialization.raised import text_of
 from dbos_events.storage import errorcodes
 from dbos_events.telemetry.log import logger, redact

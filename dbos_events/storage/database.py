@@ -6,7 +6,6 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
@@ -15,11 +14,12 @@ from sqlalchemy import event, exc
 
 from dbos_events.clock import Clock, DatabaseClock
 from dbos_events.errors import BadWrite, DBOSException, StorageError
+from dbos_events.model.dataclass import dataclass, field
 from dbos_events.storage import errorcodes, sequences
 from dbos_events.storage.apart import Apart
 from dbos_events.storage.rollback import NotAsExpected, RollBack
 from dbos_events.storage.shapes import Shape, tuples, turned
-from dbos_events.storage.statements import Dialect, Statement, Texts, load
+from dbos_events.storage.statements import Dialect, Statement, Texts, fitted
 
 if TYPE_CHECKING:
     from dbos_events.storage.functions import Function
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 Row = Any
 """One row of an answer: its columns are attributes, and it is a tuple."""
-
 
 Rows: TypeAlias = Sequence[Mapping[str, Any]] | Sequence[tuple[Any, ...]]
 """Rows for a statement: by the names of its columns, or as `Tx.rows` has made them."""
@@ -203,7 +202,7 @@ class Database:
             *driver.errors,
             *errorcodes.UNSENDABLE,
         )
-        self.statements: Mapping[str, Statement] = load(dialect, quoted_schema, manual_clock=clock.manual)
+        self.statements: Mapping[str, Statement] = fitted(dialect, quoted_schema, manual_clock=clock.manual)
         self._shapes: dict[tuple[Any, ...], Shape] = {}
         self._functions: Mapping[str, Function] | None = None
         self._texts = Texts(self.statements)

@@ -29,11 +29,12 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, TypeAlias
 
-from dbos_events.storage.statements import POSTGRES, Statement, load
+from dbos_events.model.dataclass import dataclass, field
+from dbos_events.storage.statements import POSTGRES, Dialect, Statement, fitted
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -96,9 +97,14 @@ class Function:
         )
 
 
-def functions() -> dict[str, Function]:
-    """All functions, by the names that this code has for them."""
-    statements = load(POSTGRES, _SCHEMA)
+def functions() -> Mapping[str, Function]:
+    """All functions, by the names that this code has for them; the same in every database, so made once."""
+    return _written(POSTGRES, tuple(fitted(POSTGRES, _SCHEMA).bodies.values()))
+
+
+@lru_cache(maxsize=2)
+def _written(dialect: Dialect, _made_of: tuple[str, ...]) -> Mapping[str, Function]:
+    statements = fitted(dialect, _SCHEMA)
     text = files("dbos_events.storage").joinpath("functions.sql").read_text(encoding="utf-8")
     return {match["name"]: _Writer(match, statements).write() for match in _FUNCTION.finditer(text)}
 

@@ -8,7 +8,6 @@ releases may run side by side during an upgrade or a rollback.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from dbos_events.errors import ConfigurationError, MigrationRequired, StorageUnavailable
+from dbos_events.model.dataclass import dataclass
 from dbos_events.storage import errorcodes, functions, sequences
 from dbos_events.storage.sqldatabase import SqlStorage
 from dbos_events.telemetry.log import logger
@@ -160,16 +160,22 @@ def _upgrade(connection: sa.Connection, schema: str | None) -> None:
 
 
 def _state(connection: sa.Connection, schema: str | None) -> SchemaState:
-    tables = set(sa.inspect(connection).get_table_names(schema=schema))
+    # Plain texts: SQLAlchemy takes longer to compile what it would ask than the database to answer.
+    if schema is None:
+        known = "SELECT name FROM sqlite_master WHERE type = 'table'"
+        prefix, given = "", None
+    else:
+        known = "SELECT tablename FROM pg_catalog.pg_tables WHERE schemaname = %(schema)s"
+        prefix = connection.dialect.identifier_preparer.quote_identifier(schema).replace("%", "%%") + "."
+        given = {"schema": schema}
+    tables = set(connection.exec_driver_sql(known, given).scalars())
     if "schema_version" not in tables:
         return SchemaState(None, None)
-    version = sa.table("schema_version", sa.column("version_num"), schema=schema)
-    revision = connection.execute(sa.select(version.c.version_num)).scalar()
-    compatible = None
+    columns = f"(SELECT version_num FROM {prefix}schema_version LIMIT 1), NULL"
     if "schema_facts" in tables:
-        facts = sa.table("schema_facts", sa.column("name"), sa.column("value"), schema=schema)
-        query = sa.select(facts.c.value).where(facts.c.name == "min_compatible_revision")
-        compatible = connection.execute(query).scalar()
+        fact = f"SELECT value FROM {prefix}schema_facts WHERE name = 'min_compatible_revision'"
+        columns = columns.replace("NULL", f"({fact})")
+    revision, compatible = connection.exec_driver_sql(f"SELECT {columns}").one()
     return SchemaState(revision, compatible)
 
 

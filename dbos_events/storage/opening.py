@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError
 
 from dbos_events.clock import Clock
 from dbos_events.errors import ConfigurationError
-from dbos_events.storage.postgres import PostgresStorage, open_postgres
 from dbos_events.storage.sqlite import SqliteStorage, open_sqlite
+
+if TYPE_CHECKING:
+    from dbos_events.storage.postgres import PostgresStorage
 
 _FORMS = "postgresql://user:password@host:port/database or sqlite:///file.sqlite"
 _ENCODED = "What is special in a URL is percent-encoded in user and password: @ is %40, / is %2F, : is %3A, % is %25."
@@ -47,6 +50,8 @@ def open_storage(
         if "@" in (parsed.host or ""):
             raise ConfigurationError(f"The system database URL has more than one @. {_ENCODED}")
         if kind in ("postgresql", "postgres"):
+            from dbos_events.storage.postgres import open_postgres  # brings psycopg with it
+
             return open_postgres(parsed, schema, clock, pool_size)
     except (ArgumentError, ValueError):
         raise ConfigurationError(

@@ -90,8 +90,8 @@ class Storage(Batches, Protocol):
         """`postgres` or `sqlite`."""
         ...
 
-    def now_ms(self) -> int:
-        """The database's clock."""
+    def now_ms(self, looks: int = 1) -> int:
+        """The database's clock, after so many looks at it within one transaction: the quickest answer says most."""
         ...
 
     def listen(self, on_signal: Callable[[str], object]) -> Callable[[], None] | None:

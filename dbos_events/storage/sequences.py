@@ -6,12 +6,11 @@ next number is then taken already, and no value of anybody is to blame.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import sqlalchemy as sa
 from sqlalchemy import exc
 
 from dbos_events.errors import StorageUnavailable
+from dbos_events.model.dataclass import dataclass
 from dbos_events.storage import errorcodes
 
 _IDENTITIES = """

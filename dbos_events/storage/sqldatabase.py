@@ -81,11 +81,13 @@ class SqlStorage(BatchTable):
     def name(self) -> str:
         return self.database.dialect.name
 
-    def now_ms(self) -> int:
+    def now_ms(self, looks: int = 1) -> int:
         def work(tx: Tx) -> int:
-            asked = elapsed_ns()
-            now = int(tx.run("now")[0].now)
-            self.database.told_time(now, asked)
+            now = 0
+            for _ in range(looks):
+                asked = elapsed_ns()
+                now = int(tx.run("now")[0].now)
+                self.database.told_time(now, asked)
             return now
 
         return self.database.transact(work)

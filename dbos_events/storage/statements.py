@@ -34,11 +34,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
 
 import sqlalchemy as sa
+
+from dbos_events.model.dataclass import dataclass, field
 
 _STATEMENT = re.compile(r"^-- name: (?P<name>\w+)\n(?P<body>.*?);[ \t]*$", re.MULTILINE | re.DOTALL)
 _FRAGMENT = re.compile(r"^-- fragment: (?P<name>\w+)\n(?P<body>.*?);[ \t]*$", re.MULTILINE | re.DOTALL)
@@ -138,19 +139,46 @@ class Texts(dict[str, sa.TextClause]):
         return text
 
 
+class Fitted(dict[str, Statement]):
+    """The statements for one database, each fitted to it when it is first asked for: a process runs a part of them."""
+
+    def __init__(
+        self, bodies: Mapping[str, str], dialect: Dialect, schema: str, *, manual_clock: bool
+    ) -> None:
+        super().__init__()
+        self.bodies = bodies
+        self._dialect = dialect
+        self._now = "CAST(:clock_now AS bigint)" if manual_clock else dialect.now
+        self._pieces = {"schema": schema, **dialect.pieces}
+
+    def __missing__(self, name: str) -> Statement:
+        found = self[name] = _fit(name, self.bodies[name], self._dialect, self._pieces, self._now)
+        return found
+
+
+def fitted(dialect: Dialect, schema: str, *, manual_clock: bool = False) -> Fitted:
+    """The statements for one database; `schema` is quoted already."""
+    return _fitted(dialect, schema, manual_clock, _read)
+
+
 def load(dialect: Dialect, schema: str, *, manual_clock: bool = False) -> Mapping[str, Statement]:
-    """All statements for one database; `schema` is quoted already."""
-    return _load(dialect, schema, manual_clock, _read)
+    """The same, all of them fitted."""
+    found = fitted(dialect, schema, manual_clock=manual_clock)
+    return {name: found[name] for name in found.bodies}
 
 
 @lru_cache(maxsize=8)
-def _load(
+def _fitted(
     dialect: Dialect, schema: str, manual_clock: bool, read: Callable[[], Iterator[tuple[str, str]]]
-) -> Mapping[str, Statement]:
-    """They are read once for the Apps of a process, which mostly have the same schema."""
-    now = "CAST(:clock_now AS bigint)" if manual_clock else dialect.now
-    pieces = {"schema": schema, **dialect.pieces}
-    return {name: _fit(name, body, dialect, pieces, now) for name, body in read()}
+) -> Fitted:
+    """They are fitted once for the Apps of a process, which mostly have the same schema."""
+    return Fitted(_bodies(read), dialect, schema, manual_clock=manual_clock)
+
+
+@lru_cache(maxsize=2)
+def _bodies(read: Callable[[], Iterator[tuple[str, str]]]) -> Mapping[str, str]:
+    """All statements as they are written, with the fragments that they name in their places."""
+    return dict(read())
 
 
 def _read() -> Iterator[tuple[str, str]]:

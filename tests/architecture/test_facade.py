@@ -10,7 +10,7 @@ from dbos_events.app import App
 from dbos_events.facade import DBOS
 from tests.architecture.facade import FILE, families, made, verbs_of
 
-VERBS = [name for family in families() for name in verbs_of(family)]
+VERBS = [name for kinds in families().values() for kind in kinds for name in verbs_of(kind)]
 TWINS = sorted(name for name in VERBS if name.endswith("_async"))
 
 

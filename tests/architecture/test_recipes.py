@@ -246,7 +246,7 @@ def test_a_durable_verb_touches_six_files(growth: Growth, empty_database_url: st
     assert priorities == [5, 4]
     assert names == ["DBOS.hurry", "step", "DBOS.hurry"]
     assert len(growth.touched) <= 6, growth.touched
-    assert "dbos_events/facade.py" in growth.touched
+    assert "dbos_events/api/surface.py" in growth.touched
 
 
 # ------------------------------------------------------------------ a service

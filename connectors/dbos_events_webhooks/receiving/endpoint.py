@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from dbos_events.connect import PushedEvent, Recurring
 from dbos_events.errors import RegistrationError
+from dbos_events.model.dataclass import dataclass, field
 from dbos_events_webhooks.identity import DIGEST, tidy
 from dbos_events_webhooks.outcome import Refused, SecretUse, Verified, VerifiedEvent
 from dbos_events_webhooks.provider import Provider

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 from dbos_events.errors import ConfigurationError
+from dbos_events.model.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ import inspect
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from dbos_events.connect import Clock, Recurring
 from dbos_events.errors import ConfigurationError
+from dbos_events.model.dataclass import dataclass
 from dbos_events_webhooks.request import WebhookRequest
 
 MOST_KEYS = 10_000

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dbos_events.engine.effects import Flow, Query, Recorded
 from dbos_events.engine.operations.common import operation
 from dbos_events.engine.operations.start import Start, Started, new_workflow
+from dbos_events.model.dataclass import dataclass
 from dbos_events.serialization import fingerprint
 from dbos_events.storage.writes import Bounce, Debounced, Refused
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dbos_events.engine.effects import Flow
 from dbos_events.engine.ends import EndWait
 from dbos_events.engine.operations.common import operation
 from dbos_events.model.workflow import FINISHED, WorkflowFilter
@@ -13,6 +12,7 @@ from dbos_events.storage.writes import Park, result_key
 
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
+    from dbos_events.engine.effects import Flow
     from dbos_events.engine.run import Run
     from dbos_events.engine.runvalues import Place
 

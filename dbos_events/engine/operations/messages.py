@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.effects import Flow, Query, Recorded, Settled
@@ -12,6 +11,7 @@ from dbos_events.engine.operations.common import follows, noted_beside, operatio
 from dbos_events.engine.shield import may_write
 from dbos_events.engine.waits import Wait
 from dbos_events.errors import DBOSNonExistentWorkflowError, SerializationError
+from dbos_events.model.dataclass import dataclass
 from dbos_events.serialization import encoded, stored_error
 from dbos_events.serialization.raised import is_interrupt, text_of
 from dbos_events.storage.writes import (

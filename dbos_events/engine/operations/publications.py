@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.effects import Flow, Query, Recorded
@@ -11,6 +10,7 @@ from dbos_events.engine.mailboxes import Ear
 from dbos_events.engine.operations.common import deliver, noted_beside, operation
 from dbos_events.engine.waits import Wait, subscribed
 from dbos_events.errors import DBOSException, SerializationError
+from dbos_events.model.dataclass import dataclass
 from dbos_events.model.publication import ExpiredPublication, Matched, WaitFor
 from dbos_events.serialization import encoded, stored_error
 from dbos_events.serialization.raised import is_interrupt, text_of

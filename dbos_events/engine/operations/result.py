@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dbos_events.engine.effects import Flow
 from dbos_events.engine.ends import EndWait
 from dbos_events.engine.operations.common import operation
-from dbos_events.engine.runvalues import Ending
 from dbos_events.serialization import encoded, stored_error
 from dbos_events.storage.writes import Park, result_key
 
 if TYPE_CHECKING:
     from dbos_events.engine.core import Core
+    from dbos_events.engine.effects import Flow
     from dbos_events.engine.run import Run
-    from dbos_events.engine.runvalues import Place
+    from dbos_events.engine.runvalues import Ending, Place
 
 NAME = "DBOS.getResult"
 

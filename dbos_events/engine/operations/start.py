@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dbos_events.engine.effects import TASK_CANCELLED, Flow, Query, Recorded
@@ -17,6 +16,7 @@ from dbos_events.errors import (
     DBOSWorkflowIDInUseError,
     SerializationError,
 )
+from dbos_events.model.dataclass import dataclass
 from dbos_events.model.queue import DuplicationPolicy, channel_of
 from dbos_events.model.workflow import DELAYED, ENQUEUED, PENDING
 from dbos_events.serialization import fingerprint, not_storable

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dbos_events.connect.source import Record
 from dbos_events.errors import DBOSException
+from dbos_events.model.dataclass import dataclass, field
 from dbos_events.runtime.encoding import fingerprint_of, id_prefix
 from dbos_events.runtime.intake.lanes import LaneGroup
 from dbos_events.runtime.intake.naming import LaneOf

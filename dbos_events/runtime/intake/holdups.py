@@ -6,11 +6,11 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from dbos_events.engine.core import Core
 from dbos_events.engine.tickets import shown
 from dbos_events.errors import StorageError
+from dbos_events.model.dataclass import dataclass, field
 from dbos_events.model.event import HeldQuotas
 from dbos_events.storage.apart import Apart
 from dbos_events.telemetry.log import logger

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,6 +17,7 @@ from dbos_events.engine.run import Run
 from dbos_events.engine.runvalues import EventOrigin
 from dbos_events.engine.shapes import at_once
 from dbos_events.errors import DBOSException, Quarantine, StorageUnavailable, TryAgain
+from dbos_events.model.dataclass import dataclass
 from dbos_events.model.naming import pushed_id, pushed_prefix
 from dbos_events.runtime.intake.gate import Gate
 from dbos_events.runtime.intake.holdups import PUSHED, HoldUps

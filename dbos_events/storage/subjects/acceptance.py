@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from dbos_events.model.dataclass import dataclass, field
 from dbos_events.storage.database import Row, Tx
 from dbos_events.storage.rollback import RollBack
 from dbos_events.storage.shapes import named

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from dbos_events.storage.database import Database, Tx
-from dbos_events.storage.line import Line
 from dbos_events.storage.rollback import NotAsExpected
 from dbos_events.storage.subjects.executors import fence
 from dbos_events.storage.subjects.plainbatches import FUNCTIONS, begin_plain, write_plain
@@ -14,6 +14,9 @@ from dbos_events.storage.subjects.starts import write_starts
 from dbos_events.storage.writes import WRITTEN, Result, Write
 from dbos_events.storage.writes.family import fits_one_call, write_in_turn
 from dbos_events.storage.writes.own_checkpoints import part
+
+if TYPE_CHECKING:
+    from dbos_events.storage.line import Line
 
 
 class BatchTable:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from dbos_events.clock import elapsed_ns
 from dbos_events.errors import ExecutorFenced
+from dbos_events.model.dataclass import dataclass, field
 from dbos_events.storage.database import Database, Tx
 
 IDENTITIES = 2**62

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
+from dbos_events.model.dataclass import dataclass, replace
 from dbos_events.storage.database import Database, Row, Tx
 from dbos_events.storage.narrow import Narrow, take_apart
 from dbos_events.storage.subjects.executors import fence

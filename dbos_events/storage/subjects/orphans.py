@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from dbos_events.model.dataclass import dataclass
 from dbos_events.storage.database import Database, Tx
 from dbos_events.storage.shapes import named, records
 from dbos_events.storage.subjects.executors import fence

@@ -6,13 +6,10 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import psycopg
 from sqlalchemy import exc
 
 from dbos_events.errors import DBOSException
-from dbos_events.storage import arrays
 from dbos_events.storage.database import Database, Tx
-from dbos_events.storage.psycopg_tx import PsycopgTx
 from dbos_events.storage.writes import NewWorkflow, Publish, Result, Send, Write
 from dbos_events.storage.writes.family import write_in_turn
 
@@ -57,8 +54,16 @@ class OutsideTable:
         tx = _transaction_of(self._database, connection)
         try:
             return write_in_turn(tx, 0, writes)
-        except (exc.SQLAlchemyError, psycopg.Error) as error:
+        except self._errors as error:
             raise self._database.translate(error) from error
+
+    @property
+    def _errors(self) -> tuple[type[Exception], ...]:
+        if not self._database.dialect.is_postgres:
+            return (exc.SQLAlchemyError,)
+        import psycopg  # no part of a program with SQLite
+
+        return exc.SQLAlchemyError, psycopg.Error
 
     def applications(self) -> list[str]:
         # A look waits for no writer, who may be the caller on SQLite, within a transaction of its own.
@@ -77,10 +82,16 @@ def _check(writes: Sequence[Write]) -> None:
 def _transaction_of(database: Database, connection: Any) -> Tx:
     """The open transaction of a connection that is not ours."""
     driver = getattr(getattr(connection, "connection", None), "driver_connection", None)
-    if database.dialect.is_postgres and isinstance(driver, psycopg.Connection):
-        arrays.register(driver)
-        return PsycopgTx(database, connection)
-    if not database.dialect.is_postgres and isinstance(driver, sqlite3.Connection):
+    if database.dialect.is_postgres:
+        import psycopg
+
+        from dbos_events.storage import arrays
+        from dbos_events.storage.psycopg_tx import PsycopgTx
+
+        if isinstance(driver, psycopg.Connection):
+            arrays.register(driver)
+            return PsycopgTx(database, connection)
+    elif isinstance(driver, sqlite3.Connection):
         return Tx(database, connection)
     wanted = "postgresql+psycopg://" if database.dialect.is_postgres else "sqlite://"
     raise DBOSException(

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dbos_events.storage.database import Database, Step
-from dbos_events.storage.line import Line
 from dbos_events.storage.rollback import NotAsExpected
 from dbos_events.storage.subjects.starts import start_rows
 from dbos_events.storage.writes import Write
@@ -20,6 +19,9 @@ from dbos_events.storage.writes.family import plain_records
 from dbos_events.storage.writes.own_checkpoints import Parted
 from dbos_events.storage.writes.send import near_places, note_placed
 from dbos_events.storage.writes.values_and_streams import note_shown, shown_tables
+
+if TYPE_CHECKING:
+    from dbos_events.storage.line import Line
 
 FUNCTIONS = ("write_step", "write_ends", "write_batch", "write_talk", "write_published", "write_children")
 """One checkpoint alone; outcomes; checkpoints and outcomes; those with messages that are sent and consumed; those with

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from dbos_events.model.consumer import PartitionState
+from dbos_events.model.dataclass import dataclass
 from dbos_events.storage.database import Database, Tx
 from dbos_events.storage.shapes import named
 from dbos_events.storage.subjects.executors import fence

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Protocol
 
+from dbos_events.model.dataclass import dataclass
 from dbos_events.model.process import ProcessState, RunningStep
 from dbos_events.storage.database import Database, Tx
 from dbos_events.storage.shapes import records

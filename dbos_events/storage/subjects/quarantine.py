@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dbos_events.model.dataclass import dataclass, field, replace
 from dbos_events.model.quarantine import (
     Decision,
     EditedValue,

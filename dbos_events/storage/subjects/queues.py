@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
+from dbos_events.model.dataclass import dataclass, replace
 from dbos_events.model.queue import (
     OnConflict,
     PartitionCounts,

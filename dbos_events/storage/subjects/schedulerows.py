@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from dbos_events.model.dataclass import dataclass, field
 from dbos_events.model.schedule import ScheduleSpec, Source, Tick
 
 if TYPE_CHECKING:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from dbos_events.model.dataclass import dataclass
 from dbos_events.storage.database import Database, Tx
 
 

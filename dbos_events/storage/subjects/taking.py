@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple, Protocol, TypeVar
 
 from dbos_events.clock import elapsed_ns
+from dbos_events.model.dataclass import dataclass
 from dbos_events.model.naming import parts_of_event_id
 from dbos_events.storage.apart import halved
 from dbos_events.storage.database import Database, Row, Tx

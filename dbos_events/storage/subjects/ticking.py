@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from dbos_events.model.dataclass import dataclass, field, replace
 from dbos_events.model.schedule import BUFFERED, MERGED, SKIPPED, STARTED, Tick
 from dbos_events.model.workflow import FINISHED, PENDING
 from dbos_events.storage.database import Tx

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
+from dbos_events.model.dataclass import dataclass
 from dbos_events.storage.database import Database
 from dbos_events.storage.shapes import records
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from dbos_events.model.dataclass import dataclass, replace
 from dbos_events.model.workflow import ERROR, EXPIRED, SUCCESS, WorkflowFilter
 from dbos_events.storage.apart import halved, refuses
 from dbos_events.storage.database import Database, Tx

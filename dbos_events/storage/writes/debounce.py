@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from dbos_events.model.dataclass import dataclass
 from dbos_events.storage.writes.answers import Debounced
 from dbos_events.storage.writes.start import NewWorkflow
 from dbos_events.storage.writes.write import Change

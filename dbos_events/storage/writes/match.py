@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from dbos_events.model.dataclass import dataclass
 from dbos_events.storage.shapes import named
 from dbos_events.storage.writes.answers import Gone
 from dbos_events.storage.writes.publish import Anchor, Publish, anchor_key, hold_anchors

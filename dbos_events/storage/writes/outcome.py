@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from dbos_events.model.dataclass import dataclass
 from dbos_events.storage.writes.answers import Fenced
 from dbos_events.storage.writes.waiting import result_key, wake, wake_readers
 from dbos_events.storage.writes.write import Change

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from dbos_events.model.dataclass import dataclass
 from dbos_events.storage.shapes import named
 from dbos_events.storage.writes.waiting import SEVERAL, Key, ParkedKey, lock_meetings, look_again
 from dbos_events.storage.writes.write import Change

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
+from dbos_events.model.dataclass import dataclass
 from dbos_events.storage.writes.waiting import Key, wake
 from dbos_events.storage.writes.write import Change
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dbos_events.model.dataclass import dataclass
 from dbos_events.storage.shapes import named
 from dbos_events.storage.writes.match import give_back
 from dbos_events.storage.writes.outcome import Failure

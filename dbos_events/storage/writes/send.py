@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from dbos_events.model.dataclass import dataclass
 from dbos_events.storage.writes.answers import NoWorkflow
 from dbos_events.storage.writes.waiting import Key
 from dbos_events.storage.writes.write import Change

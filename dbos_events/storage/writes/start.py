@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dbos_events.errors import StorageUnavailable
+from dbos_events.model.dataclass import dataclass
 from dbos_events.storage.writes.answers import Deduplicated, Existing
 from dbos_events.storage.writes.write import Change
 

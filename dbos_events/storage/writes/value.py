@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dbos_events.model.dataclass import dataclass
 from dbos_events.storage.writes.waiting import Key, wake
 from dbos_events.storage.writes.write import Change
 

@@ -13,9 +13,10 @@ and `timers`, for those that were parked.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
+
+from dbos_events.model.dataclass import dataclass
 
 if TYPE_CHECKING:
     from dbos_events.storage.database import Tx

@@ -5,8 +5,9 @@ It records a call, changes something, or both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
+
+from dbos_events.model.dataclass import dataclass
 
 CANCELLED_CALL = "cancelled"
 """Stored in `codec` for a call that was cancelled before it had a result."""
