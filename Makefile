@@ -13,7 +13,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 
 # Override on the command line: make test PYTHON=python3.12 WORKERS=2 ARGS='-k intake'
 PYTHON ?=
-WORKERS ?= 3
+WORKERS ?= 4
 ARGS ?=
 KAFKA ?=
 DATABASE ?=

@@ -52,6 +52,8 @@ MARKER_OF_FIXTURE = {
     "kafka_server": "kafka",
     "secure_kafka": "kafka",
 }
+ONE_PROCESS = {"secure_kafka"}
+"""What takes seconds to start, and is shared by the tests of one process: all that want it run there."""
 FIXTURES_WITH_OWN_SERVER = {"postgres": {"postgres_server"}, "kafka": {"kafka_server", "secure_kafka"}}
 
 
@@ -78,6 +80,12 @@ def pytest_configure_node(node: Any) -> None:
     servers = node.config.stash[SERVERS]
     node.workerinput["servers"] = servers.listen()
     node.workerinput["told"] = str(node.config.stash[TOLD])
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Leave word of how the run ended: `.ci/run` tells tests that failed from a run that did not come to its end."""
+    if not hasattr(session.config, "workerinput") and session.config.cache is not None:
+        session.config.cache.set("tests/ended", int(exitstatus))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -112,9 +120,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Mark each test with the servers that its fixtures need; then the quick tests that find most come first.
 
-    Behind them come those marked slow, of which two at most run at once (`tests/scheduling.py`), then the rest, so that no
-    process is left alone with a long one in the end. Marks are put on before `-m` chooses; the order is made after
-    `pytest-randomly` shuffled, and before `--ff` puts what failed last in front.
+    Behind them come groups and those marked slow, of which two at most run at once (`tests/scheduling.py`), then the rest,
+    so that no process is left alone with a long one in the end. Marks are put on before `-m` chooses. The order is made
+    after `pytest-randomly` shuffled, and before `--ff` puts what failed last in front.
     """
     for item in items:
         if " at 0x" in item.nodeid:  # processes that run tests beside each other must have the same ones
@@ -124,12 +132,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
             marker = MARKER_OF_FIXTURE.get(fixture)
             if marker:
                 item.add_marker(marker)
+            if fixture in ONE_PROCESS:
+                item.add_marker(pytest.mark.xdist_group(fixture))
     yield
     items.sort(key=_turn)
 
 
 def _turn(item: pytest.Item) -> int:
-    if item.get_closest_marker("slow") is not None:
+    if item.get_closest_marker("slow") or item.get_closest_marker("xdist_group"):
         return len(FIRST)
     folder = item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
     return FIRST.index(folder) if folder in FIRST else len(FIRST) + 1

@@ -25,7 +25,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from psycopg import errors
-from psycopg.pq import ExecStatus
+from psycopg.pq import ConnStatus, ExecStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,8 +73,16 @@ def is_direct(pg: PGconn) -> bool:
     """Whether no pooler stands between, in which a setting would stay with a connection of others.
 
     A pooler gives its clients process ids of its own, for cancelling.
+
+    Raises:
+        psycopg.Error: The server refuses, or is gone: that tells nothing of a pooler.
     """
-    return pg.exec_(b"SELECT pg_backend_pid()").get_value(0, 0) == b"%d" % pg.backend_pid
+    result = pg.exec_(b"SELECT pg_backend_pid()")
+    if pg.status == ConnStatus.BAD:
+        raise errors.OperationalError(pg.error_message.decode(errors="replace"))
+    if result.status != ExecStatus.TUPLES_OK:
+        raise errors.error_from_result(result)
+    return result.get_value(0, 0) == b"%d" % pg.backend_pid
 
 
 def set_up(pg: PGconn, more: Mapping[str, str]) -> None:

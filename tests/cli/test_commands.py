@@ -19,7 +19,17 @@ Run = Callable[..., Result]
 @pytest.fixture
 def run(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a command on the test's database."""
-    monkeypatch.setenv("DBOS_SYSTEM_DATABASE_URL", database_url)
+    return run_on(database_url, monkeypatch)
+
+
+@pytest.fixture
+def run_on_nothing(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command on a database without our schema."""
+    return run_on(empty_database_url, monkeypatch)
+
+
+def run_on(url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("DBOS_SYSTEM_DATABASE_URL", url)
     monkeypatch.setenv("DBOS_EVENTS_NAME", "shop")
     runner = CliRunner()
     return lambda *arguments: runner.invoke(command_line, arguments)
@@ -176,7 +186,8 @@ def test_nothing_changes_when_one_of_several_ids_is_wrong(shop: App, run: Run) -
 # ------------------------------------------------------------------ migrate
 
 
-def test_migrate_makes_the_schema_and_check_tells_whether_it_fits(run: Run, database_url: str) -> None:
+def test_migrate_makes_the_schema_and_check_tells_whether_it_fits(run_on_nothing: Run) -> None:
+    run = run_on_nothing
     before = run("migrate", "--check")
     assert before.exit_code == 1
     assert before.stderr.startswith("dbos-events: The")

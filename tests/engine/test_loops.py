@@ -16,6 +16,7 @@ from dbos_events import App, Queue, SetWorkflowID
 from dbos_events.engine import homes
 from dbos_events.engine.context import NEXT_WORKFLOW_ID
 from dbos_events.model.workflow import ERROR
+from dbos_events.runtime import loops
 
 PATIENCE = 20.0
 TENANT: ContextVar[str] = ContextVar("tenant", default="nobody")
@@ -49,7 +50,8 @@ def new_loop(request: pytest.FixtureRequest) -> NewLoop:
 
 
 @pytest.fixture
-def app(database_url: str) -> Iterator[App]:
+def app(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
+    monkeypatch.setattr(loops, "LOOK_SECONDS", 0.05)
     app = App({"name": "loops", "system_database_url": database_url, "park_after_seconds": 0})
     yield app
     app.destroy()

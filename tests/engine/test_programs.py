@@ -155,7 +155,7 @@ def programs() -> Programs:
 
 @pytest.fixture
 def dbos(programs: Programs, dbos_test_app: MakeTestApp) -> Iterator[TestApp]:
-    return dbos_test_app(programs.app, patience=30.0)  # type: ignore[return-value]
+    return dbos_test_app(programs.app, patience=120.0)  # type: ignore[return-value]
 
 
 def check(programs: Programs, dbos: TestApp, program: tuple[Any, ...], pauses: list[Any]) -> None:
@@ -177,6 +177,7 @@ def check(programs: Programs, dbos: TestApp, program: tuple[Any, ...], pauses: l
         assert life == result[: len(life)]
 
 
+@pytest.mark.timeout(400)  # sixty programs, each with its crashes, beside other tests
 @settings(
     max_examples=60,
     deadline=None,

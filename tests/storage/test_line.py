@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.pq import ConnStatus, ExecStatus
 
 from dbos_events.storage.functions import functions
 from dbos_events.storage.line import Line
@@ -185,8 +186,8 @@ def test_the_call_itself_is_planned_once(postgres_storage: SqlStorage, line: Lin
 @pytest.mark.parametrize(("theirs", "direct"), [(b"4711", True), (b"12", False)])
 def test_a_pooler_is_known_by_its_process_ids(theirs: bytes, direct: bool) -> None:
     """Its connections are others' as well, and must be left as they are."""
-    answer = SimpleNamespace(get_value=lambda _row, _column: theirs)
-    pg: Any = SimpleNamespace(backend_pid=4711, exec_=lambda _query: answer)
+    answer = SimpleNamespace(status=ExecStatus.TUPLES_OK, get_value=lambda _row, _column: theirs)
+    pg: Any = SimpleNamespace(status=ConnStatus.OK, backend_pid=4711, exec_=lambda _query: answer)
     assert is_direct(pg) is direct
 
 

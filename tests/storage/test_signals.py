@@ -4,9 +4,11 @@ import queue
 import threading
 from contextlib import suppress
 
+import psycopg
 import pytest
 
 from dbos_events.storage import postgres
+from dbos_events.storage.sessions import is_direct
 from dbos_events.storage.sqldatabase import SqlStorage
 from tests.storage.conftest import Open
 
@@ -49,3 +51,13 @@ def test_a_listener_ends_when_it_is_told_to_and_not_when_its_wait_is_over(
     stop()
     assert not listener.is_alive()
     stop()  # once more says nothing
+
+
+def test_a_session_that_ends_before_it_is_known_is_not_taken_for_one_behind_a_pooler(
+    migrated_postgres: str,
+) -> None:
+    """A listener would stop listening for good, and say so, when the server goes away as it connects."""
+    with psycopg.connect(migrated_postgres) as ended, psycopg.connect(migrated_postgres) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 10000)", [ended.pgconn.backend_pid])
+        with pytest.raises(psycopg.OperationalError):
+            is_direct(ended.pgconn)
