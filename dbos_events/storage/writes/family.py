@@ -57,11 +57,9 @@ def write_in_turn(tx: Tx, executor: int, writes: Sequence[Write]) -> list[Result
 
 def fits_one_call(parted: Parted) -> bool:
     """Whether there are only checkpoints, and changes that one function for plain batches writes whole."""
-    if not parted.is_plain or not all(end.outcome.fits_one_call for end in parted.ended):
-        return False
     others = parted.others
-    if not others:
-        return True
+    if not parted.is_plain or not others:
+        return parted.is_plain
     plain = all(write.change is not None and write.change.fits_one_call for write in others)
     apart = (_talks(others), _shows(others), _concerns_children(parted))  # each has a function of its own
     return plain and sum(apart) <= 1
@@ -77,9 +75,7 @@ def _shows(others: Sequence[Write]) -> bool:
 
 
 def _concerns_children(parted: Parted) -> bool:
-    return any(isinstance(write.change, NewWorkflow) for write in parted.others) or any(
-        end.outcome.parent_id for end in parted.ended
-    )
+    return parted.ends_children or any(isinstance(write.change, NewWorkflow) for write in parted.others)
 
 
 def plain_records(parted: Parted) -> dict[str, list[tuple[object, ...]]]:

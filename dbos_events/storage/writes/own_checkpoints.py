@@ -30,7 +30,8 @@ class Parted(NamedTuple):
     """A batch, parted into what is written where.
 
     `riders` are the checkpoints that go with an outcome, by the number of that. `others` have a change that is not an
-    outcome. `is_plain` where no write asks for more than its checkpoint and its change.
+    outcome. `is_plain` where no write asks for more than its checkpoint and its change, and each outcome fits the function
+    for plain batches. `ends_children` where a parent may wait for one of them.
     """
 
     checkpoints: list[Numbered]
@@ -38,6 +39,7 @@ class Parted(NamedTuple):
     riders: dict[int, list[Numbered]]
     others: list[Write]
     is_plain: bool
+    ends_children: bool
 
 
 def part(writes: Sequence[Write]) -> Parted:
@@ -46,7 +48,7 @@ def part(writes: Sequence[Write]) -> Parted:
     outcomes: list[tuple[int, Write, Outcome]] = []
     others: list[Write] = []
     apart: set[RunToken] = set()
-    is_plain = True
+    is_plain, ends_children = True, False
     for number, write in enumerate(writes):
         change = write.change
         if write.checkpoint is not None:
@@ -65,6 +67,8 @@ def part(writes: Sequence[Write]) -> Parted:
     riders = {}
     ended = []
     for number, write, outcome in outcomes:
+        is_plain = is_plain and outcome.fits_one_call
+        ends_children = ends_children or bool(outcome.parent_id)
         run = write.workflow_id, write.take
         text = None
         if outcome.status == SUCCESS and run in entries and run not in apart:
@@ -72,7 +76,8 @@ def part(writes: Sequence[Write]) -> Parted:
             if text is not None:
                 riders[number] = entries.pop(run)
         ended.append(Ended(number, write, outcome, text))
-    return Parted(list(chain.from_iterable(entries.values())), ended, riders, others, is_plain)
+    checkpoints = list(chain.from_iterable(entries.values()))
+    return Parted(checkpoints, ended, riders, others, is_plain, ends_children)
 
 
 def _together(own: Iterable[Numbered]) -> str | None:
