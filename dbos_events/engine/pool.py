@@ -47,6 +47,7 @@ class Pool:
         self._returning: deque[ThreadWaker] = deque()
         self._yielding: dict[ThreadWaker, None] = {}
         self._waking = False
+        self._taking = 0  # threads that have come, and have not taken their work yet
         self._refused = False
         self._threads: list[threading.Thread] = []
         self._stopped = False
@@ -56,7 +57,7 @@ class Pool:
     def starved(self) -> bool:
         """Whether work waits for a thread, none is on its way, and no more may be started."""
         full = self._idle == 0 and (len(self._threads) >= self._most or self._refused)
-        return full and bool(self._queue) and not self._waking
+        return full and len(self._queue) > self._taking and not self._waking
 
     @property
     def _has_place(self) -> bool:
@@ -116,7 +117,7 @@ class Pool:
             dead = [one for one in self._threads if one.ident is not None and not one.is_alive()]
             if dead and not self._stopped:
                 self._threads = [one for one in self._threads if one not in dead]
-                self._waking = False
+                self._waking, self._taking = False, 0
                 logger.error("%d workflow threads have ended; others take their place.", len(dead))
             self._refused = False
             self._let_come_back()
@@ -140,7 +141,9 @@ class Pool:
 
     def work(self) -> None:
         """What each thread of the pool does; it has a place when it begins, and is on its way."""
-        comes = True
+        with self._lock:
+            self._waking, comes = False, True
+            self._taking += 1
         while (work := self._next(comes=comes)) is not None:
             comes = False
             try:
@@ -152,11 +155,11 @@ class Pool:
     def _next(self, *, comes: bool) -> Callable[[], object] | None:
         """What is to be done next; waits for it. None when nothing will come.
 
-        `comes` says that no other thread is woken before this one has come.
+        `comes` says that this thread was woken for it.
         """
         while True:
             # Before this thread takes its own: work begins in the order in which it came.
-            if len(self._queue) > 1 and not comes:
+            if len(self._queue) > (self._taking if comes else self._taking + 1):
                 self._see_to_the_queue()
             if not self._returning:  # whoever has begun goes first
                 try:
@@ -166,18 +169,19 @@ class Pool:
                     pass
                 else:
                     if comes:
-                        self._has_come()
+                        self._has_taken()
                     return work
             if comes:
-                self._waking = False
+                self._has_taken()
             woken = self._wait()
             if woken is None:
                 return None
             comes = woken
 
-    def _has_come(self) -> None:
-        """The thread that was on its way has its work; the next one may come."""
-        self._waking = False
+    def _has_taken(self) -> None:
+        """A thread that has come has its work, or finds none."""
+        with self._lock:
+            self._taking = max(0, self._taking - 1)  # it was set anew where a thread has died
         self._see_to_the_queue()
 
     def _wait(self) -> bool | None:
@@ -192,17 +196,22 @@ class Pool:
                 self._arrived.wait()
                 woken = True
             self._idle -= 1
-            return woken if self._queue else None
+            if not self._queue:
+                return None
+            if woken:
+                self._waking = False
+                self._taking += 1
+            return woken
 
     def _see_to_the_queue(self) -> None:
         """Have one more thread come for what is queued, unless one is on its way; see to it that there is one."""
-        if self._queue and not self._waking and self._has_place:
+        if len(self._queue) > self._taking and not self._waking and self._has_place:
             self._wake_one()
 
     def _wake_one(self) -> None:
         started = None
         with self._lock:
-            if self._waking or not self._queue or not self._has_place:
+            if self._waking or len(self._queue) <= self._taking or not self._has_place:
                 return
             if self._idle:
                 self._arrived.notify()
