@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -261,8 +261,10 @@ class Taken:
         """Start what was taken; gives what could not be started, and was given back. `woken`: they were parked."""
         runs = self.runs(rows, host)
         if woken and runs:
-            with suppress(StorageError):  # then each of them looks itself
+            try:
                 self._tell(runs)
+            except Exception as error:  # noqa: BLE001 - they are taken, so they start; then each of them looks itself
+                logger.debug("Woken workflows look for their messages themselves: %s", text_of(error))
         self._core.runner.submit(runs)
         if len(runs) == len(rows):
             return []
