@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from time import monotonic
 
 from dbos_events.engine.waking import ThreadWaker
 from dbos_events.telemetry.log import logger
@@ -14,6 +15,9 @@ from dbos_events.telemetry.threads import Shortage
 RESTING = 7
 MOST_RESTING = 448
 """Threads that may rest in a durable wait: so many for each that may run, and so many in all. A row takes no thread."""
+
+STUCK = 3.0
+"""Seconds without a free place after which one that comes back is let in above the bound: what runs may wait for it."""
 
 
 class _Worker(threading.Thread):
@@ -34,10 +38,16 @@ class Pool:
     A thread has a place as long as it runs. In a durable wait it gives the place up, to whoever comes back from such a wait
     or to new work, and it goes on when it has one again. So what waits in memory keeps nothing from running. Where work
     waits and no further thread may be started, the one that has rested for longest is asked to give its thread up, too.
+
+    What rests may hold a lock of the user's, and all that run may want it. So where no place becomes free for `STUCK`
+    seconds, there is one more for those that come back, until nothing waits any more.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, stuck: float = STUCK) -> None:
         self._size = size
+        self._stuck = stuck
+        self._extra = 0
+        self._let_at = 0.0
         self._most = size + min(size * RESTING, MOST_RESTING)
         self._lock = threading.Lock()
         self._arrived = threading.Condition(self._lock)
@@ -62,7 +72,11 @@ class Pool:
     @property
     def _has_place(self) -> bool:
         """Whether one more thread may run. Threads that are about to begin have their place already."""
-        return len(self._threads) - self._idle - self._resting < self._size
+        return self._running < self._size
+
+    @property
+    def _running(self) -> int:
+        return len(self._threads) - self._idle - self._resting
 
     def submit(self, works: Sequence[Callable[[], object]]) -> None:
         """Queue `works`; never blocks. Dropped after `stop`."""
@@ -98,17 +112,36 @@ class Pool:
         """Take a place again; waits for one."""
         with self._lock:
             self._yielding.pop(waker, None)
-            if self._stopped or self._has_place:
+            if self._stopped or self._running < self._size + self._extra:
                 self._resting -= 1
                 return
+            if not self._returning:
+                self._let_at = monotonic()
             gate = ThreadWaker()
             self._returning.append(gate)
-        gate.wait()
+        while not gate.wait(self._stuck):
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Have one more place for those that come back, where none has become free for long."""
+        with self._lock:
+            if not self._returning or monotonic() - self._let_at < self._stuck:
+                return
+            self._extra += 1
+            self._let_come_back()
+        logger.warning(
+            "All %d workflow threads have been busy for %g s while workflows wait to go on after a durable wait, so one "
+            "more thread runs. If they wait for a lock that a workflow holds, let go of it before DBOS.sleep, DBOS.recv or "
+            "another durable wait; otherwise max_executor_threads may be too small.",
+            self._size,
+            self._stuck,
+        )
 
     def _let_come_back(self) -> None:
         """Give free places to those that come back, in their order; called with the lock."""
-        while self._returning and (self._stopped or self._has_place):
+        while self._returning and (self._stopped or self._running < self._size + self._extra):
             self._resting -= 1
+            self._let_at = monotonic()
             self._returning.popleft().wake()
 
     def look(self) -> None:
@@ -121,6 +154,8 @@ class Pool:
                 logger.error("%d workflow threads have ended; others take their place.", len(dead))
             self._refused = False
             self._let_come_back()
+            if not self._queue and not self._returning:
+                self._extra = 0
         if not self._queue:
             self.shortage.over()
         self._see_to_the_queue()
@@ -161,7 +196,8 @@ class Pool:
             # Before this thread takes its own: work begins in the order in which it came.
             if len(self._queue) > (self._taking if comes else self._taking + 1):
                 self._see_to_the_queue()
-            if not self._returning:  # whoever has begun goes first
+            # Whoever has begun goes first, and who was let in above the bound takes no new work.
+            if not self._returning and not (self._extra and self._running > self._size):
                 try:
                     # Without the lock: it would pass from thread to thread together with Python's own, for each work.
                     work = self._queue.popleft()

@@ -278,6 +278,39 @@ def test_work_waits_while_as_many_run_as_may_and_none_is_sent_away_for_it(pool: 
     let_go([rester])
 
 
+def test_who_rests_with_a_lock_that_all_others_wait_for_comes_back(caplog: pytest.LogCaptureFixture) -> None:
+    pool = Pool(SIZE, stuck=0.05)
+    lock = threading.Lock()
+    counting = threading.Lock()
+    running, most, finished = 0, 0, threading.Semaphore(0)
+
+    def rests_with_the_lock() -> None:
+        nonlocal running, most
+        with counting:
+            running += 1
+            most = max(most, running)
+        with lock, pool.resting(waker := ThreadWaker(), yields=False):
+            waker.wait(0.01)
+        with counting:
+            running -= 1
+        finished.release()
+
+    pool.submit([rests_with_the_lock] * 4 * SIZE)
+    for _ in range(4 * SIZE):
+        assert finished.acquire(timeout=PATIENCE)
+    assert most <= SIZE + 1
+    assert "let go of it before DBOS.sleep" in caplog.text
+    pool.look()
+    together = threading.Barrier(SIZE + 1)
+    ran = threading.Event()
+    pool.submit([*[partial(together.wait, PATIENCE)] * SIZE, ran.set])
+    assert not ran.wait(0.05), "the bound is what it was"
+    together.wait(PATIENCE)
+    assert ran.wait(PATIENCE)
+    pool.stop()
+    pool.join(PATIENCE)
+
+
 def test_the_stop_keeps_nobody_from_coming_back(pool: Pool) -> None:
     (rester,) = resting(pool, 1)
     go_on, began = threading.Event(), threading.Semaphore(0)
