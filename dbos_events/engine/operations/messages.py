@@ -186,9 +186,9 @@ def _waited(
         if found is not None:
             return found
         run.enter()
-    if deadline - now <= UNNOTED_MS:
-        found = yield Query(core, look)
-        return found
+        if deadline - now <= unnoted:
+            found = yield Query(core, look)
+            return found
     run.hand_over(run.checkpoint(note, RECV, output=str(deadline), started_at=now, completed_at=now))
     found = yield _wait(run, topic, deadline, turn, look)
     return found
