@@ -76,6 +76,13 @@ class Listener:
             self._characters -= len(change.value or "")
             return change
 
+    def last_told(self) -> SetValue | StreamEntry | None:
+        """The last thing that it was told, where those before it count no more."""
+        last = None
+        while (change := self.told()) is not None:
+            last = change
+        return last
+
     def missed(self) -> None:
         """What it was told does not follow what it has: it has to look."""
         with self._lock:

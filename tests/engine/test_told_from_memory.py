@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from dbos_events import App, SetWorkflowID, StreamReset
-from dbos_events.engine.audience import MOST, Audience
+from dbos_events.engine.audience import MOST, Audience, here
 from dbos_events.engine.reader import StreamReader
 from dbos_events.engine.waking import Hub, ThreadWaker
-from dbos_events.storage.writes import StreamEntry
+from dbos_events.storage.writes import SetValue, StreamEntry, value_key
 
 PATIENCE = 10.0
 
@@ -180,6 +180,54 @@ def test_a_value_is_not_read_back_by_who_waits_for_it_here(app: App, monkeypatch
     handle.get_result()
     assert got == [{"a": (1, 2)}]
     assert looks.count <= (1 if core.storage.name == "postgres" else 2)
+
+
+def test_a_value_that_is_told_late_is_not_given_for_the_one_that_has_replaced_it(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @app.workflow()
+    def sets() -> None:
+        app.set_event("k", "old")
+        app.set_event("k", "new")
+
+    app.launch()
+    with SetWorkflowID("w"):
+        app.start_workflow(sets).get_result()
+    audience = app.launched.core.mailboxes.audience
+    join = audience.join
+
+    def joins(*args: Any) -> Any:
+        listener = join(*args)
+        listener.offer(SetValue("k", 1, 1, "json", '"old"', 1))
+        return listener
+
+    monkeypatch.setattr(audience, "join", joins)
+    assert app.get_event("w", "k") == "new"
+
+
+def test_of_values_that_become_durable_together_the_last_one_is_given(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @app.workflow()
+    def waits() -> None:
+        app.recv(timeout_seconds=60)
+
+    app.launch()
+    core = app.launched.core
+    looks = Looks(monkeypatch, core.storage.values, "read")
+    with SetWorkflowID("w"):
+        app.start_workflow(waits)
+    got: list[object] = []
+    reads = threading.Thread(target=lambda: got.append(app.get_event("w", "k")))
+    reads.start()
+    assert looks.looked.acquire(timeout=PATIENCE)
+    channel = value_key("w", "k").text
+    for number in (1, 2):
+        core.mailboxes.audience.tell(channel, SetValue("k", number, number, "json", str(number), number))
+    core.hub.signal(here(channel))
+    reads.join(PATIENCE)
+    assert got == [2]
+    app.cancel_workflow("w")
 
 
 def test_a_stream_is_not_read_back_by_who_reads_it_here(app: App, monkeypatch: pytest.MonkeyPatch) -> None:

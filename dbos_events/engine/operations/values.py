@@ -68,8 +68,11 @@ def _wait(
     waited_for = value_key(workflow_id, key)
     listener = core.mailboxes.audience.join(core.hub, waited_for.text, [f"workflow:{workflow_id}"])
 
+    has_looked = False
+
     def told() -> StoredValue | None:
-        change = listener.told()
+        # What is told late may have been replaced before the wait began: only a look that finds nothing rules that out.
+        change = listener.last_told() if has_looked else None
         if change is None:
             return None
         from dbos_events.storage.subjects.values import StoredValue
@@ -77,8 +80,11 @@ def _wait(
         return StoredValue(PENDING, True, change.codec, change.value)
 
     def look() -> StoredValue | None:
+        nonlocal has_looked
         listener.heard = False
-        return _decided(core, run, workflow_id, key)
+        found = _decided(core, run, workflow_id, key)
+        has_looked = True
+        return found
 
     try:
         found: StoredValue | None = yield Wait(
