@@ -174,3 +174,38 @@ def test_what_is_no_workflow_is_refused_before_anything_is_published(
     with pytest.raises(SerializationError):
         app.publish("payment", "1", object(), on_expired="returned")
     assert dbos.core.storage.publications.counts(None) == {}
+
+
+def test_a_workflow_that_cannot_be_called_with_what_has_expired_is_refused(
+    app: App, dbos_test_app: MakeTestApp
+) -> None:
+    told: list[str] = []
+
+    @app.workflow()
+    def of_none() -> None: ...
+
+    @app.workflow()
+    def of_two(_: ExpiredPublication, __: int) -> None: ...
+
+    class Payments:
+        @app.workflow()
+        def method(self, _: ExpiredPublication) -> None: ...
+
+        @staticmethod
+        @app.workflow()
+        def static(expired: ExpiredPublication) -> None:
+            told.append(expired.key)
+
+    @app.workflow()
+    def of_one_and_more(expired: ExpiredPublication, *_: int, times: int = 1) -> None:
+        told.append(expired.key * times)
+
+    dbos = dbos_test_app(app)
+    wrong: list[Any] = [of_none, of_two, Payments.method, Payments().method]
+    for handler in wrong:
+        with pytest.raises(DBOSException, match="called with one argument, the ExpiredPublication"):
+            app.publish("payment", "1", on_expired=handler)
+    for key, fits in (("2", Payments.static), ("3", of_one_and_more)):
+        app.publish("payment", key, ttl_seconds=1, on_expired=fits)
+    dbos.advance(seconds=2)
+    assert sorted(told) == ["2", "3"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,25 @@ def handler_named(handler: Callable[..., Any] | str | None) -> str | None:
         raise DBOSException(
             f"on_expired takes a workflow, or the name of one, not {handler!r}. Decorate it with @DBOS.workflow()."
         )
+    if not isinstance(handler, str) and not _takes_one(handler):
+        raise DBOSException(
+            f"on_expired={name}: the workflow is called with one argument, the ExpiredPublication, and without an "
+            "instance. Give a function, or a static method, that takes one."
+        )
     return name
+
+
+def _takes_one(workflow: Callable[..., Any]) -> bool:
+    """Whether it can be called with one argument as it was declared; where that cannot be told, it is tried when it runs."""
+    if isinstance(getattr(workflow, "__self__", None), type):
+        return True
+    try:
+        inspect.signature(getattr(workflow, "__func__", workflow)).bind(None)
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
 
 
 def channel_of(anchor: str) -> str:
