@@ -8,6 +8,7 @@ same: its fields, `replace`, its signature, pickling, comparison.
 from __future__ import annotations
 
 import dataclasses
+from copy import copy
 from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,8 @@ class _Later:
 
 def _made(cls: Any, name: str) -> Any:
     """The method, made by the standard library for a class of the same fields that is thrown away."""
-    fields = cls.__dataclass_fields__
+    # Copies: the standard library sets each field's kind anew, and another thread may make a method of the class just now.
+    fields = {known: copy(one) for known, one in cls.__dataclass_fields__.items()}
     body = {
         **fields,
         "__annotations__": {known: one.type for known, one in fields.items()},

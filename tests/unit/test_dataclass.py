@@ -221,3 +221,25 @@ def test_threads_that_ask_at_once_get_a_method_that_works() -> None:
         for thread in threads:
             thread.join()
         assert made == [Fresh(1)] * 4
+
+
+def test_making_a_method_leaves_the_fields_alone_which_another_thread_may_be_reading() -> None:
+    changed: list[Any] = []
+
+    class Watched(dataclasses.Field):  # type: ignore[type-arg]
+        __slots__ = ()
+
+        def __setattr__(self, name: str, value: object) -> None:
+            changed.append(self)
+            super().__setattr__(name, value)
+
+    @dataclass(frozen=True, slots=True)
+    class Fresh:
+        number: int
+        shared: ClassVar[int] = 7
+
+    for one in Fresh.__dataclass_fields__.values():
+        object.__setattr__(one, "__class__", Watched)
+    assert {Fresh(1): "seen"}[Fresh(1)] == "seen"
+    assert repr(Fresh(1)).endswith("Fresh(number=1)")
+    assert not [one for one in changed if any(one is own for own in Fresh.__dataclass_fields__.values())]
