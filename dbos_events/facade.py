@@ -66,7 +66,32 @@ class _Context(type):
         return _DEFAULT.core.version
 
 
-class DBOS(BoundVerbs, metaclass=_Context):
+class _OfDefault:
+    """Stands for a verb of the default App until somebody asks for it."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        verb = getattr(_DEFAULT, self.name)
+        setattr(DBOS, self.name, verb)
+        return verb
+
+
+class _DefaultVerbs(BoundVerbs):
+    """What `DBOS` has of the default App.
+
+    A base of it, for `unittest.mock` takes what stands in a class itself for the original, and makes no use of `__get__`.
+    """
+
+
+for _name in VERBS:
+    setattr(_DefaultVerbs, _name, _OfDefault(_name))
+
+
+class DBOS(_DefaultVerbs, metaclass=_Context):
     """The default App: `DBOS(config=...)`, decorators, `DBOS.launch()`.
 
     Decorators may run before the configuration is given; everything else needs `launch`. A second
@@ -87,24 +112,6 @@ class DBOS(BoundVerbs, metaclass=_Context):
     destroy_async = _DEFAULT.destroy_async
     health = _DEFAULT.health
     lifespan = _DEFAULT.lifespan
-
-
-class _OfDefault:
-    """Stands for a verb of the default App until somebody asks for it."""
-
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __get__(self, instance: object, owner: type | None = None) -> Any:
-        verb = getattr(_DEFAULT, self.name)
-        setattr(DBOS, self.name, verb)
-        return verb
-
-
-for _name in VERBS:
-    setattr(DBOS, _name, _OfDefault(_name))
 
 
 def default_app() -> App:

@@ -59,3 +59,20 @@ def test_a_name_that_does_not_exist_is_refused_as_by_any_module() -> None:
 def test_what_stands_in_for_a_name_stays_when_others_are_loaded() -> None:
     program = "import dbos_events; dbos_events.DBOS = 7; dbos_events.App; print(dbos_events.DBOS)"
     assert run(program) == "7\n"
+
+
+def test_a_mock_of_a_verb_that_nobody_has_used_yet_takes_the_arguments_of_the_verb() -> None:
+    # In a process of its own, since here the verb may have been asked for.
+    program = """
+from unittest import mock
+from dbos_events import DBOS
+with mock.patch.object(DBOS, "set_event", autospec=True) as mocked:
+    DBOS.set_event("key", 1)
+    try:
+        DBOS.set_event()
+    except TypeError as error:
+        print(error)
+mocked.assert_called_once_with("key", 1)
+print(DBOS.set_event.__name__, DBOS.set_event.__self__ is DBOS.send.__self__)
+"""
+    assert run(program) == "missing a required argument: 'key'\nset_event True\n"
