@@ -75,7 +75,12 @@ class Readers(Executor):
             del work  # what it refers to may be let go
 
     def _rest(self) -> _Work | None:
-        self._idle.release()
+        with (
+            self._lock
+        ):  # else work that comes between the look and the count would have a thread that counts as idle
+            if (work := self._next(wait=False)) is not None:
+                return work
+            self._idle.release()
         return self._next(wait=True)
 
     def _next(self, *, wait: bool) -> _Work | None:

@@ -82,3 +82,44 @@ def test_work_for_which_there_is_no_thread_is_refused_and_never_done(monkeypatch
     readers.submit(done.append, 2).result(10)
     readers.shutdown()
     assert done == [2]
+
+
+def test_a_thread_whose_work_comes_as_it_goes_to_rest_does_not_count_as_idle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    goes_to_rest, rest, second_looks, second_may_look, second_rests = (threading.Event() for _ in range(5))
+    go_on = threading.Event()
+    resting, looking = Readers._rest, Readers._next
+
+    def held_rest(readers: Readers) -> object:
+        if threading.current_thread().name.endswith("-1") and not goes_to_rest.is_set():
+            goes_to_rest.set()
+            rest.wait(10)
+        return resting(readers)
+
+    def held_look(readers: Readers, *, wait: bool) -> object:
+        if threading.current_thread().name.endswith("-2") and not second_looks.is_set():
+            second_looks.set()
+            second_may_look.wait(10)
+        if wait and second_may_look.is_set():
+            second_rests.set()
+        return looking(readers, wait=wait)
+
+    monkeypatch.setattr(Readers, "_rest", held_rest)
+    monkeypatch.setattr(Readers, "_next", held_look)
+    readers = Readers(3, "test-reader")
+    readers.submit(lambda: None).result(10)
+    assert goes_to_rest.wait(10)
+    begun = threading.Event()
+    readers.submit(lambda: (begun.set(), go_on.wait(30)))  # for it, a second thread is started
+    assert second_looks.wait(10)
+    rest.set()
+    assert begun.wait(10), "the first thread does it"
+    second_may_look.set()
+    assert second_rests.wait(10)
+    readers.submit(go_on.wait, 30)
+    try:
+        assert readers.submit(lambda: "beside them").result(5) == "beside them"
+    finally:
+        go_on.set()
+        readers.shutdown()
