@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -36,6 +37,20 @@ def _with_hosts_apart(url: str) -> str:
     return f"{found['head']}{found['path'] or ''}?{query}"
 
 
+def _postgres_opener() -> Callable[..., PostgresStorage]:
+    """What opens a PostgreSQL storage; brings psycopg with it."""
+    try:
+        from dbos_events.storage.postgres import open_postgres
+    except ImportError as error:  # also where libpq is missing, or too old
+        if (error.name or "").startswith("dbos_events"):
+            raise
+        raise ConfigurationError(
+            f"PostgreSQL needs psycopg 3, which cannot be loaded here ({error}). Install it with: pip install "
+            "'psycopg[binary]>=3.2'"
+        ) from error
+    return open_postgres
+
+
 def open_storage(
     url: str, *, schema: str, clock: Clock, pool_size: int = 20
 ) -> PostgresStorage | SqliteStorage:
@@ -50,9 +65,7 @@ def open_storage(
         if "@" in (parsed.host or ""):
             raise ConfigurationError(f"The system database URL has more than one @. {_ENCODED}")
         if kind in ("postgresql", "postgres"):
-            from dbos_events.storage.postgres import open_postgres  # brings psycopg with it
-
-            return open_postgres(parsed, schema, clock, pool_size)
+            return _postgres_opener()(parsed, schema, clock, pool_size)
     except (ArgumentError, ValueError):
         raise ConfigurationError(
             f"The system database URL cannot be read. Use {_FORMS}. {_ENCODED}"

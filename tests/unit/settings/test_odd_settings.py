@@ -1,5 +1,7 @@
 """Settings that cannot be used are refused with the setting's name, and without its value."""
 
+import subprocess
+import sys
 import traceback
 from pathlib import Path
 from typing import Any
@@ -152,3 +154,21 @@ def test_secret_settings_are_taken_out_of_a_text(text: str) -> None:
 def test_what_is_no_secret_stays() -> None:
     text = "kafka/shop.on_order/orders/1/0/17 failed at http://host:80/path: user@example.org"
     assert redact(text) == text
+
+
+@pytest.mark.parametrize("missing", ["psycopg", "psycopg.pq"])
+def test_postgresql_without_psycopg_says_what_to_install(missing: str) -> None:
+    # In a process of its own, since here it is loaded.
+    program = (
+        f"import sys; sys.modules[{missing!r}] = None\n"
+        "from dbos_events.clock import SystemClock\n"
+        "from dbos_events.errors import ConfigurationError\n"
+        "from dbos_events.storage.opening import open_storage\n"
+        "try:\n"
+        "    open_storage('postgresql://user@host/name', schema='x', clock=SystemClock())\n"
+        "except ConfigurationError as error:\n"
+        "    print(error)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert said.startswith("PostgreSQL needs psycopg 3, which cannot be loaded here (")
+    assert said.endswith("Install it with: pip install 'psycopg[binary]>=3.2'\n")
