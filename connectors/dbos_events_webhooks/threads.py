@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -22,10 +23,14 @@ class Threads:
     def __init__(self, name: str) -> None:
         self._name = name
         self.readers: Readers | None = None
+        self._process = os.getpid()
 
     def open(self) -> None:
         """Keep threads from now on."""
-        self.readers = self.readers or Readers(MOST, self._name)
+        if (
+            self.readers is None or self._process != os.getpid()
+        ):  # a forked process has none of its parent's threads
+            self.readers, self._process = Readers(MOST, self._name), os.getpid()
 
     def close(self) -> None:
         """Let go of them; each ends after the call that it is in. Nobody waits for that."""

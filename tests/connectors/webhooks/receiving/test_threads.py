@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 from typing import Any
 
@@ -112,4 +114,26 @@ def test_what_a_call_says_and_raises_comes_out_in_its_own_context() -> None:
 
     with pytest.raises(LookupError, match="no such secret"):
         asyncio.run(on_thread(threads, fails, object()))
+    ended(*ours())
+
+
+def test_a_receiver_that_is_opened_again_in_a_forked_process_has_threads_there() -> None:
+    threads = Threads("webhook-function")
+    threads.open()
+    assert asyncio.run(on_thread(threads, lambda: "here")) == "here"
+    assert threads.readers is not None
+    assert threads.readers._idle.acquire(timeout=10), "its thread rests"
+    threads.readers._idle.release()
+
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # whatever happens, the test ends
+        said = b"nothing"
+        try:
+            threads.open()
+            said = asyncio.run(asyncio.wait_for(on_thread(threads, lambda: b"there"), 5))
+        finally:
+            os._exit(0 if said == b"there" else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    threads.close()
     ended(*ours())
