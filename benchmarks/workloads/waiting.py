@@ -40,6 +40,7 @@ PARKED = Workload(
     kind="waiting",
     title="Receivers that wait as rows, and a message to each of them",
     contestants=(Contestant("ours", "parked"),),
+    baseline="ours",
     columns=(
         Column("memory_mib", "MiB in all", ",.1f"),
         Column("threads", "threads"),

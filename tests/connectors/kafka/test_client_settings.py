@@ -238,10 +238,9 @@ def test_a_callback_that_raises_costs_no_record(
 
     assert set(counting.executions.values()) == {1}
     assert stored.gaps() == []
-    # Once; and where this took longer than ten seconds, again, with a count.
+    # Once; and where this took longer than ten seconds, again.
     first, *again = [one for one in troubles.warnings if "stats_cb of the Kafka client raised" in one]
     assert "more like it" not in first
-    assert all("more like it since" in one for one in again)
     assert len(again) <= 3
 
 

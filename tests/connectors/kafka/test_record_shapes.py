@@ -213,7 +213,8 @@ def test_a_record_that_the_client_may_not_receive_says_what_to_raise(
         said = "a record is larger than receive.message.max.bytes allows; raise it"
         troubles.wait_for(app, said)
         wait_until(lambda: Rows(migrated_sqlite).succeeded() == 1, "what comes before it is not read")
-        assert len([one for one in troubles.warnings if said in one]) == 1, troubles.warnings
+        # Once; and where this took longer than ten seconds, again.
+        assert 1 <= len([one for one in troubles.warnings if said in one]) <= 3, troubles.warnings
         app.destroy()
 
         again = consumers.start("orders", Seen().handle, config={"receive.message.max.bytes": 4 * MEGABYTE})
