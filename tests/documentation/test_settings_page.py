@@ -41,7 +41,9 @@ def test_the_page_tells_every_setting_with_its_variable_default_and_meaning() ->
 
 
 def test_the_page_tells_the_section_of_every_connector() -> None:
-    names = sorted(entry.name for entry in entry_points(group=CONNECTORS) if entry.name not in {"folder", "spool"})
+    names = sorted(
+        entry.name for entry in entry_points(group=CONNECTORS) if entry.name not in {"folder", "spool"}
+    )
     told = [cells[:2] for cells in rows(section(page("settings"), "## Sections of connectors"))]
 
     assert told == [[f"`{name}`", f"`DBOS_EVENTS_{name.upper()}`"] for name in names]
