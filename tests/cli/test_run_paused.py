@@ -11,6 +11,9 @@ from tests.cli.service import PROGRAM, Service, clean_environment, eventually
 from tests.conftest import TopicFactory
 from tests.faults.broker import Broker
 
+SHOP = "shop-paused"
+"""No other test has this application, and so its consumer group: they share a broker, and may run beside this one."""
+
 CONSUMER = """
 from pathlib import Path
 
@@ -40,7 +43,7 @@ def folder(tmp_path: Path, topic: str) -> Path:
 def command(postgres_url: str, *arguments: str) -> Any:
     """What `dbos-events kafka ...` answers as JSON."""
     done = subprocess.run(
-        [PROGRAM, "kafka", *arguments, "--json", "--application", "shop", "--database", postgres_url],
+        [PROGRAM, "kafka", *arguments, "--json", "--application", SHOP, "--database", postgres_url],
         env=clean_environment(),
         capture_output=True,
         text=True,
@@ -55,13 +58,13 @@ def test_two_services_pause_and_go_on_at_a_command(
     folder: Path, topic: str, kafka_bootstrap: str, postgres_url: str, tmp_path: Path
 ) -> None:
     broker = Broker(kafka_bootstrap)
-    group = "shop.on_order"
+    group = f"{SHOP}.on_order"
 
     def service(name: str) -> Service:
         (home := tmp_path / name).mkdir(exist_ok=True)
         arguments = (str(folder / "consumers.py"), "--database", postgres_url, "--health-port", "0")
         return Service(
-            home, *arguments, DBOS_EVENTS_NAME="shop", DBOS_EVENTS_KAFKA__BOOTSTRAP_SERVERS=kafka_bootstrap
+            home, *arguments, DBOS_EVENTS_NAME=SHOP, DBOS_EVENTS_KAFKA__BOOTSTRAP_SERVERS=kafka_bootstrap
         )
 
     def handled() -> list[str]:
