@@ -123,11 +123,7 @@ def call_step(
         return function(*args, **kwargs)
     run = scope.run
     call = StepCall(run, run.locate(scope), scope, name, options, function, args, kwargs)
-    if not is_async:
-        return drive(call.flow())
-    coroutine = drive_async(call.flow())
-    coroutine.__qualname__ = name  # type: ignore[attr-defined]  # Python says it where it was never awaited
-    return coroutine
+    return named(drive_async(call.flow()), name) if is_async else drive(call.flow())
 
 
 def named(coroutine: Coroutine[Any, Any, R], name: str) -> Coroutine[Any, Any, R]:

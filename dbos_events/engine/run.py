@@ -236,9 +236,8 @@ class Run:
             task = current_task(loop)
             if task is not None and scope.task != id(task):
                 scope = scope.own(task, loop)
-        if self.history is None and not self.shields:
-            self._number = number = self._number + 1
-            return Place(scope.next_call(), number)
+        if self.history is None and not self.shields:  # so it is for most events
+            return Place(scope.next_call(), self.take_number())
         shield = shield_over(self) if self.shields else None
         call = scope.next_call() if shield is None or not shield.cleans_up else shield.next_call()
         entry = self.history.by_call.get(call) if self.history is not None else None

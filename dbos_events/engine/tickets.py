@@ -81,21 +81,18 @@ def give_way(tickets: Iterable[Ticket]) -> None:
         time.sleep(GATHER)
 
 
-def tell(ticket: Ticket, result: Result) -> None:
-    """Tell one answer; a defect in who hears it must not keep the others from theirs."""
-    try:
-        ticket.settle(result)
-    except BaseException:  # noqa: BLE001 - the thread has answers for others
-        logger.exception("A run met an unexpected error when it was told of its write.")
-
-
 def tell_all(tickets: Sequence[Ticket], results: Sequence[Result]) -> None:
-    """As `tell`, of a batch; without a call for each, since this is done for every event."""
+    """Tell the answers of a batch; a defect in who hears one must not keep the others from theirs."""
     for ticket, result in zip(tickets, results, strict=True):
         try:
             ticket.settle(result)
-        except BaseException:  # noqa: BLE001 - as in `tell`
+        except BaseException:  # noqa: BLE001 - the thread has answers for others
             logger.exception("A run met an unexpected error when it was told of its write.")
+
+
+def tell(ticket: Ticket, result: Result) -> None:
+    """Tell one answer."""
+    tell_all((ticket,), (result,))
 
 
 def by_workflow(tickets: Iterable[Ticket]) -> list[list[Ticket]]:

@@ -160,10 +160,9 @@ def test_no_more_run_than_places_when_many_come_back_at_once(pool: Pool) -> None
     assert most == SIZE
 
 
-def test_what_comes_back_runs_before_new_work_and_after_what_runs(pool: Pool) -> None:
-    (rester,) = resting(pool, 1)
+def all_places_held(pool: Pool) -> threading.Event:
+    """As many works as may run hold their places until the event is set."""
     go_on, began = threading.Event(), threading.Semaphore(0)
-    order: list[str] = []
 
     def holds_its_place() -> None:
         began.release()
@@ -172,6 +171,13 @@ def test_what_comes_back_runs_before_new_work_and_after_what_runs(pool: Pool) ->
     pool.submit([holds_its_place] * SIZE)
     for _ in range(SIZE):
         assert began.acquire(timeout=PATIENCE)
+    return go_on
+
+
+def test_what_comes_back_runs_before_new_work_and_after_what_runs(pool: Pool) -> None:
+    (rester,) = resting(pool, 1)
+    go_on = all_places_held(pool)
+    order: list[str] = []
     rester.waker.wake()
     assert not rester.runs_on.wait(0.05)
     new = threading.Event()
@@ -313,15 +319,7 @@ def test_who_rests_with_a_lock_that_all_others_wait_for_comes_back(caplog: pytes
 
 def test_the_stop_keeps_nobody_from_coming_back(pool: Pool) -> None:
     (rester,) = resting(pool, 1)
-    go_on, began = threading.Event(), threading.Semaphore(0)
-
-    def holds_its_place() -> None:
-        began.release()
-        go_on.wait(PATIENCE)
-
-    pool.submit([holds_its_place] * SIZE)
-    for _ in range(SIZE):
-        assert began.acquire(timeout=PATIENCE)
+    go_on = all_places_held(pool)
     rester.waker.wake()
     assert not rester.runs_on.wait(0.05)
     rester.ends.set()
